@@ -1,0 +1,109 @@
+"""Durations, sizes and shares as users write them, with the unit spelled out.
+
+A bare number is refused: tools of this field disagree whether `200` is ms, s or MiB.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from topovlm.errors import InputError, explain
+
+_MS_PER_UNIT = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+_BYTES_PER_UNIT = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+_NUMBER_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([^\s0-9.]*)\s*")
+
+
+def _split(text: str, field: str, example: str) -> tuple[float, str]:
+    match = _NUMBER_UNIT.fullmatch(text)
+    if not match:
+        raise InputError(explain(field, text, "is not a number with a unit", f"Write e.g. {example}"))
+    return float(match[1]), match[2]
+
+
+def parse_duration_ms(text: str, field: str = "duration") -> float:
+    """`200ms`, `0.2s`, `350us` -> milliseconds (> 0). Raises `InputError` without a unit."""
+    number, unit = _split(text, field, "200ms or 0.2s")
+    if unit not in _MS_PER_UNIT:
+        rule = "has no unit" if not unit else f"has the unknown unit {unit!r}"
+        remedy = f"Write e.g. {number:g}ms or {number:g}s; units: us, ms, s"
+        raise InputError(explain(field, text, rule, remedy))
+    if number <= 0:
+        raise InputError(explain(field, text, "must be more than zero"))
+    return number * _MS_PER_UNIT[unit]
+
+
+def parse_bytes(text: str, field: str = "size") -> int:
+    """`6GiB`, `6GB`, `512MiB` -> bytes (> 0). A bare `G` is refused: 6G means two things."""
+    number, unit = _split(text, field, "6GiB or 6GB")
+    if unit not in _BYTES_PER_UNIT:
+        rule = "has no unit" if not unit else f"has the ambiguous or unknown unit {unit!r}"
+        raise InputError(explain(field, text, rule, "Units: " + ", ".join(_BYTES_PER_UNIT)))
+    if number <= 0:
+        raise InputError(explain(field, text, "must be more than zero"))
+    return round(number * _BYTES_PER_UNIT[unit])
+
+
+def parse_fraction(text: str, field: str = "share") -> float:
+    """`60%` or `0.6` -> 0.6, in (0, 1]."""
+    number, unit = _split(text, field, "60%")
+    if unit not in ("", "%"):
+        raise InputError(explain(field, text, f"has the unknown unit {unit!r}", "Write e.g. 60%"))
+    share = number / 100 if unit == "%" else number
+    if not 0 < share <= 1:
+        raise InputError(explain(field, text, "must lie above 0 and at most at 100%", "Write e.g. 60%"))
+    return share
+
+
+@dataclass(frozen=True)
+class LatencyBudget:
+    """Either `absolute_ms` or `share_of_dense` (of the dense model, same target) is set."""
+
+    absolute_ms: float | None = None
+    share_of_dense: float | None = None
+
+    @classmethod
+    def parse(cls, text: str, field: str = "--max-latency") -> LatencyBudget:
+        """`200ms` -> absolute, `60%` -> relative to the dense model."""
+        if text.strip().endswith("%"):
+            return cls(share_of_dense=parse_fraction(text, field))
+        return cls(absolute_ms=parse_duration_ms(text, field))
+
+    def resolve_ms(self, dense_ms: float) -> float:
+        """The bound in ms, given the dense model's latency on the same target and workload."""
+        if self.absolute_ms is not None:
+            return self.absolute_ms
+        assert self.share_of_dense is not None
+        return self.share_of_dense * dense_ms
+
+    def __str__(self) -> str:
+        if self.absolute_ms is not None:
+            return format_ms(self.absolute_ms)
+        return f"{100 * (self.share_of_dense or 0):g}% of dense"
+
+
+def format_ms(value_ms: float) -> str:
+    """Three significant digits, in the unit a person would choose."""
+    if value_ms >= 10_000:
+        return f"{value_ms / 1e3:.3g} s"
+    if value_ms >= 100:
+        return f"{value_ms:.0f} ms"
+    return f"{value_ms:.3g} ms" if value_ms >= 0.01 else f"{value_ms * 1e3:.3g} us"
+
+
+def format_bytes(value: float) -> str:
+    """Binary units, as boards and drivers report memory."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024 or unit == "GiB":
+            return f"{value:.0f} B" if unit == "B" else f"{value:.2f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
