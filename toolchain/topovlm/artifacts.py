@@ -1,0 +1,209 @@
+"""Files that are either whole or absent: hashing, atomic writes, and errors of the disk in plain words.
+
+A write goes to a temporary sibling, is flushed to the disk, and takes its final name in one rename;
+a process killed at any moment leaves the old file, the new file, or a temporary one that nobody reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from topovlm.errors import InputError, explain
+
+_CHUNK_BYTES = 1 << 20
+_DISK_RULES = {
+    errno.ENOSPC: ("the disk is full", "Free some space, or choose another place with -o"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another place with -o"),
+    errno.EROFS: ("the file system is read-only", "Choose another place with -o"),
+    errno.EACCES: (
+        "writing there is not permitted",
+        "Change its permissions or choose another -o",
+    ),
+    errno.EPERM: (
+        "writing there is not permitted",
+        "Change its permissions or choose another -o",
+    ),
+    errno.ENOTDIR: ("a part of this path is a file, not a directory", "Choose another place with -o"),
+}
+
+
+def canonical_json(value: Any) -> str:
+    """One spelling per value: sorted keys, no spaces, no NaN; the base of every content hash."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 (hex) of a file's bytes, read in chunks of 1 MiB."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def files_under(root: Path) -> list[Path]:
+    """Every regular file of a folder (or the file itself), in a stable order."""
+    if root.is_file():
+        return [root]
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def sha256_tree(root: Path) -> str:
+    """One digest for a file, or for a folder's names and bytes."""
+    if root.is_file():
+        return sha256_file(root)
+    return digest_of({path.relative_to(root).as_posix(): sha256_file(path) for path in files_under(root)})
+
+
+def disk_error(error: OSError, path: Path | str) -> InputError | None:
+    """The error of the disk as a sentence with a remedy; None when it is not the user's disk."""
+    known = _DISK_RULES.get(error.errno or 0)
+    if known is None:
+        return None
+    rule, remedy = known
+    return InputError(explain("output", str(error.filename or path), rule, remedy))
+
+
+@contextlib.contextmanager
+def plain_disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only path and the like into `InputError`; others pass."""
+    try:
+        yield
+    except OSError as error:
+        known = disk_error(error, path)
+        if known is None:
+            raise
+        raise known from error
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A name in the same folder (so a rename stays on one file system), unique to this process."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder entry to the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing. Raises `InputError` for the disk's own refusals."""
+    temporary = temporary_sibling(path)
+    with plain_disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` for JSON that a person may read: indented, keys in the given order."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON; raises `InputError` naming the file (and the line) when it is absent or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(explain("file", str(path), "does not exist")) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(explain("file", str(path), f"is not JSON ({error})")) from None
+    except OSError as error:
+        raise InputError(explain("file", str(path), f"cannot be read ({error.strerror})")) from None
+
+
+def move_into_place(staged: Path, final: Path) -> None:
+    """Give a finished file or folder its final name; what was there goes away afterwards.
+
+    A folder cannot replace a full folder in one call, so the old one is first renamed aside: a reader
+    sees the old, for an instant nothing, then the new; never a mixture.
+    """
+    with plain_disk_errors(final):
+        for path in files_under(staged):
+            _sync(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if staged.is_file():
+            os.replace(staged, final)
+        else:
+            aside = staged.with_name(f"{staged.name}.old")
+            remove(aside)
+            if final.exists():
+                os.replace(final, aside)
+            os.replace(staged, final)
+            remove(aside)
+        _sync(final.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged_folder(final: Path) -> Iterator[Path]:
+    """A temporary sibling folder that becomes `final` if the block succeeds, and vanishes if not."""
+    temporary = temporary_sibling(final)
+    with plain_disk_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
+        temporary.mkdir()
+    try:
+        with plain_disk_errors(final):
+            yield temporary
+        move_into_place(temporary, final)
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_output(path: Path) -> None:
+    """Refuse, before any work, an output path that is a file or that cannot be written to."""
+    if path.exists() and not path.is_dir():
+        raise InputError(explain("--output", str(path), "is a file, not a directory", "Choose another -o"))
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(explain("--output", str(path), f"{existing} is a file", "Choose another -o"))
+    probe = existing / f".topovlm-write-test.{os.getpid()}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        known = disk_error(error, existing)
+        rule = f"cannot be written to ({error.strerror or type(error).__name__})"
+        raise known or InputError(explain("--output", str(path), rule)) from None

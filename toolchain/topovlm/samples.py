@@ -1,0 +1,141 @@
+"""Pictures with a question and, where known, an answer: what calibration and evaluation run on.
+
+Pictures given as paths are opened when they are needed, not before: a data set may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from topovlm.errors import InputError, explain
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_FIELDS = {"image", "prompt", "answer", "family", "metric", "chance", "id", "group"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about zero or more pictures.
+
+    `chance` is the probability of a right guess; `group` names what shares a picture (for paired intervals).
+    """
+
+    id: str
+    images: tuple[Image | Path, ...]
+    prompt: str
+    answer: str | None = None
+    family: str = "user"
+    metric: str = "exact"
+    chance: float = 0.0
+    group: str = ""
+    source: str = field(default="", compare=False)
+
+    def load_images(self) -> list[Image]:
+        """The pictures as RGB, decoded now. Raises `InputError` naming the sample when one is broken."""
+        return [_open_rgb(image, self.source or self.id) for image in self.images]
+
+
+def _open_rgb(image: Image | Path, where: str) -> Image:
+    from PIL import Image as PillowImage
+
+    if not isinstance(image, Path):
+        return image.convert("RGB")
+    try:
+        with PillowImage.open(image) as opened:
+            return opened.convert("RGB")
+    except FileNotFoundError:
+        raise InputError(f"{where}: {explain('image', str(image), 'does not exist')}") from None
+    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError) as error:
+        rule = f"is not a picture that can be read ({type(error).__name__})"
+        raise InputError(f"{where}: {explain('image', str(image), rule)}") from None
+
+
+def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
+    """One sample per line: `{"image": str | [str], "prompt": str, "answer"?, "family"?, "metric"?, ...}`.
+
+    Relative pictures are sought beside the file. Raises `InputError` naming file and line for bad JSON,
+    a missing field, a wrong type, and (with `check_images`) a missing or broken picture.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(explain("--data", str(path), "does not exist")) from None
+    except UnicodeDecodeError:
+        raise InputError(explain("--data", str(path), "is not UTF-8 text", "Give a JSONL file")) from None
+    except OSError as error:
+        raise InputError(explain("--data", str(path), f"cannot be read ({error.strerror})")) from None
+    samples = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            sample = _parse_line(line, path, number)
+            if check_images:
+                sample.load_images()
+            samples.append(sample)
+    if not samples:
+        raise InputError(explain("--data", str(path), "holds no samples", "Write one JSON object per line"))
+    seen: dict[str, str] = {}
+    for sample in samples:
+        if sample.id in seen:
+            raise InputError(
+                f"{sample.source}: {explain('id', sample.id, f'is already at {seen[sample.id]}')}"
+            )
+        seen[sample.id] = sample.source
+    return samples
+
+
+def _parse_line(line: str, path: Path, number: int) -> Sample:
+    where = f"{path}:{number}"
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: a JSON object is needed, this is a {type(record).__name__}")
+    unknown = sorted(set(record) - _FIELDS)
+    if unknown:
+        raise InputError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(_FIELDS))}")
+    images = _images(record, where)
+    return Sample(
+        id=_text(record, "id", where, default=f"line-{number}"),
+        images=tuple(path.parent / image for image in images),
+        prompt=_text(record, "prompt", where),
+        answer=_text(record, "answer", where) if record.get("answer") is not None else None,
+        family=_text(record, "family", where, default="user"),
+        metric=_text(record, "metric", where, default="exact"),
+        chance=_chance(record, where),
+        group=_text(record, "group", where, default="|".join(images)),
+        source=where,
+    )
+
+
+def _text(record: Mapping[str, Any], name: str, where: str, default: str | None = None) -> str:
+    value = record.get(name, default)
+    if value is None:
+        raise InputError(f"{where}: the field {name!r} is missing")
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {explain(name, value, 'must be a string')}")
+    if name == "prompt" and not value.strip():
+        raise InputError(f"{where}: {explain(name, value, 'is empty')}")
+    return value
+
+
+def _images(record: Mapping[str, Any], where: str) -> list[str]:
+    value = record.get("image", [])
+    images = [value] if isinstance(value, str) else value
+    if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
+        raise InputError(f"{where}: {explain('image', value, 'must be a path or a list of paths')}")
+    return images
+
+
+def _chance(record: Mapping[str, Any], where: str) -> float:
+    value = record.get("chance", 0.0)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise InputError(f"{where}: {explain('chance', value, 'must be a number from 0 to below 1')}")
+    return float(value)
