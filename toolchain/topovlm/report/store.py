@@ -1,0 +1,103 @@
+"""Read and write report.json, and its published JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from topovlm.errors import InputError, explain
+from topovlm.report.document import SCHEMA_VERSION, Report
+
+REPORT_NAME = "report.json"
+SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
+
+
+class _Version(msgspec.Struct):
+    """The one field that has to be read before the rest can be understood."""
+
+    schema_version: int
+
+
+def encode(report: Report) -> bytes:
+    """Indented UTF-8 JSON that decodes to an equal report. Raises ValueError on NaN or infinity."""
+    data = msgspec.json.encode(report)
+    try:  # msgspec writes NaN as null: refuse it here instead of when somebody reads the file
+        decoded = msgspec.json.decode(data, type=Report)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the report does not survive JSON (NaN or a wrong type?): {error}") from error
+    if decoded != report:
+        raise ValueError("the report does not survive JSON: NaN, infinity or a list where a tuple belongs")
+    return msgspec.json.format(data, indent=1) + b"\n"
+
+
+def decode(data: bytes, name: str = REPORT_NAME) -> Report:
+    """JSON -> Report. Raises `InputError` naming the field that does not fit."""
+    try:
+        version = msgspec.json.decode(data, type=_Version).schema_version
+    except msgspec.DecodeError as error:
+        raise InputError(explain("report", name, f"is not a topovlm report: {error}")) from error
+    if version != SCHEMA_VERSION:
+        rule = f"has schema_version {version}, this topovlm reads {SCHEMA_VERSION}"
+        raise InputError(explain("report", name, rule, "Make both reports with the same topovlm"))
+    try:
+        return msgspec.json.decode(data, type=Report)
+    except msgspec.ValidationError as error:
+        raise InputError(explain("report", name, f"does not follow the schema: {error}")) from error
+
+
+def read_report(path: str | Path) -> Report:
+    """Load a report from a run directory or a report.json. Raises `InputError` naming what is wrong."""
+    given = Path(path)
+    file = given / REPORT_NAME if given.is_dir() else given
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError as error:
+        rule = f"has no {REPORT_NAME}" if given.is_dir() else "does not exist"
+        remedy = "Give a finished run directory or its report.json"
+        raise InputError(explain("report", str(given), rule, remedy)) from error
+    except OSError as error:
+        raise InputError(explain("report", str(file), f"cannot be read: {error.strerror}")) from error
+    return decode(data, str(file))
+
+
+def write_atomically(path: str | Path, data: bytes) -> Path:
+    """Write through a temporary sibling and a rename, so that no reader ever sees half a file."""
+    file = Path(path)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(explain("output", str(file), f"cannot be written: {error.strerror}")) from error
+    return file
+
+
+def write_report(report: Report, path: str | Path) -> Path:
+    """Write report.json (`path` is the file, or the run directory)."""
+    given = Path(path)
+    return write_atomically(given / REPORT_NAME if given.is_dir() else given, encode(report))
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of report.json, generated from the data model."""
+    schema = msgspec.json.schema(Report)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "topovlm report",
+        "description": f"report.json of topovlm, schema version {SCHEMA_VERSION}",
+        **schema,
+    }
+
+
+def schema_text() -> str:
+    """The text of the committed `report.schema.json`."""
+    return json.dumps(json_schema(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":  # python -m topovlm.report.store: refresh the committed schema
+    write_atomically(SCHEMA_PATH, schema_text().encode())
