@@ -74,7 +74,7 @@ def disk_error(error: OSError, path: Path | str) -> InputError | None:
     if known is None:
         return None
     rule, remedy = known
-    return InputError(explain("output", str(error.filename or path), rule, remedy))
+    return InputError(explain("path", str(error.filename or path), rule, remedy))
 
 
 @contextlib.contextmanager

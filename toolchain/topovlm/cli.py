@@ -1,0 +1,150 @@
+"""argv -> subcommand -> exit code. Exit codes live here and nowhere else.
+
+0 done, 1 internal error, 2 usage or bad input, 3 budget infeasible, 4 regression found,
+5 missing tool or device, 6 verification failed, 130 interrupted.
+
+Nothing heavy is imported here: `topovlm --help`, `plan` and `check` must start at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from topovlm import __version__, completion
+from topovlm.artifacts import disk_error
+from topovlm.commands import COMMANDS
+from topovlm.errors import BudgetError, InputError, MissingToolError, VerificationError
+
+DONE, INTERNAL, USAGE, INFEASIBLE, REGRESSION, MISSING, UNVERIFIED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (InputError, USAGE),
+    (BudgetError, INFEASIBLE),
+    (MissingToolError, MISSING),
+    (VerificationError, UNVERIFIED),
+)
+_EXIT_TEXT = (
+    "exit codes: 0 done, 1 internal error, 2 usage or bad input, 3 budget infeasible, "
+    "4 regression found, 5 missing tool or device, 6 verification failed, 130 interrupted"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that raises, so that usage errors take the same way out as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}. See {self.prog} --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="topovlm",
+        description="Make a vision-language model meet its board's latency and memory budget.",
+        epilog=_EXIT_TEXT,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"topovlm {__version__}")
+    parser.add_argument(
+        "--print-completion", choices=completion.SHELLS, help="print a completion script for this shell"
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, module in COMMANDS.items():
+        assert module.__doc__
+        summary = module.__doc__.partition("\n")[0].rstrip(".")
+        child = subparsers.add_parser(
+            name, help=summary, description=module.__doc__, epilog=_EXIT_TEXT, allow_abbrev=False
+        )
+        module.add_arguments(child)
+        child.add_argument("--json", action="store_true", help="print one JSON document on standard output")
+        child.add_argument("--debug", action="store_true", help="show the traceback of an internal error")
+        child.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. `--help` and `--version` leave through SystemExit(0)."""
+    typed = list(sys.argv[1:] if argv is None else argv)
+    words = [_kebab(word) for word in typed]
+    try:
+        parser = build_parser()
+        args = parser.parse_args(words)
+        if args.print_completion:
+            print(completion.script(args.print_completion, parser))
+            return DONE
+        if args.command is None:
+            parser.print_help(sys.stderr)
+            return USAGE
+        args.argv = ["topovlm", *typed]
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        return _fail("interrupted; run the same command again to resume", INTERRUPTED, words)
+    except BrokenPipeError:  # `topovlm ... --json | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERNAL
+    except Exception as error:
+        return _report(error, words)
+
+
+def deploy_main() -> int:
+    """`topovlm-deploy` is `topovlm deploy`."""
+    return main(["deploy", *sys.argv[1:]])
+
+
+def _kebab(word: str) -> str:
+    """`--max_latency=60%` -> `--max-latency=60%`: both spellings are common in this field."""
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def _report(error: Exception, words: Sequence[str]) -> int:
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return _fail(str(error), code, words, kind.__name__)
+    if isinstance(error, OSError):
+        known = disk_error(error, error.filename or "")
+        if known is not None:
+            return _fail(str(known), USAGE, words, InputError.__name__)
+    if "--debug" in words:
+        traceback.print_exception(error)
+    text = " ".join(str(error).split())[:300]
+    message = f"internal error: {type(error).__name__}: {text}. Details: {_log(error, words)}"
+    return _fail(message, INTERNAL, words, "InternalError")
+
+
+def _fail(message: str, code: int, words: Sequence[str], kind: str = "Interrupted") -> int:
+    """The message on standard error; with --json also as the one document on standard output."""
+    print(f"topovlm: {message}", file=sys.stderr)
+    if "--json" in words:
+        print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}, indent=1))
+    return code
+
+
+def _log(error: Exception, words: Sequence[str]) -> str:
+    """Write the traceback where the user can find it; returns the path (or why there is none)."""
+    from platformdirs import user_log_path
+
+    lines = [f"topovlm {__version__}", f"argv: {list(words)}", *traceback.format_exception(error)]
+    name = time.strftime("error-%Y%m%d-%H%M%S") + f"-{os.getpid()}.log"
+    for folder in (user_log_path("topovlm", appauthor=False), Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("\n".join(lines), encoding="utf-8")
+        except OSError:
+            continue
+        return str(folder / name)
+    return "could not be written; run again with --debug"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Profile, plan, score, prune, export, check, measure and report, in one go.
+
+Results go to the run directory; running the same command again resumes or reuses what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from topovlm.commands.common import add_options, config_of, print_json
+from topovlm.config import OPTIONS
+from topovlm.console import Display
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, [option.name for option in OPTIONS])
+    parser.add_argument("--dry-run", action="store_true", help="plan only; write nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    from topovlm import pipeline
+
+    config = config_of(args)
+    display = Display()
+    outcome = (
+        pipeline.dry_run(config, display) if args.dry_run else pipeline.deploy(config, args.argv, display)
+    )
+    if args.json:
+        print_json(outcome)
+    return 0

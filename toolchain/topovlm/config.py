@@ -1,0 +1,243 @@
+"""One table of options: each is a flag of the command line and a key of topovlm.toml, checked the same way.
+
+Precedence: flag > file > default. The file's keys are the flags without dashes (`max-latency = "60%"`);
+they may stand at the top or in a `[deploy]` table. Unknown keys are refused, with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from topovlm.errors import InputError, explain
+from topovlm.units import LatencyBudget, format_bytes, parse_bytes, parse_duration_ms, parse_fraction
+
+FORMATS = ("onnx", "tensorrt")
+DTYPES = ("auto", "fp32", "fp16")
+REFERENCE_MODEL = "reference"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a deployment depends on, resolved; `None` means: not asked for, or found out later."""
+
+    target: str | None
+    mode: str | None
+    model: str
+    data: Path | None
+    max_latency: LatencyBudget | None
+    max_token_latency: float | None  # ms
+    max_memory: int | None  # bytes
+    sparsity: float | None
+    drop: tuple[int, ...] | None
+    scorer: str
+    k: int
+    samples: int
+    eval_samples: int
+    prompt_tokens: int | None
+    new_tokens: int
+    images: int
+    dtype: str
+    format: tuple[str, ...]
+    seed: int
+    threads: int
+    output: Path
+    device: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, with units spelled out where a number alone would not say."""
+        shown: dict[str, Any] = {}
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, (LatencyBudget, Path)):
+                value = str(value)
+            elif isinstance(value, tuple):
+                value = list(value)
+            shown[part.name] = value
+        shown["max_token_latency"] = None if self.max_token_latency is None else f"{self.max_token_latency}ms"
+        shown["max_memory"] = None if self.max_memory is None else format_bytes(self.max_memory)
+        return shown
+
+
+@dataclass(frozen=True)
+class Option:
+    """One flag: how its text is read, what it is without it, and what the help says."""
+
+    name: str  # with underscores; the flag has dashes
+    parse: Callable[[str, str], Any]  # (text, field) -> value, or InputError
+    default: Any
+    help: str
+    metavar: str
+    short: str | None = None
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+def parse_text(text: str, field: str) -> str:
+    if not text.strip():
+        raise InputError(explain(field, text, "is empty"))
+    return text
+
+
+def parse_path(text: str, field: str) -> Path:
+    return Path(parse_text(text, field)).expanduser()
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str, str], int]:
+    """A parser of whole numbers within bounds (inclusive)."""
+
+    def parse(text: str, field: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise InputError(explain(field, text, "must be a whole number")) from None
+        if value < low or (high is not None and value > high):
+            bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+            raise InputError(explain(field, value, f"must be {bounds}"))
+        return value
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[str, str], str]:
+    """A parser that takes one of `choices` and suggests the nearest when it is none."""
+
+    def parse(text: str, field: str) -> str:
+        if text not in choices:
+            raise InputError(explain(field, text, f"is none of {', '.join(choices)}", nearest(text, choices)))
+        return text
+
+    return parse
+
+
+def parse_formats(text: str, field: str) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    read = one_of(*FORMATS)
+    for part in chosen:
+        read(part, field)
+    if "onnx" not in chosen:
+        raise InputError(explain(field, text, "must contain onnx: the other formats are built from it"))
+    return chosen
+
+
+def parse_layers(text: str, field: str) -> tuple[int, ...]:
+    """`12,13,20-24` -> (12, 13, 20, 21, 22, 23, 24): 0-based decoder layers, ascending, each once."""
+    layers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise InputError(explain(field, text, f"{part!r} is no layer or range", "Write e.g. 12,13,20-24"))
+        layers.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(layers))
+
+
+def parse_sparsity(text: str, field: str) -> float:
+    share = parse_fraction(text, field)
+    if share >= 1:
+        raise InputError(explain(field, text, "must be below 100%: some layers must stay"))
+    return share
+
+
+def nearest(text: str, known: tuple[str, ...] | list[str]) -> str:
+    """`Did you mean x?`, or nothing when nothing is near."""
+    close = difflib.get_close_matches(text, list(known), n=1)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
+def available_threads() -> int:
+    """CPU cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
+def _latency(text: str, field: str) -> LatencyBudget:
+    return LatencyBudget.parse(text, field)
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("target", parse_text, None, "board to deploy to, or `local` for this machine", "NAME"),
+    Option("mode", parse_text, None, "power mode of the board (default: the board's own)", "NAME"),
+    Option("model", parse_text, REFERENCE_MODEL, "model folder (default: the shipped reference LVLM)", "DIR"),
+    Option("data", parse_path, None, "calibration samples: JSONL of image, prompt, answer", "FILE"),
+    Option("max_latency", _latency, None, "time to first token: 200ms, 0.2s, or 60%% of dense", "TIME"),
+    Option("max_token_latency", parse_duration_ms, None, "time per generated token, e.g. 30ms", "TIME"),
+    Option("max_memory", parse_bytes, None, "memory of weights, cache and activations, e.g. 6GiB", "SIZE"),
+    Option("sparsity", parse_sparsity, None, "share of decoder layers to remove, e.g. 25%%", "SHARE"),
+    Option("drop", parse_layers, None, "decoder layers to remove, 0-based, e.g. 12,13,20-24", "LAYERS"),
+    Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME"),
+    Option("k", integer(1), 15, "nearest neighbours of the layer graphs", "N"),
+    Option("samples", integer(8), 256, "calibration samples", "N"),
+    Option("eval_samples", integer(1), 600, "held-out questions to answer, dense and slim", "N"),
+    Option("prompt_tokens", integer(1), None, "text tokens of the workload (default: as in the data)", "N"),
+    Option("new_tokens", integer(1), 1, "generated tokens; above 1 the latency is end to end", "N"),
+    Option("images", integer(0), 1, "pictures per prompt of the workload", "N"),
+    Option("dtype", one_of(*DTYPES), "auto", "precision to plan for: auto, fp32, fp16", "NAME"),
+    Option("format", parse_formats, ("onnx",), "what to export: onnx or onnx,tensorrt", "LIST"),
+    Option("seed", integer(0, 2**32 - 1), 0, "seed of every random choice", "N"),
+    Option("threads", integer(1), None, "CPU threads (default: all cores available)", "N"),
+    Option("output", parse_path, Path("topovlm-out"), "run directory (default: topovlm-out)", "DIR", "-o"),
+    Option("device", one_of("local"), "local", "where to measure: local", "WHERE"),
+)
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def read_file(path: Path) -> dict[str, str]:
+    """The texts that topovlm.toml gives, by option name. Raises `InputError` naming file and key."""
+    try:
+        import tomllib  # type: ignore[import-not-found,unused-ignore]
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[no-redef,unused-ignore]
+
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(explain("--config", str(path), "does not exist")) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(explain("--config", str(path), f"is not TOML ({error})")) from None
+    except OSError as error:
+        raise InputError(explain("--config", str(path), f"cannot be read ({error.strerror})")) from None
+    table = document.pop("deploy", {})
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: deploy must be a table")
+    texts = {}
+    for key, value in {**document, **table}.items():
+        name = key.replace("-", "_")
+        if name not in BY_NAME:
+            near = nearest(name, list(BY_NAME)).replace("_", "-")
+            raise InputError(f"{path}: {explain('key', key, 'is not known', near)}")
+        texts[name] = _as_text(value, key, path)
+    return texts
+
+
+def _as_text(value: object, key: str, path: Path) -> str:
+    """A TOML value as the flag would spell it, so that one parser serves both."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(part) for part in value)
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"{path}: {explain(key, value, 'must be a string, a number or a list')}")
+
+
+def resolve(flags: Mapping[str, str], file: Path | None = None) -> Config:
+    """Flags over file over defaults, parsed and checked. `flags` hold the texts as typed, by option name."""
+    from_file = read_file(file) if file else {}
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        if option.name in flags:
+            values[option.name] = option.parse(flags[option.name], option.flag)
+        elif option.name in from_file:
+            values[option.name] = option.parse(from_file[option.name], f"{file}: {option.flag[2:]}")
+        else:
+            values[option.name] = option.default
+    values["threads"] = values["threads"] or available_threads()
+    if values["sparsity"] is not None and values["drop"] is not None:
+        raise InputError("--sparsity and --drop both say how many layers go. Give one of them")
+    return Config(**values)

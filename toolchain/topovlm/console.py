@@ -1,0 +1,88 @@
+"""What a person sees while a command runs: on stderr, with bars on a terminal, plain lines elsewhere.
+
+Standard output belongs to `--json`. `NO_COLOR` and `CI` are respected; rich is loaded only when needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+def lively() -> bool:
+    """Whether bars and colours make sense: stderr is a terminal and no CI runs us."""
+    return sys.stderr.isatty() and not os.environ.get("CI")
+
+
+def say(text: str = "") -> None:
+    """One line to the person."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table to the person; columns are padded, numbers come as ready text."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(columns), *texts]) for i in range(len(columns))]
+    say(title)
+    for row in [list(columns), *texts]:
+        say("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class Display:
+    """Shows stages as they run. `stage` yields a callback that a stage may feed with (done, total)."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def note(self, text: str) -> None:
+        """A line worth reading now: a decision, a skipped stage, what changed since the last run."""
+        if not self.quiet:
+            say(f"  {text}")
+
+    def reused(self, name: str) -> None:
+        """A stage whose inputs did not change."""
+        if not self.quiet:
+            say(f"  {name:<16} reused")
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[Progress]:
+        """A bar (on a terminal) or one line at the end (elsewhere)."""
+        began = time.perf_counter()
+        if self.quiet:
+            yield _ignore
+            return
+        if lively():
+            with _bar(name) as progress:
+                yield progress
+        else:
+            yield _ignore
+        say(f"  {name:<16} {time.perf_counter() - began:.1f} s")
+
+
+def _ignore(done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@contextlib.contextmanager
+def _bar(name: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), TimeElapsedColumn())
+    # Own stdout and stderr: libraries' chatter goes to the log, not through the bar.
+    with RichProgress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as shown:
+        task = shown.add_task(name, total=None)
+
+        def advance(done: int, total: int) -> None:
+            shown.update(task, completed=done, total=total)
+
+        yield advance

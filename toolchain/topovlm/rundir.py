@@ -1,0 +1,229 @@
+"""The run directory: which stages are done, for which inputs, with which outputs; resume and lock.
+
+A stage writes into a work folder. When it is done its outputs take their final names, and only then its
+record is written: a run killed between the two repeats the stage. A stage is reused when its inputs hash
+the same and its outputs still have the recorded sha256.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from topovlm import artifacts
+from topovlm.console import Display, Progress
+from topovlm.errors import InputError, explain
+
+HIDDEN = ".topovlm"
+_SCHEMA = 1
+
+# Writes into the folder given and returns the JSON-able value that later stages read.
+Make = Callable[[Path, Progress], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished stage: its inputs, the digest of each output (by top-level name), its value and its time."""
+
+    name: str
+    inputs: dict[str, Any]
+    outputs: dict[str, str]
+    value: dict[str, Any]
+    seconds: float
+    cached: bool = field(default=False, compare=False)
+
+    @property
+    def digest(self) -> str:
+        """What a later stage depends on. Timings of the stage itself are no part of it."""
+        return artifacts.digest_of({"inputs": self.inputs, "outputs": self.outputs, "value": self.value})
+
+
+class RunDir:
+    """Stages of one deployment under `root`. Use inside `with run.locked():`."""
+
+    def __init__(self, root: Path, display: Display) -> None:
+        self.root = root
+        self.display = display
+        self.records: dict[str, Record] = {}
+        self._digests = _DigestCache(root / HIDDEN / "digests.json")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[RunDir]:
+        """Hold the directory alone. Raises `InputError` when it is foreign, unwritable or in use."""
+        artifacts.check_output(self.root)
+        hidden = self.root / HIDDEN
+        if self.root.is_dir() and not hidden.is_dir() and any(self.root.iterdir()):
+            rule = "is not empty and is no run directory"
+            raise InputError(
+                explain("--output", str(self.root), rule, "Choose a new or an empty one with -o")
+            )
+        with artifacts.plain_disk_errors(self.root):
+            hidden.mkdir(parents=True, exist_ok=True)
+            handle = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if not _lock(handle):
+                rule = "is in use by another run"
+                raise InputError(
+                    explain("--output", str(self.root), rule, "Wait for it, or choose another -o")
+                )
+            self._sweep()
+            yield self
+        finally:
+            os.close(handle)  # gives the lock back, as does the death of the process
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left half-done: nothing there was ever a result."""
+        artifacts.remove(self.root / HIDDEN / "work")
+        for path in [*self.root.glob(".*.tmp"), *(self.root / HIDDEN).rglob(".*.tmp")]:
+            artifacts.remove(path)
+
+    def _record_path(self, name: str) -> Path:
+        return self.root / HIDDEN / "stages" / f"{name}.json"
+
+    def recorded(self, name: str) -> Record | None:
+        """The record on disk, whatever its inputs; None when absent or unreadable."""
+        try:
+            document = json.loads(self._record_path(name).read_text(encoding="utf-8"))
+            if document.pop("schema") != _SCHEMA:
+                return None
+            return Record(**document)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def valid(self, name: str, inputs: Mapping[str, Any]) -> Record | None:
+        """The record if it was made from these inputs and its outputs are intact."""
+        record = self.recorded(name)
+        if record is None or artifacts.canonical_json(record.inputs) != artifacts.canonical_json(inputs):
+            return None
+        for output, digest in record.outputs.items():
+            path = self.root / output
+            if not path.exists() or self._digests.of(path) != digest:
+                return None
+        return record
+
+    def stage(self, name: str, inputs: Mapping[str, Any], outputs: Sequence[str], make: Make) -> Record:
+        """Reuse the stage, or run `make` and put its `outputs` (top-level names) in place."""
+        valid = self.valid(name, inputs)
+        if valid is not None:
+            self.display.reused(name)
+            return self._keep(Record(**{**asdict(valid), "cached": True}))
+        self._explain_rerun(name, inputs)
+        work = self.root / HIDDEN / "work" / name
+        began = time.perf_counter()
+        with self.display.stage(name) as progress, artifacts.plain_disk_errors(self.root):
+            artifacts.remove(work)
+            work.mkdir(parents=True)
+            value = make(work, progress)
+            self._forget_record(name)
+            digests = {}
+            for output in outputs:
+                artifacts.move_into_place(work / output, self.root / output)
+                digests[output] = self._digests.of(self.root / output)
+            artifacts.remove(work)
+        plain_inputs = json.loads(artifacts.canonical_json(inputs))
+        plain_value = json.loads(artifacts.canonical_json(value))
+        record = Record(name, plain_inputs, digests, plain_value, time.perf_counter() - began)
+        document = {"schema": _SCHEMA, **asdict(record)}
+        del document["cached"]
+        artifacts.write_json(self._record_path(name), document)
+        self._digests.save()
+        return self._keep(record)
+
+    def _keep(self, record: Record) -> Record:
+        self.records[record.name] = record
+        return record
+
+    def _forget_record(self, name: str) -> None:
+        self._record_path(name).unlink(missing_ok=True)
+
+    def forget(self, name: str) -> None:
+        """Drop a stage that no longer applies, with its outputs."""
+        record = self.recorded(name)
+        self._forget_record(name)
+        for output in record.outputs if record else ():
+            artifacts.remove(self.root / output)
+
+    def _explain_rerun(self, name: str, inputs: Mapping[str, Any]) -> None:
+        """Say what changed since the last run of this stage, or that its outputs were touched."""
+        before = self.recorded(name)
+        if before is None:
+            return
+        changed = [
+            f"{key}: {_short(before.inputs.get(key))} -> {_short(inputs.get(key))}"
+            for key in sorted({*before.inputs, *inputs})
+            if before.inputs.get(key) != json.loads(artifacts.canonical_json(inputs.get(key)))
+        ]
+        what = ", ".join(changed) if changed else "its files were changed or removed"
+        self.display.note(f"{name} runs again ({what})")
+
+
+def _short(value: Any) -> str:
+    text = artifacts.canonical_json(value)
+    if isinstance(value, str) and len(value) == 64:  # a digest
+        return value[:8]
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _lock(handle: int) -> bool:
+    """Take an exclusive lock that dies with the process; False when another process has it."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class _DigestCache:
+    """sha256 of files, remembered by (size, time of change) so that a large model is read once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, list[Any]] = {}
+        self._loaded = False
+
+    def of(self, root: Path) -> str:
+        """As `artifacts.sha256_tree`, reading only files that changed since they were last read."""
+        if root.is_file():
+            return self._file(root)
+        names = {path.relative_to(root).as_posix(): self._file(path) for path in artifacts.files_under(root)}
+        return artifacts.digest_of(names)
+
+    def _file(self, path: Path) -> str:
+        if not self._loaded:
+            with contextlib.suppress(OSError, ValueError):
+                self._known = json.loads(self.path.read_text(encoding="utf-8"))
+            self._loaded = True
+        facts = path.stat()
+        stamp = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
+        key = str(path.resolve())
+        known = self._known.get(key)
+        if known and known[:3] == stamp:
+            return str(known[3])
+        digest = artifacts.sha256_file(path)
+        self._known[key] = [*stamp, digest]
+        return digest
+
+    def save(self) -> None:
+        with contextlib.suppress(InputError):  # only a cache: without room for it everything still works
+            artifacts.write_json(self.path, self._known)
+
+
+def input_digest(run: RunDir, path: Path) -> str:
+    """Digest of an input file or folder, through the run directory's cache."""
+    return run._digests.of(path)
