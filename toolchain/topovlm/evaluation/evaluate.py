@@ -1,0 +1,131 @@
+"""Ask an engine every question and score its answers.
+
+The engine is whatever `topovlm.runtime` opened: the exported graphs, so that what is scored is what ships.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL.Image import Image
+
+from topovlm.errors import InputError, explain
+from topovlm.evaluation.metrics import METRICS, score_answer
+from topovlm.samples import Sample
+
+
+class Generated(Protocol):
+    """What an engine gives back for one question."""
+
+    @property
+    def text(self) -> str: ...
+
+
+class AnsweringEngine(Protocol):
+    """The part of `topovlm.runtime.Engine` that evaluation needs."""
+
+    def generate(self, images: list[Image], prompt: str, max_new_tokens: int = 32) -> Generated: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One question answered by one model. `group` is the cluster: what shares a picture."""
+
+    id: str
+    group: str
+    family: str
+    metric: str
+    chance: float
+    answer: str
+    text: str
+    correct: bool
+    parsed: bool
+
+
+def score_text(sample: Sample, text: str) -> Outcome:
+    """Score one generated text. Raises `InputError` when the sample has no answer or an unknown metric."""
+    if sample.answer is None:
+        raise InputError(explain("answer", sample.id, "the sample has no answer to compare with"))
+    correct, parsed = score_answer(sample.metric, text, sample.answer)
+    group = sample.group or sample.id
+    return Outcome(
+        id=sample.id,
+        group=group,
+        family=sample.family,
+        metric=sample.metric,
+        chance=sample.chance,
+        answer=sample.answer,
+        text=text.strip(),
+        correct=correct,
+        parsed=parsed,
+    )
+
+
+def check_samples(samples: Sequence[Sample]) -> None:
+    """Refuse, before any model runs, what could not be scored. Raises `InputError` naming the sample."""
+    if not samples:
+        raise InputError("no samples to evaluate on: give at least one question with an answer")
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.answer is None:
+            raise InputError(explain("answer", sample.id, "the sample has no answer to compare with"))
+        if sample.metric not in METRICS:
+            known = f"Known: {', '.join(METRICS)}"
+            raise InputError(explain("metric", sample.metric, f"is not known (sample {sample.id})", known))
+        if sample.id in seen:
+            raise InputError(explain("id", sample.id, "occurs twice"))
+        seen.add(sample.id)
+
+
+def evaluate(
+    engine: AnsweringEngine,
+    samples: Sequence[Sample],
+    *,
+    max_new_tokens: int = 32,
+    batch_size: int = 16,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Outcome]:
+    """One outcome per sample, in their order; `progress(done, total)` is called after every batch.
+
+    Uses `engine.generate_batch(images, prompts, max_new_tokens)` where the engine has it, else one by one.
+    """
+    check_samples(samples)
+    batch = getattr(engine, "generate_batch", None)
+    step = batch_size if batch else 1
+    outcomes: list[Outcome] = []
+    for start in range(0, len(samples), step):
+        part = samples[start : start + step]
+        pictures, prompts = [sample.load_images() for sample in part], [sample.prompt for sample in part]
+        if batch:
+            generations = batch(pictures, prompts, max_new_tokens)
+        else:
+            generations = [engine.generate(pictures[0], prompts[0], max_new_tokens)]
+        outcomes += [score_text(sample, g.text) for sample, g in zip(part, generations, strict=True)]
+        if progress:
+            progress(len(outcomes), len(samples))
+    return outcomes
+
+
+def pair(dense: Sequence[Outcome], slim: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Outcomes of two models on the same questions, in the order of the first.
+
+    Raises ValueError when the questions differ: a difference of unlike questions would mean nothing.
+    """
+    others = {outcome.id: outcome for outcome in slim}
+    if (
+        len(others) != len(slim)
+        or {outcome.id for outcome in dense} != set(others)
+        or len(dense) != len(slim)
+    ):
+        raise ValueError("the two models did not answer the same questions once each")
+    return [(outcome, others[outcome.id]) for outcome in dense]
+
+
+def outcomes_sha256(outcomes: Sequence[Outcome]) -> str:
+    """Identity of the question set (ids, families, metrics, answers, groups; not what was answered)."""
+    asked = sorted([o.id, o.family, o.metric, o.answer, o.group, repr(o.chance)] for o in outcomes)
+    return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,143 @@
+"""From a generated text and a reference answer to right or wrong.
+
+Every metric answers two questions: is the text right, and could an answer be read from it at all. A text from
+which no answer can be read is wrong and counted as unparsed; nothing is ever guessed at random.
+
+letter        the option letter is the same, ignoring case and punctuation: "(A)", "a.", "A: cat", "Answer: A"
+exact         equal after lower-casing, dropping punctuation and repeated spaces
+number        the only number in the text (or the one after the last "=" or "is") equals the answer
+relaxed       numbers within 5 % of the answer, anything else as `exact`
+contains-all  every part of the answer (separated by ";" or ",") occurs in the text as whole words
+facts         the text states the same set of facts as the answer, in any order (fact F1 = 1)
+
+Sources: letter as lmms-eval scores AI2D, BLINK and MMBench (exact match ignoring case and punctuation);
+relaxed is the relaxed accuracy of ChartQA (Masry et al. 2022, arXiv 2203.10244) after PlotQA (Methani et al.
+2020, arXiv 1909.00997): 5 % of the reference, which a reference of zero admits exactly only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+
+from topovlm.errors import InputError, explain
+
+RELAXED_TOLERANCE = 0.05
+
+_LETTER_ALONE = re.compile(r"\W*([A-Za-z])\W*")
+_LETTER_FIRST = re.compile(r"\W*([A-Za-z])\s*[).:](?:\s.*)?", re.DOTALL)
+_LETTER_LAST = re.compile(r".*\b(?:answer|option|choice)(?:\s+is)?\s*:?\s*\W*([A-Za-z])\W*", re.DOTALL | re.I)
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)\s*%?(?!\w)")
+_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+    "twenty",
+)
+_NUMBER_WORDS = {word: float(value) for value, word in enumerate(_WORDS)}
+_FACT_BREAK = re.compile(r"[.,;\n]+|\band\b")
+_FILLER = re.compile(r"\b(?:a|an|the|there|is|are|at|in|on)\b")
+
+
+def normalise(text: str) -> str:
+    """Lower case, punctuation to spaces (signs and decimal points of numbers stay), single spaces."""
+    kept = re.sub(
+        r"(?<!\d)\.|\.(?!\d)|(?<!\d)-(?!\d)|(?<=\w)-|[^\w\s.\-%]", " ", text.lower().replace("−", "-")
+    )
+    return " ".join(kept.split())
+
+
+def parse_letter(text: str) -> str | None:
+    """The option letter in upper case, or None when the text does not clearly name one."""
+    for pattern in (_LETTER_ALONE, _LETTER_FIRST, _LETTER_LAST):
+        match = pattern.fullmatch(text.strip())
+        if match:
+            return match[1].upper()
+    return None
+
+
+def _to_number(token: str) -> float:
+    token = token.strip().replace("−", "-").replace(",", "")
+    return float(token.rstrip("% ")) / 100 if token.endswith("%") else float(token)
+
+
+def parse_number(text: str) -> float | None:
+    """The one number a text states (digits or zero..twenty in words; 7% is 0.07), or None when unclear."""
+    found = _numbers(text)
+    if len(found) > 1:
+        found = _numbers(re.split(r"=|\bis\b", text, flags=re.I)[-1])
+    return found[0] if len(found) == 1 else None
+
+
+def _numbers(text: str) -> list[float]:
+    digits = [_to_number(match[0]) for match in _NUMBER.finditer(text)]
+    return digits or [_NUMBER_WORDS[word] for word in normalise(text).split() if word in _NUMBER_WORDS]
+
+
+def facts(text: str) -> Counter[str]:
+    """The multiset of facts of a description: its clauses (between commas, full stops, "and"), normalised.
+
+    Articles and "there is", "at", "in", "on" carry no fact: "A red circle at the left, and a dot." states "red
+    circle left" and "dot". Two equal clauses are two facts: the second thing exists too.
+    """
+    clauses = (_FILLER.sub(" ", normalise(clause)) for clause in _FACT_BREAK.split(text.lower()))
+    return Counter(" ".join(clause.split()) for clause in clauses if clause.strip())
+
+
+def fact_f1(text: str, answer: str) -> float:
+    """Harmonic mean of the share of stated facts that are true and of true facts that are stated."""
+    stated, true = facts(text), facts(answer)
+    total = stated.total() + true.total()
+    return 2 * (stated & true).total() / total if total else 0.0
+
+
+def _letter(text: str, answer: str) -> tuple[bool, bool]:
+    letter = parse_letter(text)
+    return letter is not None and letter == parse_letter(answer), letter is not None
+
+
+def _exact(text: str, answer: str) -> tuple[bool, bool]:
+    said = normalise(text)
+    return bool(said) and said == normalise(answer), bool(said)
+
+
+def _number(text: str, answer: str) -> tuple[bool, bool]:
+    said, true = parse_number(text), parse_number(answer)
+    return said is not None and true is not None and math.isclose(said, true, rel_tol=1e-9), said is not None
+
+
+def _relaxed(text: str, answer: str) -> tuple[bool, bool]:
+    true = parse_number(answer) if _NUMBER.fullmatch(answer.strip()) else None
+    if true is None:
+        return _exact(text, answer)
+    said = parse_number(text)
+    close = said is not None and abs(said - true) <= RELAXED_TOLERANCE * abs(true) * (1 + 1e-12)
+    return close, said is not None
+
+
+def _contains_all(text: str, answer: str) -> tuple[bool, bool]:
+    said = f" {normalise(text)} "
+    parts = [normalise(part) for part in re.split(r"[;,]", answer)]
+    return all(f" {part} " in said for part in parts if part), bool(said.strip())
+
+
+def _facts(text: str, answer: str) -> tuple[bool, bool]:
+    return fact_f1(text, answer) == 1.0, bool(facts(text))
+
+
+METRICS: dict[str, Callable[[str, str], tuple[bool, bool]]] = {
+    "letter": _letter,
+    "exact": _exact,
+    "number": _number,
+    "relaxed": _relaxed,
+    "contains-all": _contains_all,
+    "facts": _facts,
+}
+
+
+def score_answer(metric: str, text: str, answer: str) -> tuple[bool, bool]:
+    """(right, parsed) of a generated text. Unparsed is never right. Raises `InputError` on an unknown name."""
+    if metric not in METRICS:
+        raise InputError(explain("metric", metric, "is not known", f"Known: {', '.join(METRICS)}"))
+    return METRICS[metric](text, answer)
