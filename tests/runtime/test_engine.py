@@ -1,0 +1,187 @@
+"""The engine against a numpy transformer without a cache, over the forms that exported graphs take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+from PIL import Image
+from toy_export import Toy
+
+from topovlm.errors import InputError, MissingToolError
+from topovlm.runtime.engine import Engine
+
+PROMPTS = [
+    "what colour",
+    "is the ball red",
+    "blue",
+    "the ball",
+    "what colour is the ball red blue",
+    "red blue",
+]
+
+
+def picture(seed: int, side: int = 8) -> Image.Image:
+    """A noise picture."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def toy() -> Toy:
+    return Toy()
+
+
+@pytest.fixture(scope="module")
+def engine(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine(toy.write(tmp_path_factory.mktemp("toy") / "x", ("plain", "fused")), threads=1)
+
+
+@pytest.mark.parametrize("images", [0, 1, 3])
+def test_tokens_equal_the_uncached_oracle(engine: Engine, toy: Toy, images: int) -> None:
+    """Prefill plus cached steps give the tokens of a full recomputation, with any number of pictures."""
+    for seed, prompt in enumerate(PROMPTS):
+        pictures = [picture(10 * seed + i) for i in range(images)]
+        ready = engine.prepare(pictures, prompt)
+        result = engine.generate(pictures, prompt, max_new_tokens=12)
+        assert result.token_ids == toy.generate(ready.input_ids, ready.pixels, 12)
+        assert result.prompt_tokens == len(ready.input_ids)
+        assert len(result.token_ms) == len(result.token_ids) - 1
+        assert (result.vision_ms > 0) == (images > 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"position_ids": False},
+        {"fixed_batch": True},
+        {"flat_features": True},
+        {"id_type": TensorProto.INT32},
+        {"kv_heads": 4},
+    ],
+    ids=str,
+)
+def test_graph_forms(toy: Toy, tmp_path: Path, change: dict) -> None:
+    """Missing position ids, batch 1, flat features and int32 ids change nothing in the tokens."""
+    other = replace(toy, weights={}, **change)
+    engine = Engine(other.write(tmp_path / "x"), threads=1)
+    ready = engine.prepare([picture(1), picture(2)], PROMPTS[0])
+    got = engine.generate([picture(1), picture(2)], PROMPTS[0], 10)
+    assert got.token_ids == other.generate(ready.input_ids, ready.pixels, 10)
+
+
+def test_half_precision_logits(toy: Toy, tmp_path: Path) -> None:
+    """fp16 graphs are fed fp16; their logits stay near the fp32 oracle."""
+    half = replace(toy, weights={}, float_type=TensorProto.FLOAT16)
+    engine = Engine(half.write(tmp_path / "x"), threads=1)
+    ready = engine.prepare([picture(3)], PROMPTS[1])
+    want = toy.logits(ready.input_ids, ready.pixels)
+    got = engine.answer_logits([([picture(3)], PROMPTS[1])])[0]
+    np.testing.assert_allclose(got, want, atol=0.02 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("fixed_batch", [False, True])
+def test_batches_equal_single_runs(toy: Toy, tmp_path: Path, fixed_batch: bool) -> None:
+    """Batched answers are the single answers in the same order, whatever the mix of lengths and pictures."""
+    engine = Engine(replace(toy, weights={}, fixed_batch=fixed_batch).write(tmp_path / "x"), threads=1)
+    items = [([picture(i + j) for j in range(i % 3)], PROMPTS[i % len(PROMPTS)]) for i in range(17)]
+    done: list[int] = []
+    batched = engine.generate_batch(items, batch_size=4, max_new_tokens=9, progress=done.append)
+    single = [engine.generate(*item, max_new_tokens=9) for item in items]
+    assert [a.token_ids for a in batched] == [a.token_ids for a in single]
+    assert [(a.text, a.stopped) for a in batched] == [(a.text, a.stopped) for a in single]
+    assert {a.stopped for a in batched} == {"eos", "length"}
+    assert done[-1] == len(items)
+    assert done == sorted(done)
+
+
+def test_answer_logits(engine: Engine, toy: Toy) -> None:
+    """First-token logits are the oracle's."""
+    items = [([picture(i)], prompt) for i, prompt in enumerate(PROMPTS)]
+    ready = [engine.prepare(*item) for item in items]
+    want = np.stack([toy.logits(r.input_ids, r.pixels) for r in ready])
+    np.testing.assert_allclose(engine.answer_logits(items, 3), want, rtol=1e-4, atol=1e-4)
+
+
+def test_stops(engine: Engine, toy: Toy) -> None:
+    """The end token stops a run unless told otherwise; the token limit stops it at last; tokens stream."""
+    for seed in range(40):
+        ready = engine.prepare([picture(seed)], PROMPTS[seed % 6])
+        stream: list[int] = []
+        short = engine.generate_prepared(ready, 8, on_token=stream.append)
+        full = engine.generate_prepared(ready, 8, stop_at_eos=False)
+        assert stream == short.token_ids == full.token_ids[: len(stream)]
+        assert len(full.token_ids) == 8
+        if short.stopped == "eos":
+            assert short.token_ids[-1] == 2
+            assert "<|end|>" not in short.text
+            return
+    pytest.fail("no prompt of this toy ends early: the test says nothing")
+
+
+def test_auto_takes_the_fused_graph(engine: Engine) -> None:
+    """`auto` prefers the fused graph; the providers named are those of the sessions."""
+    assert engine.variant == "fused"
+    assert engine.providers_used["decoder"] == ["CPUExecutionProvider"]
+
+
+def test_bad_folders(toy: Toy, tmp_path: Path) -> None:
+    """What is no export is refused with the missing thing named."""
+    with pytest.raises(InputError, match="no such folder"):
+        Engine(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no exported model.*topovlm_runtime.json"):
+        Engine(tmp_path / "empty")
+    folder = toy.write(tmp_path / "x")
+    with pytest.raises(InputError, match=r"variant = 'fused'.*it has plain"):
+        Engine(folder, variant="fused")
+    manifest = folder / "topovlm_runtime.json"
+    whole = manifest.read_text()
+    for text, message in (
+        ("{", "cannot be read as JSON"),
+        ("[]", "must hold a JSON object"),
+        (json.dumps({**json.loads(whole), "schema": 9}), "not a version"),
+        (json.dumps({"schema": 1}), "missing or malformed"),
+    ):
+        manifest.write_text(text)
+        with pytest.raises(InputError, match=message):
+            Engine(folder)
+    manifest.write_text(whole)
+    graph = folder / "onnx/decoder_model_merged.onnx"
+    graph.write_bytes(graph.read_bytes()[:200])
+    with pytest.raises(InputError, match="cannot be loaded"):
+        Engine(folder)
+    graph.unlink()
+    with pytest.raises(InputError, match="missing"):
+        Engine(folder)
+
+
+def test_bad_calls(engine: Engine, toy: Toy, tmp_path: Path) -> None:
+    """Bad numbers, providers, prompts and pictures are refused by name."""
+    folder = engine.manifest.folder
+    for bad, message in (({"threads": 0}, "threads"), ({"providers": ["gpu!"]}, "provider")):
+        with pytest.raises(InputError, match=message):
+            Engine(folder, **bad)
+    with pytest.raises(MissingToolError, match="topovlm"):
+        Engine(folder, providers=["cuda"])
+    with pytest.raises(InputError, match="max_new_tokens"):
+        engine.generate([], "red", 0)
+    with pytest.raises(InputError, match="image token"):
+        engine.generate([], "<image> red")
+    with pytest.raises(InputError, match="no such file"):
+        engine.generate([tmp_path / "none.png"], "red")
+
+
+def test_import_pulls_no_heavy_package() -> None:
+    """Importing the runtime imports neither torch nor transformers, onnx, matplotlib or scipy."""
+    code = (
+        "import sys, topovlm.runtime.engine, topovlm.runtime.timing, topovlm.runtime.run;"
+        "print(sorted({'torch', 'transformers', 'onnx', 'matplotlib', 'scipy', 'sklearn'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,275 @@
+"""Greedy generation with an exported vision-language model: pictures and words in, words and timings out.
+
+    engine = Engine("out/onnx")
+    engine.generate([image], "What colour is the ball?").text
+
+Clock times are wall milliseconds of one call. `ttft_ms` starts when the pixels are in memory and ends with
+the first token; turning picture files into pixels is timed apart (`preprocess_ms`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from PIL import Image
+
+from topovlm.errors import InputError, explain
+from topovlm.runtime.decoder import Cache, Decoder
+from topovlm.runtime.manifest import Manifest, load_manifest
+from topovlm.runtime.preprocess import batch_pixels, load_image
+from topovlm.runtime.prompt import Prompter
+from topovlm.runtime.sessions import only_input, open_session, provider_names, usable_cores
+
+Picture = Image.Image | Path | str
+Item = tuple[Sequence[Picture], str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prompt ready to run: `input_ids` int64 `[S]`, `pixels` float32 `[n, 3, H, W]` (None without pictures)."""
+
+    input_ids: np.ndarray
+    pixels: np.ndarray | None
+    preprocess_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said. `stopped` is `eos` or `length`; the end token is in `token_ids`, not in `text`."""
+
+    token_ids: list[int]
+    text: str
+    stopped: str
+
+
+@dataclass(frozen=True)
+class Generation(Answer):
+    """An answer with the time of each phase; `token_ms` holds one entry per token after the first."""
+
+    preprocess_ms: float
+    vision_ms: float
+    embed_ms: float
+    prefill_ms: float
+    token_ms: list[float]
+    prompt_tokens: int
+
+    @property
+    def ttft_ms(self) -> float:
+        """Pixels in memory to first token."""
+        return self.vision_ms + self.embed_ms + self.prefill_ms
+
+    @property
+    def total_ms(self) -> float:
+        """Pixels in memory to last token."""
+        return self.ttft_ms + sum(self.token_ms)
+
+
+class Engine:
+    """An exported folder, opened. `variant`: `auto` (fused where there is one), `plain` or `fused`.
+
+    `providers`: `cpu` (default), `cuda`, ... or full names of ONNX Runtime; `threads`: default all usable cores.
+    Raises `InputError` for a folder that is no export, `MissingToolError` for a provider that does not start.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        variant: str = "auto",
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(explain("threads", threads, "must be at least 1"))
+        start = perf_counter()
+        self.manifest: Manifest = load_manifest(folder)
+        self.threads = threads or usable_cores()
+        self._providers = provider_names(providers)
+        self.variant, graph = self.manifest.decoder_graph(variant)
+        self.prompter = Prompter(self.manifest)
+        self.vision = open_session(self.manifest.vision_graph, self._providers, self.threads)
+        self.embed = open_session(self.manifest.embed_graph, self._providers, self.threads)
+        self._pixel_input = only_input(self.vision, self.manifest.vision_graph)
+        self._id_input = only_input(self.embed, self.manifest.embed_graph)
+        self.decoder = Decoder(graph, self.manifest, self._providers, self.threads)
+        self._batch_decoder = self.decoder if self.decoder.max_batch is None else None
+        self.load_ms = (perf_counter() - start) * 1e3
+
+    @property
+    def providers_used(self) -> dict[str, list[str]]:
+        """What each session runs on, asked of the sessions themselves."""
+        sessions = {"vision": self.vision, "embed": self.embed, "decoder": self.decoder.session}
+        return {name: session.get_providers() for name, session in sessions.items()}
+
+    # -- one prompt ---------------------------------------------------------------------------------
+    def prepare(self, images: Sequence[Picture], prompt: str) -> Prepared:
+        """Load and resize pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
+        start = perf_counter()
+        pictures = [load_image(image) if isinstance(image, (str, Path)) else image for image in images]
+        pixels = batch_pixels(pictures, self.manifest.image) if pictures else None
+        ids = self.prompter.encode(prompt, len(pictures))
+        return Prepared(ids, pixels, (perf_counter() - start) * 1e3)
+
+    def generate(
+        self,
+        images: Sequence[Picture],
+        prompt: str,
+        max_new_tokens: int = 32,
+        *,
+        on_token: Callable[[int], None] | None = None,
+    ) -> Generation:
+        """Greedy answer to one prompt about zero or more pictures."""
+        return self.generate_prepared(self.prepare(images, prompt), max_new_tokens, on_token=on_token)
+
+    def generate_prepared(
+        self,
+        prepared: Prepared,
+        max_new_tokens: int = 32,
+        *,
+        stop_at_eos: bool = True,
+        on_token: Callable[[int], None] | None = None,
+    ) -> Generation:
+        """As `generate`, from a prepared prompt; `stop_at_eos=False` makes the work of a timing run fixed."""
+        _check_new_tokens(max_new_tokens)
+        started = perf_counter()
+        features = None if prepared.pixels is None else self.image_features(prepared.pixels)
+        seen = perf_counter()
+        embeds = self._merge(prepared.input_ids[None], features)
+        embedded = perf_counter()
+        cache = self.decoder.empty_cache(1)
+        logits, cache = self.decoder.step(embeds, cache, past=0)
+        token = int(logits[0].argmax())
+        clock = perf_counter()
+        prefill_ms, past = (clock - embedded) * 1e3, embeds.shape[1]
+        tokens, token_ms = [token], []
+        if on_token:
+            on_token(token)
+        while len(tokens) < max_new_tokens and not (stop_at_eos and token in self.manifest.eos_token_ids):
+            clock = perf_counter()
+            embeds = self._embed(np.asarray([[token]]))
+            logits, cache = self.decoder.step(embeds, cache, past)
+            token = int(logits[0].argmax())
+            token_ms.append((perf_counter() - clock) * 1e3)
+            past += 1
+            tokens.append(token)
+            if on_token:
+                on_token(token)
+        return Generation(
+            token_ids=tokens,
+            text=self.prompter.decode(tokens),
+            stopped=self._why_stopped(tokens),
+            preprocess_ms=prepared.preprocess_ms,
+            vision_ms=(seen - started) * 1e3 if features is not None else 0.0,
+            embed_ms=(embedded - seen) * 1e3,
+            prefill_ms=prefill_ms,
+            token_ms=token_ms,
+            prompt_tokens=len(prepared.input_ids),
+        )
+
+    # -- many prompts -------------------------------------------------------------------------------
+    def generate_batch(
+        self,
+        items: Sequence[Item],
+        batch_size: int = 16,
+        max_new_tokens: int = 32,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Answer]:
+        """Answers in the order of `items`, the same as one by one; `progress` gets the number done so far.
+
+        Only prompts of equal length share a batch, so nothing is padded or masked. A graph that is fixed to
+        one prompt at a time (fused) lends the work to the folder's plain graph.
+        """
+        _check_new_tokens(max_new_tokens)
+        answers: dict[int, Answer] = {}
+        for batch, logits, cache, past in self._prefill_batches(items, batch_size):
+            rows = self._decode_batch(logits, cache, past, max_new_tokens)
+            for index, tokens in zip(batch, rows, strict=True):
+                answers[index] = Answer(tokens, self.prompter.decode(tokens), self._why_stopped(tokens))
+            if progress:
+                progress(len(answers))
+        return [answers[index] for index in range(len(items))]
+
+    def answer_logits(self, items: Sequence[Item], batch_size: int = 16) -> np.ndarray:
+        """Logits of the first answer token, float32 `[len(items), vocab]`."""
+        rows: dict[int, np.ndarray] = {}
+        for batch, logits, _, _ in self._prefill_batches(items, batch_size):
+            rows.update(zip(batch, logits, strict=True))
+        return np.stack([rows[index] for index in range(len(items))])
+
+    def _prefill_batches(
+        self, items: Sequence[Item], batch_size: int
+    ) -> Iterator[tuple[list[int], np.ndarray, Cache, int]]:
+        """Yield (indices, logits `[B, V]`, cache, prompt length) per batch of equally long prompts."""
+        if batch_size < 1:
+            raise InputError(explain("batch_size", batch_size, "must be at least 1"))
+        ids = [self.prompter.encode(prompt, len(images)) for images, prompt in items]
+        groups: dict[int, list[int]] = {}
+        for index, row in enumerate(ids):
+            groups.setdefault(len(row), []).append(index)
+        decoder = self._batching_decoder()
+        size = batch_size if decoder.max_batch is None else 1
+        for length, members in groups.items():
+            for begin in range(0, len(members), size):
+                batch = members[begin : begin + size]
+                pixels = [self.prepare(*items[index]).pixels for index in batch if items[index][0]]
+                features = self.image_features(np.concatenate(pixels)) if pixels else None  # type: ignore[arg-type]
+                embeds = self._merge(np.stack([ids[index] for index in batch]), features)
+                logits, cache = decoder.step(embeds, decoder.empty_cache(len(batch)), past=0)
+                yield batch, logits, cache, length
+
+    def _decode_batch(self, logits: np.ndarray, cache: Cache, past: int, limit: int) -> list[list[int]]:
+        """Greedy rows; each row ends with its own end token, the batch with its last row."""
+        decoder, eos = self._batching_decoder(), self.manifest.eos_token_ids
+        current = logits.argmax(-1)
+        rows: list[list[int]] = [[int(token)] for token in current]
+        while any(len(row) < limit and row[-1] not in eos for row in rows):
+            logits, cache = decoder.step(self._embed(current[:, None]), cache, past)
+            current, past = logits.argmax(-1), past + 1
+            for row, token in zip(rows, current, strict=True):
+                if len(row) < limit and row[-1] not in eos:
+                    row.append(int(token))
+        return rows
+
+    def _batching_decoder(self) -> Decoder:
+        if self._batch_decoder is None:
+            plain = self.manifest.decoders.get("plain")
+            self._batch_decoder = (
+                Decoder(plain, self.manifest, self._providers, self.threads) if plain else self.decoder
+            )
+        return self._batch_decoder
+
+    # -- the graphs ---------------------------------------------------------------------------------
+    def image_features(self, pixels: np.ndarray) -> np.ndarray:
+        """`[n, 3, H, W]` -> `[n * tokens_per_image, hidden]`."""
+        name, dtype = self._pixel_input
+        features = self.vision.run(None, {name: pixels.astype(dtype, copy=False)})[0]
+        return features.reshape(-1, features.shape[-1])
+
+    def _embed(self, input_ids: np.ndarray) -> np.ndarray:
+        name, dtype = self._id_input
+        return self.embed.run(None, {name: input_ids.astype(dtype, copy=False)})[0]
+
+    def _merge(self, input_ids: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+        """Embed `[B, S]` ids and put the picture features, in order, where the image tokens stand."""
+        embeds = self._embed(input_ids)
+        places = input_ids == self.manifest.image_token_id
+        given = 0 if features is None else len(features)
+        if int(places.sum()) != given:
+            rule = f"must equal the number of image tokens in the prompt, {int(places.sum())}"
+            raise InputError(explain("image features", given, rule, "Export again"))
+        if features is not None:
+            embeds[places] = features.astype(embeds.dtype, copy=False)
+        return embeds
+
+    def _why_stopped(self, tokens: list[int]) -> str:
+        return "eos" if tokens[-1] in self.manifest.eos_token_ids else "length"
+
+
+def _check_new_tokens(count: int) -> None:
+    if count < 1:
+        raise InputError(explain("max_new_tokens", count, "must be at least 1"))

@@ -1,0 +1,141 @@
+"""`topovlm_runtime.json`: what an exported folder says about itself. Read once, checked, typed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from topovlm.errors import InputError, explain
+from topovlm.runtime.preprocess import ImageRecipe
+
+MANIFEST_NAME = "topovlm_runtime.json"
+SCHEMA = 1
+_REMEDY = (
+    "Give a folder written by `topovlm export` or `topovlm deploy` (it holds topovlm_runtime.json and onnx/)"
+)
+_NOT_DECODERS = ("vision", "embed")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An exported folder; the paths are absolute and exist."""
+
+    folder: Path
+    prompt_prefix: str
+    prompt_image: str  # the piece that stands for one picture
+    prompt_suffix: str
+    add_special_tokens: bool
+    image_token_id: int
+    tokens_per_image: int
+    eos_token_ids: frozenset[int]
+    layers: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    vision_graph: Path
+    embed_graph: Path
+    decoders: dict[str, Path]  # variant -> graph
+    image: ImageRecipe
+    raw: dict[str, Any]
+
+    @property
+    def tokenizer_file(self) -> Path:
+        return self.folder / "tokenizer.json"
+
+    def decoder_graph(self, variant: str) -> tuple[str, Path]:
+        """`auto` takes the fused graph where there is one. Returns (variant, file)."""
+        if variant == "auto":
+            variant = "fused" if "fused" in self.decoders else "plain"
+        if variant not in self.decoders:
+            rule = f"is not in {self.folder}; it has {', '.join(sorted(self.decoders))}"
+            raise InputError(explain("variant", variant, rule))
+        return variant, self.decoders[variant]
+
+
+def load_manifest(folder: str | Path) -> Manifest:
+    """Read and check an exported folder. Raises `InputError` when it is none, or when a file is missing."""
+    folder = Path(folder).expanduser().resolve()
+    file = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        rule = "is not a folder" if folder.exists() else "no such folder"
+        raise InputError(explain("model", str(folder), rule, _REMEDY))
+    if not file.is_file():
+        raise InputError(
+            explain("model", str(folder), f"is no exported model: {MANIFEST_NAME} is missing", _REMEDY)
+        )
+    raw = _read_json(file)
+    if raw.get("schema") != SCHEMA:
+        rule = f"is not a version that this program reads ({SCHEMA})"
+        raise InputError(explain(f"{file}: schema", raw.get("schema"), rule, "Export again"))
+    try:
+        return _parse(folder, raw)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(explain(str(file), str(error), "is missing or malformed", "Export again")) from None
+
+
+def _parse(folder: Path, raw: dict[str, Any]) -> Manifest:
+    graphs = {name: folder / path for name, path in raw["graphs"].items()}
+    decoders = {
+        _variant_name(name): path for name, path in graphs.items() if not name.startswith(_NOT_DECODERS)
+    }
+    vision, embed = graphs["vision"], graphs.get("embed", graphs.get("embed_tokens"))
+    if embed is None or not decoders:
+        raise InputError(explain(f"{MANIFEST_NAME}: graphs", sorted(graphs), "must list embed and a decoder"))
+    for path in (vision, embed, *decoders.values(), folder / "tokenizer.json"):
+        if not path.is_file():
+            raise InputError(
+                explain("model", str(path), "is listed in the export but missing", "Export again")
+            )
+    prompt, decoder, eos = raw["prompt"], raw["decoder"], raw["eos_token_ids"]
+    return Manifest(
+        folder=folder,
+        prompt_prefix=str(prompt["prefix"]),
+        prompt_image=str(prompt["image"]),
+        prompt_suffix=str(prompt["suffix"]),
+        add_special_tokens=bool(prompt.get("add_special_tokens", False)),
+        image_token_id=int(raw["image_token_id"]),
+        tokens_per_image=int(raw["tokens_per_image"]),
+        eos_token_ids=frozenset(map(int, [eos] if isinstance(eos, int) else eos)),
+        layers=int(decoder["layers"]),
+        kv_heads=int(decoder["kv_heads"]),
+        head_dim=int(decoder["head_dim"]),
+        hidden=int(decoder["hidden"]),
+        vision_graph=vision,
+        embed_graph=embed,
+        decoders=decoders,
+        image=_image_recipe(folder, raw),
+        raw=raw,
+    )
+
+
+def _variant_name(graph: str) -> str:
+    """`decoder` -> plain; `decoder_fused`, `decoder:fused` or `fused` -> fused."""
+    name = graph.removeprefix("decoder_model_merged").removeprefix("decoder").strip("_:-. ")
+    return name or "plain"
+
+
+def _image_recipe(folder: Path, raw: dict[str, Any]) -> ImageRecipe:
+    """The processor's own file says more (crop, aspect, switches) than the summary in the manifest."""
+    for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        if (folder / name).is_file():
+            config = _read_json(folder / name)
+            config = config if key is None else config.get(key)
+            if config:
+                return ImageRecipe.from_config(config, field=name)
+    return ImageRecipe.from_config(raw["image"], field=f"{MANIFEST_NAME}: image")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            explain("file", str(file), f"cannot be read as JSON: {error}", "Export again")
+        ) from None
+    if not isinstance(data, dict):
+        raise InputError(explain("file", str(file), "must hold a JSON object", "Export again"))
+    return data
