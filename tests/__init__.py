@@ -1,0 +1,1 @@
+"""Tests mirror the package; `tests.tiny` builds the small models they share."""
