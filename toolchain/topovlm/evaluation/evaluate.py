@@ -17,6 +17,8 @@ from topovlm.errors import InputError, explain
 from topovlm.evaluation.metrics import METRICS, score_answer
 from topovlm.samples import Sample
 
+_CHUNK = 512  # questions whose pictures are in memory at a time
+
 
 class Generated(Protocol):
     """What an engine gives back for one question."""
@@ -26,9 +28,11 @@ class Generated(Protocol):
 
 
 class AnsweringEngine(Protocol):
-    """The part of `topovlm.runtime.Engine` that evaluation needs."""
+    """The part of `topovlm.runtime.Engine` that evaluation needs: greedy answers, in order."""
 
-    def generate(self, images: list[Image], prompt: str, max_new_tokens: int = 32) -> Generated: ...
+    def generate_batch(
+        self, items: Sequence[tuple[list[Image], str]], batch_size: int, max_new_tokens: int
+    ) -> Sequence[Generated]: ...
 
 
 @dataclass(frozen=True)
@@ -87,23 +91,16 @@ def evaluate(
     *,
     max_new_tokens: int = 32,
     batch_size: int = 16,
+    chunk: int = _CHUNK,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
-    """One outcome per sample, in their order; `progress(done, total)` is called after every batch.
-
-    Uses `engine.generate_batch(images, prompts, max_new_tokens)` where the engine has it, else one by one.
-    """
+    """One outcome per sample, in their order; `progress(done, total)` after every chunk."""
     check_samples(samples)
-    batch = getattr(engine, "generate_batch", None)
-    step = batch_size if batch else 1
     outcomes: list[Outcome] = []
-    for start in range(0, len(samples), step):
-        part = samples[start : start + step]
-        pictures, prompts = [sample.load_images() for sample in part], [sample.prompt for sample in part]
-        if batch:
-            generations = batch(pictures, prompts, max_new_tokens)
-        else:
-            generations = [engine.generate(pictures[0], prompts[0], max_new_tokens)]
+    for start in range(0, len(samples), chunk):
+        part = samples[start : start + chunk]
+        items = [(sample.load_images(), sample.prompt) for sample in part]
+        generations = engine.generate_batch(items, batch_size, max_new_tokens)
         outcomes += [score_text(sample, g.text) for sample, g in zip(part, generations, strict=True)]
         if progress:
             progress(len(outcomes), len(samples))

@@ -78,8 +78,8 @@ def _numbers(text: str) -> list[float]:
 def facts(text: str) -> Counter[str]:
     """The multiset of facts of a description: its clauses (between commas, full stops, "and"), normalised.
 
-    Articles and "there is", "at", "in", "on" carry no fact: "A red circle at the left, and a dot." states "red
-    circle left" and "dot". Two equal clauses are two facts: the second thing exists too.
+    Articles and "there is", "at", "in", "on" carry no fact: "A red circle at the left, and a dot." states
+    "red circle left" and "dot". Two equal clauses are two facts: the second thing exists too.
     """
     clauses = (_FILLER.sub(" ", normalise(clause)) for clause in _FACT_BREAK.split(text.lower()))
     return Counter(" ".join(clause.split()) for clause in clauses if clause.strip())
@@ -137,7 +137,7 @@ METRICS: dict[str, Callable[[str, str], tuple[bool, bool]]] = {
 
 
 def score_answer(metric: str, text: str, answer: str) -> tuple[bool, bool]:
-    """(right, parsed) of a generated text. Unparsed is never right. Raises `InputError` on an unknown name."""
+    """(right, parsed) of a text. Unparsed is never right. Raises `InputError` on an unknown name."""
     if metric not in METRICS:
         raise InputError(explain("metric", metric, "is not known", f"Known: {', '.join(METRICS)}"))
     return METRICS[metric](text, answer)

@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 SCHEMA_VERSION = 1
-PHASES = ("vision", "prefill", "token", "ttft", "end_to_end")
 
+Phase = Literal["vision", "prefill", "token", "ttft", "end_to_end"]
+PHASES: tuple[Phase, ...] = ("vision", "prefill", "token", "ttft", "end_to_end")
 Kind = Literal["measured", "predicted"]
 VOLATILE = msgspec.Meta(extra={"volatile": True}, extra_json_schema={"x-volatile": True})
 
@@ -269,7 +270,7 @@ class Accuracy(Part, frozen=True, kw_only=True):
 class PhaseTimes(Part, frozen=True, kw_only=True):
     """One phase: median with interval, and the raw samples in ms, in the order they were taken."""
 
-    phase: Literal["vision", "prefill", "token", "ttft", "end_to_end"]
+    phase: Phase
     dense: Figure
     dense_samples_ms: tuple[float, ...]
     slim: Figure | None = None
