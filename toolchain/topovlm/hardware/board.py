@@ -1,0 +1,188 @@
+"""A board as its TOML file states it: facts with sources, validated with field, value, rule and remedy."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from topovlm.errors import InputError, explain
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SCHEMA = 1
+GIB = 2**30
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+
+
+class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base: immutable, and a misspelt key is an error rather than a silently missing fact."""
+
+
+class Match(_Facts, kw_only=True):
+    """How a live device is recognised: device-tree strings (Jetson) or the driver's GPU names."""
+
+    compatible: tuple[str, ...] = ()
+    gpu_names: tuple[str, ...] = ()
+    compute_capability: str = ""
+
+
+class Gpu(_Facts, kw_only=True):
+    """Peak arithmetic: dense operations per multiprocessor and clock, by number format (no key: not there)."""
+
+    arch: str = ""
+    sm: Count
+    flop_per_sm_clk: dict[str, Positive]
+    l2_mb: float | None = None
+
+
+class Memory(_Facts, kw_only=True):
+    """`total_gib` is what the system can use; on `unified` boards CPU and GPU share it."""
+
+    unified: bool
+    total_gib: Positive
+    nominal_gb: float | None = None
+    type: str = ""
+    bus_bits: Count | None = None
+    os_reserve_gib: dict[str, float] = {}
+    safety_gib: float = 0.3
+    swap_usable_by_gpu: bool = False
+
+
+class Mode(_Facts, kw_only=True):
+    """One power mode. A mode without `gpu_mhz` is known by name only and cannot be planned for."""
+
+    name: Name
+    sm: Count | None = None
+    gpu_mhz: Positive | None = None
+    emc_mhz: Positive | None = None
+    bandwidth_gbs: Positive | None = None
+    power_w: Positive | None = None
+    cpu_cores: Count | None = None
+    cpu_mhz: Positive | None = None
+    nvpmodel_id: int | None = None
+    note: str = ""
+
+
+class Software(_Facts, kw_only=True):
+    """A software release that the board runs."""
+
+    jetpack: str = ""
+    l4t: str = ""
+    cuda: str = ""
+    cudnn: str = ""
+    tensorrt: str = ""
+    python: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Board(_Facts, kw_only=True):
+    """One board or GPU: facts, power modes, software, where each fact comes from."""
+
+    schema: int
+    id: Name
+    name: str
+    family: Name
+    default_mode: Name
+    gpu: Gpu | None = None
+    memory: Memory
+    modes: Annotated[tuple[Mode, ...], msgspec.Meta(min_length=1)] = msgspec.field(name="mode")
+    aliases: tuple[Name, ...] = ()
+    match: Match = Match()
+    software: tuple[Software, ...] = ()
+    provenance: dict[str, str] = {}
+
+    def mode(self, name: str | None = None) -> Mode:
+        """The mode of that name (any case), or the default one. Raises `InputError` listing the modes."""
+        wanted = (name or self.default_mode).casefold()
+        for mode in self.modes:
+            if mode.name.casefold() == wanted:
+                return mode
+        known = ", ".join(mode.name for mode in self.modes)
+        raise InputError(explain("mode", name, f"is not a power mode of {self.id}", f"Its modes: {known}"))
+
+    def bandwidth_bytes_per_s(self, mode: Mode) -> float | None:
+        """Peak memory bandwidth: stated, or memory clock x 2 (double data rate) x bus width."""
+        if mode.bandwidth_gbs is not None:
+            return mode.bandwidth_gbs * 1e9
+        if mode.emc_mhz is None or self.memory.bus_bits is None:
+            return None
+        return mode.emc_mhz * 1e6 * 2 * self.memory.bus_bits / 8
+
+    def peak_flop_per_s(self, mode: Mode, number_format: str) -> float | None:
+        """Dense peak of a number format (a key of `gpu.flop_per_sm_clk`), or None where unsupported."""
+        if self.gpu is None or mode.gpu_mhz is None or number_format not in self.gpu.flop_per_sm_clk:
+            return None
+        return self.gpu.flop_per_sm_clk[number_format] * (mode.sm or self.gpu.sm) * mode.gpu_mhz * 1e6
+
+
+_REMEDIES = {
+    "missing required field": "Add it; targets/*.toml show every field",
+    "unknown field": "Remove it or correct its spelling; targets/*.toml show every field",
+}
+
+
+def _value_at(raw: Any, path: str) -> Any:
+    for key, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
+        try:
+            raw = raw[key] if key else raw[int(index)]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return raw
+
+
+def parse_board(text: str, origin: str) -> Board:
+    """TOML text -> validated `Board`. `origin` names the file in messages. Raises `InputError`."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(explain("target file", origin, f"is not valid TOML ({error})")) from None
+    try:
+        board = msgspec.convert(raw, Board)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        path = path.rstrip("`")
+        remedy = next((text for key, text in _REMEDIES.items() if key in message), "Correct the file")
+        field = f"{origin}: {path.lstrip('.') or 'top level'}"
+        raise InputError(explain(field, _value_at(raw, path), message, remedy)) from None
+    _check(board, origin)
+    return board
+
+
+def _check(board: Board, origin: str) -> None:
+    """Rules that span fields."""
+    if board.schema != SCHEMA:
+        raise InputError(explain(f"{origin}: schema", board.schema, f"only {SCHEMA} is understood"))
+    names = [mode.name.casefold() for mode in board.modes]
+    if len(set(names)) != len(names):
+        raise InputError(explain(f"{origin}: mode.name", names, "two modes have the same name"))
+    if board.default_mode.casefold() not in names:
+        rule = "is not one of the modes of this file"
+        raise InputError(explain(f"{origin}: default_mode", board.default_mode, rule, ", ".join(names)))
+    for mode in board.modes:
+        field = f"{origin}: mode {mode.name}"
+        if mode.gpu_mhz is not None and board.gpu is None:
+            raise InputError(explain(field, mode.gpu_mhz, "gpu_mhz needs a [gpu] table"))
+        if mode.gpu_mhz is not None and board.bandwidth_bytes_per_s(mode) is None:
+            rule = "a mode with gpu_mhz needs its memory bandwidth"
+            raise InputError(explain(field, None, rule, "Give bandwidth_gbs, or emc_mhz and memory.bus_bits"))
+        if board.gpu is not None and mode.sm is not None and mode.sm > board.gpu.sm:
+            raise InputError(explain(field, mode.sm, f"sm exceeds the {board.gpu.sm} of the GPU"))
+
+
+def read_board(path: Path) -> Board:
+    """Read one target file. Raises `InputError` for a missing, unreadable or invalid file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(explain("target file", str(path), f"cannot be read ({error})")) from None
+    return parse_board(text, path.name)
