@@ -1,4 +1,4 @@
-"""Completion scripts for bash, zsh and fish, written from the parser itself so that they cannot lag behind."""
+"""Completion scripts for bash, zsh and fish, written from the parser so that they cannot lag behind."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Subcommands, one module each: the docstring is the help, `add_arguments` the flags, `run` the work."""
 
-from topovlm.commands import deploy, run
+from topovlm.commands import deploy, run, targets
 
 COMMANDS = {
     "deploy": deploy,
     "run": run,
+    "targets": targets,
 }

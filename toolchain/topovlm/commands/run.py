@@ -6,42 +6,42 @@ The folder is one that `topovlm deploy` or `topovlm export` wrote (RUN/onnx), or
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 from topovlm.commands.common import print_json
-from topovlm.console import say
-from topovlm.units import format_ms
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="FOLDER", help="exported folder, or run directory")
-    parser.add_argument(
-        "--image", type=Path, action="append", default=[], metavar="FILE", help="picture; may repeat"
-    )
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="picture; may repeat")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="question or instruction")
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)"
-    )
-    parser.add_argument(
-        "--variant", default="auto", metavar="NAME", help="decoder graph: auto, plain or fused"
-    )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores available)")
+    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer")
+    parser.add_argument("--variant", default="auto", metavar="NAME", help="decoder graph: auto, plain, fused")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all available)")
 
 
 def run(args: argparse.Namespace) -> int:
-    from topovlm.runtime.engine import Engine
-
-    folder = args.model / "onnx" if (args.model / "onnx" / "onnx").is_dir() else args.model
-    engine = Engine(folder, variant=args.variant, threads=args.threads)
-    answer = engine.generate(args.image, args.prompt, args.max_new_tokens)
+    folder = exported_folder(args.model)
     if args.json:
-        print_json(
-            {**asdict(answer), "ttft_ms": answer.ttft_ms, "total_ms": answer.total_ms, "kind": "measured"}
-        )
+        from topovlm.runtime.engine import Engine
+        from topovlm.runtime.run import as_json
+
+        engine = Engine(folder, variant=args.variant, threads=args.threads)
+        print_json(as_json(folder, engine.generate(args.image, args.prompt, args.max_new_tokens)))
     else:
-        print(answer.text)
-        say(
-            f"  first token {format_ms(answer.ttft_ms)}, whole answer {format_ms(answer.total_ms)} (measured here)"
+        from topovlm.runtime.run import run_cli
+
+        run_cli(
+            folder,
+            args.image,
+            args.prompt,
+            args.max_new_tokens,
+            variant=args.variant,
+            threads=args.threads,
         )
     return 0
+
+
+def exported_folder(given: Path) -> Path:
+    """The exported folder itself, or the one of a run directory."""
+    return given / "onnx" if (given / "onnx" / "onnx").is_dir() else given
