@@ -1,0 +1,86 @@
+"""Atomic files: whole or absent, whatever happens in between."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from topovlm import artifacts
+from topovlm.errors import InputError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_write_replaces_whole(tmp_path: Path) -> None:
+    """The new content takes the name; no temporary stays."""
+    path = tmp_path / "deep" / "file.json"
+    artifacts.write_json(path, {"a": 1})
+    artifacts.write_json(path, {"a": 2})
+    assert artifacts.read_json(path) == {"a": 2}
+    assert names(path.parent) == ["file.json"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up during the write: old content stays, no temporary, a clear sentence."""
+    path = tmp_path / "file.txt"
+    artifacts.write_text(path, "old")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="disk is full"):
+        artifacts.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_staged_folder_appears_only_on_success(tmp_path: Path) -> None:
+    """An error inside the block leaves what was there; success replaces it whole."""
+    final = tmp_path / "out"
+
+    def write(text: str, *, fail: bool) -> None:
+        with artifacts.staged_folder(final) as work:
+            (work / "a").write_text(text)
+            if fail:
+                raise ValueError("stop")
+
+    write("one", fail=False)
+    with pytest.raises(ValueError, match="stop"):
+        write("two", fail=True)
+    assert (final / "a").read_text() == "one"
+    write("three", fail=False)
+    assert (final / "a").read_text() == "three"
+    assert names(tmp_path) == ["out"]
+
+
+def test_digest_depends_on_names_and_bytes(tmp_path: Path) -> None:
+    """A renamed or changed file changes the digest of its folder."""
+    (tmp_path / "a").write_text("x")
+    first = artifacts.sha256_tree(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    renamed = artifacts.sha256_tree(tmp_path)
+    (tmp_path / "b").write_text("y")
+    assert len({first, renamed, artifacts.sha256_tree(tmp_path)}) == 3
+
+
+def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    """Both the path itself and a parent of it."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match="is a file"):
+            artifacts.check_output(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "\x00"])
+def test_broken_json_names_the_file(tmp_path: Path, text: str) -> None:
+    """A half-written JSON file is bad input."""
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"x\.json"):
+        artifacts.read_json(path)
