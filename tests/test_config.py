@@ -1,0 +1,95 @@
+"""Flag over file over default, one parser for all three."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from topovlm.config import OPTIONS, Config, resolve
+from topovlm.errors import InputError
+from topovlm.units import LatencyBudget
+
+
+def toml(folder: Path, text: str) -> Path:
+    path = folder / "topovlm.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_option_is_a_field_of_the_configuration() -> None:
+    """The table and the dataclass list the same names."""
+    assert [option.name for option in OPTIONS] == list(Config.__dataclass_fields__)
+
+
+def test_precedence_is_flag_file_default(tmp_path: Path) -> None:
+    """Each source wins over the next; file keys may have dashes or underscores and a [deploy] table."""
+    top = 'target = "local"\nk = 5\n'
+    text = top + '[deploy]\nmax-latency = "60%"\neval_samples = 40\nformat = ["onnx", "tensorrt"]'
+    config = resolve({"k": "7"}, toml(tmp_path, text))
+    assert (config.k, config.target, config.eval_samples) == (7, "local", 40)
+    assert config.max_latency == LatencyBudget(share_of_dense=0.6)
+    assert config.format == ("onnx", "tensorrt")
+    assert config.scorer == "zigzag"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('max-latncy = "60%"', "max-latncy.*is not known. Did you mean max-latency"),
+        ("max-latency = 200", "max-latency = '200': has no unit"),
+        ("target = ", "is not TOML"),
+        ("k = true", "must be a string, a number or a list"),
+        ("deploy = 1", "deploy must be a table"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, words: str) -> None:
+    """The message starts from the file and names the key."""
+    path = toml(tmp_path, text)
+    with pytest.raises(InputError, match=words) as raised:
+        resolve({}, path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("k", "0", "--k = 0: must be at least 1"),
+        ("k", "many", "must be a whole number"),
+        ("max_memory", "6G", "--max-memory = '6G'"),
+        ("format", "tensorrt", "must contain onnx"),
+        ("format", "onnx,tensort", "Did you mean tensorrt"),
+        ("dtype", "fp8", "is none of"),
+        ("sparsity", "100%", "some layers must stay"),
+        ("drop", "3-1", "'3-1' is no layer or range"),
+        ("drop", "a", "Write e.g. 12,13,20-24"),
+        ("target", " ", "is empty"),
+        ("device", "ssh://board", "is none of local"),
+    ],
+)
+def test_a_bad_flag_is_named(flag: str, value: str, words: str) -> None:
+    """The flag, its value and the rule are in the message."""
+    with pytest.raises(InputError, match=words):
+        resolve({flag: value})
+
+
+def test_drop_takes_layers_and_ranges() -> None:
+    """`12,13,20-24` as people write it; sorted, each once."""
+    assert resolve({"drop": "20-22,3,12,21"}).drop == (3, 12, 20, 21, 22)
+
+
+def test_two_ways_to_say_how_much_goes_are_refused() -> None:
+    """--sparsity and --drop contradict each other."""
+    with pytest.raises(InputError, match="Give one of them"):
+        resolve({"drop": "3", "sparsity": "25%"})
+
+
+def test_the_saved_form_is_json_with_units(tmp_path: Path) -> None:
+    """What goes into run.json names units and is plain data."""
+    config = resolve(
+        {"max_latency": "60%", "max_memory": "6GiB", "max_token_latency": "0.03s", "threads": "2"}
+    )
+    shown = config.to_dict()
+    assert (shown["max_latency"], shown["max_memory"]) == ("60% of dense", "6.00 GiB")
+    assert shown["max_token_latency"] == "30.0ms"
+    assert shown["output"] == "topovlm-out"
