@@ -7,7 +7,6 @@ they may stand at the top or in a `[deploy]` table. Unknown keys are refused, wi
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -150,14 +149,6 @@ def nearest(text: str, known: tuple[str, ...] | list[str]) -> str:
     return f"Did you mean {close[0]}?" if close else ""
 
 
-def available_threads() -> int:
-    """CPU cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
-
-
 def _latency(text: str, field: str) -> LatencyBudget:
     return LatencyBudget.parse(text, field)
 
@@ -237,7 +228,10 @@ def resolve(flags: Mapping[str, str], file: Path | None = None) -> Config:
             values[option.name] = option.parse(from_file[option.name], f"{file}: {option.flag[2:]}")
         else:
             values[option.name] = option.default
-    values["threads"] = values["threads"] or available_threads()
+    if values["threads"] is None:
+        from topovlm.hardware.environment import usable_cores
+
+        values["threads"] = usable_cores()
     if values["sparsity"] is not None and values["drop"] is not None:
         raise InputError("--sparsity and --drop both say how many layers go. Give one of them")
     return Config(**values)

@@ -1,0 +1,104 @@
+"""Look at this machine: versions, execution providers, optional tools; say what is missing and how to get it.
+
+Exit code 5 when something that every command needs is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass
+from importlib import metadata, util
+
+from topovlm.commands.common import print_json
+from topovlm.console import say, table
+from topovlm.units import format_bytes
+
+# import name -> what it is for; all are dependencies of the package
+_REQUIRED = {
+    "torch": "reads the dense model",
+    "transformers": "reads the dense model",
+    "safetensors": "layer surgery",
+    "numba": "topology",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "runs exported models",
+    "tokenizers": "runs exported models",
+    "PIL": "runs exported models",
+    "msgspec": "reports",
+    "matplotlib": "reports",
+}
+_OPTIONAL = {
+    "tensorrt_rtx": ("TensorRT for RTX engines", 'pip install "topovlm[tensorrt-rtx]"'),
+    "tensorrt": ("TensorRT engines", "comes with JetPack; on servers: pip install tensorrt"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor: a thing, its state, and what to do about it."""
+
+    name: str
+    state: str  # ok, missing, absent (optional)
+    version: str
+    use: str
+    remedy: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """No flags of its own."""
+
+
+def run(args: argparse.Namespace) -> int:
+    from topovlm.cli import DONE, MISSING
+    from topovlm.hardware.environment import describe_machine
+
+    machine = describe_machine()
+    findings = [_required(name, use) for name, use in _REQUIRED.items()]
+    findings += [_optional(name, use, remedy) for name, (use, remedy) in _OPTIONAL.items()]
+    providers = _providers()
+    missing = [finding for finding in findings if finding.state == "missing"]
+    if args.json:
+        rows = [asdict(finding) for finding in findings]
+        print_json(
+            {"machine": machine.to_dict(), "packages": rows, "providers": providers, "ok": not missing}
+        )
+    else:
+        memory = format_bytes(machine.memory_available_bytes or 0)
+        say(
+            f"{machine.cpu}, {machine.usable_cores} usable cores, {memory} of memory available, {machine.system}"
+        )
+        for gpu in machine.gpus:
+            say(f"  GPU: {', '.join(gpu.values())}")
+        say(f"  ONNX Runtime runs on: {', '.join(providers) or 'nothing'}")
+        for warning in machine.warnings():
+            say(f"  note: {warning}")
+        rows_text = [(f.name, f.state, f.version or "-", f.use, f.remedy) for f in findings]
+        table("", ("package", "state", "version", "for", "how to get it"), rows_text)
+    return MISSING if missing else DONE
+
+
+def _version(name: str) -> str:
+    for distribution in metadata.packages_distributions().get(name, []):
+        return metadata.version(distribution)
+    return ""
+
+
+def _required(name: str, use: str) -> Finding:
+    if util.find_spec(name) is None:
+        return Finding(name, "missing", "", use, "pip install --force-reinstall topovlm")
+    return Finding(name, "ok", _version(name), use)
+
+
+def _optional(name: str, use: str, remedy: str) -> Finding:
+    if util.find_spec(name) is None:
+        return Finding(name, "absent", "", f"{use} (optional)", remedy)
+    return Finding(name, "ok", _version(name), use)
+
+
+def _providers() -> list[str]:
+    """Execution providers that this ONNX Runtime was built with; a GPU one may still fail to start."""
+    if util.find_spec("onnxruntime") is None:
+        return []
+    import onnxruntime
+
+    return [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
