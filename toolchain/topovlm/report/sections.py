@@ -24,12 +24,12 @@ from topovlm.report.document import (
 ACCURACY_METHOD = (
     "Both models answer the same questions by greedy decoding through their exported graphs; an answer that "
     "cannot be parsed is wrong. Shares: Wilson interval; difference slim - dense: Newcombe's paired interval "
-    "(method 10); both at the effective sample size of the picture clusters. p: exact McNemar test (sign flips "
-    "of whole clusters). Retention: seeded paired bootstrap. Intervals at 95 %."
+    "(method 10); both at the effective sample size of the picture clusters. p: exact McNemar test (sign "
+    "flips of whole clusters). Retention: seeded paired bootstrap. Intervals at 95 %."
 )
 LATENCY_METHOD = (
-    "Dense and slim timed in turns in one process after warm-up. Median with a seeded block-bootstrap interval; "
-    "ratio of medians resampled round by round. Intervals at 95 %."
+    "Dense and slim timed in turns in one process after warm-up. Median with a seeded block-bootstrap "
+    "interval; ratio of medians resampled round by round. Intervals at 95 %."
 )
 
 

@@ -1,0 +1,204 @@
+"""What counts as a regression, check by check.
+
+The deployed model (slim, or dense where nothing was pruned) of one run against that of another. A regression
+is a loss beyond the tolerance that noise does not explain:
+
+- *accuracy*: the same questions, paired. The observed loss is above the tolerance, and "no worse" is rejected
+  at the confidence asked for (one-sided; overall by the paired difference, families by exact tests with
+  Holm's correction, since many are looked at).
+- *latency*: the ratio of medians is above 1 + tolerance, and its one-sided lower bound (over all phases
+  together) is above 1 + the drift that each run showed between its own two halves. Where both runs also timed
+  the same dense model, the slow-down must also stand out against that model's: a bad day slows both down.
+- *verification*: a check of the artefact failed, or the baseline passed it and this run did not make it.
+
+Faster or more accurate never fails. Neither proven worse nor proven within the tolerance is *inconclusive*:
+said, not failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from topovlm.errors import InputError, explain
+from topovlm.evaluation import stats, timing_stats
+from topovlm.evaluation.stats import Interval
+from topovlm.report.document import Answer, PhaseTimes, Question, Report
+
+Verdict = Literal["pass", "regressed", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison. `change` is run - baseline (shares) or run / baseline (ratio), one-sided bounds."""
+
+    name: str
+    verdict: Verdict
+    text: str
+    unit: str = ""
+    run: float | None = None
+    baseline: float | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    tolerance: float | None = None
+
+
+def _answer(question: Question) -> Answer:
+    return question.slim or question.dense
+
+
+def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[Check]:
+    """Overall and per family; empty without questions. Raises `InputError` when the questions differ."""
+    if not run.accuracy or not baseline.accuracy:
+        return []
+    before = {q.id: _answer(q).correct for q in baseline.accuracy.questions}
+    questions = run.accuracy.questions
+    if {q.id for q in questions} != set(before) or len(questions) != len(before):
+        raise InputError(explain("accuracy.questions", len(questions), "are not those of the baseline"))
+    families = list(dict.fromkeys(q.family for q in questions))
+    parts = {"overall": list(questions)}
+    if len(families) > 1:
+        parts |= {family: [q for q in questions if q.family == family] for family in families}
+    pairs = {
+        name: ([before[q.id] for q in part], [_answer(q).correct for q in part], [q.group for q in part])
+        for name, part in parts.items()
+    }
+    p_worse = {
+        name: stats.sign_flip_test([int(b) - int(a) for a, b in zip(old, new, strict=True)], groups)[1]
+        for name, (old, new, groups) in pairs.items()
+    }
+    names = [name for name in pairs if name != "overall"]
+    adjusted = dict(zip(names, stats.holm([p_worse[name] for name in names]), strict=True))
+    checks = []
+    for name, (old, new, groups) in pairs.items():
+        gap = stats.paired_difference(old, new, groups, 2 * confidence - 1)
+        worse = gap.high < 0 if name == "overall" else adjusted[name] < 1 - confidence
+        verdict, text = _judge_accuracy(gap, worse, tolerance, strict=name == "overall")
+        shares = sum(new) / len(new), sum(old) / len(old)
+        text = f"{100 * gap.value:+.2f} points over {len(old)} questions: {text}"
+        check = Check(
+            f"accuracy.{name}", verdict, text, "share", *shares, gap.value, gap.low, gap.high, tolerance
+        )
+        checks.append(check)
+    return checks
+
+
+def _judge_accuracy(gap: Interval, worse: bool, tolerance: float, *, strict: bool) -> tuple[Verdict, str]:
+    """`strict`: a pass needs proof that the loss is within the tolerance, not just no sign of a loss."""
+    limit = f"{100 * tolerance:g} points"
+    if gap.value < -tolerance and worse:
+        return "regressed", f"a loss beyond {limit} that noise does not explain"
+    if gap.low >= -tolerance:
+        return "pass", f"no loss beyond {limit}"
+    if not strict and gap.value >= -tolerance:
+        return "pass", f"no loss beyond {limit} seen"
+    return "inconclusive", f"a loss of {-100 * gap.low:.2f} points cannot be excluded; ask more questions"
+
+
+def latency_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[Check]:
+    """One per phase that both runs timed."""
+    if not run.latency or not baseline.latency:
+        return []
+    before = {phase.phase: phase for phase in baseline.latency.phases}
+    phases = [phase for phase in run.latency.phases if phase.phase in before]
+    same_machine = machine(run) == machine(baseline)
+    same_dense = run.dense.weights_sha256 == baseline.dense.weights_sha256
+    # One false alarm in 1 / (1 - confidence) over all phases together (Bonferroni), one-sided.
+    level = 1 - 2 * (1 - confidence) / max(1, len(phases))
+    rules = _LatencyRules(tolerance, level, same_machine, same_dense)
+    return [_latency_check(phase, before[phase.phase], rules) for phase in phases]
+
+
+@dataclass(frozen=True)
+class _LatencyRules:
+    """`level`: two-sided confidence whose lower end is the one-sided bound wanted."""
+
+    tolerance: float
+    level: float
+    same_machine: bool
+    same_dense: bool
+
+
+def machine(report: Report) -> tuple[str, int]:
+    """What must be equal for two timings to be of the same machine."""
+    return report.environment.cpu, report.environment.cores
+
+
+def _deployed(phase: PhaseTimes) -> tuple[float, ...]:
+    return phase.slim_samples_ms or phase.dense_samples_ms
+
+
+def _median_ratio(run: PhaseTimes, baseline: PhaseTimes, controlled: bool, level: float) -> Interval:
+    """Run over baseline of the deployed model's median; `controlled` divides each by its dense model's."""
+    columns = [
+        [_deployed(phase), phase.dense_samples_ms] if controlled else [_deployed(phase)]
+        for phase in (run, baseline)
+    ]
+    medians = [[float(np.median(column)) for column in part] for part in columns]
+    draws = [timing_stats.median_replicates(part, seed=seed) for seed, part in enumerate(columns)]
+
+    def single(values: Any) -> Any:
+        return values[..., 0] / values[..., 1] if controlled else values[..., 0]
+
+    value = float(single(np.array(medians[0])) / single(np.array(medians[1])))
+    return stats.percentile_interval(value, single(draws[0]) / single(draws[1]), level)
+
+
+def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) -> Check:
+    tolerance, same_machine = rules.tolerance, rules.same_machine
+    controlled = rules.same_dense and bool(run.slim_samples_ms and baseline.slim_samples_ms)
+    plain = _median_ratio(run, baseline, False, rules.level)
+    noise = max(timing_stats.drift(_deployed(run)), timing_stats.drift(_deployed(baseline)))
+
+    def slower(ratio: Interval) -> bool:
+        return ratio.value > 1 + tolerance and ratio.low > 1 + noise
+
+    against = _median_ratio(run, baseline, True, rules.level) if controlled else None
+    shown = against if against and not same_machine else plain
+    proven = [slower(plain)] if same_machine else []
+    proven += [slower(against)] if against else []
+    change = f"{100 * (shown.value - 1):+.1f} % (drift within runs {100 * noise:.1f} %)"
+    limit = f"{100 * tolerance:g} %"
+    verdict: Verdict = "pass"
+    if proven and all(proven):
+        verdict, text = "regressed", f"{change}: slower by more than {limit}, and noise does not explain it"
+    elif not proven:
+        verdict, text = "inconclusive", f"{change}: the two runs were timed on different machines"
+    elif shown.value <= 1 or shown.high <= 1 + tolerance:
+        text = f"{change}: not slower by more than {limit}"
+    elif same_machine and slower(plain) and against:
+        verdict = "inconclusive"
+        text = f"{change}: the unchanged dense model became slower too, so the machine or its software did"
+    else:
+        verdict, text = (
+            "inconclusive",
+            f"{change}: slower by more than {limit} can neither be shown nor excluded",
+        )
+    medians = (run.slim or run.dense).value, (baseline.slim or baseline.dense).value
+    return Check(
+        f"latency.{run.phase}", verdict, text, "ms", *medians, shown.value, shown.low, shown.high, tolerance
+    )
+
+
+def verification_checks(run: Report, baseline: Report) -> list[Check]:
+    """One per verification of the deployed model in either run."""
+    kind = "slim" if run.slim else "dense"
+    passed = {v.name: v.passed for v in run.verifications if v.model == kind}
+    expected = [
+        v.name
+        for v in baseline.verifications
+        if v.passed and v.model == ("slim" if baseline.slim else "dense")
+    ]
+    checks = []
+    for name in dict.fromkeys([*passed, *expected]):
+        if passed.get(name):
+            verdict, text = "pass", "passed"
+        elif name in passed:
+            verdict, text = "regressed", "failed: the artefact would be wrong"
+        else:
+            verdict, text = "regressed", "passed in the baseline and was not made in this run"
+        checks.append(Check(f"verification.{name}", verdict, text))  # type: ignore[arg-type]
+    return checks

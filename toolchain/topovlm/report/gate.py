@@ -1,0 +1,172 @@
+"""Did the new run get worse than the baseline? `topovlm check RUN --baseline RUN`.
+
+Two reports of like kind are compared on their stored raw samples; what counts as a regression is said in
+`topovlm.report.comparisons`. Reports of unlike kind are refused, naming the field that differs.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from topovlm.errors import InputError, explain
+from topovlm.report.comparisons import (
+    Check,
+    accuracy_checks,
+    latency_checks,
+    machine,
+    verification_checks,
+)
+from topovlm.report.document import Report
+from topovlm.report.identity import content
+from topovlm.report.store import read_report, write_atomically
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """All comparisons of a run with its baseline; `notes` say what else differs between the two."""
+
+    run: str
+    baseline: str
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def regressed(self) -> bool:
+        """True when at least one check regressed."""
+        return any(check.verdict == "regressed" for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, with the overall verdict."""
+        return {"regressed": self.regressed, **asdict(self)}
+
+
+def run_check(
+    run: str | Path,
+    baseline: str | Path,
+    *,
+    latency_tolerance: float = 0.05,
+    accuracy_tolerance: float = 0.01,
+    confidence: float = 0.95,
+    junit: str | Path | None = None,
+) -> CheckResult:
+    """Compare two run directories (or report.json files); write JUnit XML to `junit` when given.
+
+    Raises `InputError` for an unreadable report, a tolerance out of range, and reports of unlike kind.
+    """
+    for name, value in (
+        ("--latency-tolerance", latency_tolerance),
+        ("--accuracy-tolerance", accuracy_tolerance),
+    ):
+        if not 0 <= value < 1:
+            raise InputError(explain(name, value, "must lie between 0 and 1", "Write e.g. 0.05 for 5 %"))
+    if not 0.5 < confidence < 1:
+        raise InputError(explain("--confidence", confidence, "must lie between 0.5 and 1", "Write e.g. 0.95"))
+    result = compare(
+        read_report(run),
+        read_report(baseline),
+        latency_tolerance=latency_tolerance,
+        accuracy_tolerance=accuracy_tolerance,
+        confidence=confidence,
+        names=(str(run), str(baseline)),
+    )
+    if junit is not None:
+        from topovlm.report.junit import junit_xml
+
+        write_atomically(junit, junit_xml(result))
+    return result
+
+
+def compare(
+    run: Report,
+    baseline: Report,
+    *,
+    latency_tolerance: float = 0.05,
+    accuracy_tolerance: float = 0.01,
+    confidence: float = 0.95,
+    names: tuple[str, str] = ("run", "baseline"),
+) -> CheckResult:
+    """As `run_check`, on loaded reports."""
+    require_comparable(run, baseline)
+    checks = [
+        *accuracy_checks(run, baseline, accuracy_tolerance, confidence),
+        *latency_checks(run, baseline, latency_tolerance, confidence),
+        *verification_checks(run, baseline),
+    ]
+    return CheckResult(*names, tuple(checks), tuple(_notes(run, baseline)))
+
+
+def _kind(report: Report) -> dict[str, Any]:
+    """What must be equal before two reports may be compared, by the name of its field."""
+    latency, accuracy = report.latency, report.accuracy
+    return {
+        "target.key": report.target.key,
+        "target.runtime": report.target.runtime,
+        **{f"workload.{name}": value for name, value in content(report.workload).items()},
+        "latency": "measured" if latency else "not measured",
+        "latency.runtime": latency.runtime if latency else None,
+        "latency.variant": latency.variant if latency else None,
+        "latency.threads": latency.threads if latency else None,
+        **({f"latency.workload.{n}": v for n, v in content(latency.workload).items()} if latency else {}),
+        "accuracy": "measured" if accuracy else "not measured",
+        "accuracy.sample_sha256": accuracy.sample_sha256 if accuracy else None,
+    }
+
+
+def require_comparable(run: Report, baseline: Report) -> None:
+    """Raise `InputError` naming the first field in which two reports are of unlike kind."""
+    ours, theirs = _kind(run), _kind(baseline)
+    for name, value in ours.items():
+        if theirs.get(name) != value:
+            rule = f"differs from the baseline's {theirs.get(name)!r}: the two runs cannot be compared"
+            remedy = "Make a baseline with the same target, workload, runtime and questions"
+            raise InputError(explain(name, value, rule, remedy))
+    if not run.accuracy and not run.latency:
+        raise InputError("the two reports hold neither accuracy nor latency: there is nothing to compare")
+
+
+def _notes(run: Report, baseline: Report) -> list[str]:
+    """What else differs, as sentences: a reader looks here first when a check is not a pass."""
+    notes = []
+    if machine(run) != machine(baseline):
+        notes.append(f"machine: {run.environment.cpu}, baseline {baseline.environment.cpu}")
+    if run.dense.weights_sha256 != baseline.dense.weights_sha256:
+        notes.append("the dense models are not the same weights")
+    layers = [(r.slim or r.dense).layers for r in (run, baseline)]
+    if layers[0] != layers[1]:
+        notes.append(f"decoder layers: {layers[0]}, baseline {layers[1]}")
+    ours, theirs = run.environment.versions, baseline.environment.versions
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
+            notes.append(f"{name}: {ours.get(name, 'absent')}, baseline {theirs.get(name, 'absent')}")
+    return notes
+
+
+def github_annotations(result: CheckResult) -> list[str]:
+    """Workflow commands that GitHub shows on the pull request; empty outside GitHub Actions."""
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return []
+    level = {"regressed": "error", "inconclusive": "warning"}
+    return [
+        f"::{level[check.verdict]} title={_escape(check.name, title=True)}::{_escape(check.text)}"
+        for check in result.checks
+        if check.verdict in level
+    ]
+
+
+def _escape(text: str, title: bool = False) -> str:
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if title else text
+
+
+def summary_lines(result: CheckResult) -> list[str]:
+    """The result as plain text: one line per check, then what else differs, then the verdict."""
+    mark = {"pass": "ok  ", "regressed": "FAIL", "inconclusive": "?   "}
+    lines = [f"{mark[check.verdict]} {check.name}: {check.text}" for check in result.checks]
+    lines += [f"note {note}" for note in result.notes]
+    bad = sum(check.verdict == "regressed" for check in result.checks)
+    unclear = sum(check.verdict == "inconclusive" for check in result.checks)
+    verdict = f"{bad} of {len(result.checks)} checks regressed" if bad else "no regression"
+    return [*lines, f"{verdict}{f', {unclear} inconclusive' if unclear else ''}"]
