@@ -64,9 +64,7 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         memory = format_bytes(machine.memory_available_bytes or 0)
-        say(
-            f"{machine.cpu}, {machine.usable_cores} usable cores, {memory} of memory available, {machine.system}"
-        )
+        say(f"{machine.cpu}, {machine.usable_cores} usable cores, {machine.system}, {memory} of memory free")
         for gpu in machine.gpus:
             say(f"  GPU: {', '.join(gpu.values())}")
         say(f"  ONNX Runtime runs on: {', '.join(providers) or 'nothing'}")
