@@ -18,8 +18,8 @@ import msgspec
 
 SCHEMA_VERSION = 1
 
-Phase = Literal["vision", "prefill", "token", "ttft", "end_to_end"]
-PHASES: tuple[Phase, ...] = ("vision", "prefill", "token", "ttft", "end_to_end")
+Phase = Literal["vision", "embed", "prefill", "token", "ttft", "end_to_end"]
+PHASES: tuple[Phase, ...] = ("vision", "embed", "prefill", "token", "ttft", "end_to_end")
 Kind = Literal["measured", "predicted"]
 VOLATILE = msgspec.Meta(extra={"volatile": True}, extra_json_schema={"x-volatile": True})
 
@@ -300,6 +300,7 @@ class Latency(Part, frozen=True, kw_only=True):
     phases: tuple[PhaseTimes, ...]
     memory: tuple[MemoryUse, ...] = ()
     method: str = ""
+    warnings: tuple[str, ...] = ()  # what made these timings less certain: drift, other load, time limit
 
 
 class Stage(Part, frozen=True, kw_only=True):

@@ -160,6 +160,7 @@ def latency_section(
     order: Sequence[str],
     is_target: bool,
     memory: Sequence[MemoryUse] = (),
+    warnings: Sequence[str] = (),
     seed: int = 0,
 ) -> Latency:
     """The latency part from raw samples: phase name (of `document.PHASES`) -> ms, in the order taken.
@@ -200,4 +201,5 @@ def latency_section(
         phases=tuple(phases),
         memory=tuple(memory),
         method=LATENCY_METHOD,
+        warnings=tuple(warnings),
     )
