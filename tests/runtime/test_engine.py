@@ -16,6 +16,7 @@ from toy_export import Toy
 
 from topovlm.errors import InputError, MissingToolError
 from topovlm.runtime.engine import Engine
+from topovlm.runtime.manifest import load_manifest
 
 PROMPTS = [
     "what colour",
@@ -81,7 +82,7 @@ def test_half_precision_logits(toy: Toy, tmp_path: Path) -> None:
     engine = Engine(half.write(tmp_path / "x"), threads=1)
     ready = engine.prepare([picture(3)], PROMPTS[1])
     want = toy.logits(ready.input_ids, ready.pixels)
-    got = engine.answer_logits([([picture(3)], PROMPTS[1])])[0]
+    got = engine.answer_logits([[picture(3)]], PROMPTS[1:2])[0]
     np.testing.assert_allclose(got, want, atol=0.02 * np.abs(want).max())
 
 
@@ -89,23 +90,26 @@ def test_half_precision_logits(toy: Toy, tmp_path: Path) -> None:
 def test_batches_equal_single_runs(toy: Toy, tmp_path: Path, fixed_batch: bool) -> None:
     """Batched answers are the single answers in the same order, whatever the mix of lengths and pictures."""
     engine = Engine(replace(toy, weights={}, fixed_batch=fixed_batch).write(tmp_path / "x"), threads=1)
-    items = [([picture(i + j) for j in range(i % 3)], PROMPTS[i % len(PROMPTS)]) for i in range(17)]
+    prompts = [PROMPTS[i % len(PROMPTS)] for i in range(17)]
+    images = [[picture(i + j) for j in range(i % 3)] for i in range(17)]
     done: list[int] = []
-    batched = engine.generate_batch(items, batch_size=4, max_new_tokens=9, progress=done.append)
-    single = [engine.generate(*item, max_new_tokens=9) for item in items]
+    batched = engine.generate_batch(images, prompts, 9, batch_size=4, progress=done.append)
+    single = [engine.generate(*item, max_new_tokens=9) for item in zip(images, prompts, strict=True)]
     assert [a.token_ids for a in batched] == [a.token_ids for a in single]
     assert [(a.text, a.stopped) for a in batched] == [(a.text, a.stopped) for a in single]
     assert {a.stopped for a in batched} == {"eos", "length"}
-    assert done[-1] == len(items)
+    assert done[-1] == len(prompts)
     assert done == sorted(done)
 
 
 def test_answer_logits(engine: Engine, toy: Toy) -> None:
     """First-token logits are the oracle's."""
-    items = [([picture(i)], prompt) for i, prompt in enumerate(PROMPTS)]
-    ready = [engine.prepare(*item) for item in items]
+    images = [[picture(i)] for i in range(len(PROMPTS))]
+    ready = [engine.prepare(*item) for item in zip(images, PROMPTS, strict=True)]
     want = np.stack([toy.logits(r.input_ids, r.pixels) for r in ready])
-    np.testing.assert_allclose(engine.answer_logits(items, 3), want, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        engine.answer_logits(images, PROMPTS, batch_size=3), want, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_stops(engine: Engine, toy: Toy) -> None:
@@ -175,13 +179,40 @@ def test_bad_calls(engine: Engine, toy: Toy, tmp_path: Path) -> None:
         engine.generate([], "<image> red")
     with pytest.raises(InputError, match="no such file"):
         engine.generate([tmp_path / "none.png"], "red")
+    with pytest.raises(InputError, match="one list for each of 2"):
+        engine.generate_batch([[]], ["red", "blue"])
+    with pytest.raises(InputError, match="batch_size"):
+        engine.generate_batch([[]], ["red"], batch_size=0)
 
 
 def test_import_pulls_no_heavy_package() -> None:
     """Importing the runtime imports neither torch nor transformers, onnx, matplotlib or scipy."""
     code = (
         "import sys, topovlm.runtime.engine, topovlm.runtime.timing, topovlm.runtime.run;"
-        "print(sorted({'torch', 'transformers', 'onnx', 'matplotlib', 'scipy', 'sklearn'} & sys.modules.keys()))"
+        "print(sorted({'torch', 'transformers', 'onnx', 'scipy', 'sklearn'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_precisions_are_matched(toy: Toy, tmp_path: Path) -> None:
+    """A precision's decoder gets its own vision and embedding graphs; `auto` stays in full precision."""
+    folder = toy.write(tmp_path / "x", ("plain", "fused", "fused_q4"))
+    file = folder / "topovlm_runtime.json"
+    manifest = json.loads(file.read_text())
+    (folder / "onnx/embed_q4.onnx").write_bytes((folder / "onnx/embed_tokens.onnx").read_bytes())
+    manifest["graphs"]["embed_q4"] = "onnx/embed_q4.onnx"
+    file.write_text(json.dumps(manifest))
+    found = load_manifest(folder)
+    assert found.resolve("auto") == "fused"
+    assert [path.name for path in found.parts("fused_q4")] == [
+        "vision_encoder.onnx",
+        "embed_q4.onnx",
+        "decoder_model_merged_fused_q4.onnx",
+    ]
+    for name in ("decoder", "decoder_fused"):
+        del manifest["graphs"][name]
+    file.write_text(json.dumps(manifest))
+    engine = Engine(folder, threads=1)
+    assert engine.variant == "fused_q4"
+    assert len(engine.generate_batch([[]], ["red"], 3)) == 1

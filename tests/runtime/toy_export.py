@@ -14,14 +14,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
 IMAGE_ID, EOS_ID = 1, 2
-WORDS = [
-    "<unk>",
-    "<image>",
-    "<|end|>",
-    "<|user|>",
-    "<|assistant|>",
-    *"what colour is the ball red blue".split(),
-]
+WORDS = ["<unk>", "<image>", "<|end|>", "<|user|>", "<|assistant|>"]
+WORDS += ["what", "colour", "is", "the", "ball", "red", "blue"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ class Toy:
         (folder / "onnx").mkdir(parents=True)
         save(self._vision(), folder / "onnx/vision_encoder.onnx")
         save(self._embed(), folder / "onnx/embed_tokens.onnx")
-        graphs = {"vision": "onnx/vision_encoder.onnx", "embed_tokens": "onnx/embed_tokens.onnx"}
+        graphs = {"vision": "onnx/vision_encoder.onnx", "embed": "onnx/embed_tokens.onnx"}
         for variant in variants:
             suffix = "" if variant == "plain" else f"_{variant}"
             graphs[f"decoder{suffix}"] = f"onnx/decoder_model_merged{suffix}.onnx"
@@ -109,8 +103,9 @@ class Toy:
             for i, w in enumerate(WORDS[:5])
         ]  # fmt: skip
         tokenizer = {
-            "version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None,
-            "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": special,
+            "normalizer": None, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None,
+            "decoder": None,
             "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
         }  # fmt: skip
         manifest = {

@@ -54,7 +54,7 @@ class Decoder:
         ]
 
     def step(self, embeds: np.ndarray, cache: Cache, past: int) -> tuple[np.ndarray, Cache]:
-        """`embeds` `[B, S, hidden]` after `past` cached tokens -> logits of the last position `[B, V]`, new cache."""
+        """`embeds` `[B, S, hidden]` after `past` tokens -> last logits `[B, V]` and the new cache."""
         batch, size = embeds.shape[:2]
         feeds: dict[str, np.ndarray] = {
             "inputs_embeds": embeds,

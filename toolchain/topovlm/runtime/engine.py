@@ -18,11 +18,12 @@ import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
+from topovlm.hardware.environment import usable_cores
 from topovlm.runtime.decoder import Cache, Decoder
 from topovlm.runtime.manifest import Manifest, load_manifest
 from topovlm.runtime.preprocess import batch_pixels, load_image
 from topovlm.runtime.prompt import Prompter
-from topovlm.runtime.sessions import only_input, open_session, provider_names, usable_cores
+from topovlm.runtime.sessions import only_input, open_session, provider_names
 
 Picture = Image.Image | Path | str
 Item = tuple[Sequence[Picture], str]
@@ -30,7 +31,7 @@ Item = tuple[Sequence[Picture], str]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prompt ready to run: `input_ids` int64 `[S]`, `pixels` float32 `[n, 3, H, W]` (None without pictures)."""
+    """A prompt ready to run: `input_ids` int64 `[S]`, `pixels` float32 `[n, 3, H, W]` (None: no pictures)."""
 
     input_ids: np.ndarray
     pixels: np.ndarray | None
@@ -69,10 +70,11 @@ class Generation(Answer):
 
 
 class Engine:
-    """An exported folder, opened. `variant`: `auto` (fused where there is one), `plain` or `fused`.
+    """An exported folder, opened.
 
-    `providers`: `cpu` (default), `cuda`, ... or full names of ONNX Runtime; `threads`: default all usable cores.
-    Raises `InputError` for a folder that is no export, `MissingToolError` for a provider that does not start.
+    `variant`: `auto` (fused if there is one), `plain`, `fused`, or with a precision: `fused_fp16`, `plain_q4`.
+    `providers`: `cpu` (default), `cuda`, or full names of ONNX Runtime; `threads`: default all usable cores.
+    Raises `InputError` for a folder that is no export, `MissingToolError` for an absent provider.
     """
 
     def __init__(
@@ -89,12 +91,13 @@ class Engine:
         self.manifest: Manifest = load_manifest(folder)
         self.threads = threads or usable_cores()
         self._providers = provider_names(providers)
-        self.variant, graph = self.manifest.decoder_graph(variant)
+        self.variant = self.manifest.resolve(variant)
+        vision, embed, graph = self.manifest.parts(self.variant)
         self.prompter = Prompter(self.manifest)
-        self.vision = open_session(self.manifest.vision_graph, self._providers, self.threads)
-        self.embed = open_session(self.manifest.embed_graph, self._providers, self.threads)
-        self._pixel_input = only_input(self.vision, self.manifest.vision_graph)
-        self._id_input = only_input(self.embed, self.manifest.embed_graph)
+        self.vision = open_session(vision, self._providers, self.threads)
+        self.embed = open_session(embed, self._providers, self.threads)
+        self._pixel_input = only_input(self.vision, vision)
+        self._id_input = only_input(self.embed, embed)
         self.decoder = Decoder(graph, self.manifest, self._providers, self.threads)
         self._batch_decoder = self.decoder if self.decoder.max_batch is None else None
         self.load_ms = (perf_counter() - start) * 1e3
@@ -173,17 +176,19 @@ class Engine:
     # -- many prompts -------------------------------------------------------------------------------
     def generate_batch(
         self,
-        items: Sequence[Item],
-        batch_size: int = 16,
+        images: Sequence[Sequence[Picture]],
+        prompts: Sequence[str],
         max_new_tokens: int = 32,
         *,
+        batch_size: int = 16,
         progress: Callable[[int], None] | None = None,
     ) -> list[Answer]:
-        """Answers in the order of `items`, the same as one by one; `progress` gets the number done so far.
+        """Answers to `prompts[i]` about `images[i]`, the same as one by one; `progress` gets the count done.
 
-        Only prompts of equal length share a batch, so nothing is padded or masked. A graph that is fixed to
-        one prompt at a time (fused) lends the work to the folder's plain graph.
+        Only prompts of equal length share a batch, so nothing is padded or masked: give many prompts at once.
+        A graph that is fixed to one prompt at a time (fused) lends the work to the folder's plain graph.
         """
+        items = _pairs(images, prompts)
         _check_new_tokens(max_new_tokens)
         answers: dict[int, Answer] = {}
         for batch, logits, cache, past in self._prefill_batches(items, batch_size):
@@ -194,11 +199,16 @@ class Engine:
                 progress(len(answers))
         return [answers[index] for index in range(len(items))]
 
-    def answer_logits(self, items: Sequence[Item], batch_size: int = 16) -> np.ndarray:
-        """Logits of the first answer token, float32 `[len(items), vocab]`."""
+    def answer_logits(
+        self, images: Sequence[Sequence[Picture]], prompts: Sequence[str], *, batch_size: int = 16
+    ) -> np.ndarray:
+        """Logits of the first answer token, float32 `[len(prompts), vocab]`."""
+        items = _pairs(images, prompts)
         rows: dict[int, np.ndarray] = {}
         for batch, logits, _, _ in self._prefill_batches(items, batch_size):
             rows.update(zip(batch, logits, strict=True))
+        if not rows:
+            raise InputError(explain("prompts", 0, "at least one is needed"))
         return np.stack([rows[index] for index in range(len(items))])
 
     def _prefill_batches(
@@ -237,7 +247,7 @@ class Engine:
 
     def _batching_decoder(self) -> Decoder:
         if self._batch_decoder is None:
-            plain = self.manifest.decoders.get("plain")
+            plain = self.manifest.decoders.get(self.variant.replace("fused", "plain"))
             self._batch_decoder = (
                 Decoder(plain, self.manifest, self._providers, self.threads) if plain else self.decoder
             )
@@ -268,6 +278,14 @@ class Engine:
 
     def _why_stopped(self, tokens: list[int]) -> str:
         return "eos" if tokens[-1] in self.manifest.eos_token_ids else "length"
+
+
+def _pairs(images: Sequence[Sequence[Picture]], prompts: Sequence[str]) -> list[Item]:
+    if len(images) != len(prompts):
+        raise InputError(
+            explain("images", len(images), f"must be one list for each of {len(prompts)} prompts")
+        )
+    return list(zip(images, prompts, strict=True))
 
 
 def _check_new_tokens(count: int) -> None:

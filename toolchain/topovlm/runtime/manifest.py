@@ -15,7 +15,6 @@ SCHEMA = 1
 _REMEDY = (
     "Give a folder written by `topovlm export` or `topovlm deploy` (it holds topovlm_runtime.json and onnx/)"
 )
-_NOT_DECODERS = ("vision", "embed")
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class Manifest:
     kv_heads: int
     head_dim: int
     hidden: int
-    vision_graph: Path
-    embed_graph: Path
-    decoders: dict[str, Path]  # variant -> graph
+    vision: dict[str, Path]  # by precision suffix: "" (fp32), "_fp16", "_q4", ...
+    embed: dict[str, Path]
+    decoders: dict[str, Path]  # by form and precision suffix: "plain", "fused", "fused_fp16", ...
     image: ImageRecipe
     raw: dict[str, Any]
 
@@ -44,14 +43,29 @@ class Manifest:
     def tokenizer_file(self) -> Path:
         return self.folder / "tokenizer.json"
 
-    def decoder_graph(self, variant: str) -> tuple[str, Path]:
-        """`auto` takes the fused graph where there is one. Returns (variant, file)."""
-        if variant == "auto":
-            variant = "fused" if "fused" in self.decoders else "plain"
-        if variant not in self.decoders:
-            rule = f"is not in {self.folder}; it has {', '.join(sorted(self.decoders))}"
-            raise InputError(explain("variant", variant, rule))
-        return variant, self.decoders[variant]
+    def resolve(self, variant: str) -> str:
+        """The full name of a decoder graph that is there.
+
+        `auto` prefers fused, then full precision; `plain` and `fused` alone take the first precision listed.
+        Raises `InputError` when the folder has no such graph.
+        """
+        if variant in self.decoders:
+            return variant
+        forms = {"auto": ("fused", "plain")}.get(variant, (variant,))
+        for form in forms:
+            if form in self.decoders:
+                return form
+            for name in self.decoders:
+                if form in ("plain", "fused") and name.startswith(f"{form}_"):
+                    return name
+        rule = f"is not in {self.folder}; it has {', '.join(sorted(self.decoders))}"
+        raise InputError(explain("variant", variant, rule))
+
+    def parts(self, variant: str) -> tuple[Path, Path, Path]:
+        """(vision, embed, decoder) graphs of a resolved variant: the decoder's precision, where there is one."""
+        suffix = variant.removeprefix("plain").removeprefix("fused")
+        vision, embed = (part.get(suffix, next(iter(part.values()))) for part in (self.vision, self.embed))
+        return vision, embed, self.decoders[variant]
 
 
 def load_manifest(folder: str | Path) -> Manifest:
@@ -79,13 +93,13 @@ def load_manifest(folder: str | Path) -> Manifest:
 
 def _parse(folder: Path, raw: dict[str, Any]) -> Manifest:
     graphs = {name: folder / path for name, path in raw["graphs"].items()}
-    decoders = {
-        _variant_name(name): path for name, path in graphs.items() if not name.startswith(_NOT_DECODERS)
-    }
-    vision, embed = graphs["vision"], graphs.get("embed", graphs.get("embed_tokens"))
-    if embed is None or not decoders:
-        raise InputError(explain(f"{MANIFEST_NAME}: graphs", sorted(graphs), "must list embed and a decoder"))
-    for path in (vision, embed, *decoders.values(), folder / "tokenizer.json"):
+    vision, embed, decoder_graphs = (_by_suffix(graphs, part) for part in ("vision", "embed", "decoder"))
+    if not (vision and embed and decoder_graphs):
+        rule = "must list vision, embed and decoder"
+        raise InputError(explain(f"{MANIFEST_NAME}: graphs", sorted(graphs), rule, "Export again"))
+    decoders = {("" if key.startswith("_fused") else "plain") + key: p for key, p in decoder_graphs.items()}
+    decoders = {key.removeprefix("_"): path for key, path in decoders.items()}
+    for path in (*graphs.values(), folder / "tokenizer.json"):
         if not path.is_file():
             raise InputError(
                 explain("model", str(path), "is listed in the export but missing", "Export again")
@@ -104,26 +118,25 @@ def _parse(folder: Path, raw: dict[str, Any]) -> Manifest:
         kv_heads=int(decoder["kv_heads"]),
         head_dim=int(decoder["head_dim"]),
         hidden=int(decoder["hidden"]),
-        vision_graph=vision,
-        embed_graph=embed,
+        vision=vision,
+        embed=embed,
         decoders=decoders,
         image=_image_recipe(folder, raw),
         raw=raw,
     )
 
 
-def _variant_name(graph: str) -> str:
-    """`decoder` -> plain; `decoder_fused`, `decoder:fused` or `fused` -> fused."""
-    name = graph.removeprefix("decoder_model_merged").removeprefix("decoder").strip("_:-. ")
-    return name or "plain"
+def _by_suffix(graphs: dict[str, Path], part: str) -> dict[str, Path]:
+    """What follows the part's name in the graph keys -> file: `decoder_fused_fp16` -> `_fused_fp16`."""
+    return {key.removeprefix(part): path for key, path in graphs.items() if key.startswith(part)}
 
 
 def _image_recipe(folder: Path, raw: dict[str, Any]) -> ImageRecipe:
     """The processor's own file says more (crop, aspect, switches) than the summary in the manifest."""
     for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         if (folder / name).is_file():
-            config = _read_json(folder / name)
-            config = config if key is None else config.get(key)
+            whole = _read_json(folder / name)
+            config = whole if key is None else whole.get(key)
             if config:
                 return ImageRecipe.from_config(config, field=name)
     return ImageRecipe.from_config(raw["image"], field=f"{MANIFEST_NAME}: image")

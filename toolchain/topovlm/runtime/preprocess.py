@@ -75,8 +75,8 @@ class ImageRecipe:
             rescale_factor=float(config.get("rescale_factor", 1 / 255))
             if config.get("do_rescale", True)
             else None,
-            mean=tuple(map(float, mean)) if normalise else None,
-            std=tuple(map(float, std)) if normalise else None,
+            mean=tuple(map(float, mean or ())) if normalise else None,
+            std=tuple(map(float, std or ())) if normalise else None,
         )
 
 
@@ -90,7 +90,7 @@ def _crop_size(config: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """A picture file as an upright RGB image (EXIF orientation applied). Raises `InputError` naming the file."""
+    """A picture file as an upright RGB image (by its EXIF tag). Raises `InputError` naming the file."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -129,17 +129,17 @@ def to_pixels(image: Image.Image, recipe: ImageRecipe) -> np.ndarray:
     pixels = np.asarray(image)
     if recipe.crop is not None:
         pixels = _centre_crop(pixels, *recipe.crop)
-    values = pixels.astype(np.float32)
-    if recipe.rescale_factor is not None:
-        # In double precision first: the oracle rounds once, after the product.
-        values = (pixels.astype(np.float64) * recipe.rescale_factor).astype(np.float32)
+    # In double precision first: the oracle rounds once, after the product.
+    scale = 1.0 if recipe.rescale_factor is None else recipe.rescale_factor
+    values = (pixels.astype(np.float64) * scale).astype(np.float32)
     if recipe.mean is not None and recipe.std is not None:
-        values = (values - np.asarray(recipe.mean, np.float32)) / np.asarray(recipe.std, np.float32)
+        mean, std = (np.asarray(numbers, np.float32) for numbers in (recipe.mean, recipe.std))
+        values = (values - mean) / std
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
 def batch_pixels(images: Sequence[Image.Image], recipe: ImageRecipe) -> np.ndarray:
-    """Pictures -> float32 `[n, 3, H, W]`. Raises `InputError` when the recipe leaves them different in size."""
+    """Pictures -> float32 `[n, 3, H, W]`; `InputError` when the recipe leaves their sizes different."""
     tensors = [to_pixels(image, recipe) for image in images]
     shapes = sorted({tensor.shape for tensor in tensors})
     if len(shapes) > 1:

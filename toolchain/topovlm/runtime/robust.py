@@ -40,7 +40,7 @@ def bootstrap_medians(samples: np.ndarray, resamples: int = 2000, seed: int = 0)
 
 
 def summarise(samples: Sequence[float], seed: int = 0) -> Summary:
-    """Summary of samples in the order in which they were taken (drift needs it). Needs at least one sample."""
+    """Summary of one or more samples, given in the order in which they were taken (drift needs it)."""
     values = np.asarray(samples, float)
     medians = bootstrap_medians(values, seed=seed)
     median = float(np.median(values))

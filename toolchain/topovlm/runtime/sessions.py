@@ -1,8 +1,7 @@
-"""ONNX Runtime sessions: opened with clear errors, providers that are really used, inputs by declared type."""
+"""ONNX Runtime sessions: clear errors, providers that are really used, inputs by declared type."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,18 +28,8 @@ _CUDA_REMEDY = (
 )
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on: its affinity mask, cut by a container's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
-
-
 def provider_names(providers: Sequence[str] | None) -> list[str]:
-    """Full provider names, the CPU last. Raises `InputError` for an unknown name, `MissingToolError` if absent."""
+    """Full names, the CPU last. An unknown one raises `InputError`, an absent one `MissingToolError`."""
     wanted = [SHORT_NAMES.get(name.lower(), name) for name in providers or ("cpu",)]
     present = ort.get_available_providers()
     for name in wanted:

@@ -1,0 +1,141 @@
+"""Facts of the machine at hand that a measurement depends on: processor, memory, load, clocks, versions.
+
+Read from /proc, /sys and the driver's own tool; what a system does not tell is None, never a guess.
+Nothing here identifies a person or a host (no host name, no user, no serial number).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("topovlm", "onnxruntime", "onnxruntime-gpu", "numpy", "tokenizers", "pillow")
+_GPU_FIELDS = ("name", "driver_version", "memory.total", "clocks.sm", "clocks.max.sm", "temperature.gpu")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One look at the machine. `load_1min` is the count of running tasks, averaged over a minute."""
+
+    system: str
+    machine: str
+    cpu: str
+    cores: int  # of the machine
+    usable_cores: int  # of this process
+    governor: str | None
+    cpu_mhz: float | None
+    load_1min: float | None
+    memory_total_bytes: int | None
+    memory_available_bytes: int | None
+    board: str | None  # device-tree model, on boards that have one
+    gpus: tuple[dict[str, str], ...]
+    python: str
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able facts."""
+        return {**asdict(self), "gpus": list(self.gpus)}
+
+    def warnings(self) -> list[str]:
+        """What makes timings on this machine doubtful, in words."""
+        found = []
+        if self.load_1min is not None and self.load_1min > 0.5 * self.cores:
+            found.append(
+                f"the machine is busy: load {self.load_1min:.1f} on {self.cores} cores; timings are inflated"
+            )
+        if self.governor not in (None, "performance", "schedutil"):
+            found.append(f"the CPU governor is {self.governor!r}: clocks may be low or change during the run")
+        return found
+
+
+def describe_machine() -> Environment:
+    """Look at the machine now."""
+    memory = _meminfo()
+    return Environment(
+        system=f"{platform.system()} {platform.release()}",
+        machine=platform.machine(),
+        cpu=cpu_name(),
+        cores=os.cpu_count() or 1,
+        usable_cores=usable_cores(),
+        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        cpu_mhz=_cpu_mhz(),
+        load_1min=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        memory_total_bytes=memory.get("MemTotal"),
+        memory_available_bytes=memory.get("MemAvailable"),
+        board=_read("/proc/device-tree/model"),
+        gpus=gpus(),
+        python=platform.python_version(),
+        versions=versions(),
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: its affinity mask, cut by a container's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = (_read("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
+    if not (quota.isdigit() and period.isdigit()):
+        return cores
+    return max(1, min(cores, int(quota) // int(period)))
+
+
+def versions(packages: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
+    """Installed versions of the packages that timing and numerics depend on; absent ones are left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_name() -> str:
+    """The processor's marketing name where the system tells it, else its architecture."""
+    text = _read("/proc/cpuinfo") or ""
+    for field in ("model name", "Hardware", "Model"):
+        match = re.search(rf"^{field}\s*:\s*(.+)$", text, re.MULTILINE)
+        if match:
+            return match[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def gpus() -> tuple[dict[str, str], ...]:
+    """What the NVIDIA driver tells about its GPUs; empty without a driver."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    command = [tool, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = (line.split(", ") for line in done.stdout.splitlines() if line.strip())
+    return tuple(dict(zip(_GPU_FIELDS, row, strict=False)) for row in rows)
+
+
+def _cpu_mhz() -> float | None:
+    khz = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
+    if khz and khz.isdigit():
+        return int(khz) / 1e3
+    match = re.search(r"^cpu MHz\s*:\s*([0-9.]+)", _read("/proc/cpuinfo") or "", re.MULTILINE)
+    return float(match[1]) if match else None
+
+
+def _meminfo() -> dict[str, int]:
+    """Bytes by field of /proc/meminfo."""
+    rows = re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo") or "", re.MULTILINE)
+    return {name: int(kib) * 1024 for name, kib in rows}
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(errors="replace").strip("\0 \n") or None
+    except OSError:
+        return None
