@@ -72,7 +72,7 @@ class Generation(Answer):
 class Engine:
     """An exported folder, opened.
 
-    `variant`: `auto` (fused if there is one), `plain`, `fused`, or with a precision: `fused_fp16`, `plain_q4`.
+    `variant`: `auto` (fused if there is one), `plain`, `fused`, or with a precision: `fused_fp16`.
     `providers`: `cpu` (default), `cuda`, or full names of ONNX Runtime; `threads`: default all usable cores.
     Raises `InputError` for a folder that is no export, `MissingToolError` for an absent provider.
     """

@@ -62,7 +62,7 @@ class Manifest:
         raise InputError(explain("variant", variant, rule))
 
     def parts(self, variant: str) -> tuple[Path, Path, Path]:
-        """(vision, embed, decoder) graphs of a resolved variant: the decoder's precision, where there is one."""
+        """(vision, embed, decoder) graphs of a resolved variant, in its precision where they have it."""
         suffix = variant.removeprefix("plain").removeprefix("fused")
         vision, embed = (part.get(suffix, next(iter(part.values()))) for part in (self.vision, self.embed))
         return vision, embed, self.decoders[variant]

@@ -241,9 +241,10 @@ def _doubts(timings: Mapping[str, EngineTimings], rules: TimingRules, stopped: s
                 f"{name}: the last third of the run is {100 * summary.drift:+.1f} % against the first: "
                 "clocks, heat or other work changed during the run"
             )
-        if stopped != "precise" and 2 * summary.relative_width > rules.precision:
+        wide = summary.count < _CHECK_EVERY or 2 * summary.relative_width > rules.precision
+        if stopped != "precise" and wide:
             found.append(
                 f"{name}: {format_ms(summary.median_ms)} is known to {100 * summary.relative_width:.1f} % "
-                "only; more time or a quieter machine narrows it"
+                f"only, from {summary.count} rounds; more time or a quieter machine narrows it"
             )
     return found
