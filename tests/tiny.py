@@ -131,7 +131,7 @@ def build(
     dtype: str = "float32",
     max_shard_size: str = "5GB",
 ) -> Path:
-    """Write a checkpoint folder (model, tokenizer, processor, chat template, licence card); returns `folder`."""
+    """Write a checkpoint folder: model, tokenizer, processor, chat template, card. Returns `folder`."""
     import torch
     from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 
