@@ -45,15 +45,11 @@ class Context:
             return self.config.dtype
         return "fp32" if self.local else "fp16"
 
-    @property
-    def total_layers(self) -> int:
-        """Decoder layers of the dense model."""
-        text = self.source.config.get("text_config", self.source.config)
-        return int(text["num_hidden_layers"])
-
     @functools.cached_property
     def model_digest(self) -> str:
-        return input_digest(self.run, self.source.folder)
+        from topovlm.models.checkpoint import content_hash
+
+        return content_hash(self.source.folder)
 
     @functools.cached_property
     def base(self) -> dict[str, Any]:
@@ -72,7 +68,7 @@ class Context:
         return None if self.config.data is None else read_jsonl(self.config.data)
 
     def calibration_samples(self) -> list[Sample]:
-        """Samples that score layers: the first ones of --data, else shipped pictures that no model was trained on."""
+        """Samples that score layers: the first of --data, else shipped ones that no model was trained on."""
         count = self.config.samples
         if self.user_samples is None:
             from topovlm.reference.data import samples

@@ -1,0 +1,168 @@
+"""The command line: its surface is frozen, its errors are sentences, its start is light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from topovlm import __version__, cli
+
+EXIT = {"InputError": 2, "BudgetError": 3, "MissingToolError": 5, "VerificationError": 6}
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "topovlm", *words], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version prints the package's version and succeeds."""
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["--version"])
+    assert raised.value.code == 0
+    assert capsys.readouterr().out == f"topovlm {__version__}\n"
+
+
+def test_no_command_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a command the help goes to standard error, with exit code 2."""
+    assert cli.main([]) == 2
+    captured = capsys.readouterr()
+    assert "COMMAND" in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["deplay"], "invalid choice"),
+        (["deploy", "--targt", "local"], "--targt"),
+        (["deploy", "--max-lat", "60%"], "--max-lat"),
+        (["deploy", "--k", "none"], "--k = 'none': must be a whole number"),
+        (["check", "a"], "--baseline"),
+        (["targets", "jetson-orinn"], "Did you mean jetson-orin"),
+    ],
+)
+def test_usage_errors_are_one_sentence(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, one line that starts with the program's name, nothing on standard output."""
+    assert cli.main(words) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith("topovlm: ")
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_json_errors_are_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json the error is on standard output too, with its kind and exit code."""
+    assert cli.main(["targets", "nothing-like-it", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["kind"], error["exit_code"]) == ("InputError", 2)
+
+
+@pytest.mark.parametrize("kind", EXIT)
+def test_each_kind_of_error_has_its_exit_code(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mapping of design and documentation."""
+    from topovlm import errors
+    from topovlm.commands import targets
+
+    def fail(args: object) -> int:
+        raise getattr(errors, kind)("as it is")
+
+    monkeypatch.setattr(targets, "run", fail)
+    assert cli.main(["targets"]) == EXIT[kind]
+    assert capsys.readouterr().err == "topovlm: as it is\n"
+
+
+def test_an_internal_error_names_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1, no traceback on the screen; the log has it, and so does --debug."""
+    from topovlm.commands import targets
+
+    def fail(args: object) -> int:
+        raise RuntimeError("what nobody expected")
+
+    monkeypatch.setattr(targets, "run", fail)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cli.main(["targets"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("topovlm: internal error: RuntimeError: what nobody expected. Details: ")
+    assert "Traceback" not in error
+    log = Path(error.strip().rpartition("Details: ")[2])
+    assert "Traceback" in log.read_text()
+    assert cli.main(["targets", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interruption_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is 130, as shells expect."""
+    from topovlm.commands import targets
+
+    def interrupt(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(targets, "run", interrupt)
+    assert cli.main(["targets"]) == 130
+
+
+def test_underscores_in_flags_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    """--max_latency is --max-latency: both spellings are common."""
+    assert cli.main(["deploy", "--max_latency=200"]) == 2
+    assert "--max-latency = '200': has no unit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["deploy", "--help"], ["targets", "--json"]])
+def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
+    """No torch, transformers, onnxruntime, matplotlib or numba for what must start at once."""
+    code = (
+        "import sys\nfrom topovlm import cli\ntry:\n    cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'onnxruntime', 'matplotlib', 'numba', 'sklearn', 'scipy'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command_and_flag(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The script is made from the parser."""
+    assert cli.main(["--print-completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in ("deploy", "check", "max-latency", "baseline", "topovlm-deploy"):
+        assert word in script
+
+
+def test_bash_completion_completes(tmp_path: Path) -> None:
+    """The script works in a real bash: commands, flags, and topovlm-deploy without a command."""
+    script = tmp_path / "completion.bash"
+    script.write_text(run("--print-completion", "bash").stdout)
+    cases = [(["topovlm", "dep"], "deploy"), (["topovlm", "check", "--base"], "--baseline")]
+    cases += [(["topovlm-deploy", "--max-mem"], "--max-memory")]
+    for words, expected in cases:
+        quoted = " ".join(words)
+        body = (
+            f"source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; "
+            '_topovlm; echo "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(["bash", "-c", body], capture_output=True, text=True, timeout=30, check=True)
+        assert expected in done.stdout.split()
+
+
+def test_doctor_reports_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    """All required packages are found in the environment that runs the tests."""
+    assert cli.main(["doctor", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"]
+    assert {row["name"] for row in document["packages"]} >= {"torch", "onnxruntime"}

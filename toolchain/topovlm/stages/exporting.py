@@ -1,0 +1,62 @@
+"""ONNX folders of the dense and the slim model, and what TensorRT needs; each behind its numeric gate."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from topovlm.console import Progress
+from topovlm.rundir import Record
+from topovlm.stages.context import Context
+
+BASELINE, DEPLOYED = "baseline", "onnx"
+
+
+def _facts(report: Any) -> dict[str, Any]:
+    """The export's own report, without the folder it was written to (it moves into place afterwards)."""
+    facts: dict[str, Any] = report.to_dict()
+    del facts["folder"]
+    return facts
+
+
+def export_dense(context: Context) -> Record:
+    """baseline/: the dense model's graphs, which every comparison runs on."""
+
+    def make(work: Path, progress: Progress) -> dict[str, Any]:
+        from topovlm.export.onnx import export_onnx
+
+        return _facts(export_onnx(context.source.folder, work / BASELINE))
+
+    return context.run.stage("export-dense", context.base, [BASELINE], make)
+
+
+def export_slim(context: Context, pruned: Record) -> Record:
+    """onnx/: the pruned model's graphs."""
+    model = context.run.root / "model"
+
+    def make(work: Path, progress: Progress) -> dict[str, Any]:
+        from topovlm.export.onnx import export_onnx
+
+        return _facts(export_onnx(model, work / DEPLOYED))
+
+    return context.run.stage("export", {**context.base, "pruned": pruned.outputs}, [DEPLOYED], make)
+
+
+def deploy_dense(context: Context, dense: Record) -> Record:
+    """onnx/: the dense graphs as they are, when the budget allows them (links where the disk can)."""
+
+    def make(work: Path, progress: Progress) -> dict[str, Any]:
+        shutil.copytree(context.run.root / BASELINE, work / DEPLOYED, copy_function=_link_or_copy)
+        return dense.value
+
+    return context.run.stage("export", {"dense": dense.outputs}, [DEPLOYED], make)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    # Results are replaced by renames, never changed in place: a shared file is as good as a copy.
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
