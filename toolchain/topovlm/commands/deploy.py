@@ -18,9 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    config = config_of(args)
+
     from topovlm import pipeline
 
-    config = config_of(args)
     display = Display()
     outcome = (
         pipeline.dry_run(config, display) if args.dry_run else pipeline.deploy(config, args.argv, display)
