@@ -37,7 +37,7 @@ class Match(_Facts, kw_only=True):
 
 
 class Gpu(_Facts, kw_only=True):
-    """Peak arithmetic: dense operations per multiprocessor and clock, by number format (no key: not there)."""
+    """Peak arithmetic: dense operations per multiprocessor and clock by number format (no key: none)."""
 
     arch: str = ""
     sm: Count

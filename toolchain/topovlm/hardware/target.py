@@ -64,7 +64,8 @@ class ResolvedTarget:
             "sm": self.mode.sm or (gpu.sm if gpu else None),
             "bandwidth_gbs": _round(self.bandwidth_bytes_per_s, 1e9),
             "peak_tflops": {
-                name: _round(self.peak_flop_per_s(name), 1e12) for name in (gpu.flop_per_sm_clk if gpu else ())
+                name: _round(self.peak_flop_per_s(name), 1e12)
+                for name in (gpu.flop_per_sm_clk if gpu else ())
             },
             "memory_gib": self.board.memory.total_gib,
             "usable_memory_bytes": self.usable_memory_bytes(),
@@ -100,7 +101,9 @@ def list_targets() -> list[Board]:
 
 def _local_board() -> Board:
     total_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    memory = Memory(unified=True, total_gib=total_bytes / GIB, os_reserve_gib={"headless": 0.55, "desktop": 1.6})
+    memory = Memory(
+        unified=True, total_gib=total_bytes / GIB, os_reserve_gib={"headless": 0.55, "desktop": 1.6}
+    )
     mode = Mode(name="as-is", cpu_cores=os.cpu_count() or 1, note="this machine: measured, not looked up")
     return Board(
         schema=1,
@@ -134,7 +137,9 @@ def _find(name: str) -> tuple[Board, str | None]:
         return names[wanted], wanted
     near = difflib.get_close_matches(wanted, [*names, LOCAL], n=4, cutoff=0.5)
     hint = f"Did you mean {', '.join(near)}?" if near else "`topovlm targets` lists them all"
-    raise InputError(explain("--target", name, "is not a known target", f"{hint} A path to a TOML file works too"))
+    raise InputError(
+        explain("--target", name, "is not a known target", f"{hint} A path to a TOML file works too")
+    )
 
 
 def load_target(name_or_path: str, mode: str | None = None) -> ResolvedTarget:
@@ -143,7 +148,9 @@ def load_target(name_or_path: str, mode: str | None = None) -> ResolvedTarget:
     `mode` (by name) wins over an `@mode` suffix. Raises `InputError` with near names for an unknown
     target, with the board's modes for an unknown mode, and for a mode whose clocks nobody published.
     """
-    name, _, suffix = name_or_path.partition("@") if not _looks_like_path(name_or_path) else (name_or_path, "", "")
+    name, _, suffix = (
+        name_or_path.partition("@") if not _looks_like_path(name_or_path) else (name_or_path, "", "")
+    )
     if _looks_like_path(name_or_path) and ".toml@" in name_or_path:
         name, _, suffix = name_or_path.rpartition("@")
     board, alias = _find(name.strip())

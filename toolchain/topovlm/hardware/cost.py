@@ -1,0 +1,224 @@
+"""Predict a model's cost on a target: vision, prefill, per token and memory, for any number of layers kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from topovlm.errors import InputError, explain
+from topovlm.hardware.efficiencies import Efficiency, efficiency, memory_model
+from topovlm.hardware.formats import (
+    ACTIVATION_BYTES,
+    ATTENTION_ARITHMETIC,
+    FORMATS,
+    WeightFormat,
+    weight_format,
+)
+from topovlm.hardware.interval import ZERO, Interval
+from topovlm.hardware.memory import MemoryEstimate, estimate_memory
+from topovlm.hardware.phases import Machine, decode_s, prefill_s, vision_s
+from topovlm.hardware.shape import ModelShape
+from topovlm.hardware.target import ResolvedTarget
+from topovlm.hardware.vision import Workload, vision_flop, vision_work, visual_tokens
+
+__all__ = ["Interval", "ModelShape", "Prediction", "Workload", "predict", "supported_dtypes", "visual_tokens"]
+
+DEFAULT_RUNTIME = "tensorrt"
+# A profile states its spread; one that does not is trusted to this relative error.
+_UNSTATED_PROFILE_SPREAD = 0.10
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Figures for `keep_layers` layers. `total_ms` = `ttft_ms` + the remaining new tokens.
+
+    `kind` is always "predicted" (a profile predicts too: it was measured at other depths); `source`
+    says from what.
+    """
+
+    keep_layers: int
+    dtype: str
+    runtime: str
+    vision_ms: Interval
+    prefill_ms: Interval
+    token_ms: Interval
+    ttft_ms: Interval
+    total_ms: Interval
+    memory_bytes: Interval
+    memory: MemoryEstimate
+    source: str
+    kind: str = "predicted"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; intervals as {value, low, high}."""
+        figures = ("vision_ms", "prefill_ms", "token_ms", "ttft_ms", "total_ms", "memory_bytes")
+        return {
+            "keep_layers": self.keep_layers,
+            "dtype": self.dtype,
+            "runtime": self.runtime,
+            **{name: getattr(self, name).to_dict() for name in figures},
+            "memory_parts": self.memory.to_dict(),
+            "kind": self.kind,
+            "source": self.source,
+        }
+
+
+def supported_dtypes(target: ResolvedTarget) -> list[str]:
+    """Weight formats whose arithmetic the target has, in the order of the formats table."""
+    if target.board.gpu is None:
+        return ["fp32", "fp16", "int8"]
+    return [name for name, fmt in FORMATS.items() if target.peak_flop_per_s(fmt.arithmetic) is not None]
+
+
+def predict(
+    shape: ModelShape,
+    workload: Workload,
+    target: ResolvedTarget | Mapping[str, Any],
+    keep_layers: int | None = None,
+    dtype: str = "fp16",
+    *,
+    runtime: str = DEFAULT_RUNTIME,
+    profile: Mapping[str, Any] | None = None,
+) -> Prediction:
+    """Predict one configuration; all layers when `keep_layers` is None.
+
+    `target` may itself be a measured profile; `profile` beside a target replaces its data-sheet
+    efficiencies. Raises `InputError` for an unsupported format or an impossible number of layers.
+    """
+    if isinstance(target, Mapping):
+        profile = target
+    keep = shape.total_layers if keep_layers is None else keep_layers
+    if not 1 <= keep <= shape.total_layers:
+        rule = f"must lie between 1 and the model's {shape.total_layers} layers"
+        raise InputError(explain("keep_layers", keep, rule))
+    fmt = weight_format(dtype)
+    memory = estimate_memory(shape, workload, keep, fmt, memory_model())
+    if profile is not None:
+        vision, prefill, token, source = _from_profile(profile, keep)
+        runtime = str(profile.get("runtime", runtime))
+    else:
+        assert isinstance(target, ResolvedTarget)
+        vision, prefill, token, source = _from_data_sheet(
+            shape, workload, target, keep=keep, fmt=fmt, runtime=runtime
+        )
+    ttft = vision + prefill
+    return Prediction(
+        keep_layers=keep,
+        dtype=dtype,
+        runtime=runtime,
+        vision_ms=vision,
+        prefill_ms=prefill,
+        token_ms=token,
+        ttft_ms=ttft,
+        total_ms=ttft + token.scaled(workload.new_tokens - 1),
+        memory_bytes=memory.total,
+        memory=memory,
+        source=source,
+    )
+
+
+def _machine(target: ResolvedTarget, fmt: WeightFormat) -> Machine:
+    arithmetic = target.peak_flop_per_s(fmt.arithmetic)
+    attention = target.peak_flop_per_s(ATTENTION_ARITHMETIC)
+    bandwidth, clock = target.bandwidth_bytes_per_s, target.mode.gpu_mhz
+    if bandwidth is None or clock is None or attention is None:
+        rule = "has no data-sheet figures to predict from"
+        raise InputError(explain("--target", target.key, rule, "Measure it: `topovlm profile`"))
+    if arithmetic is None:
+        remedy = f"It has {', '.join(supported_dtypes(target))}"
+        raise InputError(explain("--dtype", fmt.name, f"{target.board.id} has no such arithmetic", remedy))
+    return Machine(arithmetic, attention, bandwidth, clock * 1e6)
+
+
+def _from_data_sheet(
+    shape: ModelShape,
+    workload: Workload,
+    target: ResolvedTarget,
+    *,
+    keep: int,
+    fmt: WeightFormat,
+    runtime: str,
+) -> tuple[Interval, Interval, Interval, str]:
+    """(vision, prefill, one token, source), milliseconds."""
+    machine, decoder, batch = _machine(target, fmt), shape.decoder, workload.batch
+    used = {
+        phase: efficiency(target.board.family, runtime, fmt.name, phase) for phase in ("prefill", "decode")
+    }
+    work = vision_work(shape, workload)
+    vision = ZERO
+    if shape.vision is not None and work.sequences:
+        used["vision"] = efficiency(target.board.family, runtime, fmt.name, "vision")
+        seconds = vision_s(
+            used["vision"].entry, batch * vision_flop(shape.vision, work), shape.vision.layers, machine
+        )
+        vision = Interval.around(seconds * 1e3, used["vision"].spread)
+    prompt = work.tokens + workload.prompt_tokens
+    weights = keep * decoder.linear_params_per_layer
+    prefill = prefill_s(
+        used["prefill"].entry,
+        used["decode"].entry.efficiency,
+        machine,
+        linear_flop=2.0 * batch * prompt * weights,
+        # Causal: a token attends to half of the prompt on average, in two products.
+        attention_flop=2.0
+        * batch
+        * prompt
+        * decoder.attended_tokens(prompt)
+        * decoder.heads
+        * decoder.head_dim
+        * keep,
+        weight_bytes=weights * fmt.bytes_per_weight,
+        layers=keep,
+    )
+    context = decoder.attended_tokens(prompt + workload.new_tokens / 2)
+    cache = batch * context * keep * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
+    read = weights * fmt.bytes_per_weight + decoder.head_params * ACTIVATION_BYTES + cache
+    token = decode_s(used["decode"].entry, read, keep, machine)
+    return (
+        vision,
+        Interval.around(prefill * 1e3, used["prefill"].spread),
+        Interval.around(token * 1e3, used["decode"].spread),
+        _source(target, used),
+    )
+
+
+def _source(target: ResolvedTarget, used: Mapping[str, Efficiency]) -> str:
+    """`data sheet of ...; vision, decode: fitted to published rows; prefill: borrowed from ...`."""
+    by_origin: dict[str, list[str]] = {}
+    for phase, found in used.items():
+        by_origin.setdefault(found.origin, []).append(phase)
+    parts = [
+        f"{', '.join(phases)}: {'fitted to published rows' if origin == 'fitted' else origin}"
+        for origin, phases in by_origin.items()
+    ]
+    return f"data sheet of {target.key}; " + "; ".join(parts)
+
+
+def _from_profile(profile: Mapping[str, Any], keep: int) -> tuple[Interval, Interval, Interval, str]:
+    """Phases of a measured profile, affine in the layers kept, at the workload it was measured with."""
+    try:
+        affine = profile["affine"]
+        spread = profile.get("spread", _UNSTATED_PROFILE_SPREAD)
+
+        def phase(name: str) -> Interval:
+            line = affine[name]
+            value = float(line["intercept_ms"]) + float(line["slope_ms_per_layer"]) * keep
+            return Interval.around(max(0.0, value), _phase_spread(spread, name))
+
+        vision = Interval.around(float(affine["vision_ms"]), _phase_spread(spread, "vision"))
+        where = (
+            f"profile of {profile.get('target', 'this device')} ({profile.get('runtime', 'unknown runtime')})"
+        )
+        return vision, phase("prefill"), phase("decode"), where
+    except (KeyError, TypeError, ValueError) as error:
+        rule = f"is not a usable profile ({error})"
+        raise InputError(
+            explain("profile", profile.get("target"), rule, "Measure again: `topovlm profile`")
+        ) from None
+
+
+def _phase_spread(spread: Any, phase: str) -> float:
+    if isinstance(spread, Mapping):
+        spread = spread.get(phase, spread.get(f"{phase}_ms", _UNSTATED_PROFILE_SPREAD))
+    return float(spread) if isinstance(spread, (int, float)) else _UNSTATED_PROFILE_SPREAD

@@ -1,0 +1,45 @@
+"""Number formats of the decoder's weights, and which arithmetic a GPU uses for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from topovlm.errors import InputError, explain
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """`weight_bits`: stored bits per weight, scales included; `arithmetic`: key of the board's peaks."""
+
+    name: str
+    weight_bits: float
+    arithmetic: str
+
+    @property
+    def bytes_per_weight(self) -> float:
+        return self.weight_bits / 8
+
+
+# Scales: one fp16 per 128 weights (w4a16), one fp8 per 16 weights (nvfp4); int8 and fp8 per channel.
+FORMATS = {
+    fmt.name: fmt
+    for fmt in (
+        WeightFormat("fp32", 32, "fp32"),
+        WeightFormat("fp16", 16, "f16_acc16"),
+        WeightFormat("int8", 8, "int8"),
+        WeightFormat("w4a16", 4.125, "f16_acc16"),
+        WeightFormat("fp8", 8, "fp8"),
+        WeightFormat("nvfp4", 4.5, "fp4"),
+    )
+}
+ACTIVATION_BYTES = 2
+ATTENTION_ARITHMETIC = "f16_acc16"
+
+
+def weight_format(name: str) -> WeightFormat:
+    """Format by name. Raises `InputError` listing the names."""
+    if name not in FORMATS:
+        raise InputError(
+            explain("--dtype", name, "is not a known weight format", f"One of {', '.join(FORMATS)}")
+        )
+    return FORMATS[name]
