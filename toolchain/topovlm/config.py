@@ -125,15 +125,10 @@ def parse_formats(text: str, field: str) -> tuple[str, ...]:
     return chosen
 
 
-def parse_layers(text: str, field: str) -> tuple[int, ...]:
-    """`12,13,20-24` -> (12, 13, 20, 21, 22, 23, 24): 0-based decoder layers, ascending, each once."""
-    layers: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
-            raise InputError(explain(field, text, f"{part!r} is no layer or range", "Write e.g. 12,13,20-24"))
-        layers.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(layers))
+def _layers(text: str, field: str) -> tuple[int, ...]:
+    from topovlm.models.surgery import parse_layers
+
+    return tuple(parse_layers(text, field))
 
 
 def parse_sparsity(text: str, field: str) -> float:
@@ -162,7 +157,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_token_latency", parse_duration_ms, None, "time per generated token, e.g. 30ms", "TIME"),
     Option("max_memory", parse_bytes, None, "memory of weights, cache and activations, e.g. 6GiB", "SIZE"),
     Option("sparsity", parse_sparsity, None, "share of decoder layers to remove, e.g. 25%%", "SHARE"),
-    Option("drop", parse_layers, None, "decoder layers to remove, 0-based, e.g. 12,13,20-24", "LAYERS"),
+    Option("drop", _layers, None, "decoder layers to remove, 0-based, e.g. 12,13,20-24", "LAYERS"),
     Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME"),
     Option("k", integer(1), 15, "nearest neighbours of the layer graphs", "N"),
     Option("samples", integer(8), 256, "calibration samples", "N"),

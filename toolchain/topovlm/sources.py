@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from topovlm.config import REFERENCE_MODEL
 from topovlm.models import checkpoint
+from topovlm.models.card import license_of
 from topovlm.models.checkpoint import Checkpoint
 
 
@@ -47,19 +47,4 @@ def model_config(name: str) -> dict[str, Any]:
 def find_model(name: str) -> Source:
     """Resolve `--model` and check it whole, shards and tensors. Raises `InputError`."""
     opened = checkpoint.open_checkpoint(model_folder(name))
-    return Source(name, opened, licence_of(opened.folder))
-
-
-def licence_of(folder: Path) -> str:
-    """The licence that the model card declares, else what a LICENSE file starts with, else `unknown`."""
-    card = folder / "README.md"
-    if card.is_file():
-        head = card.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
-        declared = re.search(r"^licen[cs]e:\s*(\S.*)$", head, re.MULTILINE)
-        if declared:
-            return declared[1].strip()
-    for path in sorted(folder.glob("LICEN[CS]E*")):
-        first = path.read_text(encoding="utf-8", errors="replace").strip().partition("\n")[0].strip()
-        if first:
-            return first
-    return "unknown"
+    return Source(name, opened, license_of(opened.folder).id)

@@ -8,7 +8,6 @@ from typing import Any
 
 from topovlm import artifacts
 from topovlm.console import Progress
-from topovlm.errors import InputError, explain
 from topovlm.rundir import Record
 from topovlm.stages.context import Context
 
@@ -22,13 +21,9 @@ def protected(context: Context) -> set[int]:
 
 def check_drop(context: Context) -> None:
     """Refuse layers of --drop that the model does not have, before anything runs."""
-    drop, layers = context.config.drop, context.source.layers
-    beyond = [layer for layer in drop or () if layer >= layers]
-    if beyond:
-        rule = f"the model has {layers} decoder layers, 0 to {layers - 1}"
-        raise InputError(explain("--drop", ",".join(map(str, beyond)), rule))
-    if drop is not None and len(drop) >= layers:
-        raise InputError(explain("--drop", len(drop), "some layers must stay"))
+    from topovlm.models.surgery import check_drop as check
+
+    check(context.config.drop or (), context.source.layers)
 
 
 def score(context: Context) -> Record:
@@ -104,6 +99,6 @@ def prune(context: Context, dropped: list[int]) -> Record:
 
         surgery = prune_checkpoint(context.source.folder, work / "model", dropped)
         verified = verify_checkpoint(work / "model")
-        return {"surgery": asdict(surgery), "verified": asdict(verified)}
+        return {"surgery": surgery.to_dict(), "verified": asdict(verified)}
 
     return context.run.stage("prune", inputs, ["model"], make)
