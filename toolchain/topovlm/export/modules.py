@@ -1,0 +1,115 @@
+"""The torch modules that are traced: the parts of a LLaVA model, with explicit inputs, mask and cache.
+
+Facts about the family live here: how image features are selected, what one decoder layer reads and writes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Vision(nn.Module):
+    """pixel_values `[images, 3, H, W]` -> image_features `[images, tokens, hidden]`, projected."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.tower = model.model.vision_tower
+        self.projector = model.model.multi_modal_projector
+        self.layers = model.config.vision_feature_layer
+        self.strategy = model.config.vision_feature_select_strategy
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        states = self.tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
+        layers = [self.layers] if isinstance(self.layers, int) else list(self.layers)
+        first = 1 if self.strategy == "default" else 0  # "default" leaves the class token out
+        return self.projector(torch.cat([states[layer][:, first:] for layer in layers], dim=-1))
+
+
+class Embed(nn.Module):
+    """input_ids `[batch, seq]` -> inputs_embeds `[batch, seq, hidden]`."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.embed = model.get_input_embeddings()
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.embed(input_ids)
+
+
+class Prelude(nn.Module):
+    """What all layers share: the rotary tables and one additive mask (causal by cache slot, and padding).
+
+    attention_mask `[batch, past + seq]`, position_ids `[batch, seq]` -> mask `[batch, 1, seq, past + seq]`,
+    cos and sin `[batch, seq, head_dim]`. The mask's value is half of the type's lowest: added to a score it
+    stays finite in fp16 too, so a row that may see nothing (left padding) gives no NaN.
+    """
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        self.rotary = decoder.rotary_emb
+
+    def forward(
+        self, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        cos, sin = self.rotary(inputs_embeds, position_ids)
+        new, total = inputs_embeds.shape[1], attention_mask.shape[1]
+        slots = torch.arange(total, device=attention_mask.device)
+        query_slots = slots[total - new :]
+        seen = (slots[None, :] <= query_slots[:, None])[None, None] & (attention_mask[:, None, None, :] > 0)
+        lowest = torch.finfo(inputs_embeds.dtype).min / 2
+        mask = torch.where(seen, 0.0, lowest).to(inputs_embeds.dtype)
+        return mask, cos, sin
+
+
+class _OneLayerCache:
+    """The cache as one decoder layer sees it: `update` appends the new keys and values to the past."""
+
+    def __init__(self, key: torch.Tensor, value: torch.Tensor) -> None:
+        self.key, self.value = key, value
+
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.key = torch.cat([self.key, key], dim=2)
+        self.value = torch.cat([self.value, value], dim=2)
+        return self.key, self.value
+
+
+class Layer(nn.Module):
+    """One decoder layer: hidden `[batch, seq, hidden]` and its past -> hidden and its present."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(  # noqa: PLR0917 - the order of the traced graph's inputs
+        self,
+        hidden: torch.Tensor,
+        mask: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        past_key: torch.Tensor,
+        past_value: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        torch._check(past_key.shape[2] == past_value.shape[2])
+        torch._check(mask.shape[3] == past_key.shape[2] + hidden.shape[1])
+        cache = _OneLayerCache(past_key, past_value)
+        result = self.layer(
+            hidden, attention_mask=mask, position_embeddings=(cos, sin), past_key_values=cache, use_cache=True
+        )
+        return (result if isinstance(result, torch.Tensor) else result[0]), cache.key, cache.value
+
+
+class Head(nn.Module):
+    """hidden `[batch, seq, hidden]` -> logits `[batch, seq, vocab]`: final norm and output projection."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.norm = model.model.language_model.norm
+        self.lm_head = model.lm_head
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.lm_head(self.norm(hidden))

@@ -1,0 +1,154 @@
+"""Export a LLaVA checkpoint to three ONNX graphs in a folder that ONNX Runtime clients load as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from topovlm.artifacts import sha256_file, staged_folder
+from topovlm.errors import InputError, explain
+from topovlm.export import layouts
+from topovlm.export.parity import ParityResult, check_graphs
+from topovlm.export.quiet import quiet_exporter
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_DTYPES = {"fp32": "float32", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One file of the exported folder."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written and how close it is to torch (measured)."""
+
+    folder: str
+    dtype: str
+    variants: tuple[str, ...]
+    files: tuple[ExportedFile, ...]
+    parity: tuple[ParityResult, ...]
+    fused_attentions: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+def export_onnx(
+    model_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    variants: Sequence[str] = ("plain", "fused"),
+    dtype: str = "fp32",
+) -> ExportReport:
+    """Write the exported folder `out_dir` (replaced as a whole, or untouched) from a checkpoint folder.
+
+    Every graph is run by ONNX Runtime and compared with torch before the folder gets its name.
+    Raises `InputError` for a checkpoint outside of the family and `VerificationError` when parity fails.
+    """
+    source, out = Path(model_dir), Path(out_dir)
+    _check_arguments(variants, dtype)
+    model = load_model(source, dtype)
+    with staged_folder(out) as staged:
+        graphs, decoder, fused = write_graphs(model, staged, variants, dtype)
+        tokens = _tokens_per_image(staged / graphs["vision"])
+        layouts.write_texts(source, staged, tokens_per_image=tokens, graphs=graphs, decoder=decoder)
+        parity = check_graphs(model.float(), staged)
+        files = _listing(staged)
+    return ExportReport(str(out), dtype, tuple(variants), files, parity, fused)
+
+
+def load_model(model_dir: Path, dtype: str = "fp32") -> Any:
+    """The checkpoint in torch on CPU, family checked before any weight is read. Raises `InputError`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.utils import logging as transformers_logging
+
+    from topovlm.export.graphs import check_family
+
+    if not (model_dir / "config.json").is_file():
+        raise InputError(explain("model", str(model_dir), "is no checkpoint folder: config.json is missing"))
+    check_family(AutoConfig.from_pretrained(model_dir, local_files_only=True))
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        with quiet_exporter():
+            # Eager attention traces to plain MatMul and Softmax; parity compares with the default attention.
+            model = AutoModelForImageTextToText.from_pretrained(
+                model_dir,
+                dtype=getattr(torch, _DTYPES[dtype]),
+                attn_implementation="eager",
+                local_files_only=True,
+                use_safetensors=True,
+            )
+    finally:
+        if bar:
+            transformers_logging.enable_progress_bar()
+    return model.eval().requires_grad_(False)
+
+
+def write_graphs(
+    model: Any, out: Path, variants: Sequence[str], dtype: str
+) -> tuple[dict[str, str], dict[str, int], int]:
+    """Trace, assemble, check and save the graphs under `out`.
+
+    Returns (graph key -> relative path, decoder sizes, number of fused attentions).
+    """
+    from topovlm.export import graphs, optimize
+
+    shape = graphs.DecoderShape.of(model.config.text_config)
+    sizes = {name: value for name, value in asdict(shape).items() if name != "heads"}
+    paths: dict[str, str] = {}
+
+    def keep(graph: ir.Model, part: str, variant: str = "plain") -> None:
+        relative = layouts.graph_path(part, variant, dtype)
+        optimize.save_graph(graph, out / relative)
+        # The folder's own precision is its default: its keys carry no suffix.
+        paths[layouts.graph_key(part, variant)] = relative
+
+    keep(graphs.vision_graph(model), "vision")
+    keep(graphs.embed_graph(model), "embed")
+    pieces = graphs.trace_decoder(model)
+    fused = 0
+    for variant in variants:
+        batch: int | str = graphs.BATCH if variant == "plain" else 1
+        decoder = graphs.decoder_graph(model, pieces if variant == "plain" else pieces.for_batch_of_one())
+        if variant == "fused":
+            fused = optimize.fuse(decoder)
+        optimize.check_interface(decoder, *optimize.decoder_interface(**sizes, batch=batch))
+        keep(decoder, "decoder", variant)
+    return paths, sizes, fused
+
+
+def _check_arguments(variants: Sequence[str], dtype: str) -> None:
+    if dtype not in _DTYPES:
+        raise InputError(explain("dtype", dtype, f"must be one of {', '.join(_DTYPES)}"))
+    if not variants or not set(variants) <= set(layouts.VARIANTS):
+        raise InputError(
+            explain("variants", tuple(variants), f"must be some of {', '.join(layouts.VARIANTS)}")
+        )
+
+
+def _tokens_per_image(vision_graph: Path) -> int:
+    import onnx
+
+    graph = onnx.load(vision_graph, load_external_data=False).graph
+    return graph.output[0].type.tensor_type.shape.dim[1].dim_value
+
+
+def _listing(folder: Path) -> tuple[ExportedFile, ...]:
+    return tuple(
+        ExportedFile(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_file(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    )

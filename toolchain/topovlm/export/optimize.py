@@ -1,0 +1,77 @@
+"""ONNX Runtime's fused decoder, the check of every graph's interface, and saving.
+
+The fused graph replaces attention, rotary embedding and norms by ONNX Runtime's own operators. Its attention
+takes several new tokens after a past for one sequence only, so its batch axis is the constant 1; its mask is
+still the graph's own additive mask, so padding and causality are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from topovlm.errors import VerificationError, explain
+from topovlm.export.layouts import needs_external_data
+from topovlm.export.quiet import quiet_exporter
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Dims = Sequence[int | str]
+
+
+def fuse(model: ir.Model, provider: str = "cpu") -> int:
+    """Fuse a decoder of batch 1 in place for ONNX Runtime; returns how many attentions were fused."""
+    from transformers.exporters.onnxruntime_fusions import fuse_for_onnxruntime
+
+    with quiet_exporter():
+        fuse_for_onnxruntime(model, provider)
+    return sum(node.op_type == "GroupQueryAttention" for node in model.graph)
+
+
+def check_interface(model: ir.Model, inputs: Mapping[str, Dims], outputs: Mapping[str, Dims]) -> None:
+    """Names, order and dimensions (numbers and literal symbols) of a graph, against what clients expect.
+
+    Raises `VerificationError` naming the first difference.
+    """
+    for kind, values, expected in (
+        ("input", model.graph.inputs, inputs),
+        ("output", model.graph.outputs, outputs),
+    ):
+        found = {str(value.name): value for value in values}
+        if list(found) != list(expected):
+            raise VerificationError(explain(f"{kind} names", list(found), f"must be {list(expected)}"))
+        for name, dims in expected.items():
+            shape = found[name].shape
+            have = [] if shape is None else [dim if isinstance(dim, int) else dim.value for dim in shape]
+            if have != list(dims):
+                raise VerificationError(explain(f"{kind} {name}: dimensions", have, f"must be {list(dims)}"))
+
+
+def decoder_interface(
+    *, layers: int, hidden: int, kv_heads: int, head_dim: int, vocab: int, batch: int | str
+) -> tuple[dict[str, Dims], dict[str, Dims]]:
+    """Inputs and outputs of a decoder graph with their dimensions; `batch` is `batch_size` or 1."""
+    new, past, total = "sequence_length", "past_sequence_length", "total_sequence_length"
+    inputs: dict[str, Dims] = {
+        "inputs_embeds": [batch, new, hidden],
+        "attention_mask": [batch, total],
+        "position_ids": [batch, new],
+    }
+    outputs: dict[str, Dims] = {"logits": [batch, new, vocab]}
+    for i in range(layers):
+        for kind in ("key", "value"):
+            inputs[f"past_key_values.{i}.{kind}"] = [batch, kv_heads, past, head_dim]
+            outputs[f"present.{i}.{kind}"] = [batch, kv_heads, total, head_dim]
+    return inputs, outputs
+
+
+def save_graph(model: ir.Model, path: Path) -> None:
+    """Save; weights past the 2 GiB limit of one file go to `<name>.onnx_data` beside it."""
+    import onnx_ir as ir
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = (value.const_value for value in model.graph.initializers.values())
+    external = needs_external_data(sum(tensor.nbytes for tensor in held if tensor is not None))
+    ir.save(model, path, external_data=f"{path.name}_data" if external else None)

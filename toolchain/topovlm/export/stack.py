@@ -1,0 +1,112 @@
+"""Whole decoder graphs from the traced graph of one layer, repeated with each layer's own weights.
+
+Tracing all layers costs time in proportion to depth (16 small layers: half a minute per graph) though
+every layer is the same code. Repeating one layer's graph costs milliseconds and gives the same nodes; the
+parity gate then checks the result against torch as a whole, so nothing is taken on trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Stack:
+    """A graph under construction: inputs, then pieces one after the other, then outputs."""
+
+    def __init__(self, name: str, opset: int) -> None:
+        self.graph = ir.Graph([], [], nodes=[], opset_imports={"": opset}, name=name)
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    def input(self, name: str, like: ir.Value) -> ir.Value:
+        """A graph input with the type and shape of `like`."""
+        value = ir.Value(name=name, shape=like.shape, type=like.type)
+        self.graph.inputs.append(value)
+        return value
+
+    def output(self, value: ir.Value, name: str) -> None:
+        """Make `value` a graph output called `name`."""
+        value.name = name
+        self.graph.outputs.append(value)
+
+    def weight(self, name: str, tensor: torch.Tensor) -> ir.Value:
+        """An initializer holding `tensor`; its bytes are read when the graph is saved."""
+        held = ir.tensor(tensor.detach(), name=name)
+        value = ir.Value(
+            name=name, shape=ir.Shape(tuple(tensor.shape)), type=ir.TensorType(held.dtype), const_value=held
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def append(
+        self,
+        piece: ir.Model,
+        prefix: str,
+        inputs: Mapping[str, ir.Value],
+        weights: Mapping[str, torch.Tensor] | None = None,
+    ) -> dict[str, ir.Value]:
+        """Copy a traced piece behind what is there; every input of the piece is bound or is a weight.
+
+        A weight that the piece only transposes is stored transposed: constant folding, done by hand because
+        the pattern's weights are inputs. Returns the piece's outputs by name.
+        """
+        weights = weights or {}
+        bound: dict[ir.Value, ir.Value] = {}
+        lazy: dict[ir.Value, str] = {}
+        for value in piece.graph.inputs:
+            assert value.name is not None
+            if value.name in inputs:
+                bound[value] = inputs[value.name]
+            else:
+                lazy[value] = value.name
+        for value in piece.graph.initializers.values():
+            bound[value] = self._constant(value)
+        for node in piece.graph:
+            source = node.inputs[0] if node.op_type == "Transpose" else None
+            if source is not None and source in lazy:
+                permutation = list(node.attributes["perm"].as_ints())
+                tensor = weights[lazy[source]].permute(permutation).contiguous()
+                bound[node.outputs[0]] = self.weight(f"{prefix}{lazy[source]}_t", tensor)
+                continue
+            for used in node.inputs:
+                if used is not None and used in lazy and used not in bound:
+                    bound[used] = self.weight(f"{prefix}{lazy[used]}", weights[lazy[used]])
+            self._copy(node, prefix, bound)
+        return {str(value.name): bound[value] for value in piece.graph.outputs}
+
+    def _copy(self, node: ir.Node, prefix: str, bound: dict[ir.Value, ir.Value]) -> None:
+        outputs = [ir.Value(name=f"{prefix}{v.name}", shape=v.shape, type=v.type) for v in node.outputs]
+        copied = ir.Node(
+            node.domain,
+            node.op_type,
+            [None if value is None else bound[value] for value in node.inputs],
+            list(node.attributes.values()),
+            outputs=outputs,
+            name=f"{prefix}{node.name}",
+        )
+        bound.update(zip(node.outputs, outputs, strict=True))
+        self.graph.append(copied)
+
+    def _constant(self, value: ir.Value) -> ir.Value:
+        """A small constant of a pattern, shared by all its copies."""
+        assert value.const_value is not None
+        held = value.const_value
+        shape = tuple(held.shape.numpy())
+        key = (str(held.dtype), shape, held.tobytes())
+        if key not in self._constants:
+            name = f"constant_{len(self._constants)}"
+            copy = ir.Value(
+                name=name, shape=ir.Shape(shape), type=ir.TensorType(held.dtype), const_value=held
+            )
+            self.graph.register_initializer(copy)
+            self._constants[key] = copy
+        return self._constants[key]
+
+    def model(self, producer: str, version: str) -> ir.Model:
+        """The finished model."""
+        return ir.Model(self.graph, ir_version=10, producer_name=producer, producer_version=version)
