@@ -1,0 +1,22 @@
+"""How the kernels of this package are compiled.
+
+Compiled code is cached on disk beside the module, or in the user's cache folder where the module's folder is
+read-only, and kernels release the interpreter lock so that plain threads run them side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(function: F) -> F:
+    """Compile `function` on first use: without the interpreter lock, cached on disk if possible."""
+    try:
+        return cast(F, njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # numba found no folder to write its cache to: compile in every process
+        return cast(F, njit(nogil=True)(function))
