@@ -66,7 +66,7 @@ def model_card(report: SurgeryReport, base_model: str | None) -> str:
     license_line = (
         f"The source's licence ({report.license.name or report.license.id}) applies to these weights."
         if report.license.id != "unknown"
-        else "The source states no licence. Its terms apply to these weights: find them out before you use them."
+        else "The source states no licence. Its terms apply to these weights; find them out first."
     )
     body = f"""
 # {report.source}, {len(report.kept)} of {report.source_layers} decoder layers
