@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError, VerificationError
 from topovlm.hardware.slices import cut_layers, layer_starts, slice_export
 from topovlm.runtime.engine import Engine
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
-
-from toy_export import Toy
 
 
 def shallow(toy: Toy, keep: int) -> Toy:

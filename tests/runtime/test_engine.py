@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 from PIL import Image
-from toy_export import Toy
 
+from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError, MissingToolError
 from topovlm.runtime.engine import Engine
 from topovlm.runtime.manifest import load_manifest

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toy_export import Toy
 
+from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError
 from topovlm.runtime.manifest import load_manifest
 from topovlm.runtime.prompt import Prompter

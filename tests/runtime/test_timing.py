@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_export import Toy
 
+from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError
 from topovlm.runtime.engine import Engine
 from topovlm.runtime.footprint import Footprint, measure_footprint, resident_bytes
