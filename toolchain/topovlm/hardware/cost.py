@@ -1,4 +1,4 @@
-"""Predict a model's cost on a target: vision, prefill, per token and memory, for any number of layers kept."""
+"""Predict what a model costs on a target: vision, prefill, per token and memory, for any depth."""
 
 from __future__ import annotations
 

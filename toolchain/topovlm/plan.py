@@ -1,0 +1,320 @@
+"""Budgets -> how many decoder layers may stay, the verdict, and what binds. No weights are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from topovlm.errors import InputError, explain
+from topovlm.hardware.cost import DEFAULT_RUNTIME, Prediction, predict
+from topovlm.hardware.interval import Interval
+from topovlm.hardware.shape import ModelShape
+from topovlm.hardware.target import ResolvedTarget
+from topovlm.hardware.vision import Workload, visual_tokens
+from topovlm.units import LatencyBudget, format_bytes, format_ms
+
+__all__ = ["Budgets", "Floor", "Plan", "Row", "make_plan"]
+
+# From this share of a latency budget on, the tower is what a reader must know about.
+_DOMINANT_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What must be met. `sparsity`: share of decoder layers that must go at least."""
+
+    max_latency: LatencyBudget | None = None
+    max_token_latency_ms: float | None = None
+    max_memory_bytes: int | None = None
+    sparsity: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise InputError(explain("--sparsity", self.sparsity, "must lie between 0 and 1 (1 excluded)"))
+        for field in ("max_token_latency_ms", "max_memory_bytes"):
+            value = getattr(self, field)
+            if value is not None and value <= 0:
+                raise InputError(explain(field, value, "must be more than zero"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As asked; the latency in the user's own words."""
+        return {
+            "max_latency": None if self.max_latency is None else str(self.max_latency),
+            "max_token_latency_ms": self.max_token_latency_ms,
+            "max_memory_bytes": self.max_memory_bytes,
+            "sparsity": self.sparsity,
+        }
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One budget, resolved: `bound` applies to central values, `upper_bound` to upper interval ends."""
+
+    name: str
+    figure: str
+    bound: float
+    upper_bound: float
+    text: str
+
+    def measure(self, prediction: Prediction) -> Interval:
+        return getattr(prediction, self.figure)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One depth. `exceeds`: limits that the central value breaks; `at_risk`: only the upper end does."""
+
+    prediction: Prediction
+    exceeds: tuple[str, ...]
+    at_risk: tuple[str, ...]
+    allowed: bool
+
+    def fits(self, confident: bool) -> bool:
+        """Whether this depth may be chosen."""
+        return self.allowed and not self.exceeds and not (confident and self.at_risk)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **self.prediction.to_dict(),
+            "fits": self.fits(False),
+            "fits_confidently": self.fits(True),
+            "exceeds": list(self.exceeds),
+            "at_risk": list(self.at_risk),
+        }
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What stops one more layer: `vision`, `decoder`, `per-token`, `memory`, `sparsity` or `none`."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer. `keep_layers` is None when infeasible; `budget_ms` is the resolved latency budget."""
+
+    total_layers: int
+    min_layers: int
+    keep_layers: int | None
+    verdict: str
+    floor: Floor
+    advice: tuple[str, ...]
+    rows: tuple[Row, ...]
+    budgets: Budgets
+    limits: tuple[Limit, ...]
+    budget_ms: float | None
+    latency_name: str
+    target: ResolvedTarget
+    workload: Workload
+    visual_tokens: int
+    dtype: str
+    runtime: str
+    confident: bool
+    source: str
+    kind: str = "predicted"
+
+    @property
+    def dense(self) -> Row:
+        return self.rows[-1]
+
+    @property
+    def chosen(self) -> Row | None:
+        return None if self.keep_layers is None else self.rows[self.keep_layers - 1]
+
+    @property
+    def drop_count(self) -> int | None:
+        """Layers to drop, None when infeasible."""
+        return None if self.keep_layers is None else self.total_layers - self.keep_layers
+
+    def summary(self) -> str:
+        """One sentence: verdict, figures, floor."""
+        where = f"{self.target.board.name}, mode {self.target.mode.name}"
+        if self.chosen is None:
+            return f"Infeasible on {where}: {self.floor.text}"
+        latency = _latency(self.chosen.prediction, self.workload)
+        figures = (
+            f"{self.latency_name} {format_ms(latency.value)} (up to {format_ms(latency.high)}), {self.kind}"
+        )
+        if self.verdict == "dense":
+            return f"All {self.total_layers} layers fit on {where}: {figures}"
+        return (
+            f"Keep {self.keep_layers} of {self.total_layers} layers on {where}: {figures}. {self.floor.text}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; one entry per number of layers in `rows`."""
+        return {
+            "verdict": self.verdict,
+            "total_layers": self.total_layers,
+            "min_layers": self.min_layers,
+            "keep_layers": self.keep_layers,
+            "drop_count": self.drop_count,
+            "floor": {"name": self.floor.name, "text": self.floor.text},
+            "advice": list(self.advice),
+            "summary": self.summary(),
+            "budgets": self.budgets.to_dict(),
+            "budget_ms": self.budget_ms,
+            "latency_name": self.latency_name,
+            "confident": self.confident,
+            "dtype": self.dtype,
+            "runtime": self.runtime,
+            "kind": self.kind,
+            "source": self.source,
+            "target": self.target.to_dict(),
+            "workload": {**self.workload.__dict__, "visual_tokens": self.visual_tokens},
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+
+def make_plan(
+    shape: ModelShape,
+    workload: Workload,
+    target: ResolvedTarget,
+    budgets: Budgets,
+    dtype: str = "fp16",
+    *,
+    runtime: str = DEFAULT_RUNTIME,
+    profile: Mapping[str, Any] | None = None,
+    protected: Collection[int] = (),
+    confident: bool = False,
+    advise: bool = True,
+) -> Plan:
+    """The largest number of layers that meets every budget, and the board's memory.
+
+    `protected`: decoder layers that must stay, so their count is the least that can be kept.
+    `confident`: the upper end of every interval must fit, not only the central value.
+    `profile`: a measured profile that replaces the data sheet. Raises `InputError` for bad input;
+    a budget that cannot be met is a plan with verdict "infeasible", not an error.
+    """
+    total = shape.total_layers
+    if any(not 0 <= layer < total for layer in protected):
+        raise InputError(explain("protected", sorted(protected), f"must be layers of 0..{total - 1}"))
+    predictions = [
+        predict(shape, workload, target, keep, dtype, runtime=runtime, profile=profile)
+        for keep in range(1, total + 1)
+    ]
+    limits = _limits(budgets, predictions[-1], workload, target)
+    min_layers = max(1, len(set(protected)))
+    max_layers = _most_layers(total, budgets.sparsity)
+    rows = tuple(_row(prediction, limits, min_layers, max_layers) for prediction in predictions)
+    keep = next((row.prediction.keep_layers for row in reversed(rows) if row.fits(confident)), None)
+    verdict = "infeasible" if keep is None else "dense" if keep == total else "prune"
+    latency_limit = next((limit for limit in limits if limit.name == "latency"), None)
+    plan = Plan(
+        total_layers=total,
+        min_layers=min_layers,
+        keep_layers=keep,
+        verdict=verdict,
+        floor=Floor("none", ""),
+        advice=(),
+        rows=rows,
+        budgets=budgets,
+        limits=limits,
+        budget_ms=latency_limit.bound if latency_limit else None,
+        latency_name=_latency_name(workload),
+        target=target,
+        workload=workload,
+        visual_tokens=visual_tokens(shape, workload),
+        dtype=dtype,
+        runtime=predictions[-1].runtime,
+        confident=confident,
+        source=predictions[-1].source,
+    )
+    plan = replace(plan, floor=_floor(plan, max_layers))
+    if advise and verdict != "dense":
+        from topovlm.plan_advice import advice
+
+        plan = replace(plan, advice=advice(plan, shape, profile))
+    return plan
+
+
+def _latency_name(workload: Workload) -> str:
+    if workload.new_tokens == 1:
+        return "time to first token"
+    return f"end to end ({workload.new_tokens} new tokens)"
+
+
+def _latency(prediction: Prediction, workload: Workload) -> Interval:
+    return prediction.ttft_ms if workload.new_tokens == 1 else prediction.total_ms
+
+
+def _most_layers(total: int, sparsity: float | None) -> int:
+    """Most layers that may stay; guards against 0.3 x 10 being a hair above 3."""
+    most = total - math.ceil((sparsity or 0.0) * total - 1e-9)
+    if most < 1:
+        raise InputError(explain("--sparsity", sparsity, f"would leave none of {total} layers"))
+    return most
+
+
+def _limits(
+    budgets: Budgets, dense: Prediction, workload: Workload, target: ResolvedTarget
+) -> tuple[Limit, ...]:
+    limits = []
+    if budgets.max_latency is not None:
+        figure = "ttft_ms" if workload.new_tokens == 1 else "total_ms"
+        latency = _latency(dense, workload)
+        bound = budgets.max_latency.resolve_ms(latency.value)
+        text = f"{_latency_name(workload)} at most {format_ms(bound)}"
+        if budgets.max_latency.absolute_ms is None:
+            text += f" ({budgets.max_latency})"
+        limits.append(Limit("latency", figure, bound, budgets.max_latency.resolve_ms(latency.high), text))
+    if budgets.max_token_latency_ms is not None:
+        bound = budgets.max_token_latency_ms
+        limits.append(Limit("per-token", "token_ms", bound, bound, f"each token at most {format_ms(bound)}"))
+    usable = target.usable_memory_bytes()
+    bound = min(usable, budgets.max_memory_bytes or usable)
+    whose = "of the budget" if bound < usable else f"that {target.board.id} leaves free"
+    limits.append(Limit("memory", "memory_bytes", bound, bound, f"{format_bytes(bound)} {whose}"))
+    return tuple(limits)
+
+
+def _row(prediction: Prediction, limits: tuple[Limit, ...], min_layers: int, max_layers: int) -> Row:
+    exceeds = tuple(limit.name for limit in limits if limit.measure(prediction).value > limit.bound)
+    at_risk = tuple(
+        limit.name
+        for limit in limits
+        if limit.name not in exceeds and limit.measure(prediction).high > limit.upper_bound
+    )
+    return Row(prediction, exceeds, at_risk, min_layers <= prediction.keep_layers <= max_layers)
+
+
+def _floor(plan: Plan, max_layers: int) -> Floor:
+    """Name what stops one more layer (or, when infeasible, even the fewest)."""
+    if plan.verdict == "dense":
+        return Floor("none", "nothing binds")
+    if plan.keep_layers == max_layers or max_layers < plan.min_layers:
+        text = f"the requested sparsity keeps at most {max_layers} of {plan.total_layers} layers"
+        if max_layers < plan.min_layers:
+            text += f", but {plan.min_layers} are protected"
+        return Floor("sparsity", text)
+    blocking = plan.rows[plan.min_layers - 1 if plan.keep_layers is None else plan.keep_layers]
+
+    def excess(limit: Limit) -> float:
+        found = limit.measure(blocking.prediction)
+        over = found.value / limit.bound
+        return max(over, found.high / limit.upper_bound) if plan.confident else over
+
+    return _describe(plan, max(plan.limits, key=excess), blocking.prediction)
+
+
+def _describe(plan: Plan, limit: Limit, blocking: Prediction) -> Floor:
+    layers = f"{blocking.keep_layers} of {plan.total_layers} layers"
+    found = limit.measure(blocking)
+    over = format_ms(found.value) if limit.name != "memory" else format_bytes(found.value)
+    if plan.confident and found.value <= limit.bound:
+        high = format_ms(found.high) if limit.name != "memory" else format_bytes(found.high)
+        over = f"{over} (up to {high})"
+    if limit.name == "memory":
+        return Floor("memory", f"{layers} need {over} of the {limit.text}")
+    if limit.name == "per-token":
+        return Floor("per-token", f"{layers} take {over} per token, of {format_ms(limit.bound)}")
+    vision = blocking.vision_ms.value
+    tower = f"the vision encoder alone takes {format_ms(vision)} of {format_ms(limit.bound)}"
+    decoder = f"{layers} take {over} in all"
+    if vision >= _DOMINANT_SHARE * limit.bound:
+        return Floor("vision", f"{tower}; {decoder}")
+    return Floor("decoder", f"{decoder}, of {format_ms(limit.bound)}; vision {format_ms(vision)} of it")
