@@ -1,0 +1,44 @@
+"""report.html: one self-contained file: no script, no request, light and dark, narrow and wide, on paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from topovlm.report.document import Report
+from topovlm.report.plots import all_plots
+from topovlm.report.store import write_atomically, write_report
+from topovlm.report.summary import STATUS_WORDS, cards, verdict
+from topovlm.report.tables import sections
+
+_TEMPLATE = Path(__file__).with_name("template.html.j2")
+
+
+def render_html(report: Report) -> str:
+    """The whole page. Text from the report is escaped; the plots are inline SVG."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        report=report,
+        verdict=verdict(report),
+        cards=cards(report),
+        words=STATUS_WORDS,
+        sections=sections(report),
+        plots={name: Markup(svg) for name, svg in all_plots(report).items()},
+    )
+
+
+def write_reports(report: Report, folder: str | Path) -> tuple[Path, Path, Path]:
+    """Write report.json, report.md and report.html into a run directory; return their paths."""
+    from topovlm.report.markdown import render_markdown
+
+    folder = Path(folder)
+    page, text = render_html(report), render_markdown(report)
+    return (
+        write_report(report, folder / "report.json"),
+        write_atomically(folder / "report.md", text.encode()),
+        write_atomically(folder / "report.html", page.encode()),
+    )

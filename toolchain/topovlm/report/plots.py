@@ -1,0 +1,293 @@
+"""The report's plots. Nothing is told by colour alone: dropped layers are hatched and crossed, slim is filled
+where dense is open, predictions are diamonds.
+
+Each function returns one `<svg>` string with a title and a description for screen readers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from topovlm.report import formats
+from topovlm.report.document import Figure, PhaseTimes, Report, Selection, plan_row
+from topovlm.report.svg import DENSE, INK, MUTED, PAPER, SHADE, SLIM, render_svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+
+def layers_plot(selection: Selection) -> str:
+    """Score of every decoder layer; dropped ones hatched and crossed, protected ones pale."""
+    scores, dropped, protected = selection.scores, set(selection.dropped), set(selection.protected)
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        groups = {
+            "kept": [i for i in range(len(scores)) if i not in dropped and i not in protected],
+            "dropped": sorted(dropped),
+            "protected": sorted(protected - dropped),
+        }
+        looks = {"kept": (DENSE, ""), "dropped": (SLIM, "////"), "protected": (MUTED, "....")}
+        for group, layers in groups.items():
+            color, hatch = looks[group]
+            fill = PAPER if hatch else color
+            heights = [scores[layer] for layer in layers]
+            if layers:
+                axes.bar(
+                    layers,
+                    heights,
+                    0.74,
+                    color=fill,
+                    edgecolor=color,
+                    hatch=hatch,
+                    linewidth=1.2,
+                    label=group,
+                )
+        top = max([*scores, 0.0]) or 1.0
+        for layer in groups["dropped"]:
+            axes.text(
+                layer,
+                max(scores[layer], 0) + 0.02 * top,
+                "×",
+                ha="center",
+                va="bottom",
+                color=SLIM,
+                weight="bold",
+            )
+        axes.set(xlabel="decoder layer (0 = next to the input)", ylabel="score: high may go")
+        axes.set_xticks(range(0, len(scores), 1 if len(scores) <= 20 else 4))
+        axes.set_xlim(-0.7, len(scores) - 0.3)
+        axes.set_ylim(min([*scores, 0.0]), 1.22 * top)
+        axes.grid(axis="y")
+        axes.legend(ncols=3, loc="upper left")
+
+    description = (
+        f"Bar chart of {len(scores)} layer scores by {selection.scorer}. Dropped: "
+        f"{formats.layer_list(selection.dropped)}. Protected: {formats.layer_list(selection.protected)}. "
+        "The table below lists every score."
+    )
+    return render_svg("layers", "Score per decoder layer", description, (7.2, 3.1), draw)
+
+
+def _whisker(axes: Axes, y: float, figure: Figure, color: str, scale: float = 1.0) -> None:
+    if figure.low is not None and figure.high is not None:
+        axes.plot(
+            [scale * figure.low, scale * figure.high],
+            [y, y],
+            color=color,
+            linewidth=1.6,
+            solid_capstyle="butt",
+        )
+
+
+def _models(report: Report, phase: str) -> list[tuple[str, float, str, str, Figure | None]]:
+    """Per model: name, offset within the row, colour, fill, predicted figure of the phase."""
+    return [
+        ("dense", -0.18, DENSE, PAPER, formats.predicted(plan_row(report, "dense"), phase)),
+        ("slim", 0.18, SLIM, SLIM, formats.predicted(plan_row(report, "slim"), phase)),
+    ]
+
+
+def _timed_rows(axes: Axes, phases: tuple[PhaseTimes, ...], report: Report, here: bool) -> None:
+    for row, phase in enumerate(phases):
+        for model, offset, color, fill, expected in _models(report, phase.phase):
+            figure, y = phase.dense if model == "dense" else phase.slim, row + offset
+            if figure is None:
+                continue
+            label = f"{model}, measured" if row == 0 else None
+            axes.barh(y, figure.value, 0.3, color=fill, edgecolor=color, linewidth=1.2, label=label)
+            _whisker(axes, y, figure, INK)
+            if here and expected is not None:
+                label = "predicted" if row == 0 and model == "dense" else None
+                axes.plot(
+                    [expected.value], [y], "D", color=INK, markersize=6, markerfacecolor="none", label=label
+                )
+
+
+def _predicted_rows(axes: Axes, report: Report) -> list[str]:
+    names = ["vision", "prefill", "token", "ttft"]
+    for row, name in enumerate(names):
+        for model, offset, color, fill, figure in _models(report, name):
+            if figure is not None:
+                label, y = f"{model}, predicted" if row == 0 else None, row + offset
+                axes.plot(
+                    [figure.value], [y], "D", color=color, markersize=7, markerfacecolor=fill, label=label
+                )
+                _whisker(axes, y, figure, color)
+    return names
+
+
+def _budget_mark(axes: Axes, names: list[str], report: Report) -> None:
+    bound = report.budget.latency_ms
+    if bound is None or report.budget.latency_phase not in names:
+        return
+    row = names.index(report.budget.latency_phase)
+    axes.plot([bound, bound], [row - 0.48, row + 0.48], color=INK, linewidth=2, linestyle=(0, (4, 2)))
+    axes.annotate("budget", (bound, row - 0.48), ha="center", va="bottom", color=INK, fontsize=9.5)
+
+
+def latency_plot(report: Report) -> str:
+    """Measured medians by phase; predictions beside them, or on a panel of their own for another machine."""
+    latency = report.latency
+    here = bool(latency and latency.is_target)
+    panels = ([f"measured on {latency.where}"] if latency else []) + (
+        [f"predicted for {report.target.board}"] if not here and report.plan.rows else []
+    )
+
+    def draw(canvas: Canvas) -> None:
+        for axes, title in zip(
+            canvas.subplots(max(1, len(panels)), squeeze=False)[:, 0], panels, strict=False
+        ):
+            if latency and title == panels[0]:
+                names: list[str] = [phase.phase for phase in latency.phases]
+                _timed_rows(axes, latency.phases, report, here)
+            else:
+                names = _predicted_rows(axes, report)
+            if here or axes is not canvas.axes[0] or not latency:
+                _budget_mark(axes, names, report)
+            axes.set_yticks(range(len(names)), [formats.phase_name(name) for name in names])
+            axes.set_ylim(len(names) - 0.4, -0.75)
+            axes.set_xlim(left=0)
+            axes.set_xlabel("ms")
+            axes.set_title(title, loc="left", fontsize=10.5, color=MUTED)
+            axes.grid(axis="x")
+            axes.legend(loc="upper center", bbox_to_anchor=(0.42, -0.2 if len(names) > 3 else -0.3), ncols=3)
+
+    rows = len(latency.phases) if latency else 0
+    height = 1.1 * max(1, len(panels)) + 0.5 * (rows + (4 if len(panels) > (1 if latency else 0) else 0))
+    description = "Bars: medians in ms by phase; lines: 95 % intervals. The tables below list every figure."
+    return render_svg(
+        "latency", "Latency of dense and slim by phase", description, (7.2, max(height, 2.4)), draw
+    )
+
+
+def accuracy_plot(report: Report) -> str:
+    """Share right per family, dense and slim on one row, with intervals and the chance level."""
+    assert report.accuracy is not None
+    rows = [report.accuracy.overall, *report.accuracy.families]
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        axes.axhspan(-0.5, 0.5, color=SHADE, linewidth=0)
+        for row, family in enumerate(rows):
+            chance, first = 100 * family.chance, row == 0
+            ends = [row - 0.36, row + 0.36]
+            label = "chance" if first else None
+            axes.plot([chance] * 2, ends, color=MUTED, linewidth=2, linestyle=(0, (1, 1)), label=label)
+            for name, offset, color, fill, marker, figure in (
+                ("dense", -0.15, DENSE, PAPER, "o", family.dense),
+                ("slim", 0.15, SLIM, SLIM, "s", family.slim),
+            ):
+                if figure is None:
+                    continue
+                label, x, y = name if first else None, 100 * figure.value, row + offset
+                _whisker(axes, y, figure, color, 100)
+                axes.plot([x], [y], marker, color=color, markerfacecolor=fill, markersize=6.5, label=label)
+        axes.set_yticks(range(len(rows)), [family.family.replace("_", " ") for family in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(-2, 102)
+        axes.set_xlabel("right answers in % (lines: 95 % interval)")
+        axes.grid(axis="x")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.45, 1.0 + 0.5 / len(rows) + 0.04), ncols=3)
+
+    description = (
+        "Dense and slim share of right answers per family with chance levels; values in the table below."
+    )
+    return render_svg("accuracy", "Accuracy per family", description, (7.2, 1.2 + 0.42 * len(rows)), draw)
+
+
+def plan_plot(report: Report) -> str:
+    """Predicted time to first token against layers kept: the floor, the budget and the choice."""
+    rows = sorted(report.plan.rows, key=lambda row: row.kept)
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        kept = [row.kept for row in rows]
+        ttft = [row.ttft.value for row in rows]
+        bounds = [(row.ttft.low, row.ttft.high) for row in rows]
+        if all(low is not None and high is not None for low, high in bounds):
+            lows, highs = [low or 0.0 for low, _ in bounds], [high or 0.0 for _, high in bounds]
+            axes.fill_between(kept, lows, highs, color=SHADE, linewidth=0, label="interval")
+        axes.plot(
+            kept,
+            ttft,
+            color=DENSE,
+            linewidth=2,
+            marker="D",
+            markersize=4,
+            label="time to first token, predicted",
+        )
+        axes.plot(kept, [row.vision.value for row in rows], color=MUTED, linewidth=1.6, linestyle=(0, (5, 2)),
+                  label="of it vision, predicted")  # fmt: skip
+        if report.budget.latency_ms is not None and report.budget.latency_phase == "ttft":
+            axes.axhline(
+                report.budget.latency_ms, color=INK, linewidth=1.8, linestyle=(0, (4, 2)), label="budget"
+            )
+        chosen = next((row for row in rows if row.kept == report.plan.keep_layers), None)
+        if chosen and report.plan.verdict != "infeasible":
+            axes.plot(
+                [chosen.kept],
+                [chosen.ttft.value],
+                "o",
+                color=SLIM,
+                markersize=10,
+                linestyle="",
+                label="chosen",
+            )
+        axes.set(xlabel="decoder layers kept", ylabel="ms")
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y")
+        axes.legend(loc="upper left")
+
+    description = "Predicted time to first token grows with the layers kept; values in the table below."
+    return render_svg("plan", "Predicted latency by layers kept", description, (7.2, 3.3), draw)
+
+
+def barcode_plot(selection: Selection) -> str:
+    """Zigzag bars by dimension over the layers; thicker for several equal ones, dropped layers shaded."""
+    dims = sorted({bar.dim for bar in selection.barcode})
+    layers = len(selection.scores)
+
+    def draw(canvas: Canvas) -> None:
+        for axes, dim in zip(canvas.subplots(len(dims), sharex=True, squeeze=False)[:, 0], dims, strict=True):
+            bars = [bar for bar in selection.barcode if bar.dim == dim and bar.death > bar.birth]
+            bars.sort(key=lambda bar: (bar.birth, bar.death))
+            for layer in selection.dropped:
+                axes.axvspan(layer - 0.5, layer + 0.5, color=SHADE, linewidth=0)
+            for row, bar in enumerate(bars):
+                width = min(5.0, 1.0 + bar.count**0.5 / 2)
+                axes.plot(
+                    [bar.birth / 2, bar.death / 2],
+                    [row, row],
+                    color=DENSE,
+                    linewidth=width,
+                    solid_capstyle="butt",
+                )
+            axes.set_yticks([])
+            axes.set_ylabel(f"H{dim}")
+            axes.set_xlim(-0.7, layers - 0.3)
+            axes.spines["left"].set_visible(False)
+        axes.set_xlabel("decoder layer (shaded: dropped)")
+
+    description = (
+        f"Zigzag persistence bars in dimension {', '.join(map(str, dims))} over {layers} layers; thicker "
+        "lines stand for several equal bars. Long bars are structure that persists."
+    )
+    return render_svg("barcode", "Zigzag barcode", description, (7.2, 1.0 + 1.6 * len(dims)), draw)
+
+
+def all_plots(report: Report) -> dict[str, str]:
+    """Every plot that the report has data for, by the name that `tables.Section.plots` uses."""
+    plots: dict[str, str] = {}
+    if report.latency or report.plan.rows:
+        plots["latency"] = latency_plot(report)
+    if report.accuracy:
+        plots["accuracy"] = accuracy_plot(report)
+    if report.selection:
+        plots["layers"] = layers_plot(report.selection)
+        if any(bar.death > bar.birth for bar in report.selection.barcode):
+            plots["barcode"] = barcode_plot(report.selection)
+    if report.plan.rows:
+        plots["plan"] = plan_plot(report)
+    return plots

@@ -1,0 +1,211 @@
+"""The first screen: does it fit, is it still right, will it load, can I trust the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from topovlm.report import formats
+from topovlm.report.document import FamilyAccuracy, Figure, Report, phase_times, plan_row
+
+Status = Literal["yes", "partly", "no", "unknown"]
+STATUS_WORDS: dict[Status, str] = {"yes": "yes", "partly": "partly", "no": "no", "unknown": "not shown"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One question with its answer: `headline` is the figure, `detail` what it rests on."""
+
+    question: str
+    status: Status
+    headline: str
+    detail: tuple[str, ...]
+    kind: str = ""  # "measured", "predicted" or ""
+
+
+def verdict(report: Report) -> str:
+    """What was done to the model, for which target and budget."""
+    name, layers = report.dense.name, report.dense.layers
+    done = f"all {layers} decoder layers kept"
+    if report.slim is not None:
+        done = f"{report.slim.layers} of {layers} decoder layers kept, {layers - report.slim.layers} dropped"
+    budget = f" Latency budget: {_asked(report)}." if report.budget.max_latency else ""
+    return f"{name}: {done}. Target: {report.target.board} ({report.target.mode}).{budget}"
+
+
+def _asked(report: Report) -> str:
+    asked = report.budget.max_latency or ""
+    return f"{asked} of dense" if asked.endswith("%") else asked
+
+
+def cards(report: Report) -> tuple[Card, ...]:
+    """The four answers."""
+    return (_fits(report), _right(report), _loads(report), _trust(report))
+
+
+def _deployed_latency(report: Report) -> Figure | None:
+    """The figure that the budget is judged on: measured on the target, else predicted for it."""
+    phase = report.budget.latency_phase
+    timed = phase_times(report, phase)
+    if timed and report.latency and report.latency.is_target:
+        return timed.slim or timed.dense
+    return formats.predicted(plan_row(report, "slim" if report.slim else "dense"), phase)
+
+
+def _within(figure: Figure, bound: float) -> Status:
+    high = figure.value if figure.high is None else figure.high
+    return "yes" if high <= bound else "partly" if figure.value <= bound else "no"
+
+
+def _budget(report: Report, figure: Figure) -> tuple[float | None, Status]:
+    """The bound in ms and whether `figure` is within it.
+
+    A relative budget, measured on the target, is judged on the paired ratio: what slows both divides out.
+    """
+    budget, timed = report.budget, phase_times(report, report.budget.latency_phase)
+    relative = bool(budget.max_latency and budget.max_latency.strip().endswith("%"))
+    if relative and timed and timed.ratio and figure.kind == "measured":
+        share = float((budget.max_latency or "").strip().rstrip("%")) / 100
+        return share * timed.dense.value, _within(timed.ratio, share)
+    if budget.latency_ms is None:
+        return None, "unknown"
+    return budget.latency_ms, _within(figure, budget.latency_ms)
+
+
+def _fits(report: Report) -> Card:
+    question, phase = "Does it fit?", report.budget.latency_phase
+    figure = _deployed_latency(report)
+    if figure is None:
+        return Card(question, "unknown", "no latency for the target", ("neither measured nor predicted",))
+    detail = [
+        f"{formats.phase_name(phase)} on {report.target.board}: {formats.figure_text(figure)}, {figure.kind}"
+    ]
+    timed = phase_times(report, phase)
+    if timed and timed.ratio and timed.slim and report.latency:
+        here = "" if report.latency.is_target else " (not the target)"
+        dense, slim = formats.milliseconds(timed.dense.value), formats.milliseconds(timed.slim.value)
+        detail.append(
+            f"dense {dense} → slim {slim}, "
+            f"{formats.figure_text(timed.ratio)}, measured on {report.latency.where}{here}"
+        )
+    detail += _memory_lines(report)
+    bound, status = _budget(report, figure)
+    if bound is None:
+        headline = f"{formats.number(figure.value, 'ms')}, no latency budget given"
+        return Card(question, status, headline, tuple(detail), figure.kind)
+    headline = f"{formats.number(figure.value, 'ms')} of {formats.number(bound, 'ms')}"
+    if report.budget.max_latency:
+        headline += f" ({_asked(report)})" if report.budget.max_latency.endswith("%") else " allowed"
+    if status == "partly":
+        detail.insert(0, "within the budget, but the interval reaches beyond it")
+    if status == "no":
+        detail.insert(0, f"over the budget; the floor is {report.plan.floor}: {report.plan.floor_text}")
+    return Card(question, status, headline, tuple(detail), figure.kind)
+
+
+def _memory_lines(report: Report) -> list[str]:
+    row = plan_row(report, "slim" if report.slim else "dense")
+    if row is None:
+        return []
+    bound = report.budget.max_memory_bytes
+    limit = f" of {formats.number(bound, 'bytes')} allowed" if bound else ""
+    return [f"memory: {formats.number(row.memory.value, 'bytes')}{limit}, {row.memory.kind}"]
+
+
+def _right(report: Report) -> Card:
+    question = "Is it still right?"
+    if report.accuracy is None:
+        return Card(
+            question, "unknown", "no accuracy was measured", ("there were no questions with answers",)
+        )
+    overall = report.accuracy.overall
+    on = f"{formats.count(overall.n)} questions, {report.accuracy.sample_source}"
+    if overall.slim is None or overall.difference is None:
+        headline = f"{formats.number(overall.dense.value, 'share')} right, nothing was removed"
+        return Card(
+            question,
+            "yes",
+            headline,
+            (on, f"guessing: {formats.number(overall.chance, 'share')}"),
+            "measured",
+        )
+    slim, dense = (formats.number(figure.value, "share") for figure in (overall.slim, overall.dense))
+    headline = f"{slim} right, dense {dense}"
+    detail = [f"difference {formats.figure_text(overall.difference, as_points=True)}, paired on {on}"]
+    if overall.retention_corrected:
+        detail.append(f"keeps {_percent(overall.retention_corrected)} of what dense knows beyond guessing")
+    lost = [family.family for family in report.accuracy.families if _at_chance(family)]
+    if lost:
+        detail.append(f"no better than guessing now: {', '.join(lost)}")
+    return Card(question, _right_status(report, overall, bool(lost)), headline, tuple(detail), "measured")
+
+
+def _percent(figure: Figure) -> str:
+    ends = (
+        ""
+        if figure.low is None or figure.high is None
+        else f" ({100 * figure.low:.1f} to {100 * figure.high:.1f} %)"
+    )
+    return f"{100 * figure.value:.1f} %{ends}"
+
+
+def _at_chance(family: FamilyAccuracy) -> bool:
+    """Dense was clearly above chance, slim is not."""
+    if family.slim is None or family.slim.low is None or family.dense.low is None or family.chance == 0:
+        return False
+    return family.dense.low > family.chance >= family.slim.low
+
+
+def _right_status(report: Report, overall: FamilyAccuracy, lost: bool) -> Status:
+    gap, allowed = overall.difference, report.budget.max_drop
+    if gap is None or gap.low is None or gap.high is None:
+        return "unknown"
+    if allowed is not None:
+        return "yes" if gap.low >= -allowed and not lost else "no" if gap.high < -allowed else "partly"
+    # Without an allowance: no loss shown at all is a yes, a loss is for the reader to judge.
+    return "yes" if gap.high >= 0 and not lost else "partly"
+
+
+def _loads(report: Report) -> Card:
+    question = "Will the artefact load?"
+    failed = [check for check in report.verifications if not check.passed]
+    total = len(report.verifications)
+    clients = list(dict.fromkeys(client for item in report.artifacts for client in item.loads_in))
+    detail = [
+        f"{item.format}: {item.path} ({formats.number(item.bytes, 'bytes')})" for item in report.artifacts
+    ]
+    detail = detail[:4] + ([f"and {len(detail) - 4} more"] if len(detail) > 4 else [])
+    if clients:
+        detail.insert(0, f"made for {', '.join(clients)}")
+    if failed:
+        names = ", ".join(check.name for check in failed)
+        return Card(
+            question, "no", f"{len(failed)} of {total} checks failed: {names}", tuple(detail), "measured"
+        )
+    if not total:
+        return Card(question, "unknown", "the artefacts were not checked", tuple(detail))
+    return Card(question, "yes", f"{total} of {total} checks passed", tuple(detail), "measured")
+
+
+def _trust(report: Report) -> Card:
+    question = "Can I trust the numbers?"
+    detail, doubts = [], list(report.latency.warnings) if report.latency else []
+    if report.latency:
+        rounds = max((p.dense.n or 0 for p in report.latency.phases), default=0)
+        turns = ", the two models in turns" if report.slim else ""
+        detail.append(f"latency: median of {rounds} timed rounds{turns}, 95 % intervals, raw samples kept")
+    if report.accuracy:
+        unparsed = (report.accuracy.overall.slim_unparsed or 0) + report.accuracy.overall.dense_unparsed
+        detail.append(
+            f"accuracy: same questions, exported graphs; {unparsed} unparsed answers counted as wrong"
+        )
+    on_target = bool(report.latency and report.latency.is_target)
+    if on_target:
+        headline = "latency and accuracy are measured here"
+    else:
+        headline = f"figures for {report.target.board} are predictions"
+        detail.append(f"predicted: {report.plan.source}")
+    detail += [f"caution: {doubt}" for doubt in doubts]
+    detail += [f"not shown: {limit}" for limit in report.provenance.limits]
+    status: Status = "yes" if on_target and not doubts else "partly"
+    return Card(question, status, headline, tuple(detail), "measured" if on_target else "predicted")

@@ -1,0 +1,294 @@
+"""The sections of the report as plain tables, shared by the Markdown and the HTML form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from topovlm.report import formats
+from topovlm.report.document import FamilyAccuracy, Model, PlanRow, Report, Selection, plan_row
+from topovlm.report.formats import ABSENT, count, figure_text, number, phase_name
+from topovlm.report.identity import content_hash
+
+_CHANGED_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; the first column heads its row. `long` tables may be folded away."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    long: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with paragraphs, the names of its plots, and tables."""
+
+    name: str
+    title: str
+    text: tuple[str, ...]
+    plots: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+
+def sections(report: Report) -> tuple[Section, ...]:
+    """All sections that the report has data for, in reading order."""
+    made: list[Section | None] = [
+        _latency(report),
+        _accuracy(report),
+        _layers(report.selection) if report.selection else None,
+        _plan(report),
+        _artifacts(report),
+        _origin(report),
+    ]
+    return tuple(section for section in made if section)
+
+
+def _table(caption: str, header: str, rows: Iterable[tuple[str, ...]], *, long: bool = False) -> Table:
+    return Table(caption, tuple(header.split("|")), tuple(rows), long)
+
+
+def _latency(report: Report) -> Section:
+    latency, dense_row, slim_row = report.latency, plan_row(report, "dense"), plan_row(report, "slim")
+    text = [f"Workload: {formats.workload_text(report.workload)}."]
+    tables = []
+    if latency:
+        text.append(
+            f"Measured on {latency.where} ({latency.runtime}, {latency.variant} graph, "
+            f"{latency.threads} threads). {latency.method}"
+        )
+        rows = [
+            (
+                phase_name(p.phase),
+                figure_text(p.dense),
+                figure_text(p.slim),
+                figure_text(p.ratio),
+                count(p.dense.n),
+            )
+            for p in latency.phases
+        ]
+        caption = f"Measured latency on {latency.where}: median (95 % interval)"
+        tables.append(_table(caption, "phase|dense|slim|slim / dense|rounds", rows))
+        uses = [
+            (use.name, figure_text(use.dense), figure_text(use.slim), use.dense.kind)
+            for use in latency.memory
+        ]
+        if uses:
+            tables.append(_table(f"Memory on {latency.where}", "memory|dense|slim|kind", uses))
+        text += [f"Caution: {warning}." for warning in latency.warnings]
+    else:
+        text.append("Nothing was timed.")
+    if dense_row:
+        text.append(f"Predicted for {report.target.board} ({report.target.mode}): {report.plan.source}.")
+        predictions = [
+            (
+                name,
+                figure_text(getattr(dense_row, key)),
+                figure_text(getattr(slim_row, key)) if slim_row else ABSENT,
+            )
+            for key, name in (*formats.PHASE_NAMES.items(), ("memory", "memory"))
+            if hasattr(dense_row, key)
+        ]
+        tables.append(
+            _table(f"Predicted for {report.target.board}: value (interval)", "figure|dense|slim", predictions)
+        )
+    return Section("latency", "Latency and memory", tuple(text), ("latency",), tuple(tables))
+
+
+def _family_row(family: FamilyAccuracy) -> tuple[str, ...]:
+    changed = ABSENT
+    if family.only_dense_correct is not None:
+        changed = f"{family.only_dense_correct} / {family.only_slim_correct}"
+    unparsed = f"{family.dense_unparsed} / {count(family.slim_unparsed)}"
+    return (
+        family.family,
+        count(family.n),
+        number(family.chance, "share"),
+        figure_text(family.dense),
+        figure_text(family.slim),
+        figure_text(family.difference, as_points=True),
+        changed,
+        formats.p_value(family.mcnemar_p),
+        number(family.retention.value, "share") if family.retention else ABSENT,
+        number(family.retention_corrected.value, "share") if family.retention_corrected else ABSENT,
+        unparsed,
+    )
+
+
+def _accuracy(report: Report) -> Section | None:
+    accuracy = report.accuracy
+    if accuracy is None:
+        return None
+    header = (
+        "family|questions|chance|dense right|slim right|difference|lost / gained|p|kept|kept beyond chance|"
+        "unparsed dense / slim"
+    )
+    rows = [_family_row(family) for family in (accuracy.overall, *accuracy.families)]
+    tables = [_table("Accuracy per family, measured: share right (95 % interval)", header, rows)]
+    changed = [q for q in accuracy.questions if q.slim and q.slim.correct != q.dense.correct]
+    changed.sort(key=lambda q: (not q.dense.correct, q.family))
+    if changed:
+        shown = _spread(changed, _CHANGED_SHOWN)
+        answers = [(q.id, q.family, q.answer, q.dense.text, q.slim.text if q.slim else ABSENT) for q in shown]
+        caption = f"Questions whose outcome changed: {len(shown)} of {len(changed)} (all are in report.json)"
+        tables.append(
+            _table(caption, "question|family|right answer|dense said|slim said", answers, long=True)
+        )
+    text = (f"{accuracy.sample_source}; answered by {accuracy.source}.", accuracy.method)
+    return Section("accuracy", "Accuracy", text, ("accuracy",), tuple(tables))
+
+
+def _spread(items: list, limit: int) -> list:
+    """At most `limit` items, evenly spread over the list."""
+    if len(items) <= limit:
+        return items
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def _layers(selection: Selection) -> Section:
+    parameters = ", ".join(f"{name} = {value}" for name, value in selection.parameters.items())
+    scorer = f"{selection.scorer} ({parameters})" if parameters else selection.scorer
+    text = [
+        f"Scorer {scorer} on {selection.calibration_samples} samples ({selection.calibration_source}), "
+        f"token: {selection.token}. A high score means that the layer adds little and may go.",
+        f"Dropped: {formats.layer_list(selection.dropped)}. Kept: {formats.layer_list(selection.kept)}. "
+        f"Protected: {formats.layer_list(selection.protected)}.",
+    ]
+    if selection.judge:
+        judge = selection.judge
+        swaps = f" Swaps: {', '.join(judge.swaps)}." if judge.swaps else ""
+        text.append(
+            f"Judge: {judge.name}, {judge.proposal:.3g} → {judge.final:.3g} {judge.unit} on {judge.samples} "
+            f"samples.{swaps} {judge.text}".strip()
+        )
+    if selection.repair:
+        repair = selection.repair
+        text.append(
+            f"Repair: {repair.name}, {repair.before:.3g} → {repair.after:.3g} {repair.unit}. {repair.text}"
+        )
+    rows = [
+        (str(layer.layer), layer.decision, _judged(layer.score), count(layer.rank), layer.why)
+        for layer in selection.layers
+    ]
+    tables = [
+        _table("Every decoder layer: decision and reason", "layer|decision|score|rank|why", rows, long=True)
+    ]
+    others = [
+        (item.scorer, formats.layer_list(item.dropped), _judged(item.judged), item.note)
+        for item in selection.other_sets
+    ]
+    if others:
+        chosen = _judged(selection.judge.final if selection.judge else None)
+        others.insert(0, (f"{selection.scorer} (used)", formats.layer_list(selection.dropped), chosen, ""))
+        unit = f"{selection.judge.name} ({selection.judge.unit})" if selection.judge else "judged"
+        tables.append(_table("What other scorers would drop", f"scorer|layers dropped|{unit}|note", others))
+    plots = ("layers", "barcode") if selection.barcode else ("layers",)
+    return Section("layers", "Which layers went, and why", tuple(text), plots, tuple(tables))
+
+
+def _judged(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.3g}"
+
+
+def _plan_cells(row: PlanRow, bound: bool, chosen: int) -> tuple[str, ...]:
+    fits = ABSENT if not bound or row.fits is None else "yes" if row.fits else "no"
+    figures = (row.vision, row.prefill, row.token, row.ttft, row.memory)
+    name = f"{row.kept} (chosen)" if row.kept == chosen else str(row.kept)
+    return (name, *(number(figure.value, figure.unit) for figure in figures), fits)
+
+
+def _plan(report: Report) -> Section:
+    plan = report.plan
+    words = {
+        "dense": "the dense model fits",
+        "prune": f"keep {plan.keep_layers} of {plan.total_layers} layers",
+    }
+    text = [f"Verdict: {words.get(plan.verdict, 'no number of layers fits')}. Predictions: {plan.source}."]
+    if plan.floor != "none":
+        text.append(f"The floor that binds is {plan.floor}: {plan.floor_text}.")
+    if report.target.alias_of or report.target.siblings:
+        siblings = f" Siblings: {', '.join(report.target.siblings)}." if report.target.siblings else ""
+        text.append(f"Target “{report.target.requested}” means {report.target.key}.{siblings}")
+    bound = report.budget.latency_ms is not None or report.budget.max_memory_bytes is not None
+    chosen = plan.keep_layers if plan.verdict != "infeasible" else -1
+    rows = [_plan_cells(row, bound, chosen) for row in sorted(plan.rows, key=lambda r: -r.kept)]
+    header = "layers kept|vision|prefill|per token|time to first token|memory|fits"
+    tables = (_table(f"Predicted for {report.target.board}", header, rows, long=True),) if rows else ()
+    return Section("plan", "Plan", tuple(text), ("plan",) if rows else (), tables)
+
+
+def _model_rows(dense: Model, slim: Model | None) -> list[tuple[str, ...]]:
+    def cells(name: str, value) -> tuple[str, ...]:
+        return (name, value(dense), value(slim) if slim else ABSENT)
+
+    return [
+        cells("decoder layers", lambda m: str(m.layers)),
+        cells("parameters", lambda m: count(m.parameters)),
+        cells("of these in the decoder", lambda m: count(m.decoder_parameters)),
+        cells("weights", lambda m: number(m.weight_bytes, "bytes")),
+        cells("SHA-256 of the weights", lambda m: m.weights_sha256[:16]),
+    ]
+
+
+def _artifacts(report: Report) -> Section:
+    tables = [_table("The models", "fact|dense|slim", _model_rows(report.dense, report.slim))]
+    files = [
+        (a.path, a.model, a.format, number(a.bytes, "bytes"), ", ".join(a.loads_in) or ABSENT, a.sha256[:16])
+        for a in report.artifacts
+    ]
+    if files:
+        tables.append(_table("What was written", "path|model|format|size|loads in|SHA-256 (start)", files))
+    checks = [
+        (v.name, v.model, "passed" if v.passed else "FAILED", _against(v.value, v.limit), v.detail)
+        for v in report.verifications
+    ]
+    if checks:
+        tables.append(
+            _table("Checks of the artefacts, made in this run", "check|model|outcome|figure|detail", checks)
+        )
+    return Section("artifacts", "Artefacts and their checks", (), (), tuple(tables))
+
+
+def _against(value: float | None, limit: float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:.2g}" if limit is None else f"{value:.2g} (limit {limit:.2g})"
+
+
+def _origin(report: Report) -> Section:
+    environment, run, source = report.environment, report.run, report.provenance
+    rows = [
+        ("command", " ".join(run.argv) or ABSENT),
+        ("made", run.created or ABSENT),
+        ("topovlm", report.topovlm_version),
+        ("seed", str(run.seed)),
+        (
+            "machine",
+            f"{environment.cpu}, {environment.cores} cores, {number(environment.memory_bytes, 'bytes')}",
+        ),
+        ("accelerator", environment.accelerator or "none used"),
+        ("system", f"{environment.system}, Python {environment.python}, {environment.threads} threads"),
+        (
+            "versions",
+            ", ".join(f"{name} {version}" for name, version in environment.versions.items()) or ABSENT,
+        ),
+        ("model", f"{source.model_source} ({source.model_licence})"),
+        ("data", f"{source.data_source}{f' ({source.data_licence})' if source.data_licence else ''}"),
+        ("target facts", "; ".join(source.target_sources) or ABSENT),
+        ("method", "; ".join(source.citations) or ABSENT),
+        ("content hash", content_hash(report)),
+    ]
+    tables = [_table("How this report came about", "what|value", rows)]
+    if run.stages:
+        stages = [(s.name, f"{s.seconds:.1f} s", "reused" if s.cached else "made") for s in run.stages]
+        tables.append(_table("Stages", "stage|wall time|result", stages, long=True))
+    text = (
+        "Measured means timed or counted by this run; predicted means computed from the target's published "
+        "or calibrated figures. The content hash covers everything but times of day, timings, paths and the "
+        "machine.",
+        *(f"Not shown here: {limit}." for limit in source.limits),
+    )
+    return Section("origin", "Where the numbers come from", text, (), tuple(tables))
