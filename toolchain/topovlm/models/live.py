@@ -52,7 +52,9 @@ class Live:
 
     def down_projection(self, layer: int) -> nn.Linear:
         """The linear map that ends layer `layer`'s MLP; weight [hidden, intermediate]."""
-        return self.blocks[layer].get_submodule(self.decoder.down_projection)
+        linear = self.blocks[layer].get_submodule(self.decoder.down_projection)
+        assert isinstance(linear, nn.Linear)
+        return linear
 
     @property
     def image_token_id(self) -> int:
