@@ -38,7 +38,7 @@ def milliseconds(value: float) -> str:
 def number(value: float, unit: str) -> str:
     """One value with its unit: shares as percentages, ratios as factors, times and sizes in fitting units."""
     if unit == "share":
-        return f"{100 * value:.1f} %"
+        return f"{100 * value:.1f}\u00a0%"
     if unit == "ratio":
         return f"{value:.3f}×"
     if unit == "ms":
@@ -60,9 +60,9 @@ def interval(figure: Figure, *, as_points: bool = False) -> str:
     if as_points:
         return f"{100 * figure.low:+.1f} to {100 * figure.high:+.1f}".replace("-", "−")
     low, high = number(figure.low, figure.unit), number(figure.high, figure.unit)
-    unit = high.partition(" ")[2]
+    unit = high.replace("\u00a0", " ").partition(" ")[2]
     # The unit once is enough where both ends share it.
-    return f"{low.removesuffix(f' {unit}')} to {high}" if unit else f"{low} to {high}"
+    return f"{low[: -len(unit) - 1]} to {high}" if unit and low.endswith(unit) else f"{low} to {high}"
 
 
 def figure_text(figure: Figure | None, *, as_points: bool = False) -> str:
@@ -78,7 +78,7 @@ def p_value(p: float | None) -> str:
     """Two significant digits, floored at 0.001."""
     if p is None:
         return ABSENT
-    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+    return "<\u00a00.001" if p < 0.001 else f"{p:.2g}"
 
 
 def count(value: int | None) -> str:

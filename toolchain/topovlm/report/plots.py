@@ -28,22 +28,17 @@ def layers_plot(selection: Selection) -> str:
             "dropped": sorted(dropped),
             "protected": sorted(protected - dropped),
         }
-        looks = {"kept": (DENSE, ""), "dropped": (SLIM, "////"), "protected": (MUTED, "....")}
+        # edge, fill, hatch
+        looks = {
+            "kept": (DENSE, DENSE, ""),
+            "dropped": (SLIM, PAPER, "////"),
+            "protected": (MUTED, SHADE, ""),
+        }
         for group, layers in groups.items():
-            color, hatch = looks[group]
-            fill = PAPER if hatch else color
             heights = [scores[layer] for layer in layers]
+            edge, fill, hatch = looks[group]
             if layers:
-                axes.bar(
-                    layers,
-                    heights,
-                    0.74,
-                    color=fill,
-                    edgecolor=color,
-                    hatch=hatch,
-                    linewidth=1.2,
-                    label=group,
-                )
+                axes.bar(layers, heights, 0.74, color=fill, edgecolor=edge, hatch=hatch, label=group)
         top = max([*scores, 0.0]) or 1.0
         for layer in groups["dropped"]:
             axes.text(
@@ -238,7 +233,7 @@ def plan_plot(report: Report) -> str:
         axes.set(xlabel="decoder layers kept", ylabel="ms")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3)
 
     description = "Predicted time to first token grows with the layers kept; values in the table below."
     return render_svg("plan", "Predicted latency by layers kept", description, (7.2, 3.3), draw)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from topovlm.report import formats
-from topovlm.report.document import FamilyAccuracy, Model, PlanRow, Report, Selection, plan_row
+from topovlm.report.document import FamilyAccuracy, Figure, Model, PlanRow, Report, Selection, plan_row
 from topovlm.report.formats import ABSENT, count, figure_text, number, phase_name
 from topovlm.report.identity import content_hash
 
@@ -109,13 +109,17 @@ def _family_row(family: FamilyAccuracy) -> tuple[str, ...]:
         number(family.chance, "share"),
         figure_text(family.dense),
         figure_text(family.slim),
-        figure_text(family.difference, as_points=True),
+        figure_text(family.difference, as_points=True).replace(" points", ""),
         changed,
         formats.p_value(family.mcnemar_p),
-        number(family.retention.value, "share") if family.retention else ABSENT,
-        number(family.retention_corrected.value, "share") if family.retention_corrected else ABSENT,
+        _share(family.retention),
+        _share(family.retention_corrected),
         unparsed,
     )
+
+
+def _share(figure: Figure | None) -> str:
+    return number(figure.value, "share") if figure else ABSENT
 
 
 def _accuracy(report: Report) -> Section | None:
@@ -123,11 +127,15 @@ def _accuracy(report: Report) -> Section | None:
     if accuracy is None:
         return None
     header = (
-        "family|questions|chance|dense right|slim right|difference|lost / gained|p|kept|kept beyond chance|"
-        "unparsed dense / slim"
+        "family|questions|chance|dense right|slim right|difference in points|lost / gained|p|kept|"
+        "kept beyond chance|unparsed"
     )
     rows = [_family_row(family) for family in (accuracy.overall, *accuracy.families)]
-    tables = [_table("Accuracy per family, measured: share right (95 % interval)", header, rows)]
+    tables = [
+        _table(
+            "Accuracy per family, measured: share right (95 % interval); unparsed: dense / slim", header, rows
+        )
+    ]
     changed = [q for q in accuracy.questions if q.slim and q.slim.correct != q.dense.correct]
     changed.sort(key=lambda q: (not q.dense.correct, q.family))
     if changed:
