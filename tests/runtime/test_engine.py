@@ -82,7 +82,7 @@ def test_half_precision_logits(toy: Toy, tmp_path: Path) -> None:
     engine = Engine(half.write(tmp_path / "x"), threads=1)
     ready = engine.prepare([picture(3)], PROMPTS[1])
     want = toy.logits(ready.input_ids, ready.pixels)
-    got = engine.answer_logits([[picture(3)]], PROMPTS[1:2])[0]
+    got = engine.answer_logits([([picture(3)], PROMPTS[1])])[0]
     np.testing.assert_allclose(got, want, atol=0.02 * np.abs(want).max())
 
 
@@ -90,26 +90,23 @@ def test_half_precision_logits(toy: Toy, tmp_path: Path) -> None:
 def test_batches_equal_single_runs(toy: Toy, tmp_path: Path, fixed_batch: bool) -> None:
     """Batched answers are the single answers in the same order, whatever the mix of lengths and pictures."""
     engine = Engine(replace(toy, weights={}, fixed_batch=fixed_batch).write(tmp_path / "x"), threads=1)
-    prompts = [PROMPTS[i % len(PROMPTS)] for i in range(17)]
-    images = [[picture(i + j) for j in range(i % 3)] for i in range(17)]
+    items = [([picture(i + j) for j in range(i % 3)], PROMPTS[i % len(PROMPTS)]) for i in range(17)]
     done: list[int] = []
-    batched = engine.generate_batch(images, prompts, 9, batch_size=4, progress=done.append)
-    single = [engine.generate(*item, max_new_tokens=9) for item in zip(images, prompts, strict=True)]
+    batched = engine.generate_batch(items, 4, 9, progress=done.append)
+    single = [engine.generate(*item, max_new_tokens=9) for item in items]
     assert [a.token_ids for a in batched] == [a.token_ids for a in single]
     assert [(a.text, a.stopped) for a in batched] == [(a.text, a.stopped) for a in single]
     assert {a.stopped for a in batched} == {"eos", "length"}
-    assert done[-1] == len(prompts)
+    assert done[-1] == len(items)
     assert done == sorted(done)
 
 
 def test_answer_logits(engine: Engine, toy: Toy) -> None:
     """First-token logits are the oracle's."""
-    images = [[picture(i)] for i in range(len(PROMPTS))]
-    ready = [engine.prepare(*item) for item in zip(images, PROMPTS, strict=True)]
+    items = [([picture(i)], prompt) for i, prompt in enumerate(PROMPTS)]
+    ready = [engine.prepare(*item) for item in items]
     want = np.stack([toy.logits(r.input_ids, r.pixels) for r in ready])
-    np.testing.assert_allclose(
-        engine.answer_logits(images, PROMPTS, batch_size=3), want, rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(engine.answer_logits(items, 3), want, rtol=1e-4, atol=1e-4)
 
 
 def test_stops(engine: Engine, toy: Toy) -> None:
@@ -179,10 +176,8 @@ def test_bad_calls(engine: Engine, toy: Toy, tmp_path: Path) -> None:
         engine.generate([], "<image> red")
     with pytest.raises(InputError, match="no such file"):
         engine.generate([tmp_path / "none.png"], "red")
-    with pytest.raises(InputError, match="one list for each of 2"):
-        engine.generate_batch([[]], ["red", "blue"])
     with pytest.raises(InputError, match="batch_size"):
-        engine.generate_batch([[]], ["red"], batch_size=0)
+        engine.generate_batch([([], "red")], batch_size=0)
 
 
 def test_import_pulls_no_heavy_package() -> None:
@@ -215,4 +210,4 @@ def test_precisions_are_matched(toy: Toy, tmp_path: Path) -> None:
     file.write_text(json.dumps(manifest))
     engine = Engine(folder, threads=1)
     assert engine.variant == "fused_q4"
-    assert len(engine.generate_batch([[]], ["red"], 3)) == 1
+    assert len(engine.generate_batch([([], "red")])) == 1

@@ -176,19 +176,17 @@ class Engine:
     # -- many prompts -------------------------------------------------------------------------------
     def generate_batch(
         self,
-        images: Sequence[Sequence[Picture]],
-        prompts: Sequence[str],
+        items: Sequence[Item],
+        batch_size: int = 16,
         max_new_tokens: int = 32,
         *,
-        batch_size: int = 16,
         progress: Callable[[int], None] | None = None,
     ) -> list[Answer]:
-        """Answers to `prompts[i]` about `images[i]`, the same as one by one; `progress` gets the count done.
+        """Answers to (pictures, prompt) pairs in their order, as if one by one; `progress` gets the count.
 
         Only prompts of equal length share a batch, so nothing is padded or masked: give many prompts at once.
         A graph that is fixed to one prompt at a time (fused) lends the work to the folder's plain graph.
         """
-        items = _pairs(images, prompts)
         _check_new_tokens(max_new_tokens)
         answers: dict[int, Answer] = {}
         for batch, logits, cache, past in self._prefill_batches(items, batch_size):
@@ -199,16 +197,13 @@ class Engine:
                 progress(len(answers))
         return [answers[index] for index in range(len(items))]
 
-    def answer_logits(
-        self, images: Sequence[Sequence[Picture]], prompts: Sequence[str], *, batch_size: int = 16
-    ) -> np.ndarray:
-        """Logits of the first answer token, float32 `[len(prompts), vocab]`."""
-        items = _pairs(images, prompts)
+    def answer_logits(self, items: Sequence[Item], batch_size: int = 16) -> np.ndarray:
+        """Logits of the first answer token, float32 `[len(items), vocab]`."""
         rows: dict[int, np.ndarray] = {}
         for batch, logits, _, _ in self._prefill_batches(items, batch_size):
             rows.update(zip(batch, logits, strict=True))
         if not rows:
-            raise InputError(explain("prompts", 0, "at least one is needed"))
+            raise InputError(explain("items", 0, "at least one is needed"))
         return np.stack([rows[index] for index in range(len(items))])
 
     def _prefill_batches(
@@ -278,14 +273,6 @@ class Engine:
 
     def _why_stopped(self, tokens: list[int]) -> str:
         return "eos" if tokens[-1] in self.manifest.eos_token_ids else "length"
-
-
-def _pairs(images: Sequence[Sequence[Picture]], prompts: Sequence[str]) -> list[Item]:
-    if len(images) != len(prompts):
-        raise InputError(
-            explain("images", len(images), f"must be one list for each of {len(prompts)} prompts")
-        )
-    return list(zip(images, prompts, strict=True))
 
 
 def _check_new_tokens(count: int) -> None:

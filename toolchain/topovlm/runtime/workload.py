@@ -19,6 +19,7 @@ class TimingWorkload:
 
     prompts: tuple[Prepared, ...]
     new_tokens: int
+    tokens_per_image: int
     source: str  # `synthetic` or `samples`
 
     def __post_init__(self) -> None:
@@ -45,6 +46,7 @@ class TimingWorkload:
             "images": self.images,
             "image_height": 0 if pixels is None else pixels.shape[2],
             "image_width": 0 if pixels is None else pixels.shape[3],
+            "visual_tokens": self.images * self.tokens_per_image,
             "prompt_tokens": self.prompt_tokens,
             "prompt_tokens_range": [f(len(p.input_ids) for p in self.prompts) for f in (min, max)],
             "new_tokens": self.new_tokens,
@@ -57,7 +59,8 @@ def sample_workload(
     engine: Engine, items: Sequence[tuple[Sequence[Picture], str]], new_tokens: int = 8
 ) -> TimingWorkload:
     """Real prompts, prepared with `engine`'s processor (engines that are compared share it)."""
-    return TimingWorkload(tuple(engine.prepare(*item) for item in items), new_tokens, "samples")
+    prompts = tuple(engine.prepare(*item) for item in items)
+    return TimingWorkload(prompts, new_tokens, engine.manifest.tokens_per_image, "samples")
 
 
 def synthetic_workload(
@@ -89,4 +92,4 @@ def synthetic_workload(
     side = manifest.image.crop or manifest.image.size or (manifest.image.shortest_edge or 0,) * 2
     noise = [Image.fromarray(rng.integers(0, 256, (*side, 3), np.uint8)) for _ in range(images)]
     pixels = engine.prepare(noise, "").pixels if images else None
-    return TimingWorkload((Prepared(ids, pixels),), new_tokens, "synthetic")
+    return TimingWorkload((Prepared(ids, pixels),), new_tokens, manifest.tokens_per_image, "synthetic")
