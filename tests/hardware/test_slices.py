@@ -37,7 +37,7 @@ def test_slice_is_the_model_with_those_layers(tmp_path: Path, keep: int, positio
     expected = shallow(toy, keep)
     for prompt in ("red", "what colour is the ball"):
         ids = engine.prepare([], prompt).input_ids
-        logits = engine.answer_logits([[]], [prompt])[0]
+        logits = engine.answer_logits([([], prompt)])[0]
         np.testing.assert_allclose(logits, expected.logits(ids, None), rtol=1e-4, atol=1e-4)
         assert engine.generate([], prompt, 6).token_ids == expected.generate(ids, None, 6)
 
