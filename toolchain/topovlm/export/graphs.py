@@ -6,7 +6,7 @@ past's axis 0. Graphs are `onnx_ir` models; their weights are views of the torch
 
 from __future__ import annotations
 
-import copy
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,21 @@ def check_family(config: Any) -> None:
         raise InputError(explain("text_config.rope_parameters.rope_type", rope, rule))
 
 
+_traced: dict[str, ir.Model | DecoderPieces] = {}  # what was traced in this process, by facts
+
+
+def _facts(model: Any) -> str:
+    """Everything that shapes a traced piece: the config without depth, and the type.
+
+    Pieces hold no weights, and their buffers follow from the config. So models that differ only in weights or
+    in the number of decoder layers (dense and slim) share them: the second export does not trace.
+    """
+    config = model.config.to_dict()
+    for name in ("num_hidden_layers", "layer_types", "max_window_layers"):
+        config["text_config"].pop(name, None)
+    return json.dumps([config, str(model.dtype)], sort_keys=True, default=str)
+
+
 def vision_graph(model: Any) -> ir.Model:
     """pixel_values `[num_images, 3, H, W]` -> image_features `[num_images, tokens, hidden]`."""
     import torch
@@ -79,7 +94,8 @@ def vision_graph(model: Any) -> ir.Model:
     size = model.config.vision_config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     pixels = torch.zeros(2, model.config.vision_config.num_channels, height, width, dtype=model.dtype)
-    return _whole(Vision(model), {"pixel_values": pixels}, {"pixel_values": {0: IMAGES}}, "image_features")
+    inputs, axes = {"pixel_values": pixels}, {"pixel_values": {0: IMAGES}}
+    return _whole(Vision(model), inputs, axes, "image_features", _facts(model))
 
 
 def embed_graph(model: Any) -> ir.Model:
@@ -89,16 +105,20 @@ def embed_graph(model: Any) -> ir.Model:
     from topovlm.export.modules import Embed
 
     ids = torch.zeros(2, 3, dtype=torch.long)
-    return _whole(Embed(model), {"input_ids": ids}, {"input_ids": {0: BATCH, 1: SEQUENCE}}, "inputs_embeds")
+    axes = {"input_ids": {0: BATCH, 1: SEQUENCE}}
+    return _whole(Embed(model), {"input_ids": ids}, axes, "inputs_embeds", _facts(model))
 
 
 def _whole(
-    module: torch.nn.Module, inputs: dict[str, Any], axes: dict[str, dict[int, str]], out: str
+    module: torch.nn.Module, inputs: dict[str, Any], axes: dict[str, dict[int, str]], out: str, facts: str
 ) -> ir.Model:
     from topovlm.export.stack import Stack
     from topovlm.export.trace import OPSET, trace
 
-    piece = trace(module, inputs, axes, [out])
+    key = f"{out} {facts}"
+    piece = _traced.get(key) or trace(module, inputs, axes, [out])
+    _traced[key] = piece
+    assert not isinstance(piece, DecoderPieces)
     stack = Stack(out, OPSET)
     bound = {v.name: stack.input(v.name, v) for v in piece.graph.inputs if v.name in inputs}
     results = stack.append(piece, "", bound, dict(module.named_parameters()))
@@ -120,14 +140,22 @@ class DecoderPieces:
 
 
 def trace_decoder(model: Any) -> DecoderPieces:
-    """Trace the decoder's pieces once. All layers must have the same parameter shapes, else `InputError`."""
+    """The decoder's pieces, traced once. Layers of different parameter shapes: `InputError`."""
+    _check_same_layers(model.model.language_model.layers)
+    key = f"decoder {_facts(model)}"
+    pieces = _traced.get(key) or _trace_pieces(model)
+    _traced[key] = pieces
+    assert isinstance(pieces, DecoderPieces)
+    return pieces
+
+
+def _trace_pieces(model: Any) -> DecoderPieces:
     import torch
 
     from topovlm.export.modules import Head, Layer, Prelude
     from topovlm.export.trace import trace
 
     decoder, shape = model.model.language_model, DecoderShape.of(model.config.text_config)
-    _check_same_layers(decoder.layers)
     batch, new, past = 2, 3, 5
     hidden = torch.zeros(batch, new, shape.hidden, dtype=model.dtype)
     mask = torch.zeros(batch, 1, new, past + new, dtype=model.dtype)
@@ -221,7 +249,7 @@ def _fix_axis(piece: ir.Model, name: str, size: int) -> ir.Model:
 
     from topovlm.export.trace import renamed_shape, values
 
-    fixed = piece.clone() if hasattr(piece, "clone") else copy.deepcopy(piece)
+    fixed = piece.clone()
     for value in values(fixed.graph):
         if value.shape is not None:
             value.shape = renamed_shape(value.shape, {name: size})

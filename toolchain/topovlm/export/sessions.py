@@ -33,7 +33,7 @@ class Graphs:
     ) -> np.ndarray:
         """Prefill `input_ids` `[S]`, then a cached step per token of `forced` `[T]`; logits `[S + T, vocab]`.
 
-        Negative controls: `shift_positions` moves the positions of the cached steps, `hide_slot` masks a slot.
+        Negative controls: `shift_positions` moves the cached steps, `hide_slot` masks a slot.
         """
         embeds = self._prompt_embeds(input_ids, pixels)[None]
         positions = np.arange(len(input_ids), dtype=np.int64)[None]

@@ -42,9 +42,9 @@ def trace(
         program = torch.export.export(
             module.eval(), tuple(inputs.values()), dynamic_shapes=shapes, strict=False
         )
-        model = torch.onnx.export(
-            program, dynamo=True, optimize=False, verbose=False, opset_version=OPSET
-        ).model
+        exported = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, opset_version=OPSET)
+        assert exported is not None  # None only without dynamo
+        model = exported.model
         weights_to_inputs(model, {name for name, _ in module.named_parameters()})
         name_axes(model, list(inputs), axes)
         for value, name in zip(model.graph.outputs, outputs, strict=True):
