@@ -21,7 +21,9 @@ from topovlm.console import Display, Progress
 from topovlm.errors import InputError, explain
 
 HIDDEN = ".topovlm"
+RUN_FILE = "run.json"
 _SCHEMA = 1
+_FINAL = "report"
 
 # Writes into the folder given and returns the JSON-able value that later stages read.
 Make = Callable[[Path, Progress], dict[str, Any]]
@@ -114,6 +116,8 @@ class RunDir:
             self.display.reused(name)
             return self._keep(Record(**{**asdict(valid), "cached": True}))
         self._explain_rerun(name, inputs)
+        if name != _FINAL:
+            self.forget(_FINAL)  # a report beside results that it does not describe would mislead
         work = self.root / HIDDEN / "work" / name
         began = time.perf_counter()
         with self.display.stage(name) as progress, artifacts.plain_disk_errors(self.root):
@@ -148,6 +152,8 @@ class RunDir:
         self._forget_record(name)
         for output in record.outputs if record else ():
             artifacts.remove(self.root / output)
+        if name == _FINAL:
+            artifacts.remove(self.root / RUN_FILE)
 
     def _explain_rerun(self, name: str, inputs: Mapping[str, Any]) -> None:
         """Say what changed since the last run of this stage, or that its outputs were touched."""

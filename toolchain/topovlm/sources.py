@@ -25,6 +25,17 @@ class Source:
         return self.checkpoint.folder
 
     @property
+    def display_name(self) -> str:
+        """For people: the hub id or the folder's own name, never a path."""
+        if self.name == REFERENCE_MODEL:
+            return "topovlm reference LVLM"
+        return (
+            self.name
+            if checkpoint.is_hub_id(self.name) and not Path(self.name).exists()
+            else self.folder.name
+        )
+
+    @property
     def layers(self) -> int:
         """Decoder layers of the dense model."""
         return self.checkpoint.layers

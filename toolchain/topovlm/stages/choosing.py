@@ -1,33 +1,46 @@
-"""Which layers go: score them on calibration samples, choose, cut the checkpoint, verify what is left."""
+"""Which layers go: score them on calibration samples, let the judge repair the proposal, cut, verify."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topovlm import artifacts
 from topovlm.console import Progress
-from topovlm.rundir import Record
+from topovlm.errors import InputError, explain
+from topovlm.rundir import HIDDEN, Record
 from topovlm.stages.context import Context
+from topovlm.stages.planning import protected
+
+if TYPE_CHECKING:
+    from topovlm.report import document as doc
+
+BY_HAND = "by hand"
+# Faithful to its paper: no judge, no repair.
+_UNJUDGED = ("zigzag-seed",)
+_STATES = f"{HIDDEN}/results/states.npy"
+# Samples that the judge looks at (half choose, half confirm), and how many layer sets it may try.
+JUDGE_SAMPLES, _JUDGEMENTS = 96, 120
 
 
-def protected(context: Context) -> set[int]:
-    """Layers that never go."""
-    from topovlm.models.families import protected_layers
+def check_inputs(context: Context) -> None:
+    """Refuse, before anything runs, layers and scorers that do not exist, and samples that are broken."""
+    from topovlm.evaluation.evaluate import check_samples
+    from topovlm.models.surgery import check_drop
+    from topovlm.selection.scorers import SCORERS
 
-    return protected_layers(context.source.layers, context.source.checkpoint.family)
-
-
-def check_drop(context: Context) -> None:
-    """Refuse layers of --drop that the model does not have, before anything runs."""
-    from topovlm.models.surgery import check_drop as check
-
-    check(context.config.drop or (), context.source.layers)
+    check_drop(context.config.drop or (), context.source.layers)
+    if context.config.scorer not in SCORERS:
+        rule = f"is none of {', '.join(SCORERS)}"
+        raise InputError(explain("--scorer", context.config.scorer, rule))
+    if context.user_samples is not None:
+        context.calibration_samples()
+        if held_out := context.held_out_samples():
+            check_samples(held_out)
 
 
 def score(context: Context) -> Record:
-    """scores.json: every layer's score by the chosen scorer, and by the others on the same states."""
+    """scores.json: every layer's score by every scorer, on the same hidden states."""
     config = context.config
     inputs = {
         **context.base,
@@ -38,55 +51,136 @@ def score(context: Context) -> Record:
     }
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
+        import numpy as np
+
         from topovlm.calibration import collect_states
         from topovlm.selection.scorers import SCORERS
         from topovlm.selection.scorers import score as score_states
+        from topovlm.topology.zigzag import zigzag_barcode
 
         samples = context.calibration_samples()
         states = collect_states(context.source.folder, samples, progress=progress)
-        results = {name: score_states(states, scorer=name, k=config.k) for name in SCORERS}
-        chosen = results.pop(config.scorer)
+        k = min(config.k, len(samples) - 1)
+        barcode = zigzag_barcode(states, k=k, max_homology_dim=1)
+        results = {
+            name: score_states(states, name, k, seed=config.seed, barcode=barcode).to_dict()
+            for name in SCORERS
+        }
+        (work / _STATES).parent.mkdir(parents=True)
+        np.save(work / _STATES, states)
         document = {
-            **asdict(chosen),
-            "k": config.k,
+            "scorer": config.scorer,
+            "k": k,
             "samples": len(samples),
             "sample_source": context.sample_source,
-            "others": [asdict(result) for result in results.values()],
+            "scorers": results,
+            "barcode": _counted(barcode.bars),
         }
         artifacts.write_json(work / "scores.json", document)
-        return {"scorer": chosen.scorer, "scores": list(chosen.scores), "samples": len(samples)}
+        return {"k": k, "samples": len(samples), "scores": results[config.scorer]["scores"]}
 
-    return context.run.stage("score", inputs, ["scores.json"], make)
+    return context.run.stage("score", inputs, ["scores.json", _STATES], make)
+
+
+def _counted(bars: Any) -> list[list[int]]:
+    """Rows (dim, birth, death, count); death is the last index at which a bar is alive."""
+    import numpy as np
+
+    rows, counts = np.unique(bars, axis=0, return_counts=True)
+    return [
+        [int(dim), int(birth), int(death) - 1, int(n)]
+        for (dim, birth, death), n in zip(rows.tolist(), counts.tolist(), strict=True)
+    ]
 
 
 def select(context: Context, keep: int, scored: Record) -> Record:
-    """selection.json: the layers that go so that `keep` stay."""
-    guarded = protected(context)
-    drop = context.config.drop
+    """selection.json: the layers that go so that `keep` stay, and what every scorer proposed."""
+    config, layers = context.config, context.source.layers
+    guarded = protected(context.source.checkpoint.config)
     inputs = {
+        **context.base,
+        **context.data_inputs,
         "scores": scored.digest,
         "keep": keep,
         "protected": sorted(guarded),
-        "drop": None if drop is None else list(drop),
+        "drop": None if config.drop is None else list(config.drop),
+        "scorer": config.scorer,
+        "judge": [JUDGE_SAMPLES, _JUDGEMENTS],
     }
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        from topovlm.selection.scorers import select as select_layers
-
-        layers = context.source.layers
-        dropped = (
-            list(drop) if drop is not None else select_layers(scored.value["scores"], layers - keep, guarded)
-        )
+        proposals = _proposals(context, layers - keep, guarded, scored)
+        judged = None
+        if config.drop is not None:
+            dropped = list(config.drop)
+        elif config.scorer in _UNJUDGED:
+            dropped = proposals[config.scorer]
+        else:
+            judged = _judge(context, proposals, guarded, progress)
+            dropped = judged["dropped"]
         document = {
-            "scorer": "by hand (--drop)" if drop is not None else scored.value["scorer"],
+            "scorer": BY_HAND if config.drop is not None else config.scorer,
             "dropped": dropped,
             "kept": [layer for layer in range(layers) if layer not in dropped],
             "protected": sorted(guarded),
+            "proposals": proposals,
+            "judge": judged,
         }
         artifacts.write_json(work / "selection.json", document)
         return document
 
     return context.run.stage("select", inputs, ["selection.json"], make)
+
+
+def _proposals(context: Context, drop_count: int, guarded: set[int], scored: Record) -> dict[str, list[int]]:
+    """Each scorer's own set of as many layers; empty when layers are named by hand."""
+    import numpy as np
+
+    from topovlm.selection.scorers import score as score_states
+    from topovlm.selection.scorers import select as take
+
+    if context.config.drop is not None:
+        return {}
+    known = artifacts.read_json(context.run.root / "scores.json")["scorers"]
+    states = np.load(context.run.root / _STATES)
+    proposals = {}
+    for name, result in known.items():
+        scores = result["scores"]
+        if not name.startswith("zigzag"):  # some depend on how many layers go; none needs the barcode
+            scores = score_states(
+                states,
+                name,
+                scored.value["k"],
+                seed=context.config.seed,
+                drop_count=drop_count,
+                protected=guarded,
+            ).scores
+        proposals[name] = take(scores, drop_count, guarded)
+    return proposals
+
+
+def _judge(
+    context: Context, proposals: dict[str, list[int]], guarded: set[int], progress: Progress
+) -> dict[str, Any]:
+    """KL to the dense model's own answers; swaps that help on one half, confirmed on the other."""
+    from topovlm.models.live import load
+    from topovlm.selection.judge import Judge
+    from topovlm.selection.search import search, split_samples
+
+    live = load(context.source.checkpoint)
+    samples = context.judge_samples(JUDGE_SAMPLES)
+    choose, confirm = split_samples(samples, context.config.seed)
+    found = search(
+        Judge(live, choose),
+        proposals,
+        context.source.layers,
+        guarded,
+        start=context.config.scorer,
+        budget=_JUDGEMENTS,
+        confirm=Judge(live, confirm),
+        progress=progress,
+    )
+    return {**found.to_dict(), "samples": len(samples)}
 
 
 def prune(context: Context, dropped: list[int]) -> Record:
@@ -97,8 +191,24 @@ def prune(context: Context, dropped: list[int]) -> Record:
         from topovlm.models.surgery import prune_checkpoint
         from topovlm.models.verify import verify_checkpoint
 
-        surgery = prune_checkpoint(context.source.folder, work / "model", dropped)
-        verified = verify_checkpoint(work / "model")
-        return {"surgery": surgery.to_dict(), "verified": asdict(verified)}
+        surgery = prune_checkpoint(context.source.folder, work / "model", dropped, progress=progress)
+        verified = verify_checkpoint(work / "model", dense=context.source.folder, dropped=dropped)
+        return {"surgery": surgery.to_dict(), "verified": verified.to_dict()}
 
     return context.run.stage("prune", inputs, ["model"], make)
+
+
+def verifications(pruned: Record) -> list[doc.Verification]:
+    """What the reloaded checkpoint was asked."""
+    from topovlm.report import document as doc
+
+    seen = pruned.value["verified"]
+    rows = (
+        ("reload with stock transformers", None, f"{seen['tensors']} tensors, {seen['layers']} layers"),
+        ("cached = uncached generation", seen["cache_difference"], f"{seen['generated_tokens']} tokens"),
+        ("slim = dense with the layers bypassed", seen["dense_difference"], f"{seen['prompts']} prompts"),
+    )
+    return [
+        doc.Verification(name=name, model="slim", passed=True, value=value, detail=detail)
+        for name, value, detail in rows
+    ]

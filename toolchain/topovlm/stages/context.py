@@ -38,13 +38,6 @@ class Context:
         """Whether this machine is the target: then latency is measured and the budget judged on it."""
         return self.target.board.id == "local"
 
-    @property
-    def dtype(self) -> str:
-        """The precision of plan and TensorRT graphs: what the target runs best, unless asked otherwise."""
-        if self.config.dtype != "auto":
-            return self.config.dtype
-        return "fp32" if self.local else "fp16"
-
     @functools.cached_property
     def model_digest(self) -> str:
         from topovlm.models.checkpoint import content_hash
@@ -81,6 +74,14 @@ class Context:
                 explain("--data", str(self.config.data), rule, "Half calibrates, half is held out")
             )
         return chosen
+
+    def judge_samples(self, count: int) -> list[Sample]:
+        """Samples that judge sets of layers; shipped ones are others than those that scored."""
+        if self.user_samples is not None:
+            return self.calibration_samples()[:count]
+        from topovlm.reference.data import samples
+
+        return samples("calibration", self.config.samples + count, self.config.seed)[self.config.samples :]
 
     def held_out_samples(self) -> list[Sample]:
         """Questions with answers that no layer was chosen on; empty when --data has no answers left."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topovlm import artifacts
 from topovlm.console import Progress
 from topovlm.rundir import HIDDEN, Record
 from topovlm.stages.context import ANSWER_TOKENS, TIMED_TOKENS, Context
+from topovlm.stages.exporting import BASELINE, DEPLOYED
+from topovlm.units import format_ms
+
+if TYPE_CHECKING:
+    from topovlm.evaluation.evaluate import Outcome
 
 # A timing run ends when medians are known to 2 %, or after this long.
 _TIMING_LIMIT_S = 20.0
@@ -45,6 +50,107 @@ def evaluate(context: Context, name: str, folder: str, exported: Record) -> Reco
 
     record = context.run.stage(name, inputs, [output], make)
     return record if record.value["questions"] else None
+
+
+def read_outcomes(context: Context, name: str) -> list[Outcome]:
+    """What an evaluation stage stored."""
+    from topovlm.evaluation.evaluate import Outcome
+
+    rows = artifacts.read_json(context.run.root / HIDDEN / "results" / f"{name}.json")
+    return [Outcome(**row) for row in rows]
+
+
+def measure(context: Context, *, slim: bool) -> Record:
+    """Latency and memory of the dense graphs and, with `slim`, of the slim ones in turns with them."""
+    config, root = context.config, context.run.root
+    folders = {"dense": BASELINE, "slim": DEPLOYED} if slim else {"dense": BASELINE}
+    exported = {"dense": "export-dense", "slim": "export"}
+    inputs = {
+        "graphs": {name: context.run.records[exported[name]].outputs for name in folders},
+        "threads": config.threads,
+        "images": config.images,
+        "prompt_tokens": config.prompt_tokens,
+        "new_tokens": timed_tokens(context),
+        "seed": config.seed,
+    }
+
+    def make(work: Path, progress: Progress) -> dict[str, Any]:
+        return {
+            "timings": time_folders(context, {name: root / path for name, path in folders.items()}, progress)
+        }
+
+    return context.run.stage("measure", inputs, [], make)
+
+
+def judge(context: Context, keep: int, timed: Record) -> dict[str, Any]:
+    """Whether the measured slim model meets the latency budgets; on another machine than the target: yes.
+
+    Upper interval ends are compared, the relative budget with the ratio of models timed in turns.
+    """
+    from topovlm.runtime.robust import paired_ratio, summarise
+
+    config = context.config
+    phase = "end_to_end" if config.new_tokens > 1 else "ttft"
+    engines = timed.value["timings"]["engines"]
+    dense, slim = (engines[name]["samples"] for name in ("dense", "slim"))
+    ratio, latency = paired_ratio(dense[phase], slim[phase]), summarise(slim[phase])
+    misses = []
+    if config.max_latency is not None and config.max_latency.share_of_dense is not None:
+        share = config.max_latency.share_of_dense
+        if ratio.high > share:
+            misses.append(
+                f"{100 * ratio.ratio:.1f} % of dense (up to {100 * ratio.high:.1f} %) of {100 * share:g} %"
+            )
+    elif config.max_latency is not None:
+        bound = config.max_latency.resolve_ms(summarise(dense[phase]).median_ms)
+        if latency.high_ms > bound:
+            text = (
+                f"{format_ms(latency.median_ms)} (up to {format_ms(latency.high_ms)}) of {format_ms(bound)}"
+            )
+            misses.append(text)
+    if config.max_token_latency is not None:
+        token = summarise(slim["token"])
+        if token.high_ms > config.max_token_latency:
+            misses.append(f"{format_ms(token.high_ms)} per token of {format_ms(config.max_token_latency)}")
+    met = not (context.local and misses)
+    outcome = "meets the budget" if met else f"misses the budget: {'; '.join(misses)}"
+    return {
+        "keep": keep,
+        "met": met,
+        "phase": phase,
+        "slim_ms": latency.median_ms,
+        "ratio": ratio.to_dict(),
+        "text": f"{keep} layers, measured: {outcome}",
+    }
+
+
+def rejected(context: Context, keep: int, scored: Record) -> dict[str, Any] | None:
+    """The verdict of an earlier attempt with as many layers that missed the budget, if there was one."""
+    record = context.run.valid(f"rejected-{keep}", _attempt_inputs(context, keep, scored))
+    return None if record is None else record.value
+
+
+def reject(context: Context, keep: int, scored: Record, verdict: dict[str, Any]) -> None:
+    """Remember that so many layers are too many: a resumed run need not try again."""
+    inputs = _attempt_inputs(context, keep, scored)
+    context.run.stage(f"rejected-{keep}", inputs, [], lambda work, progress: verdict)
+
+
+def _attempt_inputs(context: Context, keep: int, scored: Record) -> dict[str, Any]:
+    config = context.config
+    return {
+        **context.base,
+        "keep": keep,
+        "scores": scored.digest,
+        "drop": None if config.drop is None else list(config.drop),
+        "max_latency": None if config.max_latency is None else str(config.max_latency),
+        "max_token_latency": config.max_token_latency,
+        "threads": config.threads,
+        "images": config.images,
+        "prompt_tokens": config.prompt_tokens,
+        "new_tokens": config.new_tokens,
+        "profile": context.run.records["profile"].digest if context.local else None,
+    }
 
 
 def timed_tokens(context: Context) -> int:

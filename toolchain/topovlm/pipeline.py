@@ -1,0 +1,194 @@
+"""The stages of a deployment in order, from a budget to a report.
+
+profile -> plan -> score -> select -> prune -> export -> measure -> evaluate -> report. Each stage is cached
+by content in the run directory (`topovlm.rundir`); here are only their order and the decisions between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from topovlm.config import Config
+from topovlm.console import Display
+from topovlm.errors import BudgetError, InputError, explain
+from topovlm.hardware.target import ResolvedTarget, load_target
+from topovlm.rundir import Record, RunDir
+from topovlm.sources import find_model, model_config
+from topovlm.stages import choosing, exporting, measuring, planning, reporting
+from topovlm.stages.context import Context
+
+# With --target local one more layer goes as long as the measured latency misses the budget.
+_MOST_ATTEMPTS = 4
+# Stages that a dense deployment has too.
+_DEPLOYMENT = ("export", "measure", "tensorrt")
+
+
+def resolve_target(config: Config) -> ResolvedTarget:
+    """The board of --target in its mode. Raises `InputError` when it is not given or not known."""
+    if config.target is None:
+        remedy = "Name a board (`topovlm targets` lists them), or `local` for this machine"
+        raise InputError(explain("--target", None, "is missing", remedy))
+    return load_target(config.target, config.mode)
+
+
+def dry_run(config: Config, display: Display) -> dict[str, Any]:
+    """The plan, without writing anything that stays. Raises `BudgetError` when infeasible."""
+    target = resolve_target(config)
+    if target.board.id == "local":
+        planned = _plan_in_temporary_folder(config, target, display)
+    else:
+        planned = planning.compute_plan(config, target, model_config(config.model))
+        planning.refuse_infeasible(planned)
+    display.note(planned["summary"])
+    return planned
+
+
+def _plan_in_temporary_folder(config: Config, target: ResolvedTarget, display: Display) -> dict[str, Any]:
+    with (
+        tempfile.TemporaryDirectory(prefix="topovlm-") as folder,
+        RunDir(Path(folder), display).locked() as run,
+        library_chatter(run.root / "chatter.log"),
+    ):
+        context = Context(config, find_model(config.model), target, run)
+        dense = exporting.export_dense(context)
+        return planning.plan(context, planning.profile(context, dense)).value
+
+
+def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, Any]:
+    """Run every stage; returns what `--json` prints. Raises the errors of `topovlm.errors`."""
+    began = time.perf_counter()
+    target = resolve_target(config)
+    display.note(f"target: {target.describe()}")
+    source = find_model(config.model)
+    if target.board.id != "local":
+        # Before the run directory exists: an infeasible budget leaves nothing behind.
+        planning.refuse_infeasible(planning.compute_plan(config, target, source.checkpoint.config))
+    with RunDir(config.output, display).locked() as run:
+        context = Context(config, source, target, run)
+        choosing.check_inputs(context)
+        with library_chatter(run.root / "logs" / "libraries.log"):
+            return _stages(context, list(argv), began)
+
+
+def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
+    run, display = context.run, context.run.display
+    for note in context.notes:
+        display.note(f"note: {note}")
+    dense = exporting.export_dense(context)
+    profiled = planning.profile(context, dense) if context.local else None
+    try:
+        planned = planning.plan(context, profiled).value
+    except BudgetError:
+        _withdraw(run, *_DEPLOYMENT)
+        raise
+    display.note(planned["summary"])
+    if planned["verdict"] == "dense":
+        _withdraw(run)
+        exporting.deploy_dense(context, dense)
+        measuring.measure(context, slim=False)
+        attempts: list[dict[str, Any]] = []
+    else:
+        attempts = _fit(context, planned)
+    if "tensorrt" in context.config.format:
+        exporting.tensorrt(context, planned)
+    measuring.evaluate(context, "evaluate-dense", exporting.BASELINE, dense)
+    if planned["verdict"] == "prune":
+        measuring.evaluate(context, "evaluate-slim", exporting.DEPLOYED, run.records["export"])
+    report = reporting.write_report(context, argv, attempts)
+    reporting.write_run_file(context, argv, began)
+    return _outcome(context, planned, attempts, report.value["content_hash"], began)
+
+
+def _fit(context: Context, planned: dict[str, Any]) -> list[dict[str, Any]]:
+    """Score, then cut, export and measure; on this machine until the measured latency meets the budget."""
+    config, display = context.config, context.run.display
+    scored = choosing.score(context)
+    least = max(1, planned["min_layers"])
+    keep = planned["keep_layers"]
+    attempts: list[dict[str, Any]] = []
+    while True:
+        verdict = measuring.rejected(context, keep, scored) or _attempt(context, keep, scored)
+        attempts.append(verdict)
+        if verdict["met"]:
+            return attempts
+        display.note(verdict["text"])
+        if config.drop is not None or keep <= least or len(attempts) == _MOST_ATTEMPTS:
+            _withdraw(context.run, *_DEPLOYMENT)
+            why = _why_stop(config, keep, least)
+            raise BudgetError(f"{verdict['text']}. Fewer layers were not tried: {why}")
+        keep -= 1
+
+
+def _attempt(context: Context, keep: int, scored: Record) -> dict[str, Any]:
+    """Cut down to `keep` layers, export, measure, and judge."""
+    selected = choosing.select(context, keep, scored)
+    pruned = choosing.prune(context, selected.value["dropped"])
+    exporting.export_slim(context, pruned)
+    verdict = measuring.judge(context, keep, measuring.measure(context, slim=True))
+    if not verdict["met"]:
+        measuring.reject(context, keep, scored, verdict)
+    return verdict
+
+
+def _withdraw(run: RunDir, *also: str) -> None:
+    """No slim model stands: take away what an earlier budget or a failed attempt left."""
+    for name in ("select", "prune", "evaluate-slim", *also):
+        run.forget(name)
+
+
+def _why_stop(config: Config, keep: int, least: int) -> str:
+    if config.drop is not None:
+        return "--drop says which layers go"
+    if keep <= least:
+        return f"{least} layers are protected"
+    return f"{_MOST_ATTEMPTS} attempts were made; ask for a little more latency or a higher sparsity"
+
+
+def _outcome(
+    context: Context, planned: dict[str, Any], attempts: list[dict[str, Any]], digest: str, began: float
+) -> dict[str, Any]:
+    """What `--json` prints, and the last lines for people."""
+    from topovlm.report.store import read_report
+    from topovlm.report.summary import cards, verdict
+
+    root, display = context.run.root, context.run.display
+    report = read_report(root)
+    display.note(verdict(report))
+    for card in cards(report):
+        kind = f" ({card.kind})" if card.kind else ""
+        display.note(f"{card.question} {card.status}: {card.headline}{kind}")
+    display.note(f"report: {root / 'report.html'}")
+    selection = report.selection
+    return {
+        "run": str(root),
+        "verdict": planned["verdict"],
+        "total_layers": report.dense.layers,
+        "keep_layers": report.slim.layers if report.slim else report.dense.layers,
+        "dropped": list(selection.dropped) if selection else [],
+        "attempts": attempts,
+        "content_hash": digest,
+        "report": {name.rpartition(".")[2]: str(root / name) for name in reporting.REPORT_FILES},
+        "wall_s": round(time.perf_counter() - began, 3),
+    }
+
+
+@contextlib.contextmanager
+def library_chatter(log: Path) -> Iterator[None]:
+    """Send what libraries print on standard output to a log: that stream belongs to `--json`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        saved = os.dup(1)
+        try:
+            os.dup2(file.fileno(), 1)
+            yield
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)

@@ -1,0 +1,159 @@
+"""What this machine (or the target's data sheet) can do, and how many layers the budget leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from topovlm import __version__, artifacts
+from topovlm.config import Config
+from topovlm.console import Progress
+from topovlm.errors import BudgetError
+from topovlm.rundir import Record
+from topovlm.stages.context import TIMED_TOKENS, Context
+from topovlm.stages.exporting import BASELINE
+
+if TYPE_CHECKING:
+    from topovlm.hardware.target import ResolvedTarget
+
+_PICTURELESS_SIDE_PX = 224
+# Timing this machine ends when medians are known to 2 %, or after this long.
+_PROFILE_LIMIT_S = 20.0
+
+
+def plan_inputs(config: Config, target: ResolvedTarget, model_config: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the plan depends on besides a measured profile; JSON-able."""
+    vision = model_config.get("vision_config") or {}
+    side = vision.get("image_size", _PICTURELESS_SIDE_PX)
+    sparsity = config.sparsity
+    if config.drop is not None:
+        layers = int(model_config["text_config"]["num_hidden_layers"])
+        sparsity = len(config.drop) / layers
+    return {
+        "topovlm": __version__,
+        "target": target.key,
+        "model_config": model_config,
+        "dtype": dtype_for(config, target),
+        "workload": {
+            "images": config.images,
+            "image_height": side,
+            "image_width": side,
+            "prompt_tokens": config.prompt_tokens,
+            "new_tokens": config.new_tokens,
+        },
+        "max_latency": None if config.max_latency is None else str(config.max_latency),
+        "max_token_latency_ms": config.max_token_latency,
+        "max_memory_bytes": config.max_memory,
+        "sparsity": sparsity,
+    }
+
+
+def dtype_for(config: Config, target: ResolvedTarget) -> str:
+    """The precision to plan for: what the target runs best, unless asked otherwise."""
+    if config.dtype != "auto":
+        return config.dtype
+    return "fp32" if target.board.id == "local" else "fp16"
+
+
+def compute_plan(
+    config: Config,
+    target: ResolvedTarget,
+    model_config: dict[str, Any],
+    profile: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The plan as JSON-able data. An infeasible plan is returned, not raised."""
+    from topovlm.hardware.cost import ModelShape, Workload
+    from topovlm.plan import Budgets, make_plan
+
+    inputs = plan_inputs(config, target, model_config)
+    budgets = Budgets(
+        max_latency=config.max_latency,
+        max_token_latency_ms=config.max_token_latency,
+        max_memory_bytes=config.max_memory,
+        sparsity=inputs["sparsity"],
+    )
+    plan = make_plan(
+        ModelShape.from_config(model_config),
+        Workload(**inputs["workload"]),
+        target,
+        budgets,
+        inputs["dtype"],
+        profile=profile,
+        # Layers named by hand may be any: the user has looked.
+        protected=protected(model_config) if config.drop is None else (),
+    )
+    planned = plan.to_dict()
+    if config.drop is not None and planned["verdict"] != "infeasible":
+        _hold_to_drop(planned, len(config.drop))
+    return planned
+
+
+def _hold_to_drop(planned: dict[str, Any], dropped: int) -> None:
+    """--drop says exactly what goes: a budget that needs more to go is not met."""
+    keep = planned["total_layers"] - dropped
+    if planned["keep_layers"] < keep:
+        rule = f"the budget leaves {planned['keep_layers']} layers, --drop leaves {keep}"
+        planned.update(verdict="infeasible", keep_layers=None, summary=f"{rule}. {planned['summary']}")
+
+
+def protected(model_config: dict[str, Any]) -> set[int]:
+    """Layers that never go."""
+    from topovlm.models.families import decoder_of, family_of, layer_count, protected_layers
+
+    family = family_of(model_config)
+    return protected_layers(layer_count(model_config, family, decoder_of(model_config, family)), family)
+
+
+def refuse_infeasible(plan: dict[str, Any]) -> None:
+    """Raise `BudgetError` naming the floor, and what would help, when the budget cannot be met."""
+    if plan["verdict"] == "infeasible":
+        raise BudgetError(". ".join([plan["summary"], *plan["advice"]]))
+
+
+def profile(context: Context, dense: Record) -> Record:
+    """profile.json: this machine timed on the dense graphs and on a shallower cut of them."""
+    config = context.config
+    inputs = {
+        "graphs": dense.outputs,
+        "threads": config.threads,
+        "images": config.images,
+        "prompt_tokens": config.prompt_tokens,
+        "new_tokens": config.new_tokens,
+        **context.base,
+    }
+
+    def make(work: Path, progress: Progress) -> dict[str, Any]:
+        from topovlm.hardware.probe import measure_local
+        from topovlm.runtime.timing import TimingRules
+
+        limit = round(_PROFILE_LIMIT_S)
+        measured = measure_local(
+            context.run.root / BASELINE,
+            images=config.images,
+            prompt_tokens=config.prompt_tokens,
+            new_tokens=config.new_tokens if config.new_tokens > 1 else TIMED_TOKENS,
+            threads=config.threads,
+            rules=TimingRules(time_limit_s=_PROFILE_LIMIT_S, seed=config.seed),
+            progress=lambda rounds, spent: progress(min(round(spent), limit), limit),
+        )
+        artifacts.write_json(work / "profile.json", measured)
+        return measured
+
+    return context.run.stage("profile", inputs, ["profile.json"], make)
+
+
+def plan(context: Context, profiled: Record | None) -> Record:
+    """plan.json. Raises `BudgetError` (after writing it) when the budget is infeasible."""
+    model_config = context.source.checkpoint.config
+    inputs = plan_inputs(context.config, context.target, model_config)
+    inputs["profile"] = None if profiled is None else profiled.digest
+
+    def make(work: Path, progress: Progress) -> dict[str, Any]:
+        measured = None if profiled is None else profiled.value
+        planned = compute_plan(context.config, context.target, model_config, measured)
+        artifacts.write_json(work / "plan.json", planned)
+        return planned
+
+    record = context.run.stage("plan", inputs, ["plan.json"], make)
+    refuse_infeasible(record.value)
+    return record

@@ -1,0 +1,92 @@
+"""The report's account of which layers went and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from topovlm import artifacts
+from topovlm.report import document as doc
+from topovlm.stages.choosing import BY_HAND
+from topovlm.stages.context import Context
+
+
+def selection_part(context: Context) -> doc.Selection:
+    """From scores.json and selection.json."""
+    root = context.run.root
+    scores = artifacts.read_json(root / "scores.json")
+    chosen = artifacts.read_json(root / "selection.json")
+    scorer = context.config.scorer
+    values = scores["scorers"][scorer]["scores"]
+    order = scores["scorers"][scorer]["order"]
+    judge = chosen["judge"]
+    extra = scores["scorers"][scorer]["extra"]
+    return doc.Selection(
+        scorer=chosen["scorer"],
+        scores=tuple(values),
+        dropped=tuple(chosen["dropped"]),
+        kept=tuple(chosen["kept"]),
+        protected=tuple(chosen["protected"]),
+        layers=tuple(
+            _reason(layer, chosen, values[layer], order.index(layer) + 1) for layer in range(len(values))
+        ),
+        calibration_samples=scores["samples"],
+        calibration_source=scores["sample_source"],
+        parameters={
+            "k": scores["k"],
+            **{key: value for key, value in extra.items() if isinstance(value, (str, int, float, bool))},
+        },
+        other_sets=tuple(
+            doc.ScorerSet(
+                scorer=name,
+                scores=tuple(scores["scorers"][name]["scores"]),
+                dropped=tuple(dropped),
+                judged=judge["proposals"][name]["kl"] if judge else None,
+                note="the proposal" if name == scorer else "",
+            )
+            for name, dropped in chosen["proposals"].items()
+        ),
+        judge=_judge_part(judge) if judge else None,
+        barcode=tuple(
+            doc.Bars(dim=dim, birth=birth, death=death, count=count)
+            for dim, birth, death, count in scores["barcode"]
+        ),
+    )
+
+
+def _reason(layer: int, chosen: dict[str, Any], score: float, rank: int) -> doc.LayerReason:
+    judge = chosen["judge"]
+    if layer in chosen["dropped"]:
+        if chosen["scorer"] == BY_HAND:
+            why = "named with --drop"
+        elif judge and layer not in judge["proposal"]:
+            why = "the judge put it in the place of a layer that was missed more"
+        else:
+            why = "consistent with the other layers: it adds the least new structure"
+        decision = "dropped"
+    elif layer in chosen["protected"]:
+        decision, why = "protected", "the first and last layers of this family stay"
+    else:
+        decision = "kept"
+        why = "the budget lets it stay"
+        if judge and layer in judge["proposal"]:
+            why = "proposed to go, but the judge missed it in the answers"
+    return doc.LayerReason(layer=layer, decision=decision, score=score, rank=rank, why=why)  # type: ignore[arg-type]
+
+
+def _judge_part(judge: dict[str, Any]) -> doc.Judge:
+    swaps = tuple(f"{step['out']} stays, {step['into']} goes" for step in judge["steps"])
+    text = f"{judge['evaluations']} sets of layers tried, starting from {judge['start']}"
+    if judge["confirm_kl"] is not None:
+        text += (
+            f"; on the other half of the samples {judge['confirm_kl']:.3g}, "
+            f"the proposal {judge['confirm_proposal_kl']:.3g}"
+        )
+    return doc.Judge(
+        name="KL of the answer tokens to the dense model's",
+        unit="nats per token",
+        proposal=judge["proposal_kl"],
+        final=judge["kl"],
+        swaps=swaps,
+        samples=judge["samples"],
+        text=text,
+    )
