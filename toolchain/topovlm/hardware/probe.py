@@ -52,13 +52,16 @@ def measure_local(
     threads: int | None = None,
     providers: Sequence[str] | None = None,
     rules: TimingRules | None = None,
+    scratch: str | Path | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Profile of this machine from the dense export `folder` and `shallower` ones, (layers, folder) each.
 
     Without `shallower`, slices of `layer_counts` layers (default: a quarter and five eighths) are cut out of
-    the dense graph. `prompt_tokens` counts text with its template (default: 16 words). Raises `InputError`
-    for folders that are no exports or of one depth, `VerificationError` when the graph cannot be sliced.
+    the dense graph. `prompt_tokens` counts text with its template (default: 16 words). Slices are
+    written below `scratch` (default: beside the export, so that unchanged files can be linked) and removed.
+    Raises `InputError` for folders that are no exports or of one depth, `VerificationError` when the graph
+    cannot be sliced.
     """
     from topovlm.hardware.slices import slice_export
     from topovlm.runtime.engine import Engine
@@ -70,8 +73,7 @@ def measure_local(
     with ExitStack() as stack:
         if shallower is None:
             counts = layer_counts or default_layer_counts(dense.manifest.layers)
-            # Beside the export, not in /tmp: there the unchanged files can be linked instead of copied.
-            room = _scratch(stack, dense.manifest.folder)
+            room = _scratch(stack, Path(scratch) if scratch else dense.manifest.folder.parent)
             shallower = [(n, slice_export(folder, n, room / str(n), dense.variant)) for n in counts]
         engines: dict[str, Engine] = {str(dense.manifest.layers): dense}
         for layers, path in shallower:
@@ -127,10 +129,10 @@ def load_profile(path: str | Path) -> dict[str, Any]:
     return profile
 
 
-def _scratch(stack: ExitStack, folder: Path) -> Path:
+def _scratch(stack: ExitStack, parent: Path) -> Path:
     try:
-        held = tempfile.TemporaryDirectory(prefix=".slices-", dir=folder.parent)
-    except OSError:
+        held = tempfile.TemporaryDirectory(prefix=".slices-", dir=parent)
+    except OSError:  # a read-only place: copies elsewhere cost space, not correctness
         held = tempfile.TemporaryDirectory(prefix="topovlm-slices-")
     return Path(stack.enter_context(held))
 
