@@ -69,6 +69,7 @@ class Coefficients(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...]
     borrow_spread: dict[str, float]
     memory: dict[str, float]
+    held_out: dict[str, dict[str, float]] = {}
 
 
 class Efficiency(msgspec.Struct, frozen=True):
