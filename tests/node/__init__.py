@@ -1,0 +1,1 @@
+"""Exported folders in transformers.js under Node: a client that is not ours."""
