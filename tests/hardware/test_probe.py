@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError
 from topovlm.hardware.environment import Environment, describe_machine, gpus, versions
-from topovlm.hardware.probe import default_layer_counts, fit_line, load_profile, measure_local, save_profile
+from topovlm.hardware.probe import (
+    default_layer_counts,
+    fit_line,
+    load_profile,
+    measure_local,
+    paired_medians,
+    save_profile,
+)
 from topovlm.hardware.slices import slice_export
 from topovlm.runtime.timing import TimingRules
 
@@ -48,8 +55,9 @@ def test_profile_says_what_was_measured(folder: Path, profile: dict[str, Any]) -
 def test_lines_come_from_the_samples(profile: dict[str, Any]) -> None:
     """The lines are those of the stored raw samples; vision and embedding have no slope."""
     for name in ("prefill", "token"):
-        medians = {int(n): float(np.median(s[name])) for n, s in profile["samples"].items()}
-        intercept, slope, _ = fit_line(medians)
+        dense = np.array(profile["samples"]["8"][name])
+        ratios = {int(n): np.median(s[name] / dense) for n, s in profile["samples"].items()}
+        intercept, slope, _ = fit_line({n: float(r * np.median(dense)) for n, r in ratios.items()})
         assert profile["phases"][name]["intercept_ms"] == pytest.approx(intercept)
         assert profile["phases"][name]["slope_ms_per_layer"] == pytest.approx(slope)
     for name in ("vision", "embed"):
@@ -112,6 +120,16 @@ def test_fit_recovers_a_line(intercept: float, slope: float, depths: list[int]) 
     assert a == pytest.approx(intercept, rel=1e-4, abs=1e-4)
     assert b == pytest.approx(slope, rel=1e-4, abs=1e-5)
     assert residual < 1e-6
+
+
+def test_slow_rounds_do_not_bend_the_line() -> None:
+    """Rounds that are slow as a whole leave the ratios between depths, and so the line's shape, exact."""
+    rng = np.random.default_rng(0)
+    rounds = rng.uniform(1, 10, 30)
+    medians = paired_medians({n: rounds * (2 + n) for n in (4, 10, 16)})
+    intercept, slope, residual = fit_line(medians)
+    assert intercept / slope == pytest.approx(2)
+    assert residual < 1e-9
 
 
 def test_fit_reports_curvature() -> None:

@@ -76,6 +76,14 @@ def test_graph_forms(toy: Toy, tmp_path: Path, change: dict) -> None:
     assert got.token_ids == other.generate(ready.input_ids, ready.pixels, 10)
 
 
+def test_bound_outputs_change_nothing(toy: Toy, tmp_path: Path) -> None:
+    """The path that keeps the cache on a device gives the same tokens (bound to host memory here)."""
+    engine = Engine(toy.write(tmp_path / "x"), threads=1)
+    want = [engine.generate([picture(i)], PROMPTS[i], 8).token_ids for i in range(4)]
+    engine.decoder.cache_device = "cpu"
+    assert [engine.generate([picture(i)], PROMPTS[i], 8).token_ids for i in range(4)] == want
+
+
 def test_half_precision_logits(toy: Toy, tmp_path: Path) -> None:
     """fp16 graphs are fed fp16; their logits stay near the fp32 oracle."""
     half = replace(toy, weights={}, float_type=TensorProto.FLOAT16)

@@ -113,6 +113,13 @@ def fit_line(medians: Mapping[int, float]) -> tuple[float, float, float]:
     return float(intercept), float(slope), float(residual.max())
 
 
+def paired_medians(samples: Mapping[int, Sequence[float]]) -> dict[int, float]:
+    """Median per depth, from ratios to the deepest within each round: a slow round divides out."""
+    deepest = np.asarray(samples[max(samples)], float)
+    scale = float(np.median(deepest))
+    return {n: scale * float(np.median(np.asarray(values, float) / deepest)) for n, values in samples.items()}
+
+
 def save_profile(profile: Mapping[str, Any], directory: str | Path) -> Path:
     """Write `<target>--<runtime>--<dtype>.json` in `directory`, whole or not at all; returns the file."""
     name = "--".join(str(profile[key]) for key in ("target", "runtime", "dtype"))
@@ -190,10 +197,9 @@ def _phase(name: str, samples: Mapping[int, Sequence[float]]) -> dict[str, float
         pooled = summarise([value for values in zip(*samples.values(), strict=True) for value in values])
         intercept, slope, residual, summaries = pooled.median_ms, 0.0, 0.0, [pooled]
     else:
-        by_depth = {n: summarise(values) for n, values in samples.items()}
-        intercept, slope, residual = fit_line({n: s.median_ms for n, s in by_depth.items()})
-        summaries = list(by_depth.values())
-    doubt = max(s.relative_width for s in summaries) + residual + max(abs(s.drift) for s in summaries)
+        intercept, slope, residual = fit_line(paired_medians(samples))
+        summaries = [summarise(values) for values in samples.values()]
+    doubt = max(s.relative_width for s in summaries) + residual
     return {
         "intercept_ms": intercept,
         "slope_ms_per_layer": slope,

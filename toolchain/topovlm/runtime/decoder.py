@@ -14,6 +14,7 @@ from topovlm.runtime.manifest import Manifest
 from topovlm.runtime.sessions import input_dtypes, open_session
 
 _KNOWN = {"inputs_embeds", "attention_mask", "position_ids", "num_logits_to_keep"}
+_ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 Cache = list[ort.OrtValue]
 
 
@@ -43,13 +44,13 @@ class Decoder:
             raise InputError(explain("graph", str(path), "position_ids of several rows are not supported"))
         self.past_shapes = [shapes[name] for name in self.past_names]
         self.max_batch = 1 if self.past_shapes and self.past_shapes[0][0] == 1 else None
-        self.on_cpu = self.session.get_providers()[0] == "CPUExecutionProvider"
-        self.device = "cpu" if self.on_cpu else "cuda"
+        # Where the cache is bound to stay; None where the provider works on host memory anyway.
+        self.cache_device = "cuda" if self.session.get_providers()[0] in _ON_CUDA else None
 
     def empty_cache(self, batch: int) -> Cache:
         """A cache of no tokens, `[batch, kv_heads, 0, head_dim]` per entry."""
         return [
-            self._value(np.zeros((batch, shape[1], 0, shape[3]), self.dtypes[name]))
+            ort.OrtValue.ortvalue_from_numpy(np.zeros((batch, shape[1], 0, shape[3]), self.dtypes[name]))
             for name, shape in zip(self.past_names, self.past_shapes, strict=True)
         ]
 
@@ -63,27 +64,24 @@ class Decoder:
             "num_logits_to_keep": np.asarray(1),
         }
         values = {
-            name: self._value(np.ascontiguousarray(value, self.dtypes[name]))
+            name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value, self.dtypes[name]))
             for name, value in feeds.items()
             if name in self.dtypes
         }
         values |= dict(zip(self.past_names, cache, strict=True))
-        if self.on_cpu:
+        if self.cache_device is None:
             results = self.session.run_with_ort_values(self.outputs, values)
         else:
-            results = self._run_bound(values)
+            results = self._run_bound(values, self.cache_device)
         return results[0].numpy()[:, -1].astype(np.float32, copy=False), list(results[1:])
 
-    def _run_bound(self, values: dict[str, ort.OrtValue]) -> Sequence[Any]:
+    def _run_bound(self, values: dict[str, ort.OrtValue], device: str) -> Sequence[Any]:
         """With outputs bound to the device: otherwise the cache would travel to the host and back."""
         binding = self.session.io_binding()
         for name, value in values.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_output("logits", "cpu")
         for name in self.present_names:
-            binding.bind_output(name, self.device)
+            binding.bind_output(name, device)
         self.session.run_with_iobinding(binding)
         return binding.get_outputs()
-
-    def _value(self, array: np.ndarray) -> ort.OrtValue:
-        return ort.OrtValue.ortvalue_from_numpy(array, self.device)
