@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import typing
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -24,18 +25,19 @@ from topovlm.report.document import Artifact, Plan, Report, Verification
 _SIGNIFICANT_DIGITS = 6
 
 
-def _volatile_fields(cls: type) -> set[str]:
+@cache
+def _volatile_fields(cls: type) -> frozenset[str]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    return {
+    return frozenset(
         name
         for name, hint in hints.items()
         for meta in getattr(hint, "__metadata__", ())
         if isinstance(meta, msgspec.Meta) and (meta.extra or {}).get("volatile")
-    }
+    )
 
 
 def _skipped(part: msgspec.Struct) -> set[str]:
-    skipped = _volatile_fields(type(part))
+    skipped = set(_volatile_fields(type(part)))
     if isinstance(part, Plan) and part.predictor == "measured-here":
         skipped |= {"rows", "source", "floor", "floor_text"}
     if isinstance(part, Artifact) and not part.reproducible:

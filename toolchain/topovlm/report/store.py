@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from topovlm.artifacts import write_bytes
 from topovlm.errors import InputError, explain
 from topovlm.report.document import SCHEMA_VERSION, Report
 
@@ -65,14 +65,11 @@ def read_report(path: str | Path) -> Report:
 
 
 def write_atomically(path: str | Path, data: bytes) -> Path:
-    """Write through a temporary sibling and a rename, so that no reader ever sees half a file."""
+    """Write a whole file or nothing. Raises `InputError` when the disk or the path refuses."""
     file = Path(path)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, file)
+        write_bytes(file, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(explain("output", str(file), f"cannot be written: {error.strerror}")) from error
     return file
 

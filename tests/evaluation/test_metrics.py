@@ -1,0 +1,127 @@
+"""Right, wrong and unparsed answers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from topovlm.errors import InputError
+from topovlm.evaluation.metrics import (
+    METRICS,
+    fact_f1,
+    facts,
+    normalise,
+    parse_letter,
+    parse_number,
+    score_answer,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [("A", "A"), (" b. ", "B"), ("(C)", "C"), ("D: a cat", "D"), ("A) cat.", "A"), ("The answer is B.", "B"),
+     ("Answer: (c)", "C"), ("Option D", "D")],
+)  # fmt: skip
+def test_letter_is_read_through_case_and_punctuation(text: str, letter: str) -> None:
+    """An option letter is found in the forms that models write it in."""
+    assert parse_letter(text) == letter
+
+
+@pytest.mark.parametrize("text", ["", "A cat", "cat", "A or B", "AB", "I think so", "?"])
+def test_unclear_letters_are_unparsed(text: str) -> None:
+    """A text that does not clearly name one option is wrong and unparsed, never guessed."""
+    assert score_answer("letter", text, "A") == (False, False)
+
+
+def test_a_wrong_letter_is_parsed() -> None:
+    """Wrong and unparsed are told apart."""
+    assert score_answer("letter", "(B)", "A") == (False, True)
+    assert score_answer("letter", "a.", "A") == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("7", 7), ("-3", -3), ("−3", -3), ("3 + 4 = 7", 7), ("12%", 0.12), ("12 %", 0.12), ("1,200", 1200),
+     ("three", 3), ("It is 3.5.", 3.5), (".5", 0.5), ("Seven.", 7)],
+)  # fmt: skip
+def test_numbers_are_read_from_text(text: str, value: float) -> None:
+    """Digits, signs, separators, percentages and number words up to twenty."""
+    assert parse_number(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "x7", "2 or 3", "many", "v2"])
+def test_unclear_numbers_are_unparsed(text: str) -> None:
+    """No number, or more than one without an equals sign, is no answer."""
+    assert score_answer("number", text, "2") == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "right"),
+    [("105", "100", True), ("95.0", "100", True), ("105.1", "100", False), ("-9.6", "-10", True),
+     ("9.6", "-10", False), ("0", "0", True), ("0.01", "0", False), ("12%", "0.12", True),
+     ("Red", "red", True), ("blue", "red", False)],
+)  # fmt: skip
+def test_relaxed_accuracy_is_five_percent_of_the_reference(text: str, answer: str, right: bool) -> None:
+    """ChartQA's rule: 5 % of the reference's size for numbers, equality for words."""
+    assert score_answer("relaxed", text, answer)[0] is right
+
+
+@given(st.floats(-1e6, 1e6).filter(lambda x: abs(x) > 1e-3), st.floats(-0.1, 0.1))
+def test_relaxed_agrees_with_its_definition(reference: float, error: float) -> None:
+    """Whatever the size, |said - true| <= 5 % of |true| decides."""
+    said = round(reference * (1 + error), 6)
+    true = round(reference, 6)
+    slack = abs(said - true) - 0.05 * abs(true)
+    if abs(slack) > 1e-9 * abs(true):
+        assert score_answer("relaxed", f"{said:.6f}", f"{true:.6f}")[0] is (slack < 0)
+
+
+def test_exact_ignores_case_and_punctuation_only() -> None:
+    """Words must be equal; an empty text is unparsed."""
+    assert score_answer("exact", " Top-left. ", "top left") == (True, True)
+    assert score_answer("exact", "left top", "top left") == (False, True)
+    assert score_answer("exact", "...", "top left") == (False, False)
+
+
+def test_contains_all_needs_whole_words() -> None:
+    """Every part must be said, as words and not as parts of words."""
+    assert score_answer("contains-all", "A red circle and a dog", "red; dog")[0]
+    assert not score_answer("contains-all", "A redcurrant and a dog", "red; dog")[0]
+
+
+def test_facts_are_a_multiset_in_any_order() -> None:
+    """Order and filler words do not matter; how often a fact is stated does."""
+    answer = "red circle top left, blue square center."
+    assert score_answer("facts", "A blue square at the center and a red circle at top left", answer) == (
+        True,
+        True,
+    )
+    assert facts("a dot, a dot") != facts("a dot")
+    assert score_answer("facts", "", answer) == (False, False)
+
+
+def test_fact_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
+    """Two of three stated facts are true, two of four true facts are stated."""
+    precision, recall = 2 / 3, 2 / 4
+    f1 = fact_f1("red dot, blue dot, green dot", "red dot, blue dot, grey dot, pink dot")
+    assert f1 == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+@given(st.text(max_size=60), st.sampled_from(sorted(METRICS)))
+def test_no_text_breaks_a_metric_and_unparsed_is_never_right(text: str, metric: str) -> None:
+    """Any generated text gets a verdict; right implies parsed."""
+    correct, parsed = score_answer(metric, text, "7")
+    assert parsed or not correct
+
+
+@given(st.text(max_size=40))
+def test_normalise_is_idempotent(text: str) -> None:
+    """Normalising twice changes nothing."""
+    assert normalise(normalise(text)) == normalise(text)
+
+
+def test_unknown_metric_names_the_known_ones() -> None:
+    """A typo in a data set says what would have been right."""
+    with pytest.raises(InputError, match=r"metric = 'leter'.*letter"):
+        score_answer("leter", "A", "A")
