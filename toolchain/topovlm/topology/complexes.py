@@ -73,10 +73,13 @@ class Graph:
         return cls(len(neighbours), indptr, indices)
 
 
-def check_cloud(cloud: np.ndarray, k: int, layer: int = 0, points: int | None = None) -> np.ndarray:
+def check_cloud(cloud: object, k: int, layer: int = 0, points: int | None = None) -> np.ndarray:
     """Return `cloud` as a C-contiguous float32 or float64 array [N, d], or raise InputError."""
     field = f"layer {layer}"
-    array = np.asarray(cloud)
+    try:
+        array = np.asarray(cloud)
+    except ValueError as error:
+        raise InputError(explain(field, "ragged", "a layer is one array [samples, width]")) from error
     if array.ndim != 2 or array.dtype == object:
         raise InputError(explain(field, array.shape, "a layer is one array [samples, width]"))
     if array.dtype.kind not in "fiub":

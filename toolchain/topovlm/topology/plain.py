@@ -45,8 +45,9 @@ class _Homology:
         return result
 
 
-def plain_barcode(graphs: Sequence[Graph], max_homology_dim: int) -> Barcode:
-    """Barcode of the clique complexes of `graphs` and their successive intersections, any dimension."""
+def plain_barcode(graphs: Sequence[Graph], dims: Sequence[int]) -> Barcode:
+    """Barcode, in dimensions `dims`, of the clique complexes of `graphs` and successive intersections."""
+    max_homology_dim = max(dims)
     rows: list[tuple[int, int, int]] = []
     complexes = [_cliques(graph, max_homology_dim + 2) for graph in graphs]
     zigzag: list[list[set[Simplex]]] = [complexes[0]]
@@ -56,7 +57,7 @@ def plain_barcode(graphs: Sequence[Graph], max_homology_dim: int) -> Barcode:
         {simplex: at for at, simplex in enumerate(sorted(set().union(*[c[size] for c in complexes])))}
         for size in range(max_homology_dim + 2)
     ]
-    for dim in range(max_homology_dim + 1):
+    for dim in dims:
         groups = [_homology(simplices, dim, numbers) for simplices in zigzag]
         rows += [(dim, birth, death) for birth, death in _decompose(groups)]
     return Barcode.from_rows(np.array(rows, dtype=np.int64), len(graphs), max_homology_dim)
