@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from topovlm.report.document import Figure, Phase, PlanRow, Workload
 from topovlm.units import format_bytes
 
@@ -60,9 +62,9 @@ def interval(figure: Figure, *, as_points: bool = False) -> str:
     if as_points:
         return f"{100 * figure.low:+.1f} to {100 * figure.high:+.1f}".replace("-", "−")
     low, high = number(figure.low, figure.unit), number(figure.high, figure.unit)
-    unit = high.replace("\u00a0", " ").partition(" ")[2]
+    unit = re.search(r"[\u00a0 ]\S+$", high)
     # The unit once is enough where both ends share it.
-    return f"{low[: -len(unit) - 1]} to {high}" if unit and low.endswith(unit) else f"{low} to {high}"
+    return f"{low.removesuffix(unit[0])} to {high}" if unit else f"{low} to {high}"
 
 
 def figure_text(figure: Figure | None, *, as_points: bool = False) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from topovlm.report.document import Report
 from topovlm.report.summary import STATUS_WORDS, cards, verdict
 from topovlm.report.tables import Table, sections
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Text that stays text: what a model answered must not become markup or break a table."""
+    escaped = re.sub(r"([\\`*|\[\]])", r"\\\1", text)
+    return " ".join(escaped.replace("<", "&lt;").split("\n"))
 
 
 def _table(table: Table) -> list[str]:
@@ -22,7 +26,7 @@ def render_markdown(report: Report) -> str:
     lines = [
         f"# {_cell(report.title)}",
         "",
-        verdict(report),
+        _cell(verdict(report)),
         "",
         "| question | answer | |",
         "| --- | --- | --- |",

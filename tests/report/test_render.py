@@ -1,0 +1,272 @@
+"""The readable forms: what a stranger sees, and that the page stands alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+from PIL import Image
+
+from tests.report import factory
+from topovlm.report import formats
+from topovlm.report.document import Figure, Report
+from topovlm.report.html import render_html, write_reports
+from topovlm.report.markdown import render_markdown
+from topovlm.report.plots import all_plots
+from topovlm.report.summary import cards
+from topovlm.report.tables import sections
+
+replace = msgspec.structs.replace
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests look at, and checks that tags are balanced."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href", "data", "action"):
+                self.links.append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+
+def elsewhere() -> Report:
+    """A report for a board that is not at hand: timed here, predicted there."""
+    report = factory.report()
+    assert report.latency is not None
+    target = replace(
+        report.target,
+        requested="jetson-orin",
+        key="jetson-agx-orin-64gb@maxn",
+        board="Jetson AGX Orin 64GB",
+        mode="MAXN",
+        siblings=("jetson-orin-nano-8gb",),
+    )
+    budget = replace(report.budget, max_latency="200ms", latency_ms=200.0)
+    return replace(report, target=target, budget=budget, latency=replace(report.latency, is_target=False))
+
+
+def bare() -> Report:
+    """Nothing measured and nothing pruned: the least that a report can hold."""
+    report = factory.report(pruned=False)
+    plan = replace(report.plan, rows=(), verdict="dense", keep_layers=16, floor="none", floor_text="")
+    return replace(report, accuracy=None, latency=None, plan=plan, artifacts=(), verifications=())
+
+
+REPORTS = {
+    "local": factory.report,
+    "elsewhere": elsewhere,
+    "dense": lambda: factory.report(pruned=False),
+    "bare": bare,
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_page_is_whole_and_stands_alone(name: str) -> None:
+    """Balanced tags, unique ids, no script, nothing fetched, every link inside the page."""
+    text = render_html(REPORTS[name]())
+    page = Page(text)
+    assert page.open == []
+    assert [i for i, times in Counter(page.ids).items() if times > 1] == []
+    assert page.tags["script"] == page.tags["img"] == page.tags["iframe"] == 0
+    inside = {f"#{i}" for i in page.ids}
+    assert [link for link in page.links if link not in inside and link != "data:,"] == []
+    assert not re.search(r"@import|url\((?!#)", text)
+    urls = set(re.findall(r"https?://[^\"'\s<)]*", text))
+    assert urls <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_tables_have_captions_and_plots_have_words(name: str) -> None:
+    """What a screen reader needs: a caption per table, a title and a description per plot."""
+    report = REPORTS[name]()
+    text = render_html(report)
+    page = Page(text)
+    assert page.tags["caption"] == page.tags["table"] > 0
+    plots = all_plots(report)
+    assert text.count('role="img"') == len(plots) == page.tags["svg"]
+    for svg in plots.values():
+        assert re.search(r"<title id=[^>]*>[^<]+</title><desc id=[^>]*>[^<]+</desc>", svg)
+        assert not re.search(r"#0[1-7]0[1-7]0[1-7]", svg)  # every placeholder colour found its variable
+
+
+def test_plots_follow_the_data() -> None:
+    """A report has the plots that it has data for, and equal reports have equal plots."""
+    assert set(all_plots(factory.report())) == {"latency", "accuracy", "layers", "barcode", "plan"}
+    assert set(all_plots(bare())) == set()
+    assert all_plots(factory.report()) == all_plots(factory.report())
+
+
+def test_text_from_models_and_files_is_escaped() -> None:
+    """A model that answers with markup does not change the page."""
+    report = factory.report()
+    assert report.accuracy is not None
+    evil = "<script>alert(1)</script>|`x`"
+    question = report.accuracy.questions[0]
+    assert question.slim is not None
+    answers = {"dense": replace(question.dense, correct=True, text=evil)}
+    changed = replace(question, slim=replace(question.slim, correct=False, text=evil), id=evil, **answers)
+    accuracy = replace(report.accuracy, questions=(changed,), sample_source=evil)
+    report = replace(report, accuracy=accuracy, title=evil, dense=replace(report.dense, name=evil))
+    assert "<script" not in render_html(report)
+    assert "<script" not in render_markdown(report)
+
+
+def test_first_screen_answers_four_questions() -> None:
+    """Fits, right, loads, trust: with the figure, its kind, and what it rests on."""
+    fits, right, loads, trust = cards(factory.report())
+    assert (fits.status, fits.kind) == ("yes", "measured")
+    assert "75% of dense" in fits.headline
+    assert right.status == "partly"
+    assert "points" in right.detail[0]
+    assert "1,740 questions" in right.detail[0]
+    assert (loads.status, loads.headline) == ("yes", "4 of 4 checks passed")
+    assert trust.status == "yes"
+    assert any("40 timed rounds" in line for line in trust.detail)
+
+
+def test_predictions_are_never_called_measured() -> None:
+    """For a board elsewhere the fit is a prediction, and trust is partial."""
+    fits, _, _, trust = cards(elsewhere())
+    assert fits.kind == trust.kind == "predicted"
+    assert trust.status == "partly"
+    assert "Jetson AGX Orin 64GB are predictions" in trust.headline
+
+
+def test_bad_news_is_said() -> None:
+    """Over budget, failed checks and lost families turn the cards."""
+    report = factory.report(timing=factory.latency(scale=1.4))
+    assert report.accuracy is not None
+    failed = (replace(report.verifications[0], passed=False),)
+    guessing = {family: right & False for family, right in factory.dense_answers().items()}
+    worse = factory.report(slim=guessing).accuracy
+    fits, right, loads, _ = cards(replace(report, verifications=failed, accuracy=worse))
+    assert (fits.status, loads.status) == ("no", "no")
+    assert "the floor is vision" in fits.detail[0]
+    assert any("no better than guessing" in line for line in right.detail)
+    assert cards(bare())[1].status == "unknown"
+
+
+def test_allowed_drop_decides_when_given() -> None:
+    """With --max-drop the card is a verdict, not an impression."""
+    report = factory.report()
+    for allowed, status in ((0.07, "yes"), (0.045, "partly"), (0.02, "no")):
+        card = cards(replace(report, budget=replace(report.budget, max_drop=allowed)))[1]
+        assert card.status == status
+
+
+def test_markdown_has_the_same_tables() -> None:
+    """Every table of the page is in the Markdown, with as many rows, and all columns line up."""
+    report = factory.report()
+    text = render_markdown(report)
+    for table in (table for section in sections(report) for table in section.tables):
+        start = text.index(f"**{table.caption}**")
+        block = text[start:].split("\n\n")[1].splitlines()
+        assert len(block) == len(table.rows) + 2
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in block} == {len(table.header) + 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(0.8294, "share", "82.9\u00a0%"), (0.7101, "ratio", "0.710×"), (7.0, "ms", "7.00 ms"),
+     (123.4, "ms", "123 ms"), (12345.0, "ms", "12.3 s"), (0.0042, "ms", "4.20 µs"), (0.0, "ms", "0.00 ms"),
+     (6.5 * 2**20, "bytes", "6.50 MiB"), (0.17, "nats", "0.17 nats")],
+)  # fmt: skip
+def test_numbers_are_readable(value: float, unit: str, text: str) -> None:
+    """Three significant digits in a fitting unit."""
+    assert formats.number(value, unit) == text
+
+
+def test_intervals_name_their_unit_once() -> None:
+    """A share's interval, a ratio's interval, a difference in points, and a figure without any."""
+
+    def figure(value: float, unit: str, low: float | None, high: float | None) -> Figure:
+        return Figure(value=value, unit=unit, kind="measured", source="test", low=low, high=high)
+
+    assert formats.figure_text(figure(0.5, "share", 0.4, 0.6)) == "50.0\u00a0% (40.0 to 60.0\u00a0%)"
+    assert formats.figure_text(figure(0.5, "ratio", 0.4, 0.6)) == "0.500× (0.400× to 0.600×)"
+    assert (
+        formats.figure_text(figure(-0.05, "share", -0.06, 0.01), as_points=True)
+        == "−5.0 points (−6.0 to +1.0)"
+    )
+    assert formats.figure_text(figure(900, "ms", 900, 12000)) == "900 ms (900 ms to 12.0 s)"
+    assert formats.figure_text(figure(3, "ms", None, None)) == "3.00 ms"
+    assert formats.figure_text(None) == "–"
+
+
+def test_layers_are_listed_as_runs() -> None:
+    """Three in a row become a run, two do not."""
+    assert formats.layer_list((13, 6, 7, 9, 10, 11)) == "6, 7, 9–11, 13"
+    assert formats.layer_list(()) == "none"
+
+
+def test_all_three_forms_are_written(tmp_path: Path) -> None:
+    """report.json, report.md and report.html, and nothing else."""
+    write_reports(factory.report(), tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["report.html", "report.json", "report.md"]
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_real_browser_shows_the_page(tmp_path: Path) -> None:
+    """Chromium renders the page: the cards' coloured edges and both models' colours are on the picture."""
+    report, _ = factory.report(), (tmp_path / "profile").mkdir()
+    (tmp_path / "report.html").write_text(render_html(report), encoding="utf-8")
+    assert CHROMIUM is not None
+    quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--no-first-run",
+        "--hide-scrollbars",
+        *(f"--disable-{name}" for name in quiet),
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1280,1300",
+        f"--screenshot={tmp_path / 'page.png'}",
+        (tmp_path / "report.html").as_uri(),
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    picture = Image.open(tmp_path / "page.png").convert("RGB")
+    found = Counter(
+        picture.get_flattened_data() if hasattr(picture, "get_flattened_data") else picture.getdata()
+    )
+    css = {
+        name: tuple(bytes.fromhex(code))
+        for name, code in re.findall(r"--(\w+): #(\w{6});", render_html(report))[:11]
+    }
+    assert all(found[css[name]] > 200 for name in ("yes", "partly", "slim", "ink"))
