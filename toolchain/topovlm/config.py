@@ -34,6 +34,7 @@ class Config:
     sparsity: float | None
     drop: tuple[int, ...] | None
     scorer: str
+    repair: str
     k: int
     samples: int
     eval_samples: int
@@ -44,6 +45,7 @@ class Config:
     format: tuple[str, ...]
     seed: int
     threads: int
+    measure_time: float  # ms
     output: Path
     device: str
 
@@ -58,6 +60,7 @@ class Config:
                 value = list(value)
             shown[part.name] = value
         shown["max_token_latency"] = None if self.max_token_latency is None else f"{self.max_token_latency}ms"
+        shown["measure_time"] = f"{self.measure_time}ms"
         shown["max_memory"] = None if self.max_memory is None else format_bytes(self.max_memory)
         return shown
 
@@ -159,6 +162,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("sparsity", parse_sparsity, None, "share of decoder layers to remove, e.g. 25%%", "SHARE"),
     Option("drop", _layers, None, "decoder layers to remove, 0-based, e.g. 12,13,20-24", "LAYERS"),
     Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME"),
+    Option(
+        "repair", one_of("auto", "off"), "auto", "closed-form repair of the cuts, kept if it helps", "HOW"
+    ),
     Option("k", integer(1), 15, "nearest neighbours of the layer graphs", "N"),
     Option("samples", integer(8), 256, "calibration samples", "N"),
     Option("eval_samples", integer(1), 600, "held-out questions to answer, dense and slim", "N"),
@@ -169,6 +175,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("format", parse_formats, ("onnx",), "what to export: onnx or onnx,tensorrt", "LIST"),
     Option("seed", integer(0, 2**32 - 1), 0, "seed of every random choice", "N"),
     Option("threads", integer(1), None, "CPU threads (default: all cores available)", "N"),
+    Option("measure_time", parse_duration_ms, 20_000.0, "longest latency measurement (default: 20s)", "TIME"),
     Option("output", parse_path, Path("topovlm-out"), "run directory (default: topovlm-out)", "DIR", "-o"),
     Option("device", one_of("local"), "local", "where to measure: local", "WHERE"),
 )

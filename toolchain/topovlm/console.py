@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 Progress = Callable[[int, int], None]  # (done, total)
@@ -86,3 +87,18 @@ def _bar(name: str) -> Iterator[Progress]:
             shown.update(task, completed=done, total=total)
 
         yield advance
+
+
+@contextlib.contextmanager
+def library_chatter(log: Path) -> Iterator[None]:
+    """Send what libraries print on standard output to a log: that stream belongs to `--json`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        saved = os.dup(1)
+        try:
+            os.dup2(file.fileno(), 1)
+            yield
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)

@@ -6,59 +6,23 @@ by content in the run directory (`topovlm.rundir`); here are only their order an
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from topovlm.config import Config
-from topovlm.console import Display
-from topovlm.errors import BudgetError, InputError, explain
-from topovlm.hardware.target import ResolvedTarget, load_target
+from topovlm.console import Display, library_chatter
+from topovlm.errors import BudgetError
 from topovlm.rundir import Record, RunDir
-from topovlm.sources import find_model, model_config
+from topovlm.sources import find_model
 from topovlm.stages import choosing, exporting, measuring, planning, reporting
 from topovlm.stages.context import Context
+from topovlm.stages.dry_run import resolve_target
 
 # With --target local one more layer goes as long as the measured latency misses the budget.
 _MOST_ATTEMPTS = 4
 # Stages that a dense deployment has too.
 _DEPLOYMENT = ("export", "measure", "tensorrt")
-
-
-def resolve_target(config: Config) -> ResolvedTarget:
-    """The board of --target in its mode. Raises `InputError` when it is not given or not known."""
-    if config.target is None:
-        remedy = "Name a board (`topovlm targets` lists them), or `local` for this machine"
-        raise InputError(explain("--target", None, "is missing", remedy))
-    return load_target(config.target, config.mode)
-
-
-def dry_run(config: Config, display: Display) -> dict[str, Any]:
-    """The plan, without writing anything that stays. Raises `BudgetError` when infeasible."""
-    target = resolve_target(config)
-    if target.board.id == "local":
-        planned = _plan_in_temporary_folder(config, target, display)
-    else:
-        planned = planning.compute_plan(config, target, model_config(config.model))
-        planning.refuse_infeasible(planned)
-    display.note(planned["summary"])
-    return planned
-
-
-def _plan_in_temporary_folder(config: Config, target: ResolvedTarget, display: Display) -> dict[str, Any]:
-    with (
-        tempfile.TemporaryDirectory(prefix="topovlm-") as folder,
-        RunDir(Path(folder), display).locked() as run,
-        library_chatter(run.root / "chatter.log"),
-    ):
-        context = Context(config, find_model(config.model), target, run)
-        dense = exporting.export_dense(context)
-        return planning.plan(context, planning.profile(context, dense)).value
 
 
 def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, Any]:
@@ -177,18 +141,3 @@ def _outcome(
         "report": {name.rpartition(".")[2]: str(root / name) for name in reporting.REPORT_FILES},
         "wall_s": round(time.perf_counter() - began, 3),
     }
-
-
-@contextlib.contextmanager
-def library_chatter(log: Path) -> Iterator[None]:
-    """Send what libraries print on standard output to a log: that stream belongs to `--json`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        saved = os.dup(1)
-        try:
-            os.dup2(file.fileno(), 1)
-            yield
-        finally:
-            os.dup2(saved, 1)
-            os.close(saved)

@@ -1,14 +1,23 @@
-"""What subcommands share: the option table as arguments, and JSON on standard output."""
+"""What subcommands share: options as arguments, JSON on standard output, scratch runs, output checks."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from topovlm.artifacts import check_output
 from topovlm.config import BY_NAME, Config, resolve
+from topovlm.console import Display, library_chatter
+from topovlm.errors import InputError, explain
+
+if TYPE_CHECKING:
+    from topovlm.stages.context import Context
 
 
 def add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
@@ -33,3 +42,28 @@ def config_of(args: argparse.Namespace) -> Config:
 def print_json(document: Any) -> None:
     """The one JSON document of `--json`."""
     print(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def new_folder(path: Path) -> Path:
+    """An output folder that is not there yet, or empty: nothing that somebody keeps there is replaced."""
+    check_output(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(explain("--output", str(path), "is not empty", "Choose a new folder with -o"))
+    return path
+
+
+@contextlib.contextmanager
+def scratch_run(config: Config, display: Display) -> Iterator[Context]:
+    """The stages of a deployment in a folder that goes away afterwards, with this machine as the target."""
+    from topovlm.hardware.target import load_target
+    from topovlm.rundir import RunDir
+    from topovlm.sources import find_model
+    from topovlm.stages.context import Context
+
+    with (
+        tempfile.TemporaryDirectory(prefix="topovlm-") as folder,
+        RunDir(Path(folder), display).locked() as run,
+        library_chatter(run.root / "logs" / "libraries.log"),
+    ):
+        here = replace(config, target="local")
+        yield Context(here, find_model(config.model), load_target("local"), run)

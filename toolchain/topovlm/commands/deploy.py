@@ -19,13 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
+    if args.dry_run:
+        from topovlm.commands.plan import show
+        from topovlm.stages.dry_run import dry_run
+
+        planned = dry_run(config, Display())
+        if args.json:
+            print_json(planned)
+        else:
+            show(planned)
+        return 0
 
     from topovlm import pipeline
 
-    display = Display()
-    outcome = (
-        pipeline.dry_run(config, display) if args.dry_run else pipeline.deploy(config, args.argv, display)
-    )
+    outcome = pipeline.deploy(config, args.argv, Display())
     if args.json:
         print_json(outcome)
     return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass
-from importlib import metadata, util
+from importlib import util
 
 from topovlm.commands.common import print_json
 from topovlm.console import say, table
@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _version(name: str) -> str:
+    from importlib import metadata
+
     for distribution in metadata.packages_distributions().get(name, []):
         return metadata.version(distribution)
     return ""

@@ -9,7 +9,7 @@ from topovlm import artifacts
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.rundir import HIDDEN, Record
-from topovlm.stages.context import Context
+from topovlm.stages.context import JUDGE_SAMPLES, Context
 from topovlm.stages.planning import protected
 
 if TYPE_CHECKING:
@@ -19,8 +19,10 @@ BY_HAND = "by hand"
 # Faithful to its paper: no judge, no repair.
 _UNJUDGED = ("zigzag-seed",)
 _STATES = f"{HIDDEN}/results/states.npy"
-# Samples that the judge looks at (half choose, half confirm), and how many layer sets it may try.
-JUDGE_SAMPLES, _JUDGEMENTS = 96, 120
+# How many sets of layers the judge may try.
+_JUDGEMENTS = 120
+# Calibration samples that a repair is fitted on: enough for small widths, minutes for large models.
+_REPAIR_SAMPLES = 128
 
 
 def check_inputs(context: Context) -> None:
@@ -168,7 +170,7 @@ def _judge(
     from topovlm.selection.search import search, split_samples
 
     live = load(context.source.checkpoint)
-    samples = context.judge_samples(JUDGE_SAMPLES)
+    samples = context.judge_samples()
     choose, confirm = split_samples(samples, context.config.seed)
     found = search(
         Judge(live, choose),
@@ -184,16 +186,42 @@ def _judge(
 
 
 def prune(context: Context, dropped: list[int]) -> Record:
-    """model/: the checkpoint without the dropped layers, reloaded with stock transformers and verified."""
-    inputs = {**context.base, "drop": dropped}
+    """model/: the checkpoint without the dropped layers, verified against the dense model, then repaired.
+
+    The repair is folded into weights that are there anyway, and kept only if it helps on samples of its own.
+    """
+    config = context.config
+    repairing = config.repair == "auto" and config.scorer not in _UNJUDGED
+    inputs: dict[str, Any] = {**context.base, "drop": dropped, "repair": repairing}
+    if repairing:
+        inputs |= {**context.data_inputs, "samples": config.samples, "judge": JUDGE_SAMPLES}
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
+        from topovlm.models.live import load
         from topovlm.models.surgery import prune_checkpoint
         from topovlm.models.verify import verify_checkpoint
 
-        surgery = prune_checkpoint(context.source.folder, work / "model", dropped, progress=progress)
-        verified = verify_checkpoint(work / "model", dense=context.source.folder, dropped=dropped)
-        return {"surgery": surgery.to_dict(), "verified": verified.to_dict()}
+        live = load(context.source.checkpoint)
+        surgery = prune_checkpoint(context.source.folder, work / "model", dropped)
+        verified = verify_checkpoint(work / "model", dense=live, dropped=dropped)
+        value = {"surgery": surgery.to_dict(), "verified": verified.to_dict(), "repair": None}
+        if repairing:
+            from topovlm.repair.apply import repair_checkpoint
+
+            repaired = repair_checkpoint(
+                live,
+                work / "model",
+                dropped,
+                context.calibration_samples()[:_REPAIR_SAMPLES],
+                context.confirm_samples(),
+                seed=config.seed,
+                progress=progress,
+            )
+            value["repair"] = repaired.to_dict()
+            if repaired.kept:
+                again = verify_checkpoint(work / "model").to_dict()
+                value["verified"] = {**again, "dense_difference": verified.dense_difference}
+        return value
 
     return context.run.stage("prune", inputs, ["model"], make)
 
@@ -206,7 +234,7 @@ def verifications(pruned: Record) -> list[doc.Verification]:
     rows = (
         ("reload with stock transformers", None, f"{seen['tensors']} tensors, {seen['layers']} layers"),
         ("cached = uncached generation", seen["cache_difference"], f"{seen['generated_tokens']} tokens"),
-        ("slim = dense with the layers bypassed", seen["dense_difference"], f"{seen['prompts']} prompts"),
+        ("surgery = dense with the layers bypassed", seen["dense_difference"], f"{seen['prompts']} prompts"),
     )
     return [
         doc.Verification(name=name, model="slim", passed=True, value=value, detail=detail)

@@ -17,6 +17,8 @@ from topovlm.sources import Source
 if TYPE_CHECKING:
     from topovlm.hardware.target import ResolvedTarget
 
+# Samples that judge sets of layers (half choose, half confirm), and as many that confirm a repair.
+JUDGE_SAMPLES = 96
 # Longest answer when accuracy is measured.
 ANSWER_TOKENS = 32
 # Generated tokens of a timing run when the workload itself asks for one only: per-token times need some.
@@ -75,13 +77,22 @@ class Context:
             )
         return chosen
 
-    def judge_samples(self, count: int) -> list[Sample]:
+    def judge_samples(self) -> list[Sample]:
         """Samples that judge sets of layers; shipped ones are others than those that scored."""
+        return self._further_samples(0)
+
+    def confirm_samples(self) -> list[Sample]:
+        """Samples that say whether a repair is kept; shipped ones chose neither layers nor repair."""
+        return self._further_samples(1)
+
+    def _further_samples(self, part: int) -> list[Sample]:
+        start = JUDGE_SAMPLES * part
         if self.user_samples is not None:
-            return self.calibration_samples()[:count]
+            return self.calibration_samples()[:JUDGE_SAMPLES]
         from topovlm.reference.data import samples
 
-        return samples("calibration", self.config.samples + count, self.config.seed)[self.config.samples :]
+        start += self.config.samples
+        return samples("calibration", start + JUDGE_SAMPLES, self.config.seed)[start:]
 
     def held_out_samples(self) -> list[Sample]:
         """Questions with answers that no layer was chosen on; empty when --data has no answers left."""

@@ -10,15 +10,14 @@ from topovlm.config import Config
 from topovlm.console import Progress
 from topovlm.errors import BudgetError
 from topovlm.rundir import Record
-from topovlm.stages.context import TIMED_TOKENS, Context
+from topovlm.stages.context import Context
 from topovlm.stages.exporting import BASELINE
+from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
 if TYPE_CHECKING:
     from topovlm.hardware.target import ResolvedTarget
 
 _PICTURELESS_SIDE_PX = 224
-# Timing this machine ends when medians are known to 2 %, or after this long.
-_PROFILE_LIMIT_S = 20.0
 
 
 def plan_inputs(config: Config, target: ResolvedTarget, model_config: dict[str, Any]) -> dict[str, Any]:
@@ -124,17 +123,17 @@ def profile(context: Context, dense: Record) -> Record:
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
         from topovlm.hardware.probe import measure_local
-        from topovlm.runtime.timing import TimingRules
 
-        limit = round(_PROFILE_LIMIT_S)
+        rules = timing_rules(config)
         measured = measure_local(
             context.run.root / BASELINE,
             images=config.images,
             prompt_tokens=config.prompt_tokens,
-            new_tokens=config.new_tokens if config.new_tokens > 1 else TIMED_TOKENS,
+            new_tokens=timed_tokens(config),
             threads=config.threads,
-            rules=TimingRules(time_limit_s=_PROFILE_LIMIT_S, seed=config.seed),
-            progress=lambda rounds, spent: progress(min(round(spent), limit), limit),
+            rules=rules,
+            scratch=work,
+            progress=timing_progress(rules, progress),
         )
         artifacts.write_json(work / "profile.json", measured)
         return measured

@@ -46,6 +46,7 @@ def selection_part(context: Context) -> doc.Selection:
             for name, dropped in chosen["proposals"].items()
         ),
         judge=_judge_part(judge) if judge else None,
+        repair=_repair_part(context.run.records["prune"].value["repair"]),
         barcode=tuple(
             doc.Bars(dim=dim, birth=birth, death=death, count=count)
             for dim, birth, death, count in scores["barcode"]
@@ -89,4 +90,19 @@ def _judge_part(judge: dict[str, Any]) -> doc.Judge:
         swaps=swaps,
         samples=judge["samples"],
         text=text,
+    )
+
+
+def _repair_part(repair: dict[str, Any] | None) -> doc.Repair | None:
+    if repair is None:
+        return None
+    done = [cut for cut in repair["cuts"] if cut["kept"]] if repair["kept"] else []
+    places = ", ".join(f"layer {cut['anchor']} for {cut['first']}-{cut['last']}" for cut in done)
+    text = f"folded into the MLP down-projection of {places}" if done else "no repair helped: none was kept"
+    return doc.Repair(
+        name="closed-form repair of the cuts",
+        before=repair["kl_before"],
+        after=repair["kl_after"],
+        unit="nats per token, KL to the dense model's answers",
+        text=f"{text}; decided on {repair['confirm_samples']} samples that chose nothing else",
     )

@@ -1,0 +1,40 @@
+"""Score every decoder layer on calibration samples, by every scorer. A high score says: may go."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from topovlm.artifacts import read_json, write_json
+from topovlm.commands.common import add_options, config_of, print_json, scratch_run
+from topovlm.console import Display, table
+
+_OPTIONS = ("model", "data", "scorer", "k", "samples", "seed")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, _OPTIONS)
+    parser.add_argument(
+        "-o", "--output", dest="file", type=Path, metavar="FILE", help="write scores.json here"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    config = config_of(args)
+
+    from topovlm.stages import choosing
+
+    with scratch_run(config, Display()) as context:
+        choosing.check_inputs(context)
+        choosing.score(context)
+        scores = read_json(context.run.root / "scores.json")
+    if args.file:
+        write_json(args.file, scores)
+    if args.json:
+        print_json(scores)
+    else:
+        names = list(scores["scorers"])
+        columns = [scores["scorers"][name]["scores"] for name in names]
+        rows = [(layer, *(f"{c[layer]:.3f}" for c in columns)) for layer in range(len(columns[0]))]
+        table(f"{scores['samples']} samples, k = {scores['k']}", ("layer", *names), rows)
+    return 0
