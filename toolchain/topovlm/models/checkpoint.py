@@ -77,7 +77,7 @@ def resolve(source: Path | str, *, config_only: bool = False) -> Path:
 
 
 def _from_hub(source: str, config_only: bool) -> Path:
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -87,9 +87,8 @@ def _from_hub(source: str, config_only: bool) -> Path:
     )
 
     try:
-        if config_only:
-            return Path(hf_hub_download(source, "config.json")).parent
-        patterns = [*SIDE_FILES, "*.safetensors", "README.md"]
+        # snapshot_download gives up at once without a network; hf_hub_download retries for half a minute.
+        patterns = ["config.json"] if config_only else [*SIDE_FILES, "*.safetensors", "README.md"]
         return Path(snapshot_download(source, allow_patterns=patterns))
     except GatedRepoError:
         rule, remedy = "is gated", "Accept its terms on the hub and set HF_TOKEN"

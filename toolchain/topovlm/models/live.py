@@ -209,6 +209,7 @@ def greedy(live: Live, prompts: Sequence[Encoded], max_new_tokens: int) -> list[
         max_new_tokens=max_new_tokens,
         eos_token_id=ends or None,
         pad_token_id=live.pad_token_id,
+        suppress_tokens=[live.image_token_id],  # an answer must not ask for another picture
     )
     batch = collate(live, prompts, side="left")
     with quiet_transformers():

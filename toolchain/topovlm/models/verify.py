@@ -109,22 +109,23 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
                 repetition_penalty=1.0,
                 min_new_tokens=new_tokens,  # an early end would compare nothing
                 max_new_tokens=new_tokens,
+                suppress_tokens=[live.image_token_id],  # it would ask for another picture
                 return_dict_in_generate=True,
                 output_logits=True,
             )
+            stepwise = torch.cat(cached.logits).float()
+            if not torch.isfinite(stepwise).all():
+                raise VerificationError(explain("logits", sample.id, "are not finite"))
             prompt_length = batch["input_ids"].shape[1]
             tokens = cached.sequences
             whole = {**batch, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
             logits = live.model(**whole, use_cache=False).logits[0, prompt_length - 1 : -1].float()
-        stepwise = torch.cat(cached.logits).float()
-        if not torch.isfinite(logits).all():
-            raise VerificationError(explain("logits", sample.id, "are not finite"))
         difference = relative_difference(stepwise, logits)
         if difference > _RELATIVE_TOLERANCE:
             rule = f"cached and uncached generation disagree (relative difference {difference:.2g})"
             raise VerificationError(explain("prompt", sample.prompt, rule, "The cache is tied to old layers"))
         allowed = logits.clone()
-        allowed[:, ends] = -torch.inf
+        allowed[:, [*ends, live.image_token_id]] = -torch.inf
         chosen = tokens[0, prompt_length:]
         slack = (allowed.max(1).values - allowed.gather(1, chosen[:, None])[:, 0]).max().item()
         if slack > _RELATIVE_TOLERANCE * logits.abs().max().item():

@@ -1,4 +1,4 @@
-"""Repairing a pruned checkpoint on disk: fit, confirm on samples that chose nothing, write back or leave it."""
+"""Repairing a pruned checkpoint on disk: fit, confirm on samples that chose nothing, write back or not."""
 
 from __future__ import annotations
 
@@ -176,9 +176,9 @@ def _card(report: RepairReport) -> str:
     return f"""
 ## Repair
 
-The MLP down-projection before each cut was refitted in closed form to what the removed layers did. On
-held-out samples, KL(dense || slim) fell from {report.kl_before:.4g} to {report.kl_after:.4g} nats per answer token
-(measured). Layers are numbered as in the source.
+The MLP down-projection before each cut was refitted in closed form to what the removed layers did.
+On held-out samples, KL(dense || slim) fell from {report.kl_before:.4g} to {report.kl_after:.4g} nats per
+answer token (measured). Layers are numbered as in the source.
 
 | layers removed | down-projection of layer | form | lambda |
 |---|---|---|---|
