@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -345,3 +346,9 @@ def report(
         artifacts=tuple(artifacts),
         verifications=tuple(verifications),
     )
+
+
+@cache
+def standard(pruned: bool = True) -> Report:
+    """The report that most tests start from; frozen, so it can be shared."""
+    return report(pruned=pruned)

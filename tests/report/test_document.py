@@ -20,7 +20,7 @@ from topovlm.report.identity import content, content_hash
 @pytest.fixture(scope="module")
 def report() -> Report:
     """One complete synthetic report."""
-    return factory.report()
+    return factory.standard()
 
 
 def test_json_round_trip_is_lossless(report: Report) -> None:
@@ -39,7 +39,7 @@ def test_reports_follow_the_published_schema(report: Report) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(json.loads(store.encode(report)))
-    dense = json.loads(store.encode(factory.report(pruned=False)))
+    dense = json.loads(store.encode(factory.standard(pruned=False)))
     validator.validate(dense)
     dense["plan"]["verdict"] = "perhaps"
     assert not validator.is_valid(dense)
@@ -115,7 +115,7 @@ def test_predictions_are_found_by_model(report: Report) -> None:
     assert dense is not None
     assert slim is not None
     assert (dense.kept, slim.kept) == (16, 10)
-    assert plan_row(factory.report(pruned=False), "slim") is None
+    assert plan_row(factory.standard(pruned=False), "slim") is None
     assert phase_times(report, "ttft") is not None
     assert phase_times(report, "embed") is None
 

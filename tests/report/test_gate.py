@@ -23,7 +23,7 @@ replace = msgspec.structs.replace
 @pytest.fixture(scope="module")
 def baseline() -> Report:
     """The run to compare with."""
-    return factory.report()
+    return factory.standard()
 
 
 def with_answers(report: Report, slim: dict[str, np.ndarray]) -> Report:
@@ -131,7 +131,7 @@ def test_another_machine_is_compared_by_its_dense_model(baseline: Report) -> Non
     assert not regressed(result)
     assert all(check.change is not None and abs(check.change - 1) < 0.05 for check in timed)
     assert any(note.startswith("machine: Slow CPU") for note in result.notes)
-    dense = factory.report(pruned=False)
+    dense = factory.standard(pruned=False)
     moved = replace(dense, environment=moved.environment, latency=factory.latency(dense_scale=2, slim=False))
     verdicts = {c.verdict for c in compare(moved, dense).checks if c.name.startswith("latency")}
     assert verdicts == {"inconclusive"}
@@ -139,7 +139,7 @@ def test_another_machine_is_compared_by_its_dense_model(baseline: Report) -> Non
 
 def test_dense_deployments_are_gated_too() -> None:
     """Where nothing was pruned the dense model is what is compared."""
-    dense = factory.report(pruned=False)
+    dense = factory.standard(pruned=False)
     slow = replace(dense, latency=factory.latency(dense_scale=1.15, slim=False, seed=3))
     assert "latency.ttft" in regressed(compare(slow, dense))
 

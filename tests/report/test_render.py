@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from topovlm.report import formats
 from topovlm.report.document import Figure, Report
 from topovlm.report.html import render_html, write_reports
 from topovlm.report.markdown import render_markdown
-from topovlm.report.plots import all_plots
+from topovlm.report.plots import all_plots, layers_plot
 from topovlm.report.summary import cards
 from topovlm.report.tables import sections
 
@@ -64,7 +65,7 @@ class Page(HTMLParser):
 
 def elsewhere() -> Report:
     """A report for a board that is not at hand: timed here, predicted there."""
-    report = factory.report()
+    report = factory.standard()
     assert report.latency is not None
     target = replace(
         report.target,
@@ -80,23 +81,29 @@ def elsewhere() -> Report:
 
 def bare() -> Report:
     """Nothing measured and nothing pruned: the least that a report can hold."""
-    report = factory.report(pruned=False)
+    report = factory.standard(pruned=False)
     plan = replace(report.plan, rows=(), verdict="dense", keep_layers=16, floor="none", floor_text="")
     return replace(report, accuracy=None, latency=None, plan=plan, artifacts=(), verifications=())
 
 
 REPORTS = {
-    "local": factory.report,
+    "local": factory.standard,
     "elsewhere": elsewhere,
-    "dense": lambda: factory.report(pruned=False),
+    "dense": lambda: factory.standard(pruned=False),
     "bare": bare,
 }
+
+
+@cache
+def page_text(name: str) -> str:
+    """The rendered page of one of the reports, drawn once."""
+    return render_html(REPORTS[name]())
 
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_page_is_whole_and_stands_alone(name: str) -> None:
     """Balanced tags, unique ids, no script, nothing fetched, every link inside the page."""
-    text = render_html(REPORTS[name]())
+    text = page_text(name)
     page = Page(text)
     assert page.open == []
     assert [i for i, times in Counter(page.ids).items() if times > 1] == []
@@ -111,27 +118,26 @@ def test_page_is_whole_and_stands_alone(name: str) -> None:
 @pytest.mark.parametrize("name", REPORTS)
 def test_tables_have_captions_and_plots_have_words(name: str) -> None:
     """What a screen reader needs: a caption per table, a title and a description per plot."""
-    report = REPORTS[name]()
-    text = render_html(report)
+    text = page_text(name)
     page = Page(text)
     assert page.tags["caption"] == page.tags["table"] > 0
-    plots = all_plots(report)
+    plots = re.findall(r"<svg.*?</svg>", text, flags=re.S)
     assert text.count('role="img"') == len(plots) == page.tags["svg"]
-    for svg in plots.values():
+    for svg in plots:
         assert re.search(r"<title id=[^>]*>[^<]+</title><desc id=[^>]*>[^<]+</desc>", svg)
         assert not re.search(r"#0[1-7]0[1-7]0[1-7]", svg)  # every placeholder colour found its variable
 
 
 def test_plots_follow_the_data() -> None:
     """A report has the plots that it has data for, and equal reports have equal plots."""
-    assert set(all_plots(factory.report())) == {"latency", "accuracy", "layers", "barcode", "plan"}
+    assert set(all_plots(factory.standard())) == {"latency", "accuracy", "layers", "barcode", "plan"}
     assert set(all_plots(bare())) == set()
-    assert all_plots(factory.report()) == all_plots(factory.report())
+    assert layers_plot(factory.selection()) == layers_plot(factory.selection())
 
 
 def test_text_from_models_and_files_is_escaped() -> None:
     """A model that answers with markup does not change the page."""
-    report = factory.report()
+    report = factory.standard()
     assert report.accuracy is not None
     evil = "<script>alert(1)</script>|`x`"
     question = report.accuracy.questions[0]
@@ -146,7 +152,7 @@ def test_text_from_models_and_files_is_escaped() -> None:
 
 def test_first_screen_answers_four_questions() -> None:
     """Fits, right, loads, trust: with the figure, its kind, and what it rests on."""
-    fits, right, loads, trust = cards(factory.report())
+    fits, right, loads, trust = cards(factory.standard())
     assert (fits.status, fits.kind) == ("yes", "measured")
     assert "75% of dense" in fits.headline
     assert right.status == "partly"
@@ -181,7 +187,7 @@ def test_bad_news_is_said() -> None:
 
 def test_allowed_drop_decides_when_given() -> None:
     """With --max-drop the card is a verdict, not an impression."""
-    report = factory.report()
+    report = factory.standard()
     for allowed, status in ((0.07, "yes"), (0.045, "partly"), (0.02, "no")):
         card = cards(replace(report, budget=replace(report.budget, max_drop=allowed)))[1]
         assert card.status == status
@@ -189,7 +195,7 @@ def test_allowed_drop_decides_when_given() -> None:
 
 def test_markdown_has_the_same_tables() -> None:
     """Every table of the page is in the Markdown, with as many rows, and all columns line up."""
-    report = factory.report()
+    report = factory.standard()
     text = render_markdown(report)
     for table in (table for section in sections(report) for table in section.tables):
         start = text.index(f"**{table.caption}**")
@@ -234,7 +240,7 @@ def test_layers_are_listed_as_runs() -> None:
 
 def test_all_three_forms_are_written(tmp_path: Path) -> None:
     """report.json, report.md and report.html, and nothing else."""
-    write_reports(factory.report(), tmp_path)
+    write_reports(factory.standard(), tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["report.html", "report.json", "report.md"]
 
 
@@ -244,8 +250,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_real_browser_shows_the_page(tmp_path: Path) -> None:
     """Chromium renders the page: the cards' coloured edges and both models' colours are on the picture."""
-    report, _ = factory.report(), (tmp_path / "profile").mkdir()
-    (tmp_path / "report.html").write_text(render_html(report), encoding="utf-8")
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "report.html").write_text(page_text("local"), encoding="utf-8")
     assert CHROMIUM is not None
     quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
     command = [
@@ -267,6 +273,6 @@ def test_a_real_browser_shows_the_page(tmp_path: Path) -> None:
     )
     css = {
         name: tuple(bytes.fromhex(code))
-        for name, code in re.findall(r"--(\w+): #(\w{6});", render_html(report))[:11]
+        for name, code in re.findall(r"--(\w+): #(\w{6});", page_text("local"))[:11]
     }
     assert all(found[css[name]] > 200 for name in ("yes", "partly", "slim", "ink"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from topovlm.report.document import Report
 from topovlm.report.plots import all_plots
@@ -11,6 +12,11 @@ from topovlm.report.summary import STATUS_WORDS, cards, verdict
 from topovlm.report.tables import sections
 
 _TEMPLATE = Path(__file__).with_name("template.html.j2")
+
+
+def _bind_percent(value: Any) -> Any:
+    """Keep `95 %` on one line; markup (the plots) passes as it is."""
+    return value.replace(" %", "\u00a0%") if type(value) is str else value
 
 
 def render_html(report: Report) -> str:

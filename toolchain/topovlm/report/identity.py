@@ -6,7 +6,7 @@ What counts: everything in the document except
 2. the plan's predictions and the text of its floor when its predictor was measured on this machine
    (`plan.predictor == "measured-here"`); the verdict and the number of layers kept always count,
 3. the byte size and hash of artefacts that are not reproducible byte for byte (`reproducible: false`), and
-   the measured error figures and wording of verifications (their name and outcome count).
+   the figures and the wording of verifications (their names and outcomes count).
 
 Numbers are rounded to six significant digits, so that a last-bit difference is no change.
 """
@@ -43,7 +43,7 @@ def _skipped(part: msgspec.Struct) -> set[str]:
     if isinstance(part, Artifact) and not part.reproducible:
         skipped |= {"bytes", "sha256"}
     if isinstance(part, Verification):
-        skipped |= {"detail", "value"}
+        skipped |= {"detail", "value", "limit"}
     return skipped
 
 

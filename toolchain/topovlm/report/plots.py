@@ -219,17 +219,10 @@ def plan_plot(report: Report) -> str:
             axes.axhline(
                 report.budget.latency_ms, color=INK, linewidth=1.8, linestyle=(0, (4, 2)), label="budget"
             )
-        chosen = next((row for row in rows if row.kept == report.plan.keep_layers), None)
-        if chosen and report.plan.verdict != "infeasible":
-            axes.plot(
-                [chosen.kept],
-                [chosen.ttft.value],
-                "o",
-                color=SLIM,
-                markersize=10,
-                linestyle="",
-                label="chosen",
-            )
+        chosen = plan_row(report, "slim") or plan_row(report, "dense")
+        if chosen is not None:
+            x, y = [chosen.kept], [chosen.ttft.value]
+            axes.plot(x, y, "o", color=SLIM, markersize=10, linestyle="", label="deployed")
         axes.set(xlabel="decoder layers kept", ylabel="ms")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")

@@ -202,10 +202,13 @@ def _trust(report: Report) -> Card:
     on_target = bool(report.latency and report.latency.is_target)
     if on_target:
         headline = "latency and accuracy are measured here"
-    else:
+    elif report.plan.rows:
         headline = f"figures for {report.target.board} are predictions"
         detail.append(f"predicted: {report.plan.source}")
+    else:
+        headline = "no latency was timed or predicted"
     detail += [f"caution: {doubt}" for doubt in doubts]
     detail += [f"not shown: {limit}" for limit in report.provenance.limits]
     status: Status = "yes" if on_target and not doubts else "partly"
-    return Card(question, status, headline, tuple(detail), "measured" if on_target else "predicted")
+    kind = "measured" if on_target else "predicted" if report.plan.rows else ""
+    return Card(question, status, headline, tuple(detail), kind)

@@ -201,10 +201,10 @@ def _judged(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3g}"
 
 
-def _plan_cells(row: PlanRow, bound: bool, chosen: int) -> tuple[str, ...]:
+def _plan_cells(row: PlanRow, bound: bool, deployed: int) -> tuple[str, ...]:
     fits = ABSENT if not bound or row.fits is None else "yes" if row.fits else "no"
     figures = (row.vision, row.prefill, row.token, row.ttft, row.memory)
-    name = f"{row.kept} (chosen)" if row.kept == chosen else str(row.kept)
+    name = f"{row.kept} (deployed)" if row.kept == deployed else str(row.kept)
     return (name, *(number(figure.value, figure.unit) for figure in figures), fits)
 
 
@@ -215,14 +215,18 @@ def _plan(report: Report) -> Section:
         "prune": f"keep {plan.keep_layers} of {plan.total_layers} layers",
     }
     text = [f"Verdict: {words.get(plan.verdict, 'no number of layers fits')}. Predictions: {plan.source}."]
+    deployed = (report.slim or report.dense).layers
+    if plan.verdict == "prune" and deployed != plan.keep_layers:
+        text.append(
+            f"Deployed with {deployed} layers: the plan's {plan.keep_layers} were not kept in the end."
+        )
     if plan.floor != "none":
         text.append(f"The floor that binds is {plan.floor}: {plan.floor_text}.")
     if report.target.alias_of or report.target.siblings:
         siblings = f" Siblings: {', '.join(report.target.siblings)}." if report.target.siblings else ""
         text.append(f"Target “{report.target.requested}” means {report.target.key}.{siblings}")
     bound = report.budget.latency_ms is not None or report.budget.max_memory_bytes is not None
-    chosen = plan.keep_layers if plan.verdict != "infeasible" else -1
-    rows = [_plan_cells(row, bound, chosen) for row in sorted(plan.rows, key=lambda r: -r.kept)]
+    rows = [_plan_cells(row, bound, deployed) for row in sorted(plan.rows, key=lambda r: -r.kept)]
     header = "layers kept|vision|prefill|per token|time to first token|memory|fits"
     tables = (_table(f"Predicted for {report.target.board}", header, rows, long=True),) if rows else ()
     return Section("plan", "Plan", tuple(text), ("plan",) if rows else (), tables)
