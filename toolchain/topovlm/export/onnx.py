@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,16 +56,20 @@ def export_onnx(
     Every graph is run by ONNX Runtime and compared with torch before the folder gets its name.
     Raises `InputError` for a checkpoint outside of the family and `VerificationError` when parity fails.
     """
-    source, out = Path(model_dir), Path(out_dir)
+    with staged_folder(Path(out_dir)) as staged:
+        report = export_into(Path(model_dir), staged, variants=variants, dtype=dtype)
+    return replace(report, folder=str(out_dir))
+
+
+def export_into(model_dir: Path, out: Path, *, variants: Sequence[str], dtype: str) -> ExportReport:
+    """`export_onnx` into a folder that exists and that the caller moves into place."""
     _check_arguments(variants, dtype)
-    model = load_model(source, dtype)
-    with staged_folder(out) as staged:
-        graphs, decoder, fused = write_graphs(model, staged, variants, dtype)
-        tokens = _tokens_per_image(staged / graphs["vision"])
-        layouts.write_texts(source, staged, tokens_per_image=tokens, graphs=graphs, decoder=decoder)
-        parity = check_graphs(model.float(), staged)
-        files = _listing(staged)
-    return ExportReport(str(out), dtype, tuple(variants), files, parity, fused)
+    model = load_model(model_dir, dtype)
+    graphs, decoder, fused = write_graphs(model, out, variants, dtype)
+    tokens = _tokens_per_image(out / graphs["vision"])
+    layouts.write_texts(model_dir, out, tokens_per_image=tokens, graphs=graphs, decoder=decoder)
+    parity = check_graphs(model.float(), out)
+    return ExportReport(str(out), dtype, tuple(variants), _listing(out), parity, fused)
 
 
 def load_model(model_dir: Path, dtype: str = "fp32") -> Any:

@@ -1,0 +1,274 @@
+"""Build TensorRT engines from the typed ONNX graphs beside this file, on the machine that will run them.
+
+    python3 build_engines.py [--graph NAME] [--any-device] [--ignore-memory] [--force]
+
+Needs Python >= 3.8 and TensorRT's own Python bindings (JetPack brings them), TensorRT 10 or later. The
+graphs are typed (fp16 where it is safe, fp32 where it is not) and built strongly typed: no precision flag is
+set, because TensorRT 11 has none and would ignore it in silence. `shapes.json` beside this file says which
+shapes the engines are for; edit it and build again for others.
+
+An engine is only good for the compute capability, TensorRT version and L4T release that built it: all three
+and the graph's hash are in its file name, and an engine that is already there is not built again.
+
+Exit codes: 0 done, 2 bad input, 5 missing tool or wrong device, 6 a graph was refused or failed to build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+LEAST_TENSORRT = 10
+# Builders hold the weights several times over: users report three to four times the parameters.
+BUILD_COPIES = 4
+BUILDER_FLOOR_BYTES = 1 << 30
+BINDINGS = ("tensorrt", "tensorrt_rtx")
+
+
+class BuildError(Exception):
+    """`code` is the exit code, the text is for a person."""
+
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
+
+
+def import_tensorrt(names=BINDINGS):
+    """The first of the bindings that imports; checks its version. Raises BuildError (5)."""
+    for name in names:
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        major = int(module.__version__.split(".")[0])
+        if name == "tensorrt" and major < LEAST_TENSORRT:
+            text = "TensorRT {} is too old: these graphs need {} or later (JetPack 6.1 or later)"
+            raise BuildError(5, text.format(module.__version__, LEAST_TENSORRT))
+        return module
+    text = "no TensorRT Python bindings ({}) in {}. On a Jetson: sudo apt install python3-libnvinfer"
+    raise BuildError(5, text.format(" or ".join(names), sys.executable))
+
+
+def compute_capability():
+    """`8.7` of the first GPU, from the driver itself; None without a usable driver."""
+    for library in ("libcuda.so.1", "libcuda.so"):
+        try:
+            cuda = ctypes.CDLL(library)
+        except OSError:
+            continue
+        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
+            return None
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
+        cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+        return f"{major.value}.{minor.value}"
+    return None
+
+
+def l4t_release(file="/etc/nv_tegra_release"):
+    """`36.4.3` on a Jetson, `none` elsewhere."""
+    try:
+        first = Path(file).read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return "none"
+    parts = {}
+    for part in first.lstrip("# ").split(","):
+        words = part.replace("(release)", "").split()
+        if words and words[0].startswith("R") and words[0][1:].isdigit():
+            parts["release"] = words[0][1:]
+        if words[:1] == ["REVISION:"]:
+            parts["revision"] = words[1]
+    return ".".join(parts[k] for k in ("release", "revision") if k in parts) or "unknown"
+
+
+def available_bytes(file="/proc/meminfo"):
+    """MemAvailable: on a Jetson CPU and GPU share it, and NVML does not know it. None if unknown."""
+    try:
+        for line in Path(file).read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+def needed_bytes(weight_bytes):
+    """What a build of a graph with that many bytes of weights may take at its peak."""
+    return BUILD_COPIES * weight_bytes + BUILDER_FLOOR_BYTES
+
+
+def graph_files(folder, graph):
+    """The ONNX file and, for a large graph, its data file."""
+    file = folder / graph["file"]
+    data = file.with_name(file.name + "_data")
+    return [file] + ([data] if data.is_file() else [])
+
+
+def file_digest(files):
+    """sha256 over the files, in order."""
+    state = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as stream:
+            for chunk in iter(lambda: stream.read(1 << 20), b""):
+                state.update(chunk)
+    return state.hexdigest()
+
+
+def engine_name(name, graph, capability, tensorrt_version, l4t):
+    """Everything that an engine depends on, in its file name; shapes count as part of the graph."""
+    shapes = json.dumps(graph["profiles"], sort_keys=True).encode()
+    key = hashlib.sha256(graph["sha256"].encode() + shapes).hexdigest()[:12]
+    sm = "sm{}".format(str(capability).replace(".", ""))
+    return f"{name}.{sm}.trt{tensorrt_version}.l4t{l4t}.{key}.engine"
+
+
+def build_engine(trt, onnx_file, profiles, *, capability=None, timing_cache=None, verbose=False):
+    """Parse and build one graph; returns the engine's bytes. Raises BuildError (6) with the parser's words.
+
+    `profiles`: [{"name", "inputs": {input: {"min", "opt", "max"}}}]. `capability` ("8.9") builds ahead of
+    time for another GPU, where the library can (TensorRT-RTX). `timing_cache`: a file to read and write.
+    """
+    logger = trt.Logger(trt.Logger.INFO if verbose else trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    # TensorRT 11 knows strongly typed networks only; the flag is there up to then.
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(onnx_file)):
+        errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+        raise BuildError(6, f"{onnx_file} was refused by the parser: {errors}")
+    config = builder.create_builder_config()
+    if capability is not None:
+        config.num_compute_capabilities = 1
+        wanted = getattr(trt.ComputeCapability, "SM" + capability.replace(".", ""))
+        config.set_compute_capability(wanted, 0)
+    for shapes in profiles:
+        profile = builder.create_optimization_profile()
+        for name, sizes in shapes["inputs"].items():
+            profile.set_shape(name, *(tuple(sizes[kind]) for kind in ("min", "opt", "max")))
+        if config.add_optimization_profile(profile) < 0:
+            raise BuildError(2, "{}: profile {} is invalid".format(onnx_file, shapes["name"]))
+    cache = None
+    if timing_cache is not None and hasattr(config, "create_timing_cache"):
+        held = timing_cache.read_bytes() if timing_cache.is_file() else b""
+        cache = config.create_timing_cache(held)
+        config.set_timing_cache(cache, False)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise BuildError(6, f"{onnx_file}: the build failed; see the messages above")
+    if cache is not None:
+        write_whole(timing_cache, bytes(cache.serialize()))
+    return bytes(engine)
+
+
+def write_whole(path, data):
+    """The whole file or none of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(str(temporary), str(path))
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def check_device(bundle, found, any_device):
+    """The bundle's board against this one. Raises BuildError (5)."""
+    wanted = bundle["target"]["compute_capability"]
+    if found is None:
+        raise BuildError(5, "no NVIDIA GPU driver answers here; build on the board itself")
+    if wanted and found != wanted and not any_device:
+        text = "this GPU has compute capability {}, the bundle is for {} ({}). --any-device builds anyway"
+        raise BuildError(5, text.format(found, bundle["target"]["name"], wanted))
+
+
+def check_memory(name, files, ignore):
+    """Enough free memory for the builder, or BuildError (5): a board that runs out hangs."""
+    need, have = needed_bytes(sum(f.stat().st_size for f in files)), available_bytes()
+    if have is not None and have < need and not ignore:
+        text = (
+            "{}: building needs about {:.1f} GiB, {:.1f} GiB are available. Stop the desktop (sudo "
+            "systemctl isolate multi-user.target) and other programs, or try with --ignore-memory"
+        )
+        raise BuildError(5, text.format(name, need / 2**30, have / 2**30))
+
+
+def build_all(folder, only=None, *, any_device=False, ignore_memory=False, force=False, verbose=False):
+    """Build what is missing; returns the list that is written to engines/engines.json."""
+    try:
+        bundle = json.loads((folder / "shapes.json").read_text())
+    except (OSError, ValueError) as error:
+        raise BuildError(2, f"shapes.json: {error}") from None
+    graphs = bundle["graphs"]
+    if only is not None and only not in graphs:
+        raise BuildError(2, "no graph {} in shapes.json; it has {}".format(only, ", ".join(graphs)))
+    trt = import_tensorrt()
+    found, l4t = compute_capability(), l4t_release()
+    check_device(bundle, found, any_device)
+    out = folder / "engines"
+    out.mkdir(exist_ok=True)
+    cache = out / "timing.sm{}.trt{}.cache".format(str(found).replace(".", ""), trt.__version__)
+    listing = []
+    for name, graph in graphs.items():
+        if only is not None and name != only:
+            continue
+        files = graph_files(folder, graph)
+        if not files[0].is_file() or file_digest(files) != graph["sha256"]:
+            raise BuildError(2, f"{files[0]} is missing or not the file that shapes.json describes")
+        target = out / engine_name(name, graph, found, trt.__version__, l4t)
+        if force or not target.is_file():
+            check_memory(name, files, ignore_memory)
+            print(f"building {target.name} ...", flush=True)
+            write_whole(
+                target, build_engine(trt, files[0], graph["profiles"], timing_cache=cache, verbose=verbose)
+            )
+        listing.append(
+            {
+                "graph": name,
+                "file": target.name,
+                "compute_capability": found,
+                "tensorrt": trt.__version__,
+                "l4t": l4t,
+                "onnx_sha256": graph["sha256"],
+                "size_bytes": target.stat().st_size,
+            }
+        )
+    write_whole(out / "engines.json", (json.dumps(listing, indent=1) + "\n").encode())
+    return listing
+
+
+def main(argv=None):
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--graph", metavar="NAME", help="only this graph of shapes.json")
+    parser.add_argument("--any-device", action="store_true", help="build although the GPU is another one")
+    parser.add_argument("--ignore-memory", action="store_true", help="build although memory looks too small")
+    parser.add_argument("--force", action="store_true", help="build engines that are there already again")
+    parser.add_argument("--verbose", action="store_true", help="TensorRT's own messages")
+    args = parser.parse_args(argv)
+    folder = Path(__file__).resolve().parent
+    try:
+        listing = build_all(
+            folder,
+            args.graph,
+            any_device=args.any_device,
+            ignore_memory=args.ignore_memory,
+            force=args.force,
+            verbose=args.verbose,
+        )
+    except BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.code
+    for entry in listing:
+        print("engines/{file}  {size_bytes} bytes".format(**entry))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
