@@ -132,3 +132,17 @@ def test_prompts_and_folders_that_cannot_be_used_are_explained(
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="chat template"):
         load(folder)
+
+
+def test_a_model_larger_than_memory_is_refused_before_loading(
+    tiny_siglip_qwen2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The message names what is needed and what is free; the free memory is read from the system."""
+    from topovlm.models import live as live_module
+
+    (tmp_path / "meminfo").write_text("MemTotal: 8 kB\nMemAvailable:      2 kB\n")
+    assert live_module.available_memory_bytes(tmp_path / "meminfo") == 2048
+    assert live_module.available_memory_bytes(tmp_path / "nowhere") is None
+    monkeypatch.setattr(live_module, "available_memory_bytes", lambda: 2048)
+    with pytest.raises(InputError, match=r"needs 1\.04 MiB of memory as float32, 2\.00 KiB are free"):
+        load(tiny_siglip_qwen2)

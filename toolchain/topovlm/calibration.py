@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 TOKEN_CHOICES = ("last", "text-mean", "image-mean")
 _ALIASES = {"ret": "last"}
+_BATCHES_PER_STRETCH = 8
 
 
 def collect_states(
@@ -36,9 +37,7 @@ def collect_states(
     the answer; "text-mean" and "image-mean" average over the prompt's text or image tokens. A sample gives
     the same vectors alone and in a batch. `progress(done, total)` counts samples. Raises `InputError`.
     """
-    import torch
-
-    from topovlm.models.live import as_live, batches_by_length, collate, encode, forward_decoder
+    from topovlm.models.live import as_live, batches_by_length, collate, encode
 
     token = _ALIASES.get(token, token)
     if token not in TOKEN_CHOICES:
@@ -48,40 +47,51 @@ def collect_states(
     if batch_size < 1:
         raise InputError(explain("batch size", batch_size, "must be at least 1"))
     live = as_live(model)
-    prompts = []
     for sample in samples:
         if token == "image-mean" and not sample.images:
             rule = "there is no picture to average over"
             raise InputError(f"{sample.source or sample.id}: {explain('--token', token, rule)}")
-        prompts.append(encode(live, sample))
     width = live.model.config.get_text_config().hidden_size
     states = np.empty((live.layers, len(samples), width), dtype=np.float32)
     done = 0
-    for rows in batches_by_length([prompt.length for prompt in prompts], batch_size):
-        batch = collate(live, [prompts[row] for row in rows])
-        weights = _token_weights(batch, live.image_token_id, token)
-
-        def keep(layer: int, output: Any, rows: list[int] = rows, weights: Any = weights) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
-            states[layer, rows] = torch.einsum("btd,bt->bd", hidden.float(), weights).cpu().numpy()
-
-        handles = [
-            block.register_forward_hook(lambda _m, _a, output, layer=layer: keep(layer, output))
-            for layer, block in enumerate(live.blocks)
-        ]
-        try:
-            forward_decoder(live, batch)
-        finally:
-            for handle in handles:
-                handle.remove()
-        done += len(rows)
-        if progress:
-            progress(done, len(samples))
+    # One stretch of decoded pictures is in memory at a time; in it, prompts of like length share a batch.
+    stretch = _BATCHES_PER_STRETCH * batch_size
+    for start in range(0, len(samples), stretch):
+        prompts = [encode(live, sample) for sample in samples[start : start + stretch]]
+        for members in batches_by_length([prompt.length for prompt in prompts], batch_size):
+            batch = collate(live, [prompts[member] for member in members])
+            rows = [start + member for member in members]
+            states[:, rows] = _token_states(live, batch, token)
+            done += len(rows)
+            if progress:
+                progress(done, len(samples))
     if not np.isfinite(states).all():
         layer = int(np.argwhere(~np.isfinite(states))[0, 0])
         rule = f"the residual stream after layer {layer} is not finite"
         raise InputError(explain("--model", str(live.folder), rule, "The weights are damaged or overflow"))
     return states
+
+
+def _token_states(live: Live, batch: dict[str, Any], token: str) -> np.ndarray:
+    """float32 [layers, B, width]: the chosen token's residual stream after every block of one batch."""
+    import torch
+
+    from topovlm.models.live import forward_decoder
+
+    weights = _token_weights(batch, live.image_token_id, token)
+    kept: list[np.ndarray] = []
+
+    def keep(_module: Any, _args: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        kept.append(torch.einsum("btd,bt->bd", hidden.float(), weights).cpu().numpy())
+
+    handles = [block.register_forward_hook(keep) for block in live.blocks]
+    try:
+        forward_decoder(live, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return np.stack(kept)
 
 
 def _token_weights(batch: dict[str, Any], image_token_id: int, token: str) -> Any:

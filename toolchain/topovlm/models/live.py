@@ -20,6 +20,7 @@ from topovlm.errors import InputError, explain
 from topovlm.models.checkpoint import Checkpoint, open_checkpoint
 from topovlm.models.families import Decoder, Family
 from topovlm.samples import Sample
+from topovlm.units import format_bytes
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
     loader: Any = AutoModelForImageTextToText
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = checkpoint.folder
+    _refuse_too_large(checkpoint, dtype)
     wanted = "auto" if dtype == "stored" else getattr(torch, dtype)
     try:
         with quiet_transformers():
@@ -126,7 +128,8 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(explain("--model", str(folder), f"transformers cannot load it: {line}")) from error
-    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+    # Unexpected keys are left alone: old checkpoints carry buffers that nobody reads any more.
+    for kind in ("missing_keys", "mismatched_keys"):
         if facts[kind]:
             first = str(sorted(map(str, facts[kind]))[0])
             rule = f"transformers reports {kind.replace('_', ' ')}: {first}"
@@ -138,6 +141,29 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval().requires_grad_(False)
     return Live(folder, model, processor, checkpoint.family, checkpoint.decoder, checkpoint.layers)
+
+
+def _refuse_too_large(checkpoint: Checkpoint, dtype: str) -> None:
+    """Say before loading that the weights will not fit, where the system tells what is free."""
+    needed = checkpoint.weight_bytes
+    if dtype != "stored":
+        needed = checkpoint.parameters * getattr(torch, dtype).itemsize
+    free = available_memory_bytes()
+    if free is not None and needed > free:
+        rule = f"needs {format_bytes(needed)} of memory as {dtype}, {format_bytes(free)} are free"
+        raise InputError(explain("--model", str(checkpoint.folder), rule, "Use a machine with more memory"))
+
+
+def available_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """What Linux says can still be allocated without swapping; None elsewhere."""
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def as_live(source: Path | str | Live) -> Live:
