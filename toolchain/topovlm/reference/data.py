@@ -1,0 +1,78 @@
+"""Samples of the reference benchmark: one picture, one question each, balanced answers.
+
+    samples("test", 2080, seed=0)     the held-out benchmark
+    samples("calibration", 256, 1)    pictures neither trained nor tested on
+
+Families mirror the benchmarks of the literature: diagram (AI2D), bar_chart and line_chart (ChartQA),
+counting, colour, shape, position, comparison (BLINK, MMBench), digits and arithmetic (MathVista),
+motion and order over three frames (MVBench, NExT-QA), and describe, which is generative.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+from PIL import Image
+
+from topovlm.errors import InputError, explain
+from topovlm.reference.scenes import FAMILIES, MAKERS, SPLITS, Question, Scene
+from topovlm.samples import Sample
+
+TEST_COUNT = 2080
+TEST_SEED = 0
+# Pictures drawn per question; among their questions the one with the rarest answer so far is asked.
+_DRAWS = 3
+
+
+def samples(
+    split: str, count: int, seed: int = 0, families: tuple[str, ...] = tuple(FAMILIES)
+) -> list[Sample]:
+    """`count` samples, the families in turn, each about a picture of its own.
+
+    Deterministic in (split, seed, families): a longer list starts with the shorter one.
+    Raises `InputError` for an unknown split or family.
+    """
+    if split not in SPLITS:
+        raise InputError(explain("split", split, f"is none of {', '.join(SPLITS)}"))
+    unknown = [family for family in families if family not in FAMILIES]
+    if unknown:
+        raise InputError(explain("families", unknown, f"are none of {', '.join(FAMILIES)}"))
+    asked: Counter[tuple[str, str]] = Counter()
+    made = []
+    for number, family in zip(range(count), itertools.cycle(families), strict=False):
+        rng = np.random.default_rng([seed, SPLITS.index(split), number, *family.encode()])
+        scene, question = _rarest(rng, split, family, asked)
+        asked[_kind(question)] += 1
+        made.append(_sample(f"{split}-{seed}-{number}-{family}", scene, question))
+    return made
+
+
+def _kind(question: Question) -> tuple[str, str]:
+    return question.family, question.answer
+
+
+def _rarest(
+    rng: np.random.Generator, split: str, family: str, asked: Counter[tuple[str, str]]
+) -> tuple[Scene, Question]:
+    drawn: list[tuple[Scene, Question]] = []
+    while len(drawn) < _DRAWS:
+        scene = MAKERS[FAMILIES[family]](rng, split)
+        fitting = [question for question in scene.questions if question.family == family]
+        if fitting:
+            drawn.append((scene, fitting[int(rng.integers(len(fitting)))]))
+    return min(drawn, key=lambda pair: asked[_kind(pair[1])])
+
+
+def _sample(identity: str, scene: Scene, question: Question) -> Sample:
+    return Sample(
+        id=identity,
+        images=tuple(Image.fromarray(frame) for frame in scene.frames),
+        prompt=question.prompt,
+        answer=question.answer,
+        family=question.family,
+        metric=question.metric,
+        chance=question.chance,
+        group=identity,
+    )
