@@ -50,46 +50,52 @@ def _flip(row, bit):
 
 
 @kernel
+def _flip_all(row, offset, start, stop, bits):
+    for at in range(start, stop):
+        _flip(row, offset + bits[at])
+
+
+@kernel
 def _add_words(row, other, start, stop):
     for at in range(start, stop):
         row[at] ^= other[at]
 
 
 @kernel
-def _change_basis(vector, basis, is_unit, place_of, row):
-    """Write the coordinates of `vector` in `basis` to `row`; `vector` is used up."""
-    for word in range(basis.shape[1] - 1, -1, -1):
+def _change_basis(vector, stored, basis, place_of, row):
+    """Write the coordinates of `vector` in the basis to `row`; `vector` is used up."""
+    for word in range(len(vector) - 1, -1, -1):
         while vector[word] != 0:
             bit = word * 64 + _highest_bit(vector[word])
             place = place_of[bit]
             _flip(row, place)
-            if is_unit[place]:
+            if stored[place] < 0:
                 _flip(vector, bit)
             else:
-                _add_words(vector, basis[place], 0, word + 1)
+                _add_words(vector, basis[stored[place]], 0, word + 1)
 
 
 @kernel
-def _reduce_left(basis, is_unit, left_first, left_places, rows):
+def _reduce_left(tops, stored, basis, left_first, left_places, rows):
     """Reduce the columns of W -> V_left by highest place, the rest of every row following.
 
     rows [columns, words + right words] holds the images in V_right behind `words` empty words. Returns the
     row that owns each place of the basis, or -1, and the rows of the kernel.
     """
-    size, words = basis.shape
+    size = len(tops)
+    words = (size + 63) // 64
     columns = len(left_first) - 1
-    place_of = np.empty(words * 64, dtype=np.int32)
+    place_of = np.empty(size, dtype=np.int32)
     for place in range(size):
-        place_of[_highest(basis[place], words)] = place
+        place_of[tops[place]] = place
     vector = np.zeros(words, dtype=np.uint64)
     owner = np.full(size, -1, dtype=np.int32)
     kernel_rows = np.empty(columns, dtype=np.int32)
     kernel_size = 0
     for c in range(columns):
         row = rows[c]
-        for at in range(left_first[c], left_first[c + 1]):
-            _flip(vector, left_places[at])
-        _change_basis(vector, basis, is_unit, place_of, row)
+        _flip_all(vector, 0, left_first[c], left_first[c + 1], left_places)
+        _change_basis(vector, stored, basis, place_of, row)
         place = _highest(row, words)
         while place >= 0 and owner[place] >= 0:
             other = rows[owner[place]]
@@ -105,42 +111,40 @@ def _reduce_left(basis, is_unit, left_first, left_places, rows):
 
 
 @kernel
-def _is_unit(row, words):
-    found = False
-    for at in range(words):
-        if row[at] != 0:
-            if found or (row[at] & (row[at] - ONE)) != 0:
-                return False
-            found = True
-    return found
+def _is_unit(row, bit):
+    """Whether a row whose highest bit is `bit` has no other."""
+    word = bit >> 6
+    if row[word] & (row[word] - ONE) != 0:
+        return False
+    return _highest(row, word) < 0
 
 
 @kernel
 def take_two_arrows(
-    basis, is_unit, births, left_first, left_places, right_first, right_places, right_dim, index
+    tops, stored, basis, births, left_first, left_places, right_first, right_places, right_dim, index
 ):
     """Go from V_left over W (index) to V_right (index + 1).
 
-    basis: uint64 [n, words], rows with distinct highest bits, in the order of the filtration; is_unit [n];
-    births [n]. Columns of both maps are sparse. Returns the same three for V_right and the bars that ended,
-    int64 [m, 2].
+    The basis of V, in the order of the filtration: `tops` [n], the distinct highest bits; `stored` [n], the
+    row of `basis` (uint64) that holds the vector, or -1 for a unit vector; `births` [n]. Columns of both maps
+    are sparse. Returns the same four for V_right and the bars that ended, int64 [m, 2].
     """
-    size, words = basis.shape
+    size = len(tops)
+    words = (size + 63) // 64
     columns = len(left_first) - 1
     right_words = (right_dim + 63) // 64
     rows = np.zeros((columns, words + right_words), dtype=np.uint64)
     for c in range(columns):
-        for at in range(right_first[c], right_first[c + 1]):
-            _flip(rows[c], words * 64 + right_places[at])
-    owner, kernel_rows = _reduce_left(basis, is_unit, left_first, left_places, rows)
+        _flip_all(rows[c], words * 64, right_first[c], right_first[c + 1], right_places)
+    owner, kernel_rows = _reduce_left(tops, stored, basis, left_first, left_places, rows)
 
     bars = np.empty((size + columns, 2), dtype=np.int64)
     ended = 0
-    new_basis = np.zeros((right_dim, right_words), dtype=np.uint64)
-    new_unit = np.zeros(right_dim, dtype=np.bool_)
+    new_tops = np.empty(right_dim, dtype=np.int32)
+    new_stored = np.full(right_dim, -1, dtype=np.int32)
     new_births = np.empty(right_dim, dtype=np.int64)
     taken = np.full(right_dim, -1, dtype=np.int32)
-    filled = 0
+    filled = kept = 0
     for at in range(len(kernel_rows) + size):
         if at < len(kernel_rows):
             c, birth = kernel_rows[at], index
@@ -153,47 +157,51 @@ def take_two_arrows(
         row = rows[c, words:]
         bit = _highest(row, right_words)
         while bit >= 0 and taken[bit] >= 0:
-            _add_words(row, new_basis[taken[bit]], 0, (bit >> 6) + 1)
+            _add_words(row, rows[taken[bit], words:], 0, (bit >> 6) + 1)
             bit = _highest(row, (bit >> 6) + 1)
         if bit < 0:
             bars[ended, 0], bars[ended, 1] = birth, index + 1
             ended += 1
             continue
-        taken[bit] = filled
-        new_basis[filled] = row
-        new_unit[filled] = _is_unit(row, right_words)
-        new_births[filled] = birth
+        taken[bit] = c
+        new_tops[filled], new_births[filled] = bit, birth
+        if not _is_unit(row, bit):
+            new_stored[filled] = kept
+            kept += 1
         filled += 1
+    new_basis = np.empty((kept, right_words), dtype=np.uint64)
+    for place in range(filled):
+        if new_stored[place] >= 0:
+            new_basis[new_stored[place]] = rows[taken[new_tops[place]], words:]
     for bit in range(right_dim):
         if taken[bit] < 0:
-            _flip(new_basis[filled], bit)
-            new_unit[filled] = True
-            new_births[filled] = index + 1
+            new_tops[filled], new_births[filled] = bit, index + 1
             filled += 1
-    return new_basis, new_unit, new_births, bars[:ended].copy()
+    return new_tops, new_stored, new_basis, new_births, bars[:ended].copy()
 
 
 @dataclass
 class Decomposition:
     """Bars of one homology dimension so far, and the adapted basis of the current layer."""
 
+    tops: np.ndarray
+    stored: np.ndarray
     basis: np.ndarray
-    is_unit: np.ndarray
     births: np.ndarray
     bars: list[np.ndarray] = field(default_factory=list)
 
     @classmethod
     def start(cls, dim: int) -> Decomposition:
         """At layer 0, whose homology has dimension `dim`: everything is born at index 0."""
-        places = np.arange(dim)
-        basis = np.zeros((dim, (dim + 63) // 64), dtype=np.uint64)
-        basis[places, places >> 6] = ONE << (places & 63).astype(np.uint64)
-        return cls(basis, np.ones(dim, dtype=np.bool_), np.zeros(dim, dtype=np.int64))
+        basis = np.empty((0, (dim + 63) // 64), dtype=np.uint64)
+        units = np.full(dim, -1, dtype=np.int32)
+        return cls(np.arange(dim, dtype=np.int32), units, basis, np.zeros(dim, dtype=np.int64))
 
     def advance(self, left: Columns, right: Columns, right_dim: int, index: int) -> None:
         """Take the intersection at `index`, with its maps into both layers, and the layer after it."""
-        self.basis, self.is_unit, self.births, ended = take_two_arrows(
-            self.basis, self.is_unit, self.births, *left, *right, right_dim, index
+        state = (self.tops, self.stored, self.basis, self.births)
+        self.tops, self.stored, self.basis, self.births, ended = take_two_arrows(
+            *state, *left, *right, right_dim, index
         )
         self.bars.append(ended)
 
