@@ -37,6 +37,7 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, A
     with RunDir(config.output, display).locked() as run:
         context = Context(config, source, target, run)
         choosing.check_inputs(context)
+        exporting.check_tensorrt(context)
         with library_chatter(run.root / "logs" / "libraries.log"):
             return _stages(context, list(argv), began)
 
@@ -61,7 +62,9 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
     else:
         attempts = _fit(context, planned)
     if "tensorrt" in context.config.format:
-        exporting.tensorrt(context, planned)
+        exporting.tensorrt(context)
+    else:
+        run.forget("tensorrt")
     measuring.evaluate(context, "evaluate-dense", exporting.BASELINE, dense)
     if planned["verdict"] == "prune":
         measuring.evaluate(context, "evaluate-slim", exporting.DEPLOYED, run.records["export"])

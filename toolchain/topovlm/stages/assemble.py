@@ -130,7 +130,8 @@ def artifacts_part(root: Path, records: dict[str, Record]) -> tuple[doc.Artifact
             if output in kinds:
                 form, model, clients = kinds[output]
             elif output.startswith("tensorrt"):
-                form, model, clients = record.value["format"], record.value["model"], ("TensorRT",)
+                form = f"tensorrt-{record.value['kind']}"
+                model, clients = "slim" if "prune" in records else "dense", ("TensorRT",)
             else:
                 continue
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

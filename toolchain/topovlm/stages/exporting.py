@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.console import Progress
+from topovlm.errors import InputError, explain
 from topovlm.rundir import Record
-from topovlm.stages.context import Context
+from topovlm.stages.context import ANSWER_TOKENS, Context
 
 BASELINE, DEPLOYED = "baseline", "onnx"
 
@@ -60,3 +61,44 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def check_tensorrt(context: Context) -> None:
+    """Refuse, before anything runs, a target without TensorRT, or an engine that cannot be built here."""
+    if "tensorrt" not in context.config.format:
+        return
+    if context.target.board.family == "rtx":
+        from topovlm.export.tensorrt import import_rtx
+
+        import_rtx()
+    elif not context.target.board.match.compute_capability:
+        rule = f"{context.target.board.name} has no NVIDIA GPU that topovlm knows of"
+        raise InputError(explain("--format", "tensorrt", rule, "Name a board or an RTX card with --target"))
+
+
+def tensorrt(context: Context) -> Record:
+    """tensorrt/<target>/: engines for an RTX card, a build bundle for a board that builds its own."""
+    config, root = context.config, context.run.root
+    pruned = context.run.records.get("prune")
+    model = context.source.folder if pruned is None else root / "model"
+    inputs = {
+        **context.base,
+        "pruned": None if pruned is None else pruned.outputs,
+        "target": context.target.key,
+        "images": config.images,
+        "prompt_tokens": config.prompt_tokens,
+        # An engine is built for a longest answer: one new token is a latency question, not a use.
+        "new_tokens": max(config.new_tokens, ANSWER_TOKENS),
+    }
+
+    def make(work: Path, progress: Progress) -> dict[str, Any]:
+        from topovlm.export.tensorrt import deploy_tensorrt
+        from topovlm.hardware.vision import Workload
+
+        workload = Workload(
+            images=config.images, prompt_tokens=config.prompt_tokens, new_tokens=inputs["new_tokens"]
+        )
+        folder = work / "tensorrt" / context.target.key
+        return _facts(deploy_tensorrt(model, folder, context.target, workload))
+
+    return context.run.stage("tensorrt", inputs, ["tensorrt"], make)
