@@ -16,7 +16,8 @@ from topovlm.errors import InputError, explain
 from topovlm.hardware.memory import MemoryModel
 
 PATH = Path(__file__).with_name("efficiencies.json")
-PHASES = ("vision", "prefill", "decode")
+# An entry of fewer rows speaks for its own combination only.
+LENDING_ROWS = 3
 
 # Likeness of families, nearest first; the first fitted one is borrowed from.
 _NEAREST = {
@@ -116,7 +117,11 @@ def pick(
     entries: tuple[Entry, ...], borrow: dict[str, float], key: tuple[str, str, str], phase: str
 ) -> Efficiency:
     """The entry for `key` = (family, runtime, dtype), or the nearest one with a wider interval."""
-    candidates = [entry for entry in entries if entry.phase == phase]
+    candidates = [
+        entry
+        for entry in entries
+        if entry.phase == phase and (entry.rows >= LENDING_ROWS or _distance(entry, *key) == 0)
+    ]
     if not candidates:
         raise InputError(explain("phase", phase, "has no fitted coefficients"))
     best = min(candidates, key=lambda entry: (_distance(entry, *key), -entry.rows))

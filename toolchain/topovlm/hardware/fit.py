@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from scipy.optimize import least_squares
 
-from topovlm.hardware.efficiencies import Coefficients, Entry, Errors, pick
+from topovlm.hardware.efficiencies import LENDING_ROWS, Coefficients, Entry, Errors, pick
 from topovlm.hardware.fit_rows import MemoryRow, PhaseRow
 from topovlm.hardware.phases import decode_s, prefill_s, vision_s
 
@@ -29,7 +29,7 @@ _ROBUST_SCALE = 0.05
 _WORTH = 0.15
 # How far (in logarithms, one standard deviation) a constant may lie from the pooled median.
 _PULL = {"efficiency": 0.5, "layer_kcycles": 1.0, "host_us_per_layer": 1.0}
-_COVER = 0.9
+_COVER = 0.95
 _LEAST_SPREAD = 0.05
 # Bandwidth share assumed for prefill where no decode row tells it.
 _UNKNOWN_BANDWIDTH_SHARE = 0.8
@@ -100,7 +100,9 @@ def _entry(rows: Sequence[PhaseRow], form: Form, values: Iterable[float]) -> Ent
 def fit_form(rows: Sequence[PhaseRow], form: Form, bandwidth_share: float, pool: Pool) -> Entry:
     """Robust least squares on relative errors, in the logarithm of every constant, pulled to `pool`."""
     start, low, high = np.log([_RANGE[name] for name in form.free]).T
-    pulled = [(index, math.log(pool[name]), _PULL[name]) for index, name in enumerate(form.free) if name in pool]
+    pulled = [
+        (index, math.log(pool[name]), _PULL[name]) for index, name in enumerate(form.free) if name in pool
+    ]
 
     def residuals(values: np.ndarray) -> np.ndarray:
         entry = _entry(rows, form, np.exp(values))
@@ -192,26 +194,27 @@ def _digits(value: float) -> float:
 def fit_all(rows: Sequence[PhaseRow]) -> tuple[Entry, ...]:
     """One entry per (family, runtime, dtype, phase) with enough rows; decode first, prefill uses it."""
     entries: list[Entry] = []
-    for phase in ("decode", "vision", "prefill"):
+    freely: list[Entry] = []
+    for phase in ("decode", "prefill", "vision"):
         groups: dict[tuple[str, str, str], list[PhaseRow]] = {}
         for row in rows:
             if row.phase == phase:
                 groups.setdefault(row.key, []).append(row)
         enough = {key: members for key, members in sorted(groups.items()) if len(members) >= MIN_ROWS}
         shares = {key: bandwidth_share(entries, key) for key in enough}
-        pool = _pool(
-            [
-                fit_form(members, form, shares[key], {})
-                for key, members in enough.items()
-                if len(members) >= _POOL_ROWS
-                for form in FORMS[phase]
-            ]
-        )
+        of_phase = [
+            fit_form(members, form, shares[key], {})
+            for key, members in enough.items()
+            if len(members) >= _POOL_ROWS
+            for form in FORMS[phase]
+        ]
+        freely += of_phase
+        pool = {**_pool(freely), **_pool(of_phase)}  # a constant that no entry of the phase tells: from all
         entries += [fit_entry(members, shares[key], pool) for key, members in enough.items()]
-    return _widen_single_device(entries)
+    return _widen_unvaried(entries)
 
 
-def _pool(entries: Sequence[Entry]) -> Pool:
+def _pool(entries: Sequence[Entry]) -> dict[str, float]:
     """Median of each constant over entries that were fitted freely and did not run into a bound."""
     pool = {}
     for name, (_, low, high) in _RANGE.items():
@@ -228,34 +231,38 @@ def bandwidth_share(entries: Sequence[Entry], key: tuple[str, str, str]) -> floa
     return pick(tuple(entries), NO_BORROWING_COST, key, "decode").entry.efficiency
 
 
-def _widen_single_device(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """An entry from one device never met a second: it gets the spread that device hold-outs show elsewhere."""
+def _widen_unvaried(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """An entry of one device (or model) never met a second: add what second ones cost the other entries."""
     widened = []
     for entry in entries:
-        others = [
-            errors.p90
-            for other in entries
-            if other.phase == entry.phase
-            for errors in other.errors
-            if errors.left_out == "device"
-        ]
-        alone = len(entry.devices) == 1 and others
-        spread = max(entry.spread, float(np.median(others))) if alone else entry.spread
+        spread = entry.spread
+        for kind, seen in (("device", entry.devices), ("model", entry.models)):
+            costs = [
+                errors.p90
+                for other in entries
+                if other.phase == entry.phase
+                for errors in other.errors
+                if errors.left_out == kind
+            ]
+            if len(seen) == 1 and costs:
+                spread += float(np.median(costs))
         widened.append(msgspec.structs.replace(entry, spread=round(spread, 3)))
     return tuple(widened)
 
 
 _BORROWED = ("dtype", "runtime", "family")
-NO_BORROWING_COST = {f"{name}:{phase}": 0.0 for name in _BORROWED for phase in ("vision", "prefill", "decode")}
+NO_BORROWING_COST = {
+    f"{name}:{phase}": 0.0 for name in _BORROWED for phase in ("vision", "prefill", "decode")
+}
 
 
 def borrow_spreads(rows: Sequence[PhaseRow], entries: Sequence[Entry]) -> dict[str, float]:
-    """What borrowing costs: errors of rows under the entry that would serve them if their own were missing."""
+    """What borrowing costs: errors of rows under entries that differ from their own in one respect."""
     found: dict[str, list[float]] = {name: [] for name in NO_BORROWING_COST}
     for own in entries:
         members = [row for row in rows if row.phase == own.phase and row.key == _key(own)]
         for other in entries:
-            if other is own or other.phase != own.phase:
+            if other is own or other.phase != own.phase or other.rows < LENDING_ROWS:
                 continue
             differs = [name for name in _BORROWED if getattr(own, name) != getattr(other, name)]
             if len(differs) != 1:
@@ -263,11 +270,14 @@ def borrow_spreads(rows: Sequence[PhaseRow], entries: Sequence[Entry]) -> dict[s
             share = bandwidth_share(entries, _key(own))
             found[f"{differs[0]}:{own.phase}"] += [abs(log_error(other, row, share)) for row in members]
     pooled = {
-        name: [e for key, errors in found.items() if key.startswith(name) for e in errors] for name in _BORROWED
+        name: [e for key, errors in found.items() if key.startswith(name) for e in errors]
+        for name in _BORROWED
     }
     everything = [error for errors in found.values() for error in errors]
     return {
-        key: round(math.expm1(float(np.quantile(errors or pooled[key.partition(":")[0]] or everything, 0.8))), 3)
+        key: round(
+            math.expm1(float(np.quantile(errors or pooled[key.partition(":")[0]] or everything, 0.8))), 3
+        )
         for key, errors in found.items()
     }
 
@@ -285,7 +295,12 @@ def fit_memory(rows: Sequence[MemoryRow]) -> dict[str, float]:
 
         bounds = ([0, 0, 0], [5e9, 2, 1e7])
         found = least_squares(
-            residuals, [5e8, 0.2, 2e5], bounds=bounds, x_scale=[1e8, 0.1, 1e5], loss="soft_l1", f_scale=_ROBUST_SCALE
+            residuals,
+            [5e8, 0.2, 2e5],
+            bounds=bounds,
+            x_scale=[1e8, 0.1, 1e5],
+            loss="soft_l1",
+            f_scale=_ROBUST_SCALE,
         )
         return found.x
 

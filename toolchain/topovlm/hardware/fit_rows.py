@@ -42,7 +42,7 @@ RUNTIMES = {"trt-edge-llm": "tensorrt", "trt?": "tensorrt", "trt-llm": "tensorrt
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """One timing and everything the form needs for it. `seconds` is what was published."""
+    """One timing and everything the form needs for it. `seconds` is what was published, by which `tool`."""
 
     phase: str
     family: str
@@ -50,6 +50,7 @@ class PhaseRow:
     dtype: str
     device: str
     model: str
+    tool: str
     seconds: float
     layers: int
     machine: Machine
@@ -110,6 +111,7 @@ def _phase_row(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> PhaseRow:
     value = float(raw["value"])
     seconds = 1 / value if phase == "decode" else value / 1e3
     common = {"phase": phase, "family": family, "runtime": runtime, "dtype": dtype, "device": device}
+    common["tool"] = raw["runtime"]
     if phase == "vision":
         flop, layers, tower = _tower(raw, shapes)
         return PhaseRow(
