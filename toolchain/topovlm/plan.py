@@ -19,6 +19,7 @@ __all__ = ["Budgets", "Floor", "Plan", "Row", "make_plan"]
 
 # From this share of a latency budget on, the tower is what a reader must know about.
 _DOMINANT_SHARE = 0.5
+_SINGLE_ALLOCATION_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Plan:
     verdict: str
     floor: Floor
     advice: tuple[str, ...]
+    notes: tuple[str, ...]
     rows: tuple[Row, ...]
     budgets: Budgets
     limits: tuple[Limit, ...]
@@ -155,6 +157,7 @@ class Plan:
             "drop_count": self.drop_count,
             "floor": {"name": self.floor.name, "text": self.floor.text},
             "advice": list(self.advice),
+            "notes": list(self.notes),
             "summary": self.summary(),
             "budgets": self.budgets.to_dict(),
             "budget_ms": self.budget_ms,
@@ -211,6 +214,7 @@ def make_plan(
         verdict=verdict,
         floor=Floor("none", ""),
         advice=(),
+        notes=_notes(rows[(keep or total) - 1].prediction, target),
         rows=rows,
         budgets=budgets,
         limits=limits,
@@ -280,6 +284,24 @@ def _row(prediction: Prediction, limits: tuple[Limit, ...], min_layers: int, max
         if limit.name not in exceeds and limit.measure(prediction).high > limit.upper_bound
     )
     return Row(prediction, exceeds, at_risk, min_layers <= prediction.keep_layers <= max_layers)
+
+
+def _notes(prediction: Prediction, target: ResolvedTarget) -> tuple[str, ...]:
+    """Preflight of the engine build, and what the board's software is known to refuse."""
+    notes = []
+    memory, usable = prediction.memory, target.usable_memory_bytes()
+    if target.board.gpu is not None and memory.engine_build_bytes > usable:
+        notes.append(
+            f"building the engine may take about {format_bytes(memory.engine_build_bytes)} of memory, "
+            f"more than the {format_bytes(usable)} of {target.board.id}: add swap for the build"
+        )
+    if memory.largest_allocation_bytes >= _SINGLE_ALLOCATION_BYTES:
+        size = format_bytes(memory.largest_allocation_bytes)
+        for software in target.board.software:
+            for note in software.notes:
+                if "allocation" in note:
+                    notes.append(f"the largest single allocation is about {size}; {note}")
+    return tuple(notes)
 
 
 def _floor(plan: Plan, max_layers: int) -> Floor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from topovlm.errors import InputError
 from topovlm.hardware.cost import supported_dtypes
+from topovlm.hardware.efficiencies import efficiency
 from topovlm.hardware.shape import ModelShape
 from topovlm.hardware.target import ResolvedTarget, list_targets, load_target
 from topovlm.plan import Plan, make_plan
@@ -66,7 +67,10 @@ def _other_formats(plan: Plan, shape: ModelShape) -> list[str]:
     best = max(tried, key=lambda dtype: tried[dtype], default=None)
     if best is None or tried[best] <= now:
         return []
-    return [_sentence(f"weights in {best}", tried[best], plan.total_layers)]
+    change = f"weights in {best}"
+    if efficiency(plan.target.board.family, plan.runtime, best, "prefill").borrowed:
+        change += " (nothing published for it here: measure before you rely on it)"
+    return [_sentence(change, tried[best], plan.total_layers)]
 
 
 def _other_modes(plan: Plan, shape: ModelShape) -> list[str]:
