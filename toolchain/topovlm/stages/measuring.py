@@ -88,7 +88,7 @@ def measure(context: Context, *, slim: bool) -> Record:
 
 
 def judge(context: Context, keep: int, timed: Record) -> dict[str, Any]:
-    """Whether the measured slim model meets the latency budgets; on another machine than the target: yes.
+    """Whether the measured slim model meets the latency budgets; `text` says it in words.
 
     The upper end of an interval is compared, unless noise is larger than what a layer costs: then the median,
     since taking out another layer would answer the noise. A relative budget is judged on the ratio of the two
@@ -125,11 +125,10 @@ def judge(context: Context, keep: int, timed: Record) -> dict[str, Any]:
         layer_ms = (before.median_ms - token.median_ms) / gone
         if _over(token.median_ms, token.high_ms, config.max_token_latency, layer_ms):
             misses.append(f"{format_ms(token.median_ms)} per token of {format_ms(config.max_token_latency)}")
-    met = not (context.local and misses)
-    outcome = "meets the budget" if met else f"misses the budget: {'; '.join(misses)}"
+    outcome = f"misses the budget: {'; '.join(misses)}" if misses else "meets the budget"
     return {
         "keep": keep,
-        "met": met,
+        "met": not misses,
         "phase": phase,
         "slim_ms": latency.median_ms,
         "ratio": ratio.to_dict(),
