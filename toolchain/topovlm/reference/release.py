@@ -105,12 +105,12 @@ def accuracy_table(asked: Sequence[Sample], said: Sequence[str]) -> dict[str, di
     blind["overall"] = sum(c.most_common(1)[0][1] for c in common.values()) / len(asked)
     return {
         family: {
-            "n": len(hits),
-            "accuracy": sum(hits) / len(hits),
-            "chance": sum(chance[family]) / len(hits),
+            "n": len(right[family]),
+            "accuracy": sum(right[family]) / len(right[family]),
+            "chance": sum(chance[family]) / len(right[family]),
             "blind": blind[family],
         }
-        for family, hits in right.items()
+        for family in (*common, "overall")
     }
 
 
@@ -170,12 +170,6 @@ def write_card(folder: Path, table: dict[str, dict[str, float]], machine: str) -
     config = json.loads((folder / "config.json").read_text())
     recipe = json.loads((folder / "recipe.json").read_text())
     log = [json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
-    # `seconds` starts again with each resumption.
-    seconds = sum(
-        a["seconds"]
-        for a, b in zip(log, [*log[1:], {"seconds": 0}], strict=True)
-        if b["seconds"] < a["seconds"]
-    )
     with safe_open(folder / "model.safetensors", "np") as file:
         parameters = sum(_size(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     card = CARD.format(
@@ -187,7 +181,7 @@ def write_card(folder: Path, table: dict[str, dict[str, float]], machine: str) -
         seed=TEST_SEED,
         table=as_markdown(table),
         steps=log[-1]["step"],
-        hours=seconds / 3600,
+        hours=log[-1]["seconds"] / 3600,
         machine=machine,
         versions=", ".join(f"{k} {v}" for k, v in versions().items()),
         shallow=recipe["shallow_layers"],

@@ -203,6 +203,14 @@ def _save(path: Path, **state: Any) -> None:
     os.replace(path.with_suffix(".tmp"), path)
 
 
+def _resume_log(path: Path, step: int) -> float:
+    """Drop rows behind the checkpoint (those steps are trained again); returns the seconds so far."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    kept = [row for row in rows if row["step"] <= step]
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    return kept[-1]["seconds"] if kept else 0.0
+
+
 def _log(path: Path, **row: Any) -> None:
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
@@ -244,7 +252,7 @@ def train(
         num_workers=1 if device == "cpu" else 8,
         prefetch_factor=8,
     )
-    began, losses, rights = time.monotonic(), [], []
+    began, losses, rights = time.monotonic() - _resume_log(out / "log.jsonl", step), [], []
     for batch in loader:
         if recipe.phase(step) != phase and recipe.phase(step) == "deep":
             model = grow(model.cpu(), recipe, tokenizer).to(device)
