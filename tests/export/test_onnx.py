@@ -107,6 +107,20 @@ def test_second_export_gives_the_same_bytes(
     assert again.files == siglip_export[1].files
 
 
+def test_models_of_other_depth_are_not_traced_again(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
+    """Dense and slim share their traced pieces, and the slim one still passes its own gate."""
+    from topovlm.export import graphs
+
+    export_onnx(tiny_siglip_qwen2, tmp_path / "dense", variants=("plain",))
+    traced = set(graphs._traced)
+    slim = tiny.build(tmp_path / "model", layers=3, seed=1)
+    report = export_onnx(slim, tmp_path / "slim", variants=("plain",))
+    assert set(graphs._traced) == traced
+    graph = onnx.load(tmp_path / "slim/onnx/decoder_model_merged.onnx").graph
+    assert len(graph.output) == 1 + 2 * 3
+    assert all(row.max_logit_error <= 1e-4 * row.max_logit for row in report.parity)
+
+
 @pytest.mark.parametrize("variant", ["plain", "fused"])
 def test_runtime_answers_like_torch(exported: Exported, variant: str, request: pytest.FixtureRequest) -> None:
     """The torch-free engine on the exported folder gives transformers' greedy tokens."""
@@ -174,3 +188,15 @@ def test_bad_arguments_are_refused(tiny_siglip_qwen2: Path, tmp_path: Path) -> N
         export_onnx(tiny_siglip_qwen2, tmp_path / "out", variants=("fast",))
     with pytest.raises(InputError, match=r"config\.json"):
         export_onnx(tmp_path, tmp_path / "out")
+
+
+def test_large_graphs_keep_their_weights_in_a_data_file(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
+    """Past the single-file limit: `<graph>.onnx_data`, gate passed, and clients are told in config.json."""
+    folder = tmp_path / "large"
+    report = export_onnx(tiny_siglip_qwen2, folder, single_file_bytes=200_000)
+    names = {Path(file.path).name: file.size_bytes for file in report.files}
+    large = {"decoder_model_merged.onnx", "decoder_model_merged_fused.onnx"}
+    assert {name for name in names if f"{name}_data" in names} == large
+    assert all(names[f"{name}_data"] > 4 * names[name] for name in large)
+    client = json.loads((folder / "config.json").read_text())["transformers.js_config"]
+    assert client["use_external_data_format"] == dict.fromkeys(sorted(large), 1)

@@ -70,6 +70,7 @@ def check_family(config: Any) -> None:
         raise InputError(explain("text_config.rope_parameters.rope_type", rope, rule))
 
 
+_DEPTH_FIELDS = ("num_hidden_layers", "layer_types", "max_window_layers")
 _traced: dict[str, ir.Model | DecoderPieces] = {}  # what was traced in this process, by facts
 
 
@@ -80,7 +81,10 @@ def _facts(model: Any) -> str:
     in the number of decoder layers (dense and slim) share them: the second export does not trace.
     """
     config = model.config.to_dict()
-    for name in ("num_hidden_layers", "layer_types", "max_window_layers"):
+    for part in (config, config["text_config"], config["vision_config"]):
+        for name in ("_name_or_path", "dtype"):
+            part.pop(name, None)
+    for name in _DEPTH_FIELDS:
         config["text_config"].pop(name, None)
     return json.dumps([config, str(model.dtype)], sort_keys=True, default=str)
 

@@ -22,7 +22,7 @@ PARTS = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decode
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_quantized", "int4": "_q4"}
 VARIANTS = ("plain", "fused")
 _COPIED = ("generation_config.json", "tokenizer.json", "special_tokens_map.json", "chat_template.jinja")
-_SINGLE_FILE_LIMIT_BYTES = 1_900_000_000  # protobuf stops at 2 GiB; leaves room for the graph itself
+SINGLE_FILE_BYTES = 1_900_000_000  # protobuf stops at 2 GiB; leaves room for the graph itself
 
 
 def graph_path(part: str, variant: str = "plain", dtype: str = "fp32") -> str:
@@ -34,11 +34,6 @@ def graph_path(part: str, variant: str = "plain", dtype: str = "fp32") -> str:
 def graph_key(part: str, variant: str = "plain", dtype: str = "fp32") -> str:
     """The graph's name in `topovlm_runtime.json`: vision, embed, decoder, decoder_fused, decoder_q4, ..."""
     return part + ("_fused" if variant == "fused" else "") + SUFFIXES[dtype]
-
-
-def needs_external_data(weight_bytes: int) -> bool:
-    """Whether the weights must live in `<graph>.onnx_data`: one protobuf file cannot pass 2 GiB."""
-    return weight_bytes > _SINGLE_FILE_LIMIT_BYTES
 
 
 def write_texts(
@@ -218,6 +213,15 @@ def _client_config(out: Path, graphs: Mapping[str, str]) -> dict[str, Any]:
     dtypes = {suffix: dtype for dtype, suffix in (("fp32", ""), ("fp16", "_fp16"))}
     plain = next((d for s, d in dtypes.items() if f"{PARTS['decoder']}{s}.onnx" in names), "fp32")
     return {"dtype": plain, **({"use_external_data_format": external} if external else {})}
+
+
+def add_graphs(out: Path, graphs: Mapping[str, str]) -> None:
+    """Name more graphs (key -> path) in a folder that is already written."""
+    manifest, config = load_manifest(out), read_json(out / "config.json")
+    manifest["graphs"].update(graphs)
+    config["transformers.js_config"] = _client_config(out, manifest["graphs"])
+    write_json(out / "config.json", config)
+    write_json(out / RUNTIME_FILE, manifest)
 
 
 def load_manifest(out: Path) -> dict[str, Any]:

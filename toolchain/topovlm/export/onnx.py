@@ -50,22 +50,33 @@ def export_onnx(
     *,
     variants: Sequence[str] = ("plain", "fused"),
     dtype: str = "fp32",
+    single_file_bytes: int = layouts.SINGLE_FILE_BYTES,
 ) -> ExportReport:
     """Write the exported folder `out_dir` (replaced as a whole, or untouched) from a checkpoint folder.
 
-    Every graph is run by ONNX Runtime and compared with torch before the folder gets its name.
+    Every graph is run by ONNX Runtime and compared with torch before the folder gets its name. A graph with
+    more weights than `single_file_bytes` keeps them in `<graph>.onnx_data`: one file cannot pass 2 GiB.
     Raises `InputError` for a checkpoint outside of the family and `VerificationError` when parity fails.
     """
     with staged_folder(Path(out_dir)) as staged:
-        report = export_into(Path(model_dir), staged, variants=variants, dtype=dtype)
+        report = export_into(
+            Path(model_dir), staged, variants=variants, dtype=dtype, single_file_bytes=single_file_bytes
+        )
     return replace(report, folder=str(out_dir))
 
 
-def export_into(model_dir: Path, out: Path, *, variants: Sequence[str], dtype: str) -> ExportReport:
+def export_into(
+    model_dir: Path,
+    out: Path,
+    *,
+    variants: Sequence[str],
+    dtype: str,
+    single_file_bytes: int = layouts.SINGLE_FILE_BYTES,
+) -> ExportReport:
     """`export_onnx` into a folder that exists and that the caller moves into place."""
     _check_arguments(variants, dtype)
     model = load_model(model_dir, dtype)
-    graphs, decoder, fused = write_graphs(model, out, variants, dtype)
+    graphs, decoder, fused = write_graphs(model, out, variants, dtype, single_file_bytes)
     tokens = _tokens_per_image(out / graphs["vision"])
     layouts.write_texts(model_dir, out, tokens_per_image=tokens, graphs=graphs, decoder=decoder)
     parity = check_graphs(model.float(), out)
@@ -102,7 +113,7 @@ def load_model(model_dir: Path, dtype: str = "fp32") -> Any:
 
 
 def write_graphs(
-    model: Any, out: Path, variants: Sequence[str], dtype: str
+    model: Any, out: Path, variants: Sequence[str], dtype: str, single_file_bytes: int
 ) -> tuple[dict[str, str], dict[str, int], int]:
     """Trace, assemble, check and save the graphs under `out`.
 
@@ -116,7 +127,7 @@ def write_graphs(
 
     def keep(graph: ir.Model, part: str, variant: str = "plain") -> None:
         relative = layouts.graph_path(part, variant, dtype)
-        optimize.save_graph(graph, out / relative)
+        optimize.save_graph(graph, out / relative, single_file_bytes)
         # The folder's own precision is its default: its keys carry no suffix.
         paths[layouts.graph_key(part, variant)] = relative
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topovlm.errors import VerificationError, explain
-from topovlm.export.layouts import needs_external_data
+from topovlm.export.layouts import SINGLE_FILE_BYTES
 from topovlm.export.quiet import quiet_exporter
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def decoder_interface(
     return inputs, outputs
 
 
-def save_graph(model: ir.Model, path: Path) -> None:
-    """Save; weights past the 2 GiB limit of one file go to `<name>.onnx_data` beside it."""
+def save_graph(model: ir.Model, path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> None:
+    """Save; weights of more than `single_file_bytes` go to `<name>.onnx_data` beside it."""
     import onnx_ir as ir
 
     path.parent.mkdir(parents=True, exist_ok=True)
     held = (value.const_value for value in model.graph.initializers.values())
-    external = needs_external_data(sum(tensor.nbytes for tensor in held if tensor is not None))
+    external = sum(tensor.nbytes for tensor in held if tensor is not None) > single_file_bytes
     ir.save(model, path, external_data=f"{path.name}_data" if external else None)

@@ -17,13 +17,13 @@ import numpy as np
 
 from topovlm.errors import VerificationError, explain
 from topovlm.export.layouts import load_manifest
+from topovlm.export.prompts import Prompt, make_prompts
 from topovlm.export.sessions import FloatType, Graphs, open_graphs
 
 # Largest |logit difference| allowed, relative to the largest |logit| (at least 1). Summation order alone
 # gives about 1e-6 in fp32; fp16 carries 11 bits through every layer.
 TOLERANCES: Mapping[FloatType, float] = {"float32": 1e-4, "float16": 1e-2}
 STEPS = 8
-_TEXT_LENGTHS = (5, 14)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def check_parity(model_dir: str | Path, out_dir: str | Path) -> tuple[ParityResu
 def check_graphs(model: Any, folder: Path, tolerance: float | None = None) -> tuple[ParityResult, ...]:
     """Compare every decoder graph in `folder` with `model` (float32 torch). Raises `VerificationError`."""
     manifest = load_manifest(folder)
-    references = make_references(model, manifest, folder)
+    references = make_references(model, make_prompts(folder, manifest, STEPS))
     results = []
     for key in (k for k in manifest["graphs"] if k.startswith("decoder")):
         graphs = open_graphs(folder, manifest, key)
@@ -78,40 +78,12 @@ def check_graphs(model: Any, folder: Path, tolerance: float | None = None) -> tu
     return tuple(results)
 
 
-def make_references(model: Any, manifest: dict[str, Any], folder: Path) -> list[Reference]:
-    """Two prompts of different length (one picture, then two if the context allows it), answered by torch."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    rng = np.random.default_rng(20260)
-    context = model.config.text_config.max_position_embeddings
-    prompt, per_image = manifest["prompt"], manifest["tokens_per_image"]
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    words = [
-        i for i in range(manifest["decoder"]["vocab"]) if (tokenizer.id_to_token(i) or "") not in special
-    ]
-    references = []
-    for count, length in zip((1, 2), _TEXT_LENGTHS, strict=True):
-        pictures = count if count * per_image + 4 * length + STEPS < context else 1
-        image_text = prompt["image"].replace(tokenizer.id_to_token(manifest["image_token_id"]), "\0")
-        image_ids: list[int] = []
-        for i, text in enumerate(image_text.split("\0")):
-            image_ids += [manifest["image_token_id"]] * per_image if i else []
-            image_ids += tokenizer.encode(text, add_special_tokens=False).ids
-        ids = [
-            *tokenizer.encode(prompt["prefix"], add_special_tokens=False).ids,
-            *image_ids * pictures,
-            *rng.choice(words, length).tolist(),
-            *tokenizer.encode(prompt["suffix"], add_special_tokens=False).ids,
-        ]
-        size = model.config.vision_config.image_size
-        pixels = rng.uniform(-1, 1, (pictures, 3, size, size)).astype(np.float32)
-        name = f"{pictures} picture(s), {length} words"
-        references.append(_reference(model, name, np.asarray(ids, np.int64), pixels))
-    return references
+def make_references(model: Any, prompts: list[Prompt]) -> list[Reference]:
+    """The prompts, answered by torch."""
+    return [_reference(model, prompt) for prompt in prompts]
 
 
-def _reference(model: Any, name: str, ids: np.ndarray, pixels: np.ndarray) -> Reference:
+def _reference(model: Any, prompt: Prompt) -> Reference:
     """Greedy with the stock cache, then one uncached pass for the logits; attention as users run it."""
     import torch
 
@@ -119,7 +91,7 @@ def _reference(model: Any, name: str, ids: np.ndarray, pixels: np.ndarray) -> Re
     model.set_attn_implementation("sdpa")
     try:
         with torch.no_grad():
-            row, pictures = torch.from_numpy(ids)[None], torch.from_numpy(pixels)
+            row, pictures = torch.from_numpy(prompt.input_ids)[None], torch.from_numpy(prompt.pixels)
             step = model(input_ids=row, pixel_values=pictures, use_cache=True)
             tokens = [int(step.logits[0, -1].argmax())]
             for _ in range(STEPS):
@@ -130,7 +102,9 @@ def _reference(model: Any, name: str, ids: np.ndarray, pixels: np.ndarray) -> Re
             logits = model(input_ids=whole, pixel_values=pictures, use_cache=False).logits[0]
     finally:
         model.set_attn_implementation(kind)
-    return Reference(name, ids, pixels, np.asarray(tokens, np.int64), logits.float().numpy())
+    return Reference(
+        prompt.name, prompt.input_ids, prompt.pixels, np.asarray(tokens, np.int64), logits.float().numpy()
+    )
 
 
 def _check_one(graphs: Graphs, key: str, reference: Reference, tolerance: float) -> ParityResult:

@@ -42,6 +42,14 @@ class Graphs:
             mask[0, hide_slot] = 0
         return self._decode(embeds, mask, positions, forced[None], shift_positions)[0]
 
+    def greedy(self, input_ids: np.ndarray, pixels: np.ndarray, steps: int) -> np.ndarray:
+        """The first `steps` greedy tokens `[steps]`, whatever they are."""
+        tokens = np.zeros(0, np.int64)
+        for _ in range(steps):
+            logits = self.run(input_ids, pixels, tokens)
+            tokens = np.append(tokens, logits[-1].argmax())
+        return tokens
+
     def run_batch(
         self, prompts: list[np.ndarray], pixels: list[np.ndarray], forced: list[np.ndarray]
     ) -> list[np.ndarray]:
@@ -94,16 +102,11 @@ class Graphs:
 def open_graphs(folder: Path, manifest: dict[str, Any], decoder_key: str) -> Graphs:
     """Load the graphs that the manifest names, with the options that users get by default."""
     paths = manifest["graphs"]
-    suffix = decoder_key.removeprefix("decoder").removeprefix("_fused")
-
-    def part(name: str) -> Any:
-        return open_session(folder / paths.get(f"{name}{suffix}", paths[name]))
-
     decoder = open_session(folder / paths[decoder_key])
     first = decoder.get_inputs()[0]
     return Graphs(
-        vision=part("vision"),
-        embed=part("embed"),
+        vision=open_session(folder / paths["vision"]),
+        embed=open_session(folder / paths["embed"]),
         decoder=decoder,
         image_token_id=manifest["image_token_id"],
         float_type="float16" if first.type == "tensor(float16)" else "float32",

@@ -204,7 +204,7 @@ def build_all(folder, only=None, *, any_device=False, ignore_memory=False, force
     try:
         bundle = json.loads((folder / "shapes.json").read_text())
     except (OSError, ValueError) as error:
-        raise BuildError(2, f"shapes.json: {error}") from None
+        raise BuildError(2, f"shapes.json beside this script is missing or broken ({error})") from None
     graphs = bundle["graphs"]
     if only is not None and only not in graphs:
         raise BuildError(2, "no graph {} in shapes.json; it has {}".format(only, ", ".join(graphs)))
