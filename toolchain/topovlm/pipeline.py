@@ -28,18 +28,19 @@ _DEPLOYMENT = ("export", "measure", "tensorrt")
 def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, Any]:
     """Run every stage; returns what `--json` prints. Raises the errors of `topovlm.errors`."""
     began = time.perf_counter()
+    # All that can be refused is refused before the run directory exists: bad input leaves nothing behind.
+    run = RunDir(config.output, display)
+    run.check()
     target = resolve_target(config)
     display.note(f"target: {target.describe()}")
     source = find_model(config.model)
-    if target.board.id != "local":
-        # Before the run directory exists: an infeasible budget leaves nothing behind.
+    context = Context(config, source, target, run)
+    choosing.check_inputs(context)
+    exporting.check_tensorrt(context)
+    if not context.local:
         planning.refuse_infeasible(planning.compute_plan(config, target, source.checkpoint.config))
-    with RunDir(config.output, display).locked() as run:
-        context = Context(config, source, target, run)
-        choosing.check_inputs(context)
-        exporting.check_tensorrt(context)
-        with library_chatter(run.root / "logs" / "libraries.log"):
-            return _stages(context, list(argv), began)
+    with run.locked(), library_chatter(run.root / "logs" / "libraries.log"):
+        return _stages(context, list(argv), began)
 
 
 def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:

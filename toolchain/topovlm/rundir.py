@@ -55,16 +55,18 @@ class RunDir:
         self.records: dict[str, Record] = {}
         self._digests = _DigestCache(root / HIDDEN / "digests.json")
 
+    def check(self) -> None:
+        """Raise `InputError` when the directory is a file, foreign or unwritable; creates nothing."""
+        artifacts.check_output(self.root)
+        if self.root.is_dir() and not (self.root / HIDDEN).is_dir() and any(self.root.iterdir()):
+            rule = "is not empty and is no run directory"
+            raise InputError(explain("--output", str(self.root), rule, "Choose a new or empty one with -o"))
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[RunDir]:
-        """Hold the directory alone. Raises `InputError` when it is foreign, unwritable or in use."""
-        artifacts.check_output(self.root)
+        """Hold the directory alone, made if need be. Raises `InputError` as `check`, and when in use."""
+        self.check()
         hidden = self.root / HIDDEN
-        if self.root.is_dir() and not hidden.is_dir() and any(self.root.iterdir()):
-            rule = "is not empty and is no run directory"
-            raise InputError(
-                explain("--output", str(self.root), rule, "Choose a new or an empty one with -o")
-            )
         with artifacts.plain_disk_errors(self.root):
             hidden.mkdir(parents=True, exist_ok=True)
             handle = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT, 0o644)

@@ -31,8 +31,12 @@ def run(args: argparse.Namespace) -> int:
 
     from topovlm.evaluation.evaluate import check_samples
     from topovlm.report.sections import accuracy_section
+    from topovlm.runtime.manifest import load_manifest
     from topovlm.stages.measuring import answer
 
+    folders = [exported_folder(folder) for folder in (args.baseline, args.folder) if folder is not None]
+    for folder in folders:
+        load_manifest(folder)
     if config.data is None:
         from topovlm.reference.data import TEST_SEED
         from topovlm.reference.data import samples as shipped
@@ -44,11 +48,10 @@ def run(args: argparse.Namespace) -> int:
         samples, source = read_jsonl(config.data)[: config.eval_samples], config.data.name
     check_samples(samples)
     display = Display()
-    folders = [folder for folder in (args.baseline, args.folder) if folder is not None]
     outcomes = []
     for folder in folders:
         with display.stage(str(folder)) as progress:
-            outcomes.append(answer(exported_folder(folder), samples, config.threads, progress))
+            outcomes.append(answer(folder, samples, config.threads, progress))
     section = accuracy_section(
         outcomes[0],
         outcomes[1] if len(outcomes) == 2 else None,
