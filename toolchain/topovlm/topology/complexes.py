@@ -105,10 +105,11 @@ def check_cloud(cloud: object, k: int, layer: int = 0, points: int | None = None
     return array
 
 
-def nearest_neighbours(cloud: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest other points of every point, nearest first, ties by index: int32 [N, k].
+def nearest_neighbours(cloud: np.ndarray, k: int, *, ordered: bool = True) -> np.ndarray:
+    """The k nearest other points of every point, ties by index: int32 [N, k].
 
-    A point is never its own neighbour; a repeated point is a neighbour at distance 0 like any other.
+    Nearest first, or in any order where `ordered` is off (faster). A point is never its own neighbour; a
+    repeated point is a neighbour at distance 0 like any other.
     """
     from topovlm.topology import neighbours
 
@@ -116,7 +117,7 @@ def nearest_neighbours(cloud: np.ndarray, k: int) -> np.ndarray:
     result = np.empty((len(points), k), dtype=np.int32)
     rows = np.arange(len(points))
     for precision in (np.float32, np.float64):
-        rows = _propose_and_verify(points, rows, k, precision, result)
+        rows = _propose_and_verify(points, rows, k, ordered, precision, result)
         if len(rows) == 0:
             return result
     neighbours.brute_force(points, rows, k, result)
@@ -125,43 +126,43 @@ def nearest_neighbours(cloud: np.ndarray, k: int) -> np.ndarray:
 
 def knn_graph(cloud: np.ndarray, k: int) -> Graph:
     """Graph of the k nearest neighbours of every point, symmetrised by union."""
-    return Graph.from_neighbours(nearest_neighbours(cloud, k))
+    return Graph.from_neighbours(nearest_neighbours(cloud, k, ordered=False))
 
 
-def _propose_and_verify(
-    points: np.ndarray, rows: np.ndarray, k: int, precision: type[np.floating], result: np.ndarray
+def _propose_and_verify(  # noqa: PLR0917
+    points: np.ndarray,
+    rows: np.ndarray,
+    k: int,
+    ordered: bool,
+    precision: type[np.floating],
+    result: np.ndarray,
 ) -> np.ndarray:
-    """Fill `result[rows]` where candidates from a product in `precision` are proven enough; return the rest.
+    """Fill `result[rows]` where a product in `precision` proves the neighbours; return the other rows.
 
     With x, y centred and rounded to the unit u of `precision`, the computed |x|^2 + |y|^2 - 2 x.y differs
     from the true squared distance by at most (d + 32) u (|x|^2 + |y|^2): d from the dot product (Higham,
     Accuracy and Stability, section 3.1, with 2 |x| |y| <= |x|^2 + |y|^2), the rest covers the roundings of
-    input and sums. Subtracting it gives a lower bound that ranks the candidates; the best k among them, by
-    exact distance, are right as soon as the exact k-th distance is below the smallest bound left out.
+    input and sums. Subtracting it gives a lower bound that ranks the candidates.
     """
     from topovlm.topology import neighbours
 
     count, width = points.shape
-    centred = points - points.mean(axis=0, dtype=np.float64)
-    largest = float(np.abs(centred).max())
-    if largest > LARGEST_SPREAD:
-        raise InputError(explain("largest coordinate", largest, "distances would overflow float64"))
-    scale = 2.0 ** -np.frexp(largest)[1] if largest > 0 else 1.0
-    centred *= scale
-    work = centred.astype(precision)
-    squares = np.einsum("nd,nd->n", centred, centred)
-    slack = 1.0 - (width + 32) * float(np.finfo(precision).eps)
-    bounds = (slack * squares).astype(precision)
-    candidates = min(count - 1, k + max(SPARE_CANDIDATES, k // 2))
+    work, squares = np.empty((count, width), dtype=precision), np.empty(count)
+    scale = neighbours.centre(points, work, squares)
+    if not scale * LARGEST_SPREAD > 1.0:
+        raise InputError(
+            explain("largest coordinate", float(np.abs(points).max()), "distances overflow float64")
+        )
+    slack = (width + 32) * float(np.finfo(precision).eps)
+    bounds = ((1.0 - slack) * squares).astype(precision)
+    spare = max(SPARE_CANDIDATES, k // 2)
     block = max(1, BLOCK_ELEMENTS // count)
     verified = np.zeros(len(rows), dtype=np.bool_)
-    minus_two = work.dtype.type(-2.0)
     whole = len(rows) == count
     for start in range(0, len(rows), block):
         part = rows[start : start + block]
-        left = work[start : start + block] if whole else work[part]
-        product = (left * minus_two) @ work.T
-        neighbours.select(
-            points, product, bounds, part, candidates, k, scale, result, verified[start : start + block]
-        )
+        left = (work[start : start + block] if whole else work[part]) * work.dtype.type(-2.0)
+        product = left @ work.T
+        done = verified[start : start + block]
+        neighbours.select(points, product, bounds, slack, part, k, spare, ordered, scale, result, done)
     return rows[~verified]

@@ -71,39 +71,93 @@ def _insert_nearest(keys, ids, size, limit, key, idx):
 
 
 @kernel
-def select(points, product, bounds, rows, candidates, k, scale, result, verified):
-    """Candidates per row from lower bounds `bounds[j] + product[r, j]`, re-ranked exactly."""
+def centre(points, work, squares):
+    """Write the centred cloud, scaled into the unit box, to `work` and its squared norms to `squares`.
+
+    Returns the scale, a power of two; 0 where the spread of the cloud overflows.
+    """
+    count, width = points.shape
+    mean = np.zeros(width, dtype=np.float64)
+    for i in range(count):
+        for c in range(width):
+            mean[c] += points[i, c]
+    mean /= count
+    largest = 0.0
+    for i in range(count):
+        for c in range(width):
+            largest = max(largest, abs(points[i, c] - mean[c]))
+    if not largest < np.inf:
+        return 0.0
+    scale = 2.0 ** -np.ceil(np.log2(largest)) if largest > 0.0 else 1.0
+    for i in range(count):
+        total = 0.0
+        for c in range(width):
+            value = (points[i, c] - mean[c]) * scale
+            work[i, c] = value
+            total += value * value
+        squares[i] = total
+    return scale
+
+
+@kernel
+def _lowest_keys(keys, ids, size, bounds, products, i):
+    """Fill a max-heap with the `size` smallest `bounds[j] + products[j]`, j != i."""
+    filled = 0
+    for j in range(len(products)):
+        key = bounds[j] + products[j]
+        if filled == size:
+            if key < keys[0] and j != i:
+                keys[0], ids[0] = key, j
+                _sift_down(keys, ids, size)
+        elif j != i:
+            at = filled
+            filled += 1
+            while at > 0 and keys[(at - 1) // 2] < key:
+                keys[at], ids[at] = keys[(at - 1) // 2], ids[(at - 1) // 2]
+                at = (at - 1) // 2
+            keys[at], ids[at] = key, j
+
+
+@kernel
+def select(points, product, bounds, slack, rows, k, spare, ordered, scale, result, verified):
+    """Neighbours of `rows` from lower bounds `bounds[j] + product[r, j]` on squared distances; proven or not.
+
+    An upper bound is the lower one plus 2 `slack` times both norms. Where the upper bounds of the k best lie
+    below the lower bound of the next, they are the neighbours, as a set; else, or where their order is
+    wanted, `spare` more candidates are ranked by exact distance.
+    """
     count = points.shape[0]
-    keys = np.empty(candidates, dtype=product.dtype)
-    ids = np.empty(candidates, dtype=np.int32)
+    small = min(k + 1, count - 1)
+    large = min(k + spare, count - 1)
+    keys = np.empty(large, dtype=product.dtype)
+    ids = np.empty(large, dtype=np.int32)
     best = np.empty(k, dtype=np.float64)
     best_ids = np.empty(k, dtype=np.int32)
-    unit = scale * scale
     for r in range(len(rows)):
         i = rows[r]
-        size = 0
-        for j in range(count):
-            key = bounds[j] + product[r, j]
-            if size == candidates:
-                if key < keys[0] and j != i:
-                    keys[0], ids[0] = key, j
-                    _sift_down(keys, ids, size)
-            elif j != i:
-                at = size
-                size += 1
-                while at > 0 and keys[(at - 1) // 2] < key:
-                    keys[at], ids[at] = keys[(at - 1) // 2], ids[(at - 1) // 2]
-                    at = (at - 1) // 2
-                keys[at], ids[at] = key, j
+        if not ordered and small > k:
+            _lowest_keys(keys, ids, small, bounds, product[r], i)
+            reach = -np.inf
+            for c in range(1, small):
+                upper = np.float64(keys[c]) + 2.0 * slack * (
+                    np.float64(bounds[i]) + np.float64(bounds[ids[c]])
+                )
+                reach = max(reach, upper)
+            if reach < keys[0] - UNDERFLOW:
+                for c in range(k):
+                    result[i, c] = ids[c + 1]
+                verified[r] = True
+                continue
+        _lowest_keys(keys, ids, large, bounds, product[r], i)
         found = 0
-        for c in range(size):
+        for c in range(large):
             distance = squared_distance(points, i, ids[c])
             found = _insert_nearest(best, best_ids, found, k, distance, ids[c])
         for c in range(k):
             result[i, c] = best_ids[c]
         outside = np.float64(keys[0]) + np.float64(bounds[i])
-        exact = best[k - 1] * unit
-        verified[r] = size == count - 1 or outside > exact * (1.0 + 1e-9) + UNDERFLOW
+        exact = best[k - 1] * scale * scale
+        verified[r] = large == count - 1 or outside > exact * (1.0 + 1e-9) + UNDERFLOW
 
 
 @kernel
