@@ -290,7 +290,9 @@ def _notes(prediction: Prediction, target: ResolvedTarget) -> tuple[str, ...]:
     """Preflight of the engine build, and what the board's software is known to refuse."""
     notes = []
     memory, usable = prediction.memory, target.usable_memory_bytes()
-    if target.board.gpu is not None and memory.engine_build_bytes > usable:
+    if memory is None or target.board.gpu is None:
+        return ()
+    if memory.engine_build_bytes > usable:
         notes.append(
             f"building the engine may take about {format_bytes(memory.engine_build_bytes)} of memory, "
             f"more than the {format_bytes(usable)} of {target.board.id}: add swap for the build"

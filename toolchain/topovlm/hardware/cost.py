@@ -16,6 +16,7 @@ from topovlm.hardware.formats import (
     weight_format,
 )
 from topovlm.hardware.interval import ZERO, Interval
+from topovlm.hardware.measured import from_profile
 from topovlm.hardware.memory import MemoryEstimate, estimate_memory
 from topovlm.hardware.phases import Machine, decode_s, prefill_s, vision_s
 from topovlm.hardware.shape import ModelShape
@@ -25,8 +26,6 @@ from topovlm.hardware.vision import Workload, vision_flop, vision_work, visual_t
 __all__ = ["Interval", "ModelShape", "Prediction", "Workload", "predict", "supported_dtypes", "visual_tokens"]
 
 DEFAULT_RUNTIME = "tensorrt"
-# A profile states its spread; one that does not is trusted to this relative error.
-_UNSTATED_PROFILE_SPREAD = 0.10
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Prediction:
     """Figures for `keep_layers` layers. `total_ms` = `ttft_ms` + the remaining new tokens.
 
     `kind` is always "predicted" (a profile predicts too: it was measured at other depths); `source`
-    says from what.
+    says from what. `memory` holds the parts, None where a profile measured the whole.
     """
 
     keep_layers: int
@@ -46,7 +45,7 @@ class Prediction:
     ttft_ms: Interval
     total_ms: Interval
     memory_bytes: Interval
-    memory: MemoryEstimate
+    memory: MemoryEstimate | None
     source: str
     kind: str = "predicted"
 
@@ -58,7 +57,7 @@ class Prediction:
             "dtype": self.dtype,
             "runtime": self.runtime,
             **{name: getattr(self, name).to_dict() for name in figures},
-            "memory_parts": self.memory.to_dict(),
+            "memory_parts": None if self.memory is None else self.memory.to_dict(),
             "kind": self.kind,
             "source": self.source,
         }
@@ -84,7 +83,8 @@ def predict(
     """Predict one configuration; all layers when `keep_layers` is None.
 
     `target` may itself be a measured profile; `profile` beside a target replaces its data-sheet
-    efficiencies. Raises `InputError` for an unsupported format or an impossible number of layers.
+    efficiencies. Raises `InputError` for an unsupported format, an impossible number of layers, or a
+    profile of another model or workload.
     """
     if isinstance(target, Mapping):
         profile = target
@@ -93,10 +93,15 @@ def predict(
         rule = f"must lie between 1 and the model's {shape.total_layers} layers"
         raise InputError(explain("keep_layers", keep, rule))
     fmt = weight_format(dtype)
-    memory = estimate_memory(shape, workload, keep, fmt, memory_model())
+    memory: MemoryEstimate | None = estimate_memory(shape, workload, keep, fmt, memory_model())
+    assert memory is not None
+    memory_bytes = memory.total
     if profile is not None:
-        vision, prefill, token, source = _from_profile(profile, keep)
-        runtime = str(profile.get("runtime", runtime))
+        found = from_profile(profile, shape, workload, keep)
+        vision, prefill, token = found.vision_ms, found.prefill_ms, found.token_ms
+        runtime, source = found.runtime, found.source
+        if found.memory_bytes is not None:
+            memory, memory_bytes = None, found.memory_bytes
     else:
         assert isinstance(target, ResolvedTarget)
         vision, prefill, token, source = _from_data_sheet(
@@ -112,7 +117,7 @@ def predict(
         token_ms=token,
         ttft_ms=ttft,
         total_ms=ttft + token.scaled(workload.new_tokens - 1),
-        memory_bytes=memory.total,
+        memory_bytes=memory_bytes,
         memory=memory,
         source=source,
     )
@@ -193,32 +198,3 @@ def _source(target: ResolvedTarget, used: Mapping[str, Efficiency]) -> str:
         for origin, phases in by_origin.items()
     ]
     return f"data sheet of {target.key}; " + "; ".join(parts)
-
-
-def _from_profile(profile: Mapping[str, Any], keep: int) -> tuple[Interval, Interval, Interval, str]:
-    """Phases of a measured profile, affine in the layers kept, at the workload it was measured with."""
-    try:
-        affine = profile["affine"]
-        spread = profile.get("spread", _UNSTATED_PROFILE_SPREAD)
-
-        def phase(name: str) -> Interval:
-            line = affine[name]
-            value = float(line["intercept_ms"]) + float(line["slope_ms_per_layer"]) * keep
-            return Interval.around(max(0.0, value), _phase_spread(spread, name))
-
-        vision = Interval.around(float(affine["vision_ms"]), _phase_spread(spread, "vision"))
-        where = (
-            f"profile of {profile.get('target', 'this device')} ({profile.get('runtime', 'unknown runtime')})"
-        )
-        return vision, phase("prefill"), phase("decode"), where
-    except (KeyError, TypeError, ValueError) as error:
-        rule = f"is not a usable profile ({error})"
-        raise InputError(
-            explain("profile", profile.get("target"), rule, "Measure again: `topovlm profile`")
-        ) from None
-
-
-def _phase_spread(spread: Any, phase: str) -> float:
-    if isinstance(spread, Mapping):
-        spread = spread.get(phase, spread.get(f"{phase}_ms", _UNSTATED_PROFILE_SPREAD))
-    return float(spread) if isinstance(spread, (int, float)) else _UNSTATED_PROFILE_SPREAD

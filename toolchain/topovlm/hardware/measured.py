@@ -1,0 +1,92 @@
+"""Predictions from a measured profile: each phase is a line in the number of decoder layers.
+
+A profile holds for the model and the workload that it was measured with; another one is refused rather
+than scaled. Layout of the file: see `probe.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from topovlm.errors import InputError, explain
+from topovlm.hardware.interval import Interval
+from topovlm.hardware.shape import ModelShape
+from topovlm.hardware.vision import Workload, visual_tokens
+
+# A profile states its spread; a figure without one is trusted to this relative error.
+_UNSTATED_SPREAD = 0.10
+# Token counts may differ by this share (templates are counted a little differently by different tools).
+_SAME_TOKENS = 0.10
+
+
+@dataclass(frozen=True)
+class MeasuredPhases:
+    """Milliseconds at a depth; `memory_bytes` is None where the profile could not measure it."""
+
+    vision_ms: Interval
+    prefill_ms: Interval
+    token_ms: Interval
+    memory_bytes: Interval | None
+    runtime: str
+    source: str
+
+
+def from_profile(
+    profile: Mapping[str, Any], shape: ModelShape, workload: Workload, keep_layers: int
+) -> MeasuredPhases:
+    """Phases at `keep_layers`. Raises `InputError` for a broken profile, or one of something else."""
+    check_fits(profile, shape, workload)
+    try:
+        affine, spread = profile["affine"], profile.get("spread")
+        prefill = _line(affine["prefill"], "ms", keep_layers)
+        token = _line(affine["decode"], "ms", keep_layers)
+        vision = float(affine["vision_ms"])
+        memory = profile.get("memory")
+        peak = None
+        if memory is not None:
+            total = _line(memory, "bytes", keep_layers) + float(memory.get("libraries_bytes", 0.0))
+            peak = Interval.around(total, _spread(spread, "memory"))
+    except (KeyError, TypeError, ValueError) as error:
+        rule = f"is not a usable profile ({type(error).__name__}: {error})"
+        raise InputError(explain("profile", profile.get("target"), rule, "Measure again")) from None
+    runtime = str(profile.get("runtime", "unknown runtime"))
+    return MeasuredPhases(
+        vision_ms=Interval.around(vision, _spread(spread, "vision")),
+        prefill_ms=Interval.around(prefill, _spread(spread, "prefill")),
+        token_ms=Interval.around(token, _spread(spread, "decode")),
+        memory_bytes=peak,
+        runtime=runtime,
+        source=f"profile measured on {profile.get('target', 'this device')} with {runtime}",
+    )
+
+
+def check_fits(profile: Mapping[str, Any], shape: ModelShape, workload: Workload) -> None:
+    """Raise `InputError` when the profile is of another depth, batch, or number of tokens."""
+    layers = profile.get("layers")
+    if layers is not None and layers != shape.total_layers:
+        rule = f"was measured on a model of {layers} layers, this one has {shape.total_layers}"
+        raise InputError(explain("profile", profile.get("target"), rule, "Measure this model"))
+    measured = profile.get("workload") or {}
+    visual = visual_tokens(shape, workload)
+    wanted = {
+        "visual_tokens": visual,
+        "prefill_tokens": visual + workload.prompt_tokens,
+        "batch": workload.batch,
+    }
+    for name, value in wanted.items():
+        has = measured.get(name)
+        if has is not None and abs(has - value) > _SAME_TOKENS * max(has, value):
+            rule = f"was measured with {has} {name.replace('_', ' ')}, this workload has {value}"
+            raise InputError(explain("profile", profile.get("target"), rule, "Measure this workload"))
+
+
+def _line(line: Mapping[str, Any], unit: str, keep_layers: int) -> float:
+    return max(0.0, float(line[f"intercept_{unit}"]) + float(line[f"slope_{unit}_per_layer"]) * keep_layers)
+
+
+def _spread(spread: Any, phase: str) -> float:
+    if isinstance(spread, Mapping):
+        spread = spread.get(phase)
+    return float(spread) if isinstance(spread, (int, float)) else _UNSTATED_SPREAD
