@@ -1,0 +1,98 @@
+"""Pictures of a barcode, drawn on matplotlib axes that the caller owns. Import where a picture is wanted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from topovlm.topology.barcode import Barcode
+from topovlm.topology.descriptors import (
+    births_frequency,
+    effective_bars,
+    effective_image,
+    gaussian_image,
+    mean_persistence,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
+LONGEST_BARS = 400  # more lines than this cannot be told apart
+
+
+def draw_barcode(axes: Axes, barcode: Barcode, dim: int, most: int = LONGEST_BARS) -> None:
+    """Bars by layer, by birth and then length; of many bars the `most` longest, and the title says so."""
+    bars = effective_bars(barcode, dim)
+    total = len(bars)
+    lives = bars[:, 1] - bars[:, 0]
+    bars = bars[np.argsort(-lives, kind="stable")[:most]]
+    bars = bars[np.lexsort((bars[:, 1], bars[:, 0]))]
+    places = np.arange(len(bars))
+    axes.hlines(places, bars[:, 0], bars[:, 1], color=COLOURS[dim % len(COLOURS)], linewidth=1.2)
+    axes.set_xlim(0, barcode.layers)
+    axes.set_yticks([])
+    axes.set_xlabel("layer")
+    shown = f"the {len(bars):,} longest of {total:,} bars" if len(bars) < total else f"{total:,} bars"
+    axes.set_title(f"H{dim}: {shown}")
+
+
+def draw_image(axes: Axes, barcode: Barcode, dim: int, sigma: float | None = None) -> AxesImage:
+    """Effective persistence image as a heat map: counts, or smoothed with width `sigma` in layers."""
+    if sigma is None:
+        counts = effective_image(barcode, dim)
+        values = np.zeros((barcode.layers, barcode.layers))
+        births, deaths = np.nonzero(counts)
+        values[births, deaths - births - 1] = counts[births, deaths]
+        title = f"H{dim}: bars by birth and persistence (log scale)"
+        values = np.log1p(values)
+    else:
+        values = gaussian_image(barcode, dim, sigma)
+        title = f"H{dim}: persistence image, width {sigma:g} layers"
+    extent = (-0.5, barcode.layers - 0.5, 0.5, barcode.layers + 0.5)
+    image = axes.imshow(values.T, origin="lower", aspect="auto", extent=extent, cmap="viridis")
+    axes.set_xlabel("birth layer")
+    axes.set_ylabel("persistence in layers")
+    axes.set_title(title)
+    return image
+
+
+def draw_mean_persistence(
+    axes: Axes, barcode: Barcode, dims: tuple[int, ...] = (0, 1), alpha: float = 0.0
+) -> None:
+    """Zbar by layer, one curve per homology dimension; high means that the layer may go."""
+    for dim in dims:
+        values = mean_persistence(barcode, dim, alpha)
+        axes.plot(values, marker="o", markersize=3, color=COLOURS[dim % len(COLOURS)], label=f"H{dim}")
+    axes.set_xlabel("layer")
+    axes.set_ylabel("mean inter-layer persistence")
+    axes.set_title(f"share of features kept, alpha = {alpha:g}")
+    axes.legend(frameon=False)
+
+
+def draw_births(axes: Axes, barcode: Barcode, dims: tuple[int, ...] = (0, 1)) -> None:
+    """Share of bars born at every layer; peaks mark transitions."""
+    for dim in dims:
+        values = births_frequency(barcode, dim)
+        axes.plot(values, marker="o", markersize=3, color=COLOURS[dim % len(COLOURS)], label=f"H{dim}")
+    axes.set_xlabel("layer")
+    axes.set_ylabel("share of births")
+    axes.set_title("where features are born")
+    axes.legend(frameon=False)
+
+
+def overview(barcode: Barcode, dim: int = 1) -> Figure:
+    """All four pictures of one barcode on one figure, ready to save."""
+    from matplotlib.figure import Figure
+
+    dims = tuple(range(min(barcode.max_homology_dim, 1) + 1))
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    (top_left, top_right), (low_left, low_right) = figure.subplots(2, 2)
+    draw_barcode(top_left, barcode, dim)
+    figure.colorbar(draw_image(top_right, barcode, dim), ax=top_right)
+    draw_mean_persistence(low_left, barcode, dims)
+    draw_births(low_right, barcode, dims)
+    return figure
