@@ -88,15 +88,20 @@ def slim_answers(
     return slim
 
 
-def samples_ms(
-    median: float, n: int = 40, noise: float = 0.03, seed: int = 0, drift: float = 0.0
-) -> list[float]:
-    """Timings of one phase: skewed noise with autocorrelation and a slow drift, as real runs have."""
-    rng = np.random.default_rng(seed)
-    shock = rng.normal(size=n)
+def _shocks(n: int, seed: int) -> np.ndarray:
+    """Standard normal noise in which neighbours resemble each other."""
+    shock = np.random.default_rng(seed).normal(size=n)
     for i in range(1, n):
         shock[i] = 0.4 * shock[i - 1] + np.sqrt(1 - 0.16) * shock[i]
-    return (median * np.exp(noise * shock + drift * np.linspace(0, 1, n))).tolist()
+    return shock
+
+
+def samples_ms(
+    median: float, n: int = 40, noise: float = 0.03, seed: int = 0, common: int = 0
+) -> list[float]:
+    """Timings of one phase; half of the noise's variance is common to the round (seed `common`)."""
+    shock = np.sqrt(0.5) * (_shocks(n, seed) + _shocks(n, 7919 + common))
+    return (median * np.exp(noise * shock)).tolist()
 
 
 def latency(
@@ -108,7 +113,7 @@ def latency(
 
     def timed(medians: dict[str, float], factor: float, shift: int) -> dict[str, list[float]]:
         return {
-            p: samples_ms(m * factor, n, seed=100 * seed + 10 * shift + number)
+            p: samples_ms(m * factor, n, seed=100 * seed + 10 * shift + number, common=100 * seed + number)
             for number, (p, m) in enumerate(medians.items())
         }
 

@@ -1,0 +1,81 @@
+"""How often `topovlm check` raises a false alarm, and how large a regression it finds.
+
+    python -m benchmarks.gate_rates [--repetitions 200]
+
+Simulated runs with known truth: skewed, autocorrelated timings; a machine whose speed differs from run to run
+(common to both models) and a smaller part that does not cancel; answers that flip both ways at random. Prints
+what truly changed, and the share of comparisons in which time to first token (or overall accuracy) passed, was
+inconclusive, or failed, and in which any check failed. Everything is seeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+from tests.report import factory
+
+from topovlm.report.document import Report
+from topovlm.report.gate import compare
+
+_MACHINE = 0.04  # standard deviation of the machine's speed from run to run
+_MODEL = 0.01  # of one model's speed within that
+
+
+def timed(report: Report, slow_down: float, rng: np.random.Generator) -> Report:
+    """The report re-timed on a machine in a new mood; the slim model is `slow_down` times slower."""
+    machine = float(np.exp(_MACHINE * rng.normal()))
+    slim, dense = (machine * float(np.exp(_MODEL * rng.normal())) for _ in range(2))
+    latency = factory.latency(slow_down * slim, dense, seed=int(rng.integers(1 << 20)))
+    return msgspec.structs.replace(report, latency=latency, accuracy=None)
+
+
+def answered(report: Report, loss: float, flips: float, rng: np.random.Generator) -> Report:
+    """The report with `flips` of all answers changed either way at random, and `loss` of all answers lost."""
+    before = factory.slim_answers(factory.dense_answers())
+    after = {}
+    for family, right in before.items():
+        share = right.mean()
+        # As many answers are lost as are mended, on average; then the loss proper.
+        swap = rng.random(len(right)) < flips / 2 / np.where(right, share, 1 - share)
+        moved = right ^ swap
+        after[family] = moved & (rng.random(len(right)) >= loss / share)
+    return msgspec.structs.replace(report, accuracy=factory.report(slim=after).accuracy, latency=None)
+
+
+def verdicts(run: Report, baseline: Report, name: str) -> tuple[str, bool]:
+    """The verdict of one check, and whether any check failed."""
+    result = compare(run, baseline)
+    return next(check.verdict for check in result.checks if check.name == name), result.regressed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=200)
+    repetitions = parser.parse_args().repetitions
+    rng = np.random.default_rng(0)
+    base = factory.standard()
+    print("truth | check | passed | inconclusive | failed | any check failed")
+    print("--- | --- | --- | --- | --- | ---")
+
+    def show(truth: str, name: str, pairs: Iterator[tuple[Report, Report]]) -> None:
+        found = [verdicts(run, old, name) for run, old in pairs]
+        counts = Counter(verdict for verdict, _ in found)
+        shares = [counts[verdict] / len(found) for verdict in ("pass", "inconclusive", "regressed")]
+        shares.append(sum(failed for _, failed in found) / len(found))
+        print(" | ".join((truth, name, *(f"{100 * share:.0f} %" for share in shares))), flush=True)
+
+    for factor in (0.9, 1.0, 1.03, 1.05, 1.08, 1.1, 1.15):
+        pairs = ((timed(base, factor, rng), timed(base, 1, rng)) for _ in range(repetitions))
+        show(f"slim {100 * (factor - 1):+.0f} % in time", "latency.ttft", pairs)
+    old = msgspec.structs.replace(base, latency=None)
+    for loss in (0.0, 0.005, 0.01, 0.02, 0.03):
+        pairs = ((answered(base, loss, 0.01, rng), old) for _ in range(repetitions))
+        show(f"{100 * loss:.1f} points lost, 1 % of answers flip", "accuracy.overall", pairs)
+
+
+if __name__ == "__main__":
+    main()
