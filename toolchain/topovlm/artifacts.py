@@ -204,6 +204,6 @@ def check_output(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        known = disk_error(error, existing)
-        rule = f"cannot be written to ({error.strerror or type(error).__name__})"
-        raise known or InputError(explain("--output", str(path), rule)) from None
+        reason = error.strerror or type(error).__name__
+        rule, remedy = _DISK_RULES.get(error.errno or 0, (f"{existing} cannot be written to ({reason})", ""))
+        raise InputError(explain("--output", str(path), rule, remedy)) from None
