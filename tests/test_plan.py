@@ -37,7 +37,7 @@ def test_a_roomy_board_keeps_every_layer() -> None:
 
 
 def test_the_vision_tower_is_named_as_the_floor() -> None:
-    """Orin Nano at 15 W: 151 ms of 200 are the tower's; a handful of layers is left, by the upper end none."""
+    """Orin Nano at 15 W: 151 ms of 200 are the tower's; a handful of layers is left, or none."""
     plan = plan_for("jetson-orin-nano-8gb@15W")
     assert plan.verdict == "prune"
     assert plan.keep_layers is not None

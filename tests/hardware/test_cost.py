@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.hardware.test_board import GOOD
 from topovlm.errors import InputError
 from topovlm.hardware.cost import Prediction, predict, supported_dtypes
 from topovlm.hardware.interval import Interval
 from topovlm.hardware.known_models import known_model, list_known_models
 from topovlm.hardware.shape import ModelShape
 from topovlm.hardware.target import load_target
-from topovlm.hardware.vision import Workload
+from topovlm.hardware.vision import Workload, vision_flop, vision_work
 
 AGX, NANO = "jetson-agx-orin-64gb@MAXN", "jetson-orin-nano-8gb@15W"
 FIGURES = ("vision_ms", "prefill_ms", "token_ms", "ttft_ms", "total_ms", "memory_bytes")
@@ -160,6 +162,28 @@ def test_what_was_not_published_is_borrowed_with_a_wider_interval_and_says_so() 
     source = predict(shape, Workload(), load_target("jetson-agx-xavier"), dtype="w4a16").source
     assert "borrowed from jetson-orin" in source
     assert "fitted to published rows" in predict(shape, Workload(), load_target(AGX), dtype="w4a16").source
+
+
+def test_a_boards_own_efficiency_wins(tmp_path: Path) -> None:
+    """A user's target file may carry constants: 50 % of 10 TFLOPS makes 2 GFLOP last 0.4 ms."""
+    own = """
+[[efficiency]]
+runtime = "tensorrt"
+dtype = "fp16"
+phase = "vision"
+efficiency = 0.5
+spread = 0.02
+source = "calibrated"
+"""
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD + own)
+    shape, target = known_model("qwen3-vl-2b").shape(), load_target(str(path))
+    assert shape.vision is not None
+    flop = vision_flop(shape.vision, vision_work(shape, Workload()))
+    found = predict(shape, Workload(), target)
+    assert found.vision_ms.value == pytest.approx(1e3 * flop / (0.5 * 8 * 1e9 * 2048))
+    assert found.vision_ms.high == pytest.approx(found.vision_ms.value * 1.02)
+    assert "vision: calibrated in the target file" in found.source
 
 
 @pytest.mark.parametrize(

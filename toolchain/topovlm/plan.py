@@ -2,65 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from topovlm.errors import InputError, explain
 from topovlm.hardware.cost import DEFAULT_RUNTIME, Prediction, predict
-from topovlm.hardware.interval import Interval
 from topovlm.hardware.shape import ModelShape
 from topovlm.hardware.target import ResolvedTarget
 from topovlm.hardware.vision import Workload, visual_tokens
-from topovlm.units import LatencyBudget, format_bytes, format_ms
+from topovlm.plan_floor import Floor, find_floor
+from topovlm.plan_limits import Budgets, Limit, latency_name, latency_of, most_layers, resolve_limits
+from topovlm.units import format_bytes, format_ms
 
 __all__ = ["Budgets", "Floor", "Plan", "Row", "make_plan"]
 
-# From this share of a latency budget on, the tower is what a reader must know about.
-_DOMINANT_SHARE = 0.5
 _SINGLE_ALLOCATION_BYTES = 4 * 2**30
-
-
-@dataclass(frozen=True)
-class Budgets:
-    """What must be met. `sparsity`: share of decoder layers that must go at least."""
-
-    max_latency: LatencyBudget | None = None
-    max_token_latency_ms: float | None = None
-    max_memory_bytes: int | None = None
-    sparsity: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.sparsity is not None and not 0 <= self.sparsity < 1:
-            raise InputError(explain("--sparsity", self.sparsity, "must lie between 0 and 1 (1 excluded)"))
-        for field in ("max_token_latency_ms", "max_memory_bytes"):
-            value = getattr(self, field)
-            if value is not None and value <= 0:
-                raise InputError(explain(field, value, "must be more than zero"))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As asked; the latency in the user's own words."""
-        return {
-            "max_latency": None if self.max_latency is None else str(self.max_latency),
-            "max_token_latency_ms": self.max_token_latency_ms,
-            "max_memory_bytes": self.max_memory_bytes,
-            "sparsity": self.sparsity,
-        }
-
-
-@dataclass(frozen=True)
-class Limit:
-    """One budget, resolved: `bound` applies to central values, `upper_bound` to upper interval ends."""
-
-    name: str
-    figure: str
-    bound: float
-    upper_bound: float
-    text: str
-
-    def measure(self, prediction: Prediction) -> Interval:
-        return getattr(prediction, self.figure)
 
 
 @dataclass(frozen=True)
@@ -84,14 +41,6 @@ class Row:
             "exceeds": list(self.exceeds),
             "at_risk": list(self.at_risk),
         }
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What stops one more layer: `vision`, `decoder`, `per-token`, `memory`, `sparsity` or `none`."""
-
-    name: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -137,7 +86,7 @@ class Plan:
         where = f"{self.target.board.name}, mode {self.target.mode.name}"
         if self.chosen is None:
             return f"Infeasible on {where}: {self.floor.text}"
-        latency = _latency(self.chosen.prediction, self.workload)
+        latency = latency_of(self.chosen.prediction, self.workload)
         figures = (
             f"{self.latency_name} {format_ms(latency.value)} (up to {format_ms(latency.high)}), {self.kind}"
         )
@@ -200,9 +149,9 @@ def make_plan(
         predict(shape, workload, target, keep, dtype, runtime=runtime, profile=profile)
         for keep in range(1, total + 1)
     ]
-    limits = _limits(budgets, predictions[-1], workload, target)
+    limits = resolve_limits(budgets, predictions[-1], workload, target)
     min_layers = max(1, len(set(protected)))
-    max_layers = _most_layers(total, budgets.sparsity)
+    max_layers = most_layers(total, budgets.sparsity)
     rows = tuple(_row(prediction, limits, min_layers, max_layers) for prediction in predictions)
     keep = next((row.prediction.keep_layers for row in reversed(rows) if row.fits(confident)), None)
     verdict = "infeasible" if keep is None else "dense" if keep == total else "prune"
@@ -212,14 +161,16 @@ def make_plan(
         min_layers=min_layers,
         keep_layers=keep,
         verdict=verdict,
-        floor=Floor("none", ""),
+        floor=find_floor(
+            [row.prediction for row in rows], limits, keep, (min_layers, max_layers), confident=confident
+        ),
         advice=(),
         notes=_notes(rows[(keep or total) - 1].prediction, target),
         rows=rows,
         budgets=budgets,
         limits=limits,
         budget_ms=latency_limit.bound if latency_limit else None,
-        latency_name=_latency_name(workload),
+        latency_name=latency_name(workload),
         target=target,
         workload=workload,
         visual_tokens=visual_tokens(shape, workload),
@@ -228,52 +179,11 @@ def make_plan(
         confident=confident,
         source=predictions[-1].source,
     )
-    plan = replace(plan, floor=_floor(plan, max_layers))
     if advise and verdict != "dense":
         from topovlm.plan_advice import advice
 
         plan = replace(plan, advice=advice(plan, shape, profile))
     return plan
-
-
-def _latency_name(workload: Workload) -> str:
-    if workload.new_tokens == 1:
-        return "time to first token"
-    return f"end to end ({workload.new_tokens} new tokens)"
-
-
-def _latency(prediction: Prediction, workload: Workload) -> Interval:
-    return prediction.ttft_ms if workload.new_tokens == 1 else prediction.total_ms
-
-
-def _most_layers(total: int, sparsity: float | None) -> int:
-    """Most layers that may stay; guards against 0.3 x 10 being a hair above 3."""
-    most = total - math.ceil((sparsity or 0.0) * total - 1e-9)
-    if most < 1:
-        raise InputError(explain("--sparsity", sparsity, f"would leave none of {total} layers"))
-    return most
-
-
-def _limits(
-    budgets: Budgets, dense: Prediction, workload: Workload, target: ResolvedTarget
-) -> tuple[Limit, ...]:
-    limits = []
-    if budgets.max_latency is not None:
-        figure = "ttft_ms" if workload.new_tokens == 1 else "total_ms"
-        latency = _latency(dense, workload)
-        bound = budgets.max_latency.resolve_ms(latency.value)
-        text = f"{_latency_name(workload)} at most {format_ms(bound)}"
-        if budgets.max_latency.absolute_ms is None:
-            text += f" ({budgets.max_latency})"
-        limits.append(Limit("latency", figure, bound, budgets.max_latency.resolve_ms(latency.high), text))
-    if budgets.max_token_latency_ms is not None:
-        bound = budgets.max_token_latency_ms
-        limits.append(Limit("per-token", "token_ms", bound, bound, f"each token at most {format_ms(bound)}"))
-    usable = target.usable_memory_bytes()
-    bound = min(usable, budgets.max_memory_bytes or usable)
-    whose = "of the budget" if bound < usable else f"that {target.board.id} leaves free"
-    limits.append(Limit("memory", "memory_bytes", bound, bound, f"{format_bytes(bound)} {whose}"))
-    return tuple(limits)
 
 
 def _row(prediction: Prediction, limits: tuple[Limit, ...], min_layers: int, max_layers: int) -> Row:
@@ -304,41 +214,3 @@ def _notes(prediction: Prediction, target: ResolvedTarget) -> tuple[str, ...]:
                 if "allocation" in note:
                     notes.append(f"the largest single allocation is about {size}; {note}")
     return tuple(notes)
-
-
-def _floor(plan: Plan, max_layers: int) -> Floor:
-    """Name what stops one more layer (or, when infeasible, even the fewest)."""
-    if plan.verdict == "dense":
-        return Floor("none", "nothing binds")
-    if plan.keep_layers == max_layers or max_layers < plan.min_layers:
-        text = f"the requested sparsity keeps at most {max_layers} of {plan.total_layers} layers"
-        if max_layers < plan.min_layers:
-            text += f", but {plan.min_layers} are protected"
-        return Floor("sparsity", text)
-    blocking = plan.rows[plan.min_layers - 1 if plan.keep_layers is None else plan.keep_layers]
-
-    def excess(limit: Limit) -> float:
-        found = limit.measure(blocking.prediction)
-        over = found.value / limit.bound
-        return max(over, found.high / limit.upper_bound) if plan.confident else over
-
-    return _describe(plan, max(plan.limits, key=excess), blocking.prediction)
-
-
-def _describe(plan: Plan, limit: Limit, blocking: Prediction) -> Floor:
-    layers = f"{blocking.keep_layers} of {plan.total_layers} layers"
-    found = limit.measure(blocking)
-    over = format_ms(found.value) if limit.name != "memory" else format_bytes(found.value)
-    if plan.confident and found.value <= limit.bound:
-        high = format_ms(found.high) if limit.name != "memory" else format_bytes(found.high)
-        over = f"{over} (up to {high})"
-    if limit.name == "memory":
-        return Floor("memory", f"{layers} need {over} of the {limit.text}")
-    if limit.name == "per-token":
-        return Floor("per-token", f"{layers} take {over} per token, of {format_ms(limit.bound)}")
-    vision = blocking.vision_ms.value
-    tower = f"the vision encoder alone takes {format_ms(vision)} of {format_ms(limit.bound)}"
-    decoder = f"{layers} take {over} in all"
-    if vision >= _DOMINANT_SHARE * limit.bound:
-        return Floor("vision", f"{tower}; {decoder}")
-    return Floor("decoder", f"{decoder}, of {format_ms(limit.bound)}; vision {format_ms(vision)} of it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -28,7 +28,7 @@ class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base: immutable, and a misspelt key is an error rather than a silently missing fact."""
 
 
-class Match(_Facts, kw_only=True):
+class Match(_Facts, frozen=True, kw_only=True):
     """How a live device is recognised: device-tree strings (Jetson) or the driver's GPU names."""
 
     compatible: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class Match(_Facts, kw_only=True):
     compute_capability: str = ""
 
 
-class Gpu(_Facts, kw_only=True):
+class Gpu(_Facts, frozen=True, kw_only=True):
     """Peak arithmetic: dense operations per multiprocessor and clock by number format (no key: none)."""
 
     arch: str = ""
@@ -45,7 +45,7 @@ class Gpu(_Facts, kw_only=True):
     l2_mb: float | None = None
 
 
-class Memory(_Facts, kw_only=True):
+class Memory(_Facts, frozen=True, kw_only=True):
     """`total_gib` is what the system can use; on `unified` boards CPU and GPU share it."""
 
     unified: bool
@@ -58,7 +58,7 @@ class Memory(_Facts, kw_only=True):
     swap_usable_by_gpu: bool = False
 
 
-class Mode(_Facts, kw_only=True):
+class Mode(_Facts, frozen=True, kw_only=True):
     """One power mode. A mode without `gpu_mhz` is known by name only and cannot be planned for."""
 
     name: Name
@@ -73,7 +73,7 @@ class Mode(_Facts, kw_only=True):
     note: str = ""
 
 
-class Software(_Facts, kw_only=True):
+class Software(_Facts, frozen=True, kw_only=True):
     """A software release that the board runs."""
 
     jetpack: str = ""
@@ -85,7 +85,21 @@ class Software(_Facts, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class Board(_Facts, kw_only=True):
+class BoardEfficiency(_Facts, frozen=True, kw_only=True):
+    """A phase's constants on this very board; they win over those that were fitted for its family."""
+
+    runtime: str
+    dtype: str
+    phase: Literal["vision", "prefill", "decode"]
+    efficiency: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    layer_kcycles: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    host_us_per_layer: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    overlap: Literal[1, 2] = 2
+    spread: Annotated[float, msgspec.Meta(gt=0)]
+    source: Literal["published", "calibrated"]
+
+
+class Board(_Facts, frozen=True, kw_only=True):
     """One board or GPU: facts, power modes, software, where each fact comes from."""
 
     schema: int
@@ -99,6 +113,7 @@ class Board(_Facts, kw_only=True):
     aliases: tuple[Name, ...] = ()
     match: Match = Match()
     software: tuple[Software, ...] = ()
+    efficiencies: tuple[BoardEfficiency, ...] = msgspec.field(name="efficiency", default=())
     provenance: dict[str, str] = {}
 
     def mode(self, name: str | None = None) -> Mode:

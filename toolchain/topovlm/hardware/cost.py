@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from topovlm.errors import InputError, explain
-from topovlm.hardware.efficiencies import Efficiency, efficiency, memory_model
+from topovlm.hardware.efficiencies import Efficiency, Entry, efficiency, memory_model
 from topovlm.hardware.formats import (
     ACTIVATION_BYTES,
     ATTENTION_ARITHMETIC,
@@ -153,7 +153,7 @@ def _from_data_sheet(
     work = vision_work(shape, workload)
     vision = ZERO
     if shape.vision is not None and work.sequences:
-        used["vision"] = efficiency(target.board.family, runtime, fmt.name, "vision")
+        used["vision"] = _efficiency(target, runtime, fmt.name, "vision")
         seconds = vision_s(
             used["vision"].entry, batch * vision_flop(shape.vision, work), shape.vision.layers, machine
         )
@@ -186,6 +186,27 @@ def _from_data_sheet(
         Interval.around(token * 1e3, used["decode"].spread),
         _source(target, used),
     )
+
+
+def _efficiency(target: ResolvedTarget, runtime: str, dtype: str, phase: str) -> Efficiency:
+    """The board's own constants where its file has them, else those of its family."""
+    for own in target.board.efficiencies:
+        if (own.runtime, own.phase) == (runtime, phase) and (phase == "vision" or own.dtype == dtype):
+            entry = Entry(
+                family=target.board.family,
+                runtime=runtime,
+                dtype=own.dtype,
+                phase=phase,
+                efficiency=own.efficiency,
+                layer_kcycles=own.layer_kcycles,
+                host_us_per_layer=own.host_us_per_layer,
+                overlap=own.overlap,
+                rows=0,
+                spread=own.spread,
+                source=own.source,
+            )
+            return Efficiency(entry, own.spread, f"{own.source} in the target file")
+    return efficiency(target.board.family, runtime, dtype, phase)
 
 
 def _source(target: ResolvedTarget, used: Mapping[str, Efficiency]) -> str:
