@@ -15,7 +15,6 @@ from topovlm.errors import InputError, explain
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-    import torch
 
 BATCH, IMAGES, SEQUENCE = "batch_size", "num_images", "sequence_length"
 PAST, TOTAL = "past_sequence_length", "total_sequence_length"
@@ -94,39 +93,49 @@ def vision_graph(model: Any) -> ir.Model:
     import torch
 
     from topovlm.export.modules import Vision
+    from topovlm.export.stack import Stack
+    from topovlm.export.trace import OPSET, trace
 
     size = model.config.vision_config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     pixels = torch.zeros(2, model.config.vision_config.num_channels, height, width, dtype=model.dtype)
-    inputs, axes = {"pixel_values": pixels}, {"pixel_values": {0: IMAGES}}
-    return _whole(Vision(model), inputs, axes, "image_features", _facts(model))
+    module, key = Vision(model), f"vision {_facts(model)}"
+    piece = _traced.get(key) or trace(
+        module, {"pixel_values": pixels}, {"pixel_values": {0: IMAGES}}, ["image_features"]
+    )
+    assert not isinstance(piece, DecoderPieces)
+    _traced[key] = piece
+    stack = Stack("image_features", OPSET)
+    bound = {"pixel_values": stack.input("pixel_values", piece.graph.inputs[0])}
+    results = stack.append(piece, "", bound, dict(module.named_parameters()))
+    stack.output(results["image_features"], "image_features")
+    return stack.model("topovlm", __version__)
 
 
 def embed_graph(model: Any) -> ir.Model:
-    """input_ids `[batch_size, sequence_length]` -> inputs_embeds `[batch_size, sequence_length, hidden]`."""
+    """input_ids `[batch_size, sequence_length]` -> inputs_embeds `[batch_size, sequence_length, hidden]`.
+
+    One look-up, written down rather than traced. Raises `InputError` for an embedding that does more.
+    """
+    import onnx_ir as ir
     import torch
 
-    from topovlm.export.modules import Embed
-
-    ids = torch.zeros(2, 3, dtype=torch.long)
-    axes = {"input_ids": {0: BATCH, 1: SEQUENCE}}
-    return _whole(Embed(model), {"input_ids": ids}, axes, "inputs_embeds", _facts(model))
-
-
-def _whole(
-    module: torch.nn.Module, inputs: dict[str, Any], axes: dict[str, dict[int, str]], out: str, facts: str
-) -> ir.Model:
     from topovlm.export.stack import Stack
-    from topovlm.export.trace import OPSET, trace
+    from topovlm.export.trace import OPSET
 
-    key = f"{out} {facts}"
-    piece = _traced.get(key) or trace(module, inputs, axes, [out])
-    _traced[key] = piece
-    assert not isinstance(piece, DecoderPieces)
-    stack = Stack(out, OPSET)
-    bound = {v.name: stack.input(v.name, v) for v in piece.graph.inputs if v.name in inputs}
-    results = stack.append(piece, "", bound, dict(module.named_parameters()))
-    stack.output(results[out], out)
+    table = model.get_input_embeddings()
+    if type(table) is not torch.nn.Embedding:
+        raise InputError(
+            explain("input embedding", type(table).__name__, "is not a plain table; not exported")
+        )
+    stack = Stack("inputs_embeds", OPSET)
+    like = ir.Value(shape=ir.Shape([BATCH, SEQUENCE]), type=ir.TensorType(ir.DataType.INT64))
+    weight = stack.weight("embed.weight", table.weight)
+    node = ir.node("Gather", [weight, stack.input("input_ids", like)], {"axis": 0})
+    embeds = node.outputs[0]
+    embeds.shape, embeds.type = ir.Shape([BATCH, SEQUENCE, table.embedding_dim]), weight.type
+    stack.graph.append(node)
+    stack.output(embeds, "inputs_embeds")
     return stack.model("topovlm", __version__)
 
 

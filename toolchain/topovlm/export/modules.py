@@ -28,17 +28,6 @@ class Vision(nn.Module):
         return self.projector(torch.cat([states[layer][:, first:] for layer in layers], dim=-1))
 
 
-class Embed(nn.Module):
-    """input_ids `[batch, seq]` -> inputs_embeds `[batch, seq, hidden]`."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.embed = model.get_input_embeddings()
-
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return self.embed(input_ids)
-
-
 class Prelude(nn.Module):
     """What all layers share: the rotary tables and one additive mask (causal by cache slot, and padding).
 
