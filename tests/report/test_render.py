@@ -21,6 +21,7 @@ from topovlm.report.document import Figure, Report
 from topovlm.report.html import render_html, write_reports
 from topovlm.report.markdown import render_markdown
 from topovlm.report.plots import all_plots, layers_plot
+from topovlm.report.sections import accuracy_section
 from topovlm.report.summary import cards
 from topovlm.report.tables import sections
 
@@ -106,6 +107,8 @@ def test_page_is_whole_and_stands_alone(name: str) -> None:
     text = page_text(name)
     page = Page(text)
     assert page.open == []
+    prose = re.sub(r"<(svg|style).*?</\1>", "", text, flags=re.S)
+    assert not re.search(r"\d %", prose)  # a percentage stays on one line
     assert [i for i, times in Counter(page.ids).items() if times > 1] == []
     assert page.tags["script"] == page.tags["img"] == page.tags["iframe"] == 0
     inside = {f"#{i}" for i in page.ids}
@@ -191,6 +194,33 @@ def test_allowed_drop_decides_when_given() -> None:
     for allowed, status in ((0.07, "yes"), (0.045, "partly"), (0.02, "no")):
         card = cards(replace(report, budget=replace(report.budget, max_drop=allowed)))[1]
         assert card.status == status
+
+
+def test_few_questions_and_guessing_models_are_no_yes() -> None:
+    """No loss shown on a dozen questions is not proof; a dense model that guesses has nothing to keep."""
+    report = factory.standard()
+    few = {family: right[:2] for family, right in factory.dense_answers().items()}
+    section = accuracy_section(
+        factory.outcomes(few), factory.outcomes(few), source="engine", sample_source="few questions"
+    )
+    assert cards(replace(report, accuracy=section))[1].status == "partly"
+    wrong = {family: right & False for family, right in factory.dense_answers().items()}
+    section = accuracy_section(
+        factory.outcomes(wrong), factory.outcomes(wrong), source="engine", sample_source="guessing"
+    )
+    card = cards(replace(report, accuracy=section))[1]
+    assert card.status == "unknown"
+    assert "not clearly better than guessing" in card.detail[0]
+
+
+def test_the_first_screen_stays_short() -> None:
+    """Many remarks are counted, not listed, and all of them are in the sections below."""
+    report = factory.standard()
+    limits = tuple(f"remark {number}" for number in range(9))
+    report = replace(report, provenance=replace(report.provenance, limits=limits))
+    assert all(len(card.detail) <= 5 for card in cards(report))
+    assert "more remarks below" in cards(report)[3].detail[-1]
+    assert all(f"Not shown here: {limit}." in render_markdown(report) for limit in limits)
 
 
 def test_markdown_has_the_same_tables() -> None:

@@ -25,7 +25,11 @@ def render_html(report: Report) -> str:
     from markupsafe import Markup
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_bind_percent,
     )
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from topovlm.report import formats
 from topovlm.report.document import FamilyAccuracy, Figure, Report, phase_times, plan_row
 
 Status = Literal["yes", "partly", "no", "unknown"]
+_FINE = 0.02  # share: a loss below two points is called none when the interval excludes more
+_LINES = 5  # per card: the first screen stays one screen
 STATUS_WORDS: dict[Status, str] = {"yes": "yes", "partly": "partly", "no": "no", "unknown": "not shown"}
 
 
@@ -40,7 +42,14 @@ def _asked(report: Report) -> str:
 
 def cards(report: Report) -> tuple[Card, ...]:
     """The four answers."""
-    return (_fits(report), _right(report), _loads(report), _trust(report))
+    return tuple(_short(card) for card in (_fits(report), _right(report), _loads(report), _trust(report)))
+
+
+def _short(card: Card) -> Card:
+    if len(card.detail) <= _LINES:
+        return card
+    hidden = len(card.detail) - _LINES + 1
+    return replace(card, detail=(*card.detail[: _LINES - 1], f"and {hidden} more remarks below"))
 
 
 def _deployed_latency(report: Report) -> Figure | None:
@@ -135,6 +144,9 @@ def _right(report: Report) -> Card:
     if overall.retention_corrected:
         detail.append(f"keeps {_percent(overall.retention_corrected)} of what dense knows beyond guessing")
     lost = [family.family for family in report.accuracy.families if _at_chance(family)]
+    if _guesses(overall):
+        chance = formats.number(overall.chance, "share")
+        detail.insert(0, f"the dense model itself is not clearly better than guessing ({chance})")
     if lost:
         detail.append(f"no better than guessing now: {', '.join(lost)}")
     return Card(question, _right_status(report, overall, bool(lost)), headline, tuple(detail), "measured")
@@ -158,23 +170,27 @@ def _at_chance(family: FamilyAccuracy) -> bool:
 
 def _right_status(report: Report, overall: FamilyAccuracy, lost: bool) -> Status:
     gap, allowed = overall.difference, report.budget.max_drop
-    if gap is None or gap.low is None or gap.high is None:
+    if gap is None or gap.low is None or gap.high is None or _guesses(overall):
         return "unknown"
     if allowed is not None:
         return "yes" if gap.low >= -allowed and not lost else "no" if gap.high < -allowed else "partly"
-    # Without an allowance: no loss shown at all is a yes, a loss is for the reader to judge.
-    return "yes" if gap.high >= 0 and not lost else "partly"
+    # Without an allowance a yes needs a loss that is neither shown nor, to a fine resolution, possible.
+    return "yes" if gap.high >= 0 and gap.low >= -_FINE and not lost else "partly"
+
+
+def _guesses(overall: FamilyAccuracy) -> bool:
+    """The dense model is not clearly better than chance: there is nothing to keep."""
+    return overall.dense.low is not None and overall.dense.low <= overall.chance
 
 
 def _loads(report: Report) -> Card:
     question = "Will the artefact load?"
     failed = [check for check in report.verifications if not check.passed]
     total = len(report.verifications)
-    clients = list(dict.fromkeys(client for item in report.artifacts for client in item.loads_in))
-    detail = [
-        f"{item.format}: {item.path} ({formats.number(item.bytes, 'bytes')})" for item in report.artifacts
-    ]
-    detail = detail[:4] + ([f"and {len(detail) - 4} more"] if len(detail) > 4 else [])
+    deployed = "slim" if report.slim else "dense"
+    items = [item for item in report.artifacts if item.model == deployed]
+    clients = list(dict.fromkeys(client for item in items for client in item.loads_in))
+    detail = [f"{item.format}: {item.path} ({formats.number(item.bytes, 'bytes')})" for item in items]
     if clients:
         detail.insert(0, f"made for {', '.join(clients)}")
     if failed:
@@ -207,7 +223,10 @@ def _trust(report: Report) -> Card:
         detail.append(f"predicted: {report.plan.source}")
     else:
         headline = "no latency was timed or predicted"
-    detail += [f"caution: {doubt}" for doubt in doubts]
+    if len(doubts) > 1:
+        detail.append(f"caution: {doubts[0]}; {len(doubts) - 1} more below")
+    else:
+        detail += [f"caution: {doubt}" for doubt in doubts]
     detail += [f"not shown: {limit}" for limit in report.provenance.limits]
     status: Status = "yes" if on_target and not doubts else "partly"
     kind = "measured" if on_target else "predicted" if report.plan.rows else ""

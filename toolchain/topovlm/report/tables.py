@@ -58,7 +58,7 @@ def _latency(report: Report) -> Section:
     if latency:
         text.append(
             f"Measured on {latency.where} ({latency.runtime}, {latency.variant} graph, "
-            f"{latency.threads} threads). {latency.method}"
+            f"{latency.threads} thread{'s' if latency.threads != 1 else ''}). {latency.method}"
         )
         rows = [
             (
@@ -145,7 +145,7 @@ def _accuracy(report: Report) -> Section | None:
         tables.append(
             _table(caption, "question|family|right answer|dense said|slim said", answers, long=True)
         )
-    text = (f"{accuracy.sample_source}; answered by {accuracy.source}.", accuracy.method)
+    text = (f"Questions: {accuracy.sample_source}. Answered by {accuracy.source}.", accuracy.method)
     return Section("accuracy", "Accuracy", text, ("accuracy",), tuple(tables))
 
 
