@@ -167,3 +167,40 @@ def test_doctor_reports_this_machine(capsys: pytest.CaptureFixture[str]) -> None
     document = json.loads(capsys.readouterr().out)
     assert document["ok"]
     assert {row["name"] for row in document["packages"]} >= {"torch", "onnxruntime"}
+
+
+def surface() -> str:
+    """Every command with its flags and positional arguments, one per line."""
+    import argparse
+
+    parser = cli.build_parser()
+    (subparsers,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    lines = []
+    for name, child in subparsers.choices.items():
+        words = [max(a.option_strings, key=len, default=a.metavar or a.dest) for a in child._actions]
+        lines.append(f"{name}: {' '.join(map(str, words))}")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_surface_changes_only_on_purpose() -> None:
+    """Commands and flags are a promise: update tests/cli_surface.txt together with CHANGELOG.md."""
+    assert surface() == Path(__file__).with_name("cli_surface.txt").read_text()
+
+
+def test_every_flag_of_deploy_is_a_key_of_the_file() -> None:
+    """topovlm.toml can say all that the flags say, but for what concerns one call only."""
+    from topovlm.config import OPTIONS
+
+    (line,) = [line for line in surface().splitlines() if line.startswith("deploy: ")]
+    flags = set(line.split()[1:]) - {"--help", "--config", "--dry-run", "--json", "--debug"}
+    assert flags == {option.flag for option in OPTIONS}
+
+
+def test_documentation_names_every_command_and_exit_code() -> None:
+    """docs/cli.md and docs/ci.md keep up with the command line."""
+    docs = Path(__file__).parents[1] / "docs"
+    text = (docs / "cli.md").read_text()
+    for line in surface().splitlines():
+        assert f"`{line.partition(':')[0]}`" in text
+    for code in (0, 1, 2, 3, 4, 5, 6, 130):
+        assert f"| {code} |" in (docs / "ci.md").read_text()

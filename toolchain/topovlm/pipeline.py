@@ -70,7 +70,7 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
     if planned["verdict"] == "prune":
         measuring.evaluate(context, "evaluate-slim", exporting.DEPLOYED, run.records["export"])
     report = reporting.write_report(context, argv, attempts)
-    reporting.write_run_file(context, argv, began)
+    reporting.write_run_file(context, argv, attempts, began)
     return _outcome(context, planned, attempts, report.value["content_hash"], began)
 
 

@@ -175,7 +175,7 @@ def _provenance(context: Context, attempts: list[dict[str, Any]]) -> doc.Provena
     )
 
 
-def write_run_file(context: Context, argv: list[str], began: float) -> None:
+def write_run_file(context: Context, argv: list[str], attempts: list[dict[str, Any]], began: float) -> None:
     """run.json: how to repeat this run, and what went in and came out of each stage."""
     records = context.run.records
     artifacts.write_json(
@@ -192,6 +192,7 @@ def write_run_file(context: Context, argv: list[str], began: float) -> None:
                 "sha256": context.model_digest,
                 "licence": context.source.licence,
             },
+            "attempts": attempts,
             "stages": {
                 name: {
                     "seconds": round(record.seconds, 3),
