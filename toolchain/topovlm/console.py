@@ -15,6 +15,9 @@ from typing import Any
 
 Progress = Callable[[int, int], None]  # (done, total)
 
+# A bar that redraws itself would disturb what these stages time: theirs moves between rounds only.
+_TIMING = {"profile", "measure", "bench"}
+
 
 def lively() -> bool:
     """Whether bars and colours make sense: stderr is a terminal and no CI runs us."""
@@ -79,12 +82,17 @@ def _bar(name: str) -> Iterator[Progress]:
     columns = (SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), TimeElapsedColumn())
     # Own stdout and stderr: libraries' chatter goes to the log, not through the bar.
     with RichProgress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        auto_refresh=name not in _TIMING,
     ) as shown:
         task = shown.add_task(name, total=None)
 
         def advance(done: int, total: int) -> None:
-            shown.update(task, completed=done, total=total)
+            shown.update(task, completed=done, total=total, refresh=name in _TIMING)
 
         yield advance
 
