@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from topovlm.topology.cliques import find
-from topovlm.topology.jit import kernel
+from topovlm.topology.jit import NONE, ONE, ZERO, kernel
 
 UNKNOWN = -1  # reference of an edge not reached yet; relation of a live symbol
 LENGTH_BITS = 24
@@ -67,7 +67,8 @@ def _flush(parity, stack, height, pool, top, skip):
     """Write the accumulator without `skip` to the end of the pool and clear it: pool, its top, reference."""
     if top + height > len(pool):
         larger = np.empty(2 * len(pool) + height, dtype=np.int32)
-        larger[:top] = pool[:top]
+        for at in range(top):
+            larger[at] = pool[at]
         pool = larger
     start = top
     for at in range(height):
@@ -82,16 +83,16 @@ def _flush(parity, stack, height, pool, top, skip):
 @kernel
 def _add(a, b, parity, stack, pool, top, relation):
     """Sum of two vectors: pool, its top, reference."""
-    height = _toggle(parity, stack, 0, pool, a)
+    height = _toggle(parity, stack, ZERO, pool, a)
     height = _toggle(parity, stack, height, pool, b)
     height = _settle(parity, stack, height, pool, relation)
-    return _flush(parity, stack, height, pool, top, -1)
+    return _flush(parity, stack, height, pool, top, NONE)
 
 
 @kernel
 def _relate(a, b, c, parity, stack, pool, top, relation):
     """Impose a + b + c = 0, killing the youngest symbol of what is left of it: pool and its top."""
-    height = _toggle(parity, stack, 0, pool, a)
+    height = _toggle(parity, stack, ZERO, pool, a)
     height = _toggle(parity, stack, height, pool, b)
     height = _toggle(parity, stack, height, pool, c)
     height = _settle(parity, stack, height, pool, relation)
@@ -145,7 +146,7 @@ def annotate(level, first, earlier, shared, begin, sides, parent, tree, vectors,
                 candidate += 1
             if candidate == first[v + 1]:
                 break
-            root, other_root = find(parent, v), find(parent, earlier[candidate])
+            root, other_root = find(parent, v), find(parent, np.int64(earlier[candidate]))
             if root != other_root:
                 parent[max(root, other_root)] = min(root, other_root)
                 vectors[candidate] = 0
@@ -156,7 +157,7 @@ def annotate(level, first, earlier, shared, begin, sides, parent, tree, vectors,
                 parity[count] = 1
                 stack[0] = count
                 count += 1
-                pool, top, vectors[candidate] = _flush(parity, stack, 1, pool, top, -1)
+                pool, top, vectors[candidate] = _flush(parity, stack, ONE, pool, top, NONE)
             ready = True
     return pool, top, count
 
@@ -191,12 +192,12 @@ def normal_forms(generators, symbols, pool, basis, count):
     stack = np.empty(count, dtype=np.int32)
     first = np.zeros(len(generators) + 1, dtype=np.int64)
     places = np.empty(len(generators) + 16, dtype=np.int32)
-    top = 0
+    top = ZERO
     for at in range(len(generators)):
         parity[generators[at]] = 1
         stack[0] = generators[at]
-        height = _settle(parity, stack, 1, pool, relation)
-        places, top, _ = _flush(parity, stack, height, places, top, -1)
+        height = _settle(parity, stack, ONE, pool, relation)
+        places, top, _ = _flush(parity, stack, height, places, top, NONE)
         first[at + 1] = top
     for at in range(top):
         places[at] = place[places[at]]
@@ -212,6 +213,19 @@ def _edge(first, earlier, a, b):
     while high - low > 1:
         middle = (low + high) // 2
         if earlier[middle] <= b:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def _later_end(first, e):
+    """The rank whose edges, `first[v]` to `first[v + 1]`, include edge e."""
+    low, high = ZERO, len(first) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if first[middle] <= e:
             low = middle
         else:
             high = middle
@@ -240,20 +254,20 @@ def cycle_classes(
     stack = np.empty(count, dtype=np.int32)
     starts = np.zeros(len(generators) + 1, dtype=np.int64)
     places = np.empty(len(generators) + 16, dtype=np.int32)
-    top = 0
+    top = ZERO
     for at in range(len(generators)):
         e = origin[generators[at]]
         u = own_earlier[e]
-        v = np.searchsorted(own_first, e, side="right") - 1
+        v = _later_end(own_first, e)
         closing = vectors[_edge(first, earlier, rank[order[v]], rank[order[u]])]
-        height = _toggle(parity, stack, 0, pool, closing)
+        height = _toggle(parity, stack, ZERO, pool, closing)
         while u != v:
             if u > v:
                 u, v = v, u
             height = _toggle(parity, stack, height, pool, step[v])
             v = above[v]
         height = _settle(parity, stack, height, pool, relation)
-        places, top, _ = _flush(parity, stack, height, places, top, -1)
+        places, top, _ = _flush(parity, stack, height, places, top, NONE)
         starts[at + 1] = top
     for at in range(top):
         places[at] = place[places[at]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from topovlm.topology.jit import kernel
+from topovlm.topology.jit import ZERO, kernel
 
 
 @kernel
@@ -77,8 +77,10 @@ def orient(indptr, indices, flags, order):
         for here in range(indptr[v], indptr[v + 1]):
             if rank[indices[here]] < rank[v]:
                 first[rank[v] + 1] += 1
-    first = np.cumsum(first)
-    fill = first[:-1].copy()
+    fill = np.empty(count, dtype=np.int64)
+    for at in range(count):
+        fill[at] = first[at]
+        first[at + 1] += first[at]
     earlier = np.empty(first[-1], dtype=np.int32)
     shared = np.empty(first[-1], dtype=np.uint8)
     for at in range(count):
@@ -97,14 +99,14 @@ def triangles(first, earlier, shared):
     """Triangles {w < u < v} by their last vertex v; those of shared edges only come apart.
 
     Returns, for the rest and for the shared ones, the first triangle per rank, int64 [2, N + 1], and the
-    edges vu, vw, uw of every triangle: int32 [T, 3] twice.
+    edges vu, vw, uw of every triangle, in the leading rows of two int32 arrays [any, 3].
     """
     count = len(first) - 1
     mark = np.full(count, -1, dtype=np.int64)
     begin = np.zeros((2, count + 1), dtype=np.int64)
     rest = np.empty((2 * len(earlier) + 16, 3), dtype=np.int32)
     both = np.empty((2 * len(earlier) + 16, 3), dtype=np.int32)
-    rest_top = both_top = 0
+    rest_top = both_top = ZERO
     for v in range(count):
         start = first[v]
         for e in range(start, first[v + 1]):
@@ -125,13 +127,15 @@ def triangles(first, earlier, shared):
                         rest_top += 1
             mark[u] = e
         begin[0, v + 1], begin[1, v + 1] = rest_top, both_top
-    return begin, rest[:rest_top], both[:both_top]
+    return begin, rest, both
 
 
 @kernel
 def _larger(rows, used, room):
     result = np.empty((2 * len(rows) + room, 3), dtype=np.int32)
-    result[:used] = rows[:used]
+    for at in range(used):
+        for side in range(3):
+            result[at, side] = rows[at, side]
     return result
 
 
@@ -151,7 +155,7 @@ def component_labels(parent, rank):
     labels = np.empty(len(rank), dtype=np.int32)
     size = 0
     for v in range(len(rank)):
-        root = find(parent, rank[v])
+        root = find(parent, np.int64(rank[v]))
         if seen[root] < 0:
             seen[root] = size
             size += 1

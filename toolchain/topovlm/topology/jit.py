@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from numba import njit
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Typed, because numba compiles a function once more for every literal that it is called with.
+NONE, ZERO, ONE = np.int64(-1), np.int64(0), np.int64(1)
 
 
 def kernel(function: F) -> F:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from topovlm.topology.jit import kernel
+from topovlm.topology.jit import ZERO, kernel
 
 # Scaled clouds lie in the unit box; smaller distances are left to the exact path, where nothing underflows.
 UNDERFLOW = 1e-30
@@ -149,7 +149,7 @@ def select(points, product, bounds, slack, rows, k, spare, ordered, scale, resul
                 verified[r] = True
                 continue
         _lowest_keys(keys, ids, large, bounds, product[r], i)
-        found = 0
+        found = ZERO
         for c in range(large):
             distance = squared_distance(points, i, ids[c])
             found = _insert_nearest(best, best_ids, found, k, distance, ids[c])
@@ -166,7 +166,7 @@ def brute_force(points, rows, k, result):
     best = np.empty(k, dtype=np.float64)
     best_ids = np.empty(k, dtype=np.int32)
     for i in rows:
-        found = 0
+        found = ZERO
         for j in range(points.shape[0]):
             if j != i:
                 found = _insert_nearest(best, best_ids, found, k, squared_distance(points, i, j), j)
@@ -178,13 +178,17 @@ def brute_force(points, rows, k, result):
 def symmetrise(neighbours):
     """Sorted adjacency of the union of a neighbour table [N, k] with its transpose."""
     count, k = neighbours.shape
-    sizes = np.zeros(count + 1, dtype=np.int64)
+    sizes = np.zeros(count, dtype=np.int64)
     for i in range(count):
-        sizes[i + 1] += k
+        sizes[i] += k
         for c in range(k):
-            sizes[neighbours[i, c] + 1] += 1
-    starts = np.cumsum(sizes)
-    fill = starts[:-1].copy()
+            sizes[neighbours[i, c]] += 1
+    starts = np.zeros(count + 1, dtype=np.int64)
+    fill = np.zeros(count, dtype=np.int64)
+    again = np.zeros(count, dtype=np.int64)
+    for i in range(count):
+        fill[i] = again[i] = starts[i]
+        starts[i + 1] = starts[i] + sizes[i]
     # `raw` lists both directions of every pair; going through it once more by ascending i and handing i to
     # each of its neighbours leaves every list sorted, with repeats side by side.
     raw = np.empty(starts[-1], dtype=np.int32)
@@ -196,12 +200,11 @@ def symmetrise(neighbours):
             raw[fill[j]] = i
             fill[j] += 1
     transposed = np.empty(starts[-1], dtype=np.int32)
-    fill = starts[:-1].copy()
     for i in range(count):
         for at in range(starts[i], starts[i + 1]):
             j = raw[at]
-            transposed[fill[j]] = i
-            fill[j] += 1
+            transposed[again[j]] = i
+            again[j] += 1
     indptr = np.zeros(count + 1, dtype=np.int64)
     indices = np.empty(starts[-1], dtype=np.int32)
     top = 0

@@ -16,10 +16,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from topovlm.topology.jit import kernel
+from topovlm.topology.jit import ZERO, kernel
 
 Columns = tuple[np.ndarray, np.ndarray]
-ONE = np.uint64(1)
+BIT = np.uint64(1)
 
 
 @intrinsic
@@ -46,7 +46,7 @@ def _highest(row, words):
 
 @kernel
 def _flip(row, bit):
-    row[bit >> 6] ^= ONE << np.uint64(bit & 63)
+    row[bit >> 6] ^= BIT << np.uint64(bit & 63)
 
 
 @kernel
@@ -68,11 +68,11 @@ def _change_basis(vector, stored, basis, place_of, row):
         while vector[word] != 0:
             bit = word * 64 + _highest_bit(vector[word])
             place = place_of[bit]
-            _flip(row, place)
+            _flip(row, np.int64(place))
             if stored[place] < 0:
                 _flip(vector, bit)
             else:
-                _add_words(vector, basis[stored[place]], 0, word + 1)
+                _add_words(vector, basis[stored[place]], ZERO, word + 1)
 
 
 @kernel
@@ -94,12 +94,12 @@ def _reduce_left(tops, stored, basis, left_first, left_places, rows):
     kernel_size = 0
     for c in range(columns):
         row = rows[c]
-        _flip_all(vector, 0, left_first[c], left_first[c + 1], left_places)
+        _flip_all(vector, ZERO, left_first[c], left_first[c + 1], left_places)
         _change_basis(vector, stored, basis, place_of, row)
         place = _highest(row, words)
         while place >= 0 and owner[place] >= 0:
             other = rows[owner[place]]
-            _add_words(row, other, 0, (place >> 6) + 1)
+            _add_words(row, other, ZERO, (place >> 6) + 1)
             _add_words(row, other, words, rows.shape[1])
             place = _highest(row, (place >> 6) + 1)
         if place >= 0:
@@ -114,7 +114,7 @@ def _reduce_left(tops, stored, basis, left_first, left_places, rows):
 def _is_unit(row, bit):
     """Whether a row whose highest bit is `bit` has no other."""
     word = bit >> 6
-    if row[word] & (row[word] - ONE) != 0:
+    if row[word] & (row[word] - BIT) != 0:
         return False
     return _highest(row, word) < 0
 
@@ -157,7 +157,7 @@ def take_two_arrows(
         row = rows[c, words:]
         bit = _highest(row, right_words)
         while bit >= 0 and taken[bit] >= 0:
-            _add_words(row, rows[taken[bit], words:], 0, (bit >> 6) + 1)
+            _add_words(row, rows[taken[bit], words:], ZERO, (bit >> 6) + 1)
             bit = _highest(row, (bit >> 6) + 1)
         if bit < 0:
             bars[ended, 0], bars[ended, 1] = birth, index + 1
@@ -169,10 +169,10 @@ def take_two_arrows(
             new_stored[filled] = kept
             kept += 1
         filled += 1
-    new_basis = np.empty((kept, right_words), dtype=np.uint64)
+    new_basis = np.zeros((kept, right_words), dtype=np.uint64)
     for place in range(filled):
         if new_stored[place] >= 0:
-            new_basis[new_stored[place]] = rows[taken[new_tops[place]], words:]
+            _add_words(new_basis[new_stored[place]], rows[taken[new_tops[place]], words:], ZERO, right_words)
     for bit in range(right_dim):
         if taken[bit] < 0:
             new_tops[filled], new_births[filled] = bit, index + 1
