@@ -11,7 +11,8 @@ import pytest
 
 from topovlm.errors import InputError
 from topovlm.hardware.efficiencies import Entry, coefficients, efficiency, pick
-from topovlm.hardware.fit import NO_BORROWING_COST, fit_all, fit_entry, fit_memory, predict_row
+from topovlm.hardware.fit import NO_BORROWING_COST, fit_all, fit_entry, predict_row
+from topovlm.hardware.fit_memory import fit_memory
 from topovlm.hardware.fit_rows import MemoryRow, PhaseRow, read_rows
 from topovlm.hardware.phases import Machine
 

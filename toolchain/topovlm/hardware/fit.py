@@ -17,20 +17,18 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from topovlm.hardware.efficiencies import LENDING_ROWS, Coefficients, Entry, Errors, pick
+from topovlm.hardware.fit_memory import fit_memory
+from topovlm.hardware.fit_robust import LEAST_SPREAD, ROBUST_SCALE, digits, upper_error
 from topovlm.hardware.fit_rows import MemoryRow, PhaseRow
 from topovlm.hardware.phases import decode_s, prefill_s, vision_s
 
 MIN_ROWS = 2
 # Rows from which an entry may speak for others in the pooled medians.
 _POOL_ROWS = 5
-# Residuals beyond this relative size count linearly, not squared: a mislabelled row must not steer.
-_ROBUST_SCALE = 0.05
 # A host floor must lower the held-out error by this share against a cost per layer.
 _WORTH = 0.15
 # How far (in logarithms, one standard deviation) a constant may lie from the pooled median.
 _PULL = {"efficiency": 0.5, "layer_kcycles": 1.0, "host_us_per_layer": 1.0}
-_COVER = 0.95
-_LEAST_SPREAD = 0.05
 # Bandwidth share assumed for prefill where no decode row tells it.
 _UNKNOWN_BANDWIDTH_SHARE = 0.8
 
@@ -107,10 +105,10 @@ def fit_form(rows: Sequence[PhaseRow], form: Form, bandwidth_share: float, pool:
     def residuals(values: np.ndarray) -> np.ndarray:
         entry = _entry(rows, form, np.exp(values))
         misfit = [log_error(entry, row, bandwidth_share) for row in rows]
-        pull = [(values[index] - centre) / width * _ROBUST_SCALE for index, centre, width in pulled]
+        pull = [(values[index] - centre) / width * ROBUST_SCALE for index, centre, width in pulled]
         return np.array(misfit + pull)
 
-    found = least_squares(residuals, start, bounds=(low, high), loss="soft_l1", f_scale=_ROBUST_SCALE)
+    found = least_squares(residuals, start, bounds=(low, high), loss="soft_l1", f_scale=ROBUST_SCALE)
     return _entry(rows, form, np.exp(found.x))
 
 
@@ -150,12 +148,6 @@ def _mean(kinds: dict[str, list[float]]) -> float:
     return float(np.mean([np.mean(errors) for errors in kinds.values()])) if kinds else math.inf
 
 
-def _upper(errors: Sequence[float]) -> float:
-    """Log error that covers `_COVER` of rows not seen: the conformal rank, stretched when rows are few."""
-    ordered, rank = sorted(errors), math.ceil((len(errors) + 1) * _COVER)
-    return ordered[rank - 1] if rank <= len(ordered) else ordered[-1] * (1 + 1 / len(ordered))
-
-
 def fit_entry(
     rows: Sequence[PhaseRow], bandwidth_share: float = _UNKNOWN_BANDWIDTH_SHARE, pool: Pool | None = None
 ) -> Entry:
@@ -171,24 +163,20 @@ def fit_entry(
         Errors(name, len(found), round(math.expm1(float(np.median(found))), 4), round(_p90(found), 4))
         for name, found in kinds.items()
     )
-    spread = math.expm1(_upper([error for found in kinds.values() for error in found]))
+    spread = math.expm1(upper_error([error for found in kinds.values() for error in found]))
     entry = fit_form(rows, form, *fixed)
     return msgspec.structs.replace(
         entry,
-        efficiency=_digits(entry.efficiency),
-        layer_kcycles=_digits(entry.layer_kcycles),
-        host_us_per_layer=_digits(entry.host_us_per_layer),
+        efficiency=digits(entry.efficiency),
+        layer_kcycles=digits(entry.layer_kcycles),
+        host_us_per_layer=digits(entry.host_us_per_layer),
         errors=errors,
-        spread=round(max(_LEAST_SPREAD, spread), 3),
+        spread=round(max(LEAST_SPREAD, spread), 3),
     )
 
 
 def _p90(errors: Sequence[float]) -> float:
     return math.expm1(float(np.quantile(errors, 0.9)))
-
-
-def _digits(value: float) -> float:
-    return float(f"{value:.4g}")
 
 
 def fit_all(rows: Sequence[PhaseRow]) -> tuple[Entry, ...]:
@@ -284,43 +272,6 @@ def borrow_spreads(rows: Sequence[PhaseRow], entries: Sequence[Entry]) -> dict[s
 
 def _key(entry: Entry) -> tuple[str, str, str]:
     return entry.family, entry.runtime, entry.dtype
-
-
-def fit_memory(rows: Sequence[MemoryRow]) -> dict[str, float]:
-    """Constants of the memory form, and the spread of its held-out errors (one model left out at a time)."""
-
-    def solve(some: Sequence[MemoryRow]) -> np.ndarray:
-        def residuals(values: np.ndarray) -> np.ndarray:
-            return np.array([math.log(_memory(row, values) / row.peak_bytes) for row in some])
-
-        bounds = ([0, 0, 0], [5e9, 2, 1e7])
-        found = least_squares(
-            residuals,
-            [5e8, 0.2, 2e5],
-            bounds=bounds,
-            x_scale=[1e8, 0.1, 1e5],
-            loss="soft_l1",
-            f_scale=_ROBUST_SCALE,
-        )
-        return found.x
-
-    errors = []
-    for model in sorted({row.model for row in rows}):
-        values = solve([row for row in rows if row.model != model])
-        errors += [abs(math.log(_memory(row, values) / row.peak_bytes)) for row in rows if row.model == model]
-    fixed, share, per_token = solve(rows)
-    return {
-        "fixed_bytes": _digits(fixed),
-        "share_of_weights": _digits(share),
-        "bytes_per_image_token": _digits(per_token),
-        "spread": round(max(_LEAST_SPREAD, math.expm1(_upper(errors))), 3),
-        "held_out_median": round(math.expm1(float(np.median(errors))), 4),
-        "rows": len(rows),
-    }
-
-
-def _memory(row: MemoryRow, values: np.ndarray) -> float:
-    return row.known_bytes + values[0] + values[1] * row.weight_bytes + values[2] * row.image_tokens
 
 
 def fit_coefficients(
