@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from topovlm.evaluation.timing_stats import block_indices, drift, median_interval, ratio_interval
+from topovlm.evaluation.timing_stats import (
+    block_indices,
+    change_interval,
+    drift,
+    median_interval,
+    ratio_interval,
+    round_ratios,
+)
 
 
 def noisy(rng: np.random.Generator, n: int, correlation: float = 0.5) -> np.ndarray:
@@ -48,11 +55,21 @@ def test_interleaving_cancels_a_common_drift() -> None:
     assert (ratio.high - ratio.low) / ratio.value < (median.high - median.low) / median.value
 
 
-def test_ratio_is_seeded_and_needs_no_equal_lengths() -> None:
-    """The same samples give the same interval; unequal lengths are resampled apart."""
-    a, b = [1.0, 1.1, 0.9, 1.2], [2.0, 2.1, 1.9]
+def test_ratios_pair_equal_positions() -> None:
+    """Each round is compared with itself; the same samples give the same interval; rounds must match."""
+    assert round_ratios([1.0, 4.0], [2.0, 2.0]).tolist() == [0.5, 2.0]
+    a, b = [1.0, 1.1, 0.9, 1.2], [2.0, 2.1, 1.9, 2.2]
     assert ratio_interval(a, b, seed=4) == ratio_interval(a, b, seed=4)
-    assert ratio_interval(a, b).value == pytest.approx(1.05 / 2.0)
+    with pytest.raises(ValueError, match="equally many rounds"):
+        round_ratios([1.0, 2.0], [1.0])
+
+
+def test_change_between_separate_runs() -> None:
+    """Runs of any length are compared by their medians, with an interval that covers the truth."""
+    rng = np.random.default_rng(2)
+    change = change_interval(11 * noisy(rng, 60), 10 * noisy(rng, 45))
+    assert change.low <= 1.1 <= change.high
+    assert change_interval([3.0, 3.0, 3.0], [2.0, 2.0]).value == pytest.approx(1.5)
 
 
 def test_drift_is_the_shift_between_the_halves() -> None:

@@ -157,7 +157,7 @@ def test_first_screen_answers_four_questions() -> None:
     """Fits, right, loads, trust: with the figure, its kind, and what it rests on."""
     fits, right, loads, trust = cards(factory.standard())
     assert (fits.status, fits.kind) == ("yes", "measured")
-    assert "75% of dense" in fits.headline
+    assert "75 % allowed" in fits.headline
     assert right.status == "partly"
     assert "points" in right.detail[0]
     assert "1,740 questions" in right.detail[0]

@@ -1,13 +1,11 @@
-"""Statistics of timings: medians, ratios of medians, and whether something became slower.
+"""Statistics of timings: medians, ratios, and how far a run drifts.
 
 Timings of one run follow each other and drift together (clocks, other work), so replicates are drawn by a
-circular block bootstrap (Politis and Romano 1992) with blocks of n^(1/3) consecutive samples, and two models
-that were timed in turns are resampled with the same blocks.
+circular block bootstrap (Politis and Romano 1992) with blocks of n^(1/3) consecutive samples. Two models that
+were timed in turns are compared round by round.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,36 +30,39 @@ def block_indices(n: int, resamples: int, rng: np.random.Generator) -> NDArray[n
     return ((starts[:, :, None] + np.arange(length)) % n).reshape(resamples, -1)[:, :n]
 
 
-def median_replicates(columns: Sequence[ArrayLike], *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray:
-    """Replicates [resamples, columns] of the medians; equally long columns are resampled round by round."""
-    data = [_samples(column, "samples") for column in columns]
-    rng = np.random.default_rng(seed)
-    same = len({len(column) for column in data}) == 1
-    shared = block_indices(len(data[0]), resamples, rng) if same else None
-    medians = []
-    for column in data:
-        index = shared if shared is not None else block_indices(len(column), resamples, rng)
-        medians.append(np.median(column[index], axis=1))
-    return np.stack(medians, axis=1)
+def median_replicates(samples: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray:
+    """Bootstrap replicates [resamples] of the median."""
+    x = _samples(samples, "samples")
+    return np.median(x[block_indices(len(x), resamples, np.random.default_rng(seed))], axis=1)
 
 
 def median_interval(samples: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:
     """Median with its block-bootstrap percentile interval."""
     x = _samples(samples, "samples")
-    return percentile_interval(float(np.median(x)), median_replicates([x], seed=seed)[:, 0], confidence)
+    return percentile_interval(float(np.median(x)), median_replicates(x, seed=seed), confidence)
+
+
+def round_ratios(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
+    """Ratio of two models round by round (equal positions): what slows a whole round divides out."""
+    a, b = _samples(numerator, "numerator"), _samples(denominator, "denominator")
+    if len(a) != len(b) or not np.all(b > 0):
+        raise ValueError("timings in turns need equally many rounds and a denominator above zero")
+    return a / b
 
 
 def ratio_interval(
     numerator: ArrayLike, denominator: ArrayLike, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Ratio of medians of two models timed in turns (samples in the order taken)."""
-    a, b = _samples(numerator, "numerator"), _samples(denominator, "denominator")
-    if np.median(b) == 0:
-        raise ValueError("the denominator's median is zero")
-    draws = median_replicates([a, b], seed=seed)
+    """Median of the ratios, round by round, of two models timed in turns (samples in the order taken)."""
+    return median_interval(round_ratios(numerator, denominator), confidence, seed)
+
+
+def change_interval(after: ArrayLike, before: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Ratio of the medians of two separate runs."""
+    a, b = _samples(after, "after"), _samples(before, "before")
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = draws[:, 0] / draws[:, 1]
-    return percentile_interval(float(np.median(a) / np.median(b)), ratios, confidence)
+        draws = median_replicates(a, seed=seed) / median_replicates(b, seed=seed + 1)
+    return percentile_interval(float(np.median(a) / np.median(b)), draws, confidence)
 
 
 def drift(samples: ArrayLike) -> float:

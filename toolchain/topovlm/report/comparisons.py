@@ -8,10 +8,10 @@ is a loss beyond the tolerance that noise does not explain:
   Holm's correction, since many are looked at).
 - *latency*: a ratio of medians, run over baseline, is above 1 + tolerance, and its one-sided lower bound
   (over all phases together) is above 1 + the drift that either run showed between its own two halves. Which
-  ratio: where both runs timed the same dense model beside the deployed one, that model is the clock and each
-  median is divided by its own (the machine's mood divides out), and the deployed model must not be faster in
-  plain milliseconds; if the software differs too, the plain ratio must stand out as well. Without a common
-  dense model it is the plain ratio, and on another machine there is none.
+  ratio: where both runs timed the same dense model in turns with the deployed one, that model is the clock:
+  times are divided by its own, round by round (the machine's mood divides out), and the deployed model must
+  not be faster in plain milliseconds; if the software differs too, the plain ratio must stand out as well.
+  Without a common dense model it is the plain ratio, and on another machine there is none.
 - *verification*: a check of the artefact failed, or the baseline passed it and this run did not make it.
 
 Faster or more accurate never fails. Neither proven worse nor proven within the tolerance is *inconclusive*:
@@ -21,9 +21,10 @@ said, not failed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topovlm.errors import InputError, explain
 from topovlm.evaluation import stats, timing_stats
@@ -147,29 +148,21 @@ def _deployed(phase: PhaseTimes) -> tuple[float, ...]:
 
 
 def _change(run: PhaseTimes, baseline: PhaseTimes, controlled: bool, level: float) -> _Change:
-    """Of the deployed model's median; `controlled` divides each run's by the median of its dense model."""
-    columns = [
-        [_deployed(phase), phase.dense_samples_ms] if controlled else [_deployed(phase)]
-        for phase in (run, baseline)
-    ]
-    medians = [np.array([float(np.median(column)) for column in part]) for part in columns]
-    draws = [timing_stats.median_replicates(part, seed=seed) for seed, part in enumerate(columns)]
+    """Of the deployed model; `controlled` measures each run in units of its dense model, round by round."""
 
-    def single(values: Any) -> Any:
-        return values[..., 0] / values[..., 1] if controlled else values[..., 0]
+    def samples(phase: PhaseTimes) -> NDArray[np.float64]:
+        deployed = np.asarray(_deployed(phase))
+        return timing_stats.round_ratios(deployed, phase.dense_samples_ms) if controlled else deployed
 
-    ratio = stats.percentile_interval(
-        float(single(medians[0]) / single(medians[1])), single(draws[0]) / single(draws[1]), level
-    )
-    rounds = [
-        single(np.stack(part, axis=1)) if len(set(map(len, part))) == 1 else part[0] for part in columns
-    ]
-    return _Change(ratio, max(timing_stats.drift(samples) for samples in rounds))
+    after, before = samples(run), samples(baseline)
+    ratio = timing_stats.change_interval(after, before, level)
+    return _Change(ratio, max(timing_stats.drift(after), timing_stats.drift(before)))
 
 
 def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) -> Check:
     plain = _change(run, baseline, False, rules.level)
-    controlled = rules.same_dense and bool(run.slim_samples_ms and baseline.slim_samples_ms)
+    in_turns = all(len(phase.slim_samples_ms) == len(phase.dense_samples_ms) for phase in (run, baseline))
+    controlled = rules.same_dense and in_turns
     against = _change(run, baseline, True, rules.level) if controlled else None
     deciding = [against] if against else []
     if rules.same_machine and not (against and rules.same_software):

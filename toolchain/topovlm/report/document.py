@@ -275,7 +275,7 @@ class PhaseTimes(Part, frozen=True, kw_only=True):
     dense_samples_ms: tuple[float, ...]
     slim: Figure | None = None
     slim_samples_ms: tuple[float, ...] = ()
-    ratio: Figure | None = None  # slim / dense, unit "ratio"
+    ratio: Figure | None = None  # slim / dense, median over rounds, unit "ratio"
 
 
 class MemoryUse(Part, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ ACCURACY_METHOD = (
 )
 LATENCY_METHOD = (
     "Dense and slim timed in turns in one process after warm-up. Median with a seeded block-bootstrap "
-    "interval; ratio of medians resampled round by round. Intervals at 95 %."
+    "interval; slim / dense is the median of the rounds' ratios. Intervals at 95 %."
 )
 
 
@@ -182,10 +182,8 @@ def latency_section(
                 dense_samples_ms=tuple(map(float, a)),
                 slim=_figure(timing_stats.median_interval(b, seed=seed), "ms", where, len(b)) if b else None,
                 slim_samples_ms=tuple(map(float, b or ())),
-                ratio=_figure(
-                    timing_stats.ratio_interval(b, a, seed=seed), "ratio", where, min(len(a), len(b))
-                )
-                if b
+                ratio=_figure(timing_stats.ratio_interval(b, a, seed=seed), "ratio", where, len(a))
+                if b and len(b) == len(a)
                 else None,
             )
         )

@@ -66,19 +66,33 @@ def _within(figure: Figure, bound: float) -> Status:
     return "yes" if high <= bound else "partly" if figure.value <= bound else "no"
 
 
-def _budget(report: Report, figure: Figure) -> tuple[float | None, Status]:
-    """The bound in ms and whether `figure` is within it.
+def _relative(report: Report) -> tuple[Figure, float] | None:
+    """Measured slim / dense and the share allowed, for a relative budget that was measured on the target.
 
-    A relative budget, measured on the target, is judged on the paired ratio: what slows both divides out.
+    The ratio is taken round by round: what slows both models down divides out.
     """
-    budget, timed = report.budget, phase_times(report, report.budget.latency_phase)
-    relative = bool(budget.max_latency and budget.max_latency.strip().endswith("%"))
-    if relative and timed and timed.ratio and figure.kind == "measured":
-        share = float((budget.max_latency or "").strip().rstrip("%")) / 100
-        return share * timed.dense.value, _within(timed.ratio, share)
-    if budget.latency_ms is None:
-        return None, "unknown"
-    return budget.latency_ms, _within(figure, budget.latency_ms)
+    asked = (report.budget.max_latency or "").strip()
+    timed = phase_times(report, report.budget.latency_phase)
+    if (
+        not asked.endswith("%")
+        or not timed
+        or not timed.ratio
+        or not (report.latency and report.latency.is_target)
+    ):
+        return None
+    return timed.ratio, float(asked.rstrip("%")) / 100
+
+
+def _judged(report: Report, figure: Figure) -> tuple[Status, str]:
+    """Whether the figure is within the latency budget, and the headline that says so."""
+    ms, relative, bound = formats.milliseconds(figure.value), _relative(report), report.budget.latency_ms
+    if relative:
+        ratio, share = relative
+        return _within(ratio, share), f"{100 * ratio.value:.1f} % of dense, {100 * share:g} % allowed ({ms})"
+    if bound is None:
+        return "unknown", f"{ms}, no latency budget given"
+    why = f" ({_asked(report)})" if (report.budget.max_latency or "").endswith("%") else ""
+    return _within(figure, bound), f"{ms}, {formats.milliseconds(bound)} allowed{why}"
 
 
 def _fits(report: Report) -> Card:
@@ -98,13 +112,7 @@ def _fits(report: Report) -> Card:
             f"{formats.figure_text(timed.ratio)}, measured on {report.latency.where}{here}"
         )
     detail += _memory_lines(report)
-    bound, status = _budget(report, figure)
-    if bound is None:
-        headline = f"{formats.number(figure.value, 'ms')}, no latency budget given"
-        return Card(question, status, headline, tuple(detail), figure.kind)
-    headline = f"{formats.number(figure.value, 'ms')} of {formats.number(bound, 'ms')}"
-    if report.budget.max_latency:
-        headline += f" ({_asked(report)})" if report.budget.max_latency.endswith("%") else " allowed"
+    status, headline = _judged(report, figure)
     if status == "partly":
         detail.insert(0, "within the budget, but the interval reaches beyond it")
     if status == "no":
