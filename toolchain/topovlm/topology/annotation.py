@@ -222,7 +222,7 @@ def _edge(first, earlier, a, b):
 @kernel
 def _later_end(first, e):
     """The rank whose edges, `first[v]` to `first[v + 1]`, include edge e."""
-    low, high = ZERO, len(first) - 1
+    low, high = 0, len(first) - 1
     while high - low > 1:
         middle = (low + high) // 2
         if first[middle] <= e:
