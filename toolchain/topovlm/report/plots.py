@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from topovlm.report import formats
 from topovlm.report.document import Figure, PhaseTimes, Report, Selection, plan_row
+from topovlm.report.summary import bound_ms
 from topovlm.report.svg import DENSE, INK, MUTED, PAPER, SHADE, SLIM, render_svg
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _predicted_rows(axes: Axes, report: Report) -> list[str]:
 
 
 def _budget_mark(axes: Axes, names: list[str], report: Report) -> None:
-    bound = report.budget.latency_ms
+    bound = bound_ms(report)
     if bound is None or report.budget.latency_phase not in names:
         return
     row = names.index(report.budget.latency_phase)

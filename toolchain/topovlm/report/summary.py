@@ -83,6 +83,12 @@ def _relative(report: Report) -> tuple[Figure, float] | None:
     return timed.ratio, float(asked.rstrip("%")) / 100
 
 
+def bound_ms(report: Report) -> float | None:
+    """The latency budget in ms; a relative one, measured on the target, as a share of the measured dense."""
+    relative, timed = _relative(report), phase_times(report, report.budget.latency_phase)
+    return relative[1] * timed.dense.value if relative and timed else report.budget.latency_ms
+
+
 def _judged(report: Report, figure: Figure) -> tuple[Status, str]:
     """Whether the figure is within the latency budget, and the headline that says so."""
     ms, relative, bound = formats.milliseconds(figure.value), _relative(report), report.budget.latency_ms

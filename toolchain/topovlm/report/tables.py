@@ -190,7 +190,8 @@ def _layers(selection: Selection) -> Section:
     ]
     if others:
         chosen = _judged(selection.judge.final if selection.judge else None)
-        others.insert(0, (f"{selection.scorer} (used)", formats.layer_list(selection.dropped), chosen, ""))
+        name = "the judge's set (used)" if selection.judge else f"{selection.scorer} (used)"
+        others.insert(0, (name, formats.layer_list(selection.dropped), chosen, ""))
         unit = f"{selection.judge.name} ({selection.judge.unit})" if selection.judge else "judged"
         tables.append(_table("What other scorers would drop", f"scorer|layers dropped|{unit}|note", others))
     plots = ("layers", "barcode") if selection.barcode else ("layers",)
