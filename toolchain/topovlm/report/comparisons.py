@@ -92,7 +92,7 @@ def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence:
 
 def _judge_accuracy(gap: Interval, worse: bool, tolerance: float, *, strict: bool) -> tuple[Verdict, str]:
     """`strict`: a pass needs proof that the loss is within the tolerance, not just no sign of a loss."""
-    limit = f"{100 * tolerance:g} points"
+    limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'}"
     if gap.value < -tolerance and worse:
         return "regressed", f"a loss beyond {limit} that noise does not explain"
     if gap.low >= -tolerance:
