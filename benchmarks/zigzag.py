@@ -1,7 +1,7 @@
 """The zigzag engine against other programs: `python -m benchmarks.zigzag`.
 
 Default: 512 samples, 33 layers, k = 15, width 256, three kinds of trajectories. `--grid` runs samples 128,
-512, 1,000 and 2,000, layers 13, 33 and 81, k 5 and 15. `--large` runs 10,000 samples. Times are medians of
+512, 1,000 and 2,000, layers 13, 33 and 81, k 5 and 15. `--large` runs 10,000 samples once. Times are medians of
 repeated runs, ours and a peer's in turn; a peer's time is its solver alone, ours starts at the graphs; a
 ratio is the peer's time over ours on one thread. Compilation is not in any of them. Every case runs in a
 process of its own; memory is its peak beyond what it held before the barcode.
@@ -39,7 +39,7 @@ class Case:
 
 @dataclass
 class Row:
-    """Measured seconds (medians) and bytes of one case."""
+    """Measured seconds (medians; 0 where not run) and bytes of one case."""
 
     case: Case
     edges: float = 0.0
@@ -70,7 +70,9 @@ def measure(case: Case, repeats: int, peers: list[Peer], peer_limit_s: float) ->
     row.edges = sum(graph.edge_count for graph in graphs) / len(graphs)
 
     before = peak_bytes()
+    start = time.perf_counter()
     barcode = zigzag_barcode(graphs)
+    row.all_threads_s = time.perf_counter() - start
     row.memory_bytes = peak_bytes() - before
     row.bars = len(barcode.bars)
     ours = [(int(p), int(b), int(d)) for p, b, d in barcode.bars]
@@ -80,7 +82,8 @@ def measure(case: Case, repeats: int, peers: list[Peer], peer_limit_s: float) ->
         single.append(timed(lambda: zigzag_barcode(graphs, threads=1)))
         parallel.append(timed(lambda: zigzag_barcode(graphs)))
         whole.append(timed(lambda: mean_persistence(zigzag_barcode(clouds, case.k))))
-    row.one_thread_s, row.all_threads_s, row.whole_path_s = median(single), median(parallel), median(whole)
+    if repeats:
+        row.one_thread_s, row.all_threads_s, row.whole_path_s = map(median, (single, parallel, whole))
 
     problem = Problem.of(as_layers(graphs), SKELETONS) if peers else None
     for peer in peers:
@@ -186,7 +189,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here too")
     options = parser.parse_args()
     options.no_peers = options.no_peers or options.large
-    options.repeats = 1 if options.large else options.repeats
+    options.repeats = 0 if options.large else options.repeats
 
     from topovlm.topology.zigzag import available_threads, warm_up
 
