@@ -174,6 +174,13 @@ phase = "vision"
 efficiency = 0.5
 spread = 0.02
 source = "calibrated"
+[[efficiency]]
+runtime = "tensorrt"
+dtype = "fp16"
+phase = "decode"
+efficiency = 0.9
+spread = 0.03
+source = "calibrated"
 """
     path = tmp_path / "mine.toml"
     path.write_text(GOOD + own)
@@ -183,7 +190,18 @@ source = "calibrated"
     found = predict(shape, Workload(), target)
     assert found.vision_ms.value == pytest.approx(1e3 * flop / (0.5 * 8 * 1e9 * 2048))
     assert found.vision_ms.high == pytest.approx(found.vision_ms.value * 1.02)
-    assert "vision: calibrated in the target file" in found.source
+    assert found.token_ms.high == pytest.approx(found.token_ms.value * 1.03)
+    assert "decode, vision: calibrated in the target file" in found.source
+
+
+def test_layers_smaller_than_any_published_are_marked_as_extrapolated() -> None:
+    """Their fixed cost may be nothing: the lower end is arithmetic and reads alone; the source says so."""
+    found = predict(ModelShape.from_config(TINY), Workload(), load_target(AGX), dtype="w4a16")
+    assert "extrapolated" in found.source
+    assert found.ttft_ms.low < 0.2 * found.ttft_ms.value
+    usual = predict(known_model("qwen3-vl-2b").shape(), Workload(), load_target(AGX), dtype="w4a16")
+    assert "extrapolated" not in usual.source
+    assert usual.ttft_ms.low > 0.7 * usual.ttft_ms.value
 
 
 @pytest.mark.parametrize(

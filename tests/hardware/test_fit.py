@@ -34,6 +34,7 @@ def _row(phase: str, size: float, machine: Machine, model: str, layers: int = 30
         tool="test",
         seconds=1.0,
         layers=layers,
+        layer_params=weights / layers,
         machine=machine,
         linear_flop=2 * 300 * weights,
         weight_bytes=weights / 2,

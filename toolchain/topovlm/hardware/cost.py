@@ -18,7 +18,7 @@ from topovlm.hardware.formats import (
 from topovlm.hardware.interval import ZERO, Interval
 from topovlm.hardware.measured import from_profile
 from topovlm.hardware.memory import MemoryEstimate, estimate_memory
-from topovlm.hardware.phases import Machine, decode_s, prefill_s, vision_s
+from topovlm.hardware.phases import Machine, decode_s, overhead_s, prefill_s, vision_s
 from topovlm.hardware.shape import ModelShape
 from topovlm.hardware.target import ResolvedTarget
 from topovlm.hardware.vision import Workload, vision_flop, vision_work, visual_tokens
@@ -26,6 +26,8 @@ from topovlm.hardware.vision import Workload, vision_flop, vision_work, visual_t
 __all__ = ["Interval", "ModelShape", "Prediction", "Workload", "predict", "supported_dtypes", "visual_tokens"]
 
 DEFAULT_RUNTIME = "tensorrt"
+# Below this share of the smallest published layer, a prediction is an extrapolation.
+_TINY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -147,32 +149,26 @@ def _from_data_sheet(
 ) -> tuple[Interval, Interval, Interval, str]:
     """(vision, prefill, one token, source), milliseconds."""
     machine, decoder, batch = _machine(target, fmt), shape.decoder, workload.batch
-    used = {
-        phase: efficiency(target.board.family, runtime, fmt.name, phase) for phase in ("prefill", "decode")
-    }
+    used = {phase: _efficiency(target, runtime, fmt.name, phase) for phase in ("prefill", "decode")}
+    layer_params = dict.fromkeys(used, decoder.linear_params_per_layer)
     work = vision_work(shape, workload)
     vision = ZERO
     if shape.vision is not None and work.sequences:
-        used["vision"] = _efficiency(target, runtime, fmt.name, "vision")
-        seconds = vision_s(
-            used["vision"].entry, batch * vision_flop(shape.vision, work), shape.vision.layers, machine
-        )
-        vision = Interval.around(seconds * 1e3, used["vision"].spread)
+        found = used["vision"] = _efficiency(target, runtime, fmt.name, "vision")
+        layer_params["vision"] = shape.vision.linear_params_per_layer
+        flop, layers = batch * vision_flop(shape.vision, work), shape.vision.layers
+        seconds = vision_s(found.entry, flop, layers, machine)
+        vision = _interval(found, seconds, overhead_s(found.entry, layers, machine), layer_params["vision"])
     prompt = work.tokens + workload.prompt_tokens
     weights = keep * decoder.linear_params_per_layer
+    # Causal: a token attends to half of the prompt on average, in two products.
+    attended = prompt * decoder.attended_tokens(prompt) * decoder.heads * decoder.head_dim
     prefill = prefill_s(
         used["prefill"].entry,
         used["decode"].entry.efficiency,
         machine,
         linear_flop=2.0 * batch * prompt * weights,
-        # Causal: a token attends to half of the prompt on average, in two products.
-        attention_flop=2.0
-        * batch
-        * prompt
-        * decoder.attended_tokens(prompt)
-        * decoder.heads
-        * decoder.head_dim
-        * keep,
+        attention_flop=2.0 * batch * attended * keep,
         weight_bytes=weights * fmt.bytes_per_weight,
         layers=keep,
     )
@@ -180,12 +176,26 @@ def _from_data_sheet(
     cache = batch * context * keep * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
     read = weights * fmt.bytes_per_weight + decoder.head_params * ACTIVATION_BYTES + cache
     token = decode_s(used["decode"].entry, read, keep, machine)
+    overhead = {phase: overhead_s(used[phase].entry, keep, machine) for phase in ("prefill", "decode")}
     return (
         vision,
-        Interval.around(prefill * 1e3, used["prefill"].spread),
-        Interval.around(token * 1e3, used["decode"].spread),
-        _source(target, used),
+        _interval(used["prefill"], prefill, overhead["prefill"], layer_params["prefill"]),
+        _interval(used["decode"], token, overhead["decode"], layer_params["decode"]),
+        _source(target, used, layer_params),
     )
+
+
+def _tiny(found: Efficiency, layer_params: float) -> bool:
+    """Whether layers are so much smaller than any published ones that their fixed cost is a guess."""
+    return layer_params < _TINY_SHARE * found.entry.least_layer_params
+
+
+def _interval(found: Efficiency, seconds: float, overhead: float, layer_params: float) -> Interval:
+    """Milliseconds. For tiny layers the fixed cost may be anything from nothing to that of larger ones."""
+    around = Interval.around(seconds * 1e3, found.spread)
+    if not _tiny(found, layer_params):
+        return around
+    return Interval(around.value, (seconds - overhead) * 1e3 / (1 + found.spread), around.high)
 
 
 def _efficiency(target: ResolvedTarget, runtime: str, dtype: str, phase: str) -> Efficiency:
@@ -209,13 +219,13 @@ def _efficiency(target: ResolvedTarget, runtime: str, dtype: str, phase: str) ->
     return efficiency(target.board.family, runtime, dtype, phase)
 
 
-def _source(target: ResolvedTarget, used: Mapping[str, Efficiency]) -> str:
+def _source(target: ResolvedTarget, used: Mapping[str, Efficiency], layer_params: Mapping[str, float]) -> str:
     """`data sheet of ...; vision, decode: fitted to published rows; prefill: borrowed from ...`."""
     by_origin: dict[str, list[str]] = {}
     for phase, found in used.items():
-        by_origin.setdefault(found.origin, []).append(phase)
-    parts = [
-        f"{', '.join(phases)}: {'fitted to published rows' if origin == 'fitted' else origin}"
-        for origin, phases in by_origin.items()
-    ]
+        origin = "fitted to published rows" if found.origin == "fitted" else found.origin
+        if _tiny(found, layer_params[phase]):
+            origin += ", extrapolated to smaller layers than any published"
+        by_origin.setdefault(origin, []).append(phase)
+    parts = [f"{', '.join(phases)}: {origin}" for origin, phases in by_origin.items()]
     return f"data sheet of {target.key}; " + "; ".join(parts)

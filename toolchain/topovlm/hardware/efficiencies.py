@@ -42,7 +42,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Constants of one phase. `efficiency`: share of peak arithmetic (vision, prefill) or bandwidth (decode).
 
     `layer_kcycles`: fixed cost per layer in thousands of GPU clocks; `host_us_per_layer`: floor set by
-    the host; `overlap`: 2 where arithmetic and weight reads overlap (root of squares), 1 where they add.
+    the host; `overlap`: 2 where arithmetic and weight reads overlap (root of squares), 1 where they add;
+    `least_layer_params`: weights per layer of the smallest model among the rows.
     """
 
     family: str
@@ -53,6 +54,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     layer_kcycles: float = 0.0
     host_us_per_layer: float = 0.0
     overlap: int = 2
+    least_layer_params: float = 0.0
     rows: int
     models: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()

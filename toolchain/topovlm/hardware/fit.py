@@ -87,6 +87,7 @@ def _entry(rows: Sequence[PhaseRow], form: Form, values: Iterable[float]) -> Ent
         dtype=dtype,
         phase=rows[0].phase,
         overlap=form.overlap,
+        least_layer_params=digits(min(row.layer_params for row in rows)),
         rows=len(rows),
         models=tuple(sorted({row.model for row in rows})),
         devices=tuple(sorted({row.device for row in rows})),

@@ -53,6 +53,7 @@ class PhaseRow:
     tool: str
     seconds: float
     layers: int
+    layer_params: float
     machine: Machine
     linear_flop: float = 0.0
     attention_flop: float = 0.0
@@ -113,9 +114,15 @@ def _phase_row(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> PhaseRow:
     common = {"phase": phase, "family": family, "runtime": runtime, "dtype": dtype, "device": device}
     common["tool"] = raw["runtime"]
     if phase == "vision":
-        flop, layers, tower = _tower(raw, shapes)
+        flop, layers, layer_params, tower = _tower(raw, shapes)
         return PhaseRow(
-            **common, model=tower, seconds=seconds, layers=layers, machine=machine, linear_flop=flop
+            **common,
+            model=tower,
+            seconds=seconds,
+            layers=layers,
+            layer_params=layer_params,
+            machine=machine,
+            linear_flop=flop,
         )
     decoder = DecoderShape(**shapes["decoders"][raw["llm"]])
     weights = decoder.layers * decoder.linear_params_per_layer
@@ -127,6 +134,7 @@ def _phase_row(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> PhaseRow:
         model=raw["llm"],
         seconds=seconds,
         layers=decoder.layers,
+        layer_params=decoder.linear_params_per_layer,
         machine=machine,
         linear_flop=2.0 * prompt * weights,
         attention_flop=2.0 * prompt**2 * width * decoder.layers,
@@ -141,14 +149,18 @@ def _tower_shape(name: str, shapes: Mapping[str, Any]) -> ModelShape:
     return ModelShape.from_config(config)
 
 
-def _tower(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> tuple[float, int, str]:
-    """(operations, layers, name of the tower); towers that differ only in their projector share a name."""
+def _tower(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> tuple[float, int, float, str]:
+    """(operations, layers, weights per layer, name); towers that differ in the projector share a name."""
     if raw["model"] in shapes["towers"]:
-        shape = _tower_shape(raw["model"], shapes)
-        assert shape.vision is not None
-        work = vision_work(shape, Workload(visual_tokens=int(raw["visual_tokens"])))
-        return vision_flop(shape.vision, work), shape.vision.layers, f"vit-{shape.vision.hidden}"
-    return float(raw["gflop"]) * 1e9, shapes["plain_towers"][raw["model"]]["layers"], raw["model"]
+        vision = _tower_shape(raw["model"], shapes).vision
+        assert vision is not None
+        work = vision_work(
+            _tower_shape(raw["model"], shapes), Workload(visual_tokens=int(raw["visual_tokens"]))
+        )
+        name = f"vit-{vision.hidden}"
+        return vision_flop(vision, work), vision.layers, vision.linear_params_per_layer, name
+    flop, layers = float(raw["gflop"]) * 1e9, shapes["plain_towers"][raw["model"]]["layers"]
+    return flop, layers, flop / (2 * raw["patches"] * layers), raw["model"]
 
 
 def _memory_row(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> MemoryRow:
