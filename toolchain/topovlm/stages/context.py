@@ -66,9 +66,7 @@ class Context:
         """Samples that score layers: the first of --data, else shipped ones that no model was trained on."""
         count = self.config.samples
         if self.user_samples is None:
-            from topovlm.reference.data import samples
-
-            return samples("calibration", count, self.config.seed)
+            return shipped_samples("calibration", count, self.config.seed)
         chosen = self.user_samples[: min(count, (len(self.user_samples) + 1) // 2)]
         if len(chosen) < 8:
             rule = f"holds {len(self.user_samples)} samples; at least 16 are needed"
@@ -89,17 +87,15 @@ class Context:
         start = JUDGE_SAMPLES * part
         if self.user_samples is not None:
             return self.calibration_samples()[:JUDGE_SAMPLES]
-        from topovlm.reference.data import samples
-
         start += self.config.samples
-        return samples("calibration", start + JUDGE_SAMPLES, self.config.seed)[start:]
+        return shipped_samples("calibration", start + JUDGE_SAMPLES, self.config.seed)[start:]
 
     def held_out_samples(self) -> list[Sample]:
         """Questions with answers that no layer was chosen on; empty when --data has no answers left."""
         if self.user_samples is None:
-            from topovlm.reference.data import TEST_SEED, samples
+            from topovlm.reference.data import TEST_SEED
 
-            return samples("test", self.config.eval_samples, TEST_SEED)
+            return shipped_samples("test", self.config.eval_samples, TEST_SEED)
         used = {sample.id for sample in self.calibration_samples()}
         rest = [s for s in self.user_samples if s.id not in used and s.answer is not None]
         return rest[: self.config.eval_samples]
@@ -115,6 +111,14 @@ class Context:
         if self.config.data is None and self.config.model != REFERENCE_MODEL:
             return ["no --data: layers are scored and judged on the shipped pictures, not on your task"]
         return []
+
+
+@functools.lru_cache(maxsize=4)
+def shipped_samples(split: str, count: int, seed: int) -> list[Sample]:
+    """Samples of the reference benchmark; drawing them takes seconds, and several stages use the same."""
+    from topovlm.reference.data import samples
+
+    return samples(split, count, seed)
 
 
 @functools.cache
