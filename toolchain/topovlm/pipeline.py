@@ -81,11 +81,15 @@ def _fit(context: Context, planned: dict[str, Any]) -> list[dict[str, Any]]:
     least = max(1, planned["min_layers"])
     keep = planned["keep_layers"]
     attempts: list[dict[str, Any]] = []
-    if not context.local:
-        _attempt(context, keep, scored)
+    if not context.local:  # the target's latency is predicted: nothing measured here can reject it
+        _cut(context, keep, scored)
         return []
     while True:
-        verdict = measuring.rejected(context, keep, scored) or _attempt(context, keep, scored)
+        verdict = measuring.rejected(context, keep, scored)
+        if verdict is None:
+            verdict = measuring.judge(context, keep, _cut(context, keep, scored))
+            if not verdict["met"]:
+                measuring.reject(context, keep, scored, verdict)
         attempts.append(verdict)
         if verdict["met"]:
             return attempts
@@ -97,15 +101,12 @@ def _fit(context: Context, planned: dict[str, Any]) -> list[dict[str, Any]]:
         keep -= 1
 
 
-def _attempt(context: Context, keep: int, scored: Record) -> dict[str, Any]:
-    """Cut down to `keep` layers, export, measure, and judge."""
+def _cut(context: Context, keep: int, scored: Record) -> Record:
+    """Cut down to `keep` layers, export, and measure."""
     selected = choosing.select(context, keep, scored)
     pruned = choosing.prune(context, selected.value["dropped"])
     exporting.export_slim(context, pruned)
-    verdict = measuring.judge(context, keep, measuring.measure(context, slim=True))
-    if not verdict["met"]:
-        measuring.reject(context, keep, scored, verdict)
-    return verdict
+    return measuring.measure(context, slim=True)
 
 
 def _withdraw(run: RunDir, *also: str) -> None:

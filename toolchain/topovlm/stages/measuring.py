@@ -148,8 +148,9 @@ def rejected(context: Context, keep: int, scored: Record) -> dict[str, Any] | No
 
 def reject(context: Context, keep: int, scored: Record, verdict: dict[str, Any]) -> None:
     """Remember that so many layers are too many: a resumed run need not try again."""
-    inputs = _attempt_inputs(context, keep, scored)
-    context.run.stage(f"rejected-{keep}", inputs, [], lambda work, progress: verdict)
+    inputs, name = _attempt_inputs(context, keep, scored), f"rejected-{keep}"
+    context.run.stage(name, inputs, [], lambda work, progress: verdict)
+    del context.run.records[name]  # a memory of this directory, no part of what the report describes
 
 
 def _attempt_inputs(context: Context, keep: int, scored: Record) -> dict[str, Any]:
