@@ -148,6 +148,20 @@ def test_a_killed_run_resumes_to_the_same_report(
     assert not (out / ".topovlm" / "work" / stage).exists()
 
 
+def test_this_machine_as_the_target(finished: tuple[Path, dict], model: Path, tmp_path: Path) -> None:
+    """`local` is profiled, the plan is marked as measured here, and attempts are recorded."""
+    out = deploying.copy_without(finished[0], tmp_path / "out")
+    code, outcome = deploying.deploy(model, out, budget=["--target", "local", "--sparsity", "25%"])
+    assert code == 0
+    assert outcome["keep_layers"] == 6
+    assert [attempt["met"] for attempt in outcome["attempts"]] == [True]
+    assert json.loads((out / "profile.json").read_text())["target"] == "local"
+    report = read_report(out)
+    assert report.plan.predictor == "measured-here"
+    assert report.latency is not None
+    assert report.latency.is_target
+
+
 def test_layers_by_hand(finished: tuple[Path, dict], model: Path, tmp_path: Path) -> None:
     """--drop says exactly what goes, protected or not."""
     out = deploying.copy_without(finished[0], tmp_path / "out")

@@ -87,7 +87,7 @@ def _fit(context: Context, planned: dict[str, Any]) -> list[dict[str, Any]]:
     while True:
         verdict = measuring.rejected(context, keep, scored)
         if verdict is None:
-            verdict = measuring.judge(context, keep, _cut(context, keep, scored))
+            verdict = measuring.judge(config, keep, _cut(context, keep, scored))
             if not verdict["met"]:
                 measuring.reject(context, keep, scored, verdict)
         attempts.append(verdict)

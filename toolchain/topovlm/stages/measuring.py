@@ -87,7 +87,7 @@ def measure(context: Context, *, slim: bool) -> Record:
     return context.run.stage("measure", inputs, [], make)
 
 
-def judge(context: Context, keep: int, timed: Record) -> dict[str, Any]:
+def judge(config: Config, keep: int, timed: Record) -> dict[str, Any]:
     """Whether the measured slim model meets the latency budgets; `text` says it in words.
 
     The upper end of an interval is compared, unless noise is larger than what a layer costs: then the median,
@@ -96,7 +96,6 @@ def judge(context: Context, keep: int, timed: Record) -> dict[str, Any]:
     """
     from topovlm.runtime.robust import paired_ratio, summarise
 
-    config = context.config
     phase = "end_to_end" if config.new_tokens > 1 else "ttft"
     engines = timed.value["timings"]["engines"]
     dense, slim = (engines[name]["samples"] for name in ("dense", "slim"))
