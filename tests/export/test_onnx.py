@@ -59,6 +59,7 @@ def test_fused_decoder_has_one_fused_attention_per_layer(exported: Exported) -> 
     kinds = [node.op_type for node in nodes]
     assert kinds.count("GroupQueryAttention") == LAYERS == report.fused_attentions
     assert "Softmax" not in kinds
+    assert kinds.count("SkipSimplifiedLayerNormalization") == 2 * LAYERS
 
 
 def test_parity_is_measured_on_every_decoder_graph(exported: Exported) -> None:
@@ -178,6 +179,26 @@ def test_configs_outside_the_family_are_refused(
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=message):
         export_onnx(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"hidden_act": "gelu"}, "hidden_act"), ({"head_dim": 8}, "head_dim")],
+)
+def test_decoders_that_cannot_be_fused_are_refused_by_field(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    """Before anything is built; the remedy is the plain variant."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    from topovlm.export.fused import check_fusible
+
+    facts = tiny._configs("siglip-qwen2", 1, 64, 16, 64)
+    for name, value in change.items():
+        setattr(facts["text_config"], name, value)
+    model = LlavaForConditionalGeneration(LlavaConfig(**facts, image_token_index=4))
+    with pytest.raises(InputError, match=rf"{message}.*plain variant"):
+        check_fusible(model)
 
 
 def test_bad_arguments_are_refused(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def write_graphs(
 
     Returns (graph key -> relative path, decoder sizes, number of fused attentions).
     """
-    from topovlm.export import graphs, optimize
+    from topovlm.export import files, graphs
+    from topovlm.export.fused import fused_decoder_graph
 
     shape = graphs.DecoderShape.of(model.config.text_config)
     sizes = {name: value for name, value in asdict(shape).items() if name != "heads"}
@@ -127,7 +128,7 @@ def write_graphs(
 
     def keep(graph: ir.Model, part: str, variant: str = "plain") -> None:
         relative = layouts.graph_path(part, variant, dtype)
-        optimize.save_graph(graph, out / relative, single_file_bytes)
+        files.save_graph(graph, out / relative, single_file_bytes)
         # The folder's own precision is its default: its keys carry no suffix.
         paths[layouts.graph_key(part, variant)] = relative
 
@@ -137,10 +138,12 @@ def write_graphs(
     fused = 0
     for variant in variants:
         batch: int | str = graphs.BATCH if variant == "plain" else 1
-        decoder = graphs.decoder_graph(model, pieces if variant == "plain" else pieces.for_batch_of_one())
-        if variant == "fused":
-            fused = optimize.fuse(decoder)
-        optimize.check_interface(decoder, *optimize.decoder_interface(**sizes, batch=batch))
+        if variant == "plain":
+            decoder = graphs.decoder_graph(model, pieces)
+        else:
+            decoder = fused_decoder_graph(model, pieces)
+            fused = shape.layers
+        files.check_interface(decoder, *files.decoder_interface(**sizes, batch=batch))
         keep(decoder, "decoder", variant)
     return paths, sizes, fused
 

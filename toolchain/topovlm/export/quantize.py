@@ -17,8 +17,8 @@ import numpy as np
 
 from topovlm.artifacts import move_into_place
 from topovlm.errors import InputError, explain
+from topovlm.export.files import save_graph
 from topovlm.export.layouts import add_graphs, graph_key, graph_path, load_manifest
-from topovlm.export.optimize import save_graph
 from topovlm.export.parity import STEPS
 from topovlm.export.prompts import make_prompts
 from topovlm.export.quiet import quiet_exporter

@@ -7,9 +7,10 @@ parity gate then checks the result against torch as a whole, so nothing is taken
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 if TYPE_CHECKING:
@@ -42,6 +43,36 @@ class Stack:
         )
         self.graph.register_initializer(value)
         return value
+
+    def op(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        domain: str = "",
+    ) -> ir.Value:
+        """Append a node with one output; returns the output."""
+        return self.ops(op_type, inputs, attributes, domain=domain)[0]
+
+    def ops(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+        outputs: int = 1,
+    ) -> Sequence[ir.Value]:
+        """Append a node with that number of outputs; returns them."""
+        name = f"{op_type}_{len(self.graph)}"
+        values = [ir.Value(name=f"{name}.{i}") for i in range(outputs)]
+        node = ir.node(op_type, inputs, attributes, domain=domain, outputs=values, name=name)
+        self.graph.append(node)
+        return values
+
+    def constant(self, values: Any, dtype: np.dtype[Any] | None = None) -> ir.Value:
+        """A small constant (int64 unless `dtype` says otherwise), shared by all who ask for the same."""
+        return self._share(ir.tensor(np.asarray(values, dtype or np.int64)))
 
     def append(
         self,
@@ -95,7 +126,9 @@ class Stack:
     def _constant(self, value: ir.Value) -> ir.Value:
         """A small constant of a pattern, shared by all its copies."""
         assert value.const_value is not None
-        held = value.const_value
+        return self._share(value.const_value)
+
+    def _share(self, held: ir.TensorProtocol) -> ir.Value:
         shape = tuple(held.shape.numpy())
         key = (str(held.dtype), shape, held.tobytes())
         if key not in self._constants:

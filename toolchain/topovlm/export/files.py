@@ -1,9 +1,4 @@
-"""ONNX Runtime's fused decoder, the check of every graph's interface, and saving.
-
-The fused graph replaces attention, rotary embedding and norms by ONNX Runtime's own operators. Its attention
-takes several new tokens after a past for one sequence only, so its batch axis is the constant 1; its mask is
-still the graph's own additive mask, so padding and causality are exact.
-"""
+"""The check of every graph's interface, and saving."""
 
 from __future__ import annotations
 
@@ -13,21 +8,11 @@ from typing import TYPE_CHECKING
 
 from topovlm.errors import VerificationError, explain
 from topovlm.export.layouts import SINGLE_FILE_BYTES
-from topovlm.export.quiet import quiet_exporter
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 Dims = Sequence[int | str]
-
-
-def fuse(model: ir.Model, provider: str = "cpu") -> int:
-    """Fuse a decoder of batch 1 in place for ONNX Runtime; returns how many attentions were fused."""
-    from transformers.exporters.onnxruntime_fusions import fuse_for_onnxruntime
-
-    with quiet_exporter():
-        fuse_for_onnxruntime(model, provider)
-    return sum(node.op_type == "GroupQueryAttention" for node in model.graph)
 
 
 def check_interface(model: ir.Model, inputs: Mapping[str, Dims], outputs: Mapping[str, Dims]) -> None:
