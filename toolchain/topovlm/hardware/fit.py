@@ -199,15 +199,23 @@ def fit_all(rows: Sequence[PhaseRow]) -> tuple[Entry, ...]:
         ]
         freely += of_phase
         pool = {**_pool(freely), **_pool(of_phase)}  # a constant that no entry of the phase tells: from all
-        entries += [fit_entry(members, shares[key], pool) for key, members in enough.items()]
+        fitted = [fit_entry(members, shares[key], pool) for key, members in enough.items()]
+        # Too few rows to tell their constants apart run into a bound: borrowing is better than that.
+        entries += [entry for entry in fitted if entry.rows >= LENDING_ROWS or _inside(entry)]
     return _widen_unvaried(entries)
+
+
+def _inside(entry: Entry, name: str | None = None) -> bool:
+    """Whether a constant (or every one that was free) lies clear of its bounds."""
+    checked = [name] if name else [other for other in _RANGE if getattr(entry, other)]
+    return all(_RANGE[each][1] * 1.01 < getattr(entry, each) < _RANGE[each][2] * 0.99 for each in checked)
 
 
 def _pool(entries: Sequence[Entry]) -> dict[str, float]:
     """Median of each constant over entries that were fitted freely and did not run into a bound."""
     pool = {}
-    for name, (_, low, high) in _RANGE.items():
-        inside = [value for entry in entries if low * 1.01 < (value := getattr(entry, name)) < high * 0.99]
+    for name in _RANGE:
+        inside = [getattr(entry, name) for entry in entries if _inside(entry, name)]
         if inside:
             pool[name] = float(np.median(inside))
     return pool
