@@ -1,100 +1,218 @@
-"""How well a profile of this machine predicts depths that it never timed:
+"""How well a profile of this machine predicts what it never timed:
 
-    python -m benchmarks.local_profile DIR [--depths 3,6,8,12,14]
+    python -m benchmarks.local_profile [DIR ...] [--points 18 --time-limit 30s --json]
 
-Profiles the exported folder as a local deployment does, then times cuts of other depths, and prints
-predicted against measured for every phase.
+Profiles each exported folder as `topovlm profile` does (2 and 6 layers and the dense model, at four prompt
+lengths), then times other depths at other lengths and prints predicted against measured. Without DIR it
+exports two models: the reference model, and a wider random one of another family.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from topovlm.errors import InputError, VerificationError
-from topovlm.hardware.probe import default_layer_counts, measure_local
+from topovlm.console import say
+from topovlm.errors import InputError, MissingToolError, VerificationError, explain
+from topovlm.hardware.probe import measure_local
 from topovlm.hardware.slices import slice_export
+from topovlm.hardware.surface import Surface
+from topovlm.hardware.sweep import sweep, warm_up
 from topovlm.runtime.engine import Engine
-from topovlm.runtime.timing import TimingRules, compare
+from topovlm.runtime.timing import TimingRules
 from topovlm.runtime.workload import synthetic_workload
 from topovlm.units import format_ms, parse_duration_ms
 
-
-def unseen_depths(layers: int) -> list[int]:
-    """Up to six depths that the profile does not time, spread evenly."""
-    timed = {*default_layer_counts(layers), layers}
-    free = [n for n in range(2, layers) if n not in timed]
-    step = max(1, len(free) // 6)
-    return free[::step][:6]
+PHASES = ("prefill", "token")
+_QUIET_LOAD = 0.5  # running tasks per core, averaged over a minute
 
 
-def check(folder: Path, depths: list[int], rules: TimingRules, threads: int | None) -> list[dict[str, Any]]:
-    """One row per (layers, phase): predicted and measured ms, relative error."""
-    profile = measure_local(folder, threads=threads, rules=rules)
-    work = profile["workload"]
+def unseen(timed: Sequence[int], count: int, least: int = 2) -> list[int]:
+    """Up to `count` whole numbers between `timed` ones, away from them, spread from low to high."""
+    lowest, highest = max(least, min(timed)), max(timed)
+    free = [n for n in range(lowest, highest) if n not in timed]
+    if len(free) <= count:
+        return free
+    return [free[round((place + 0.5) * len(free) / count - 0.5)] for place in range(count)]
+
+
+def check(
+    folder: Path,
+    *,
+    rules: TimingRules,
+    points: int = 9,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    depths: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Profile `folder`, time at least `points` unseen (layers, length) pairs, compare. JSON-able."""
+    profile = measure_local(folder, threads=threads, providers=providers, rules=rules)
+    work, visual = profile["workload"], profile["workload"]["visual_tokens"]
+    new_tokens = work["new_tokens"]
+    layers = list(depths) or unseen(profile["depths"], 4)
+    lengths = unseen(profile["lengths"], max(1, -(-points // max(1, len(layers)))), min(profile["lengths"]))
+    if not layers or not lengths:
+        rule = "leaves no depth or no prompt length between those that the profile times"
+        raise InputError(explain("DIR", str(folder), rule, "Give a deeper model or a longer context"))
     with tempfile.TemporaryDirectory(prefix=".slices-", dir=folder.resolve().parent) as room:
         engines = {
-            str(n): Engine(slice_export(folder, n, Path(room) / str(n), profile["variant"]), threads=threads)
-            for n in depths
+            n: Engine(
+                slice_export(folder, n, Path(room) / str(n), profile["variant"]),
+                threads=threads,
+                providers=providers,
+            )
+            for n in layers
         }
-        workload = synthetic_workload(
-            next(iter(engines.values())),
-            images=work["images"],
-            prompt_tokens=work["prefill_tokens"],
-            new_tokens=work["new_tokens"],
-        )
-        run = compare(engines, workload, rules)
+        one = next(iter(engines.values()))
+        workloads = {
+            tokens: synthetic_workload(
+                one, images=work["images"], prompt_tokens=tokens, new_tokens=new_tokens
+            )
+            for tokens in lengths
+        }
+        warm_up(engines, workloads, rules.warmup)
+        run = sweep(engines, workloads, rules)
+    surfaces = {phase: Surface.from_dict(profile["surfaces"][phase]) for phase in PHASES}
     rows = []
-    for depth in depths:
-        samples = run.engines[str(depth)].samples
-        for phase in ("vision", "embed", "prefill", "token"):
-            line = profile["phases"][phase]
-            predicted = line["intercept_ms"] + line["slope_ms_per_layer"] * depth
-            measured = median(samples[phase])
-            error = predicted / measured - 1
+    for depth, tokens in sorted(run.samples):
+        for phase in PHASES:
+            at = tokens + new_tokens / 2 if phase == "token" else tokens
+            predicted = surfaces[phase].ms(depth, at)
+            measured = median(run.samples[depth, tokens][phase])
+            spread = profile["spread"]["decode" if phase == "token" else "prefill"]
             rows.append(
                 {
                     "layers": depth,
+                    "prompt_tokens": tokens - visual,
                     "phase": phase,
                     "predicted_ms": predicted,
                     "measured_ms": measured,
-                    "error": error,
+                    "error": predicted / measured - 1,
+                    "within": abs(measured / predicted - 1) <= spread,
                 }
             )
-    return rows
+    return {
+        "folder": folder.name,
+        "rows": rows,
+        "drift": run.drift,
+        "seconds": profile["seconds"],
+        "profile": {key: profile[key] for key in ("depths", "lengths", "workload", "spread", "warnings")},
+        "threads": profile["threads"],
+        "runtime": profile["runtime"],
+    }
+
+
+def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Median and largest error over all rows, and how many lie within the interval that was stated."""
+    rows = [row for result in found for row in result["rows"]]
+    errors = [abs(row["error"]) for row in rows]
+    return {
+        "points": len(rows),
+        "median_error": median(errors),
+        "max_error": max(errors),
+        "within": sum(row["within"] for row in rows) / len(rows),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Predicted against measured, one row per point."""
+    timed = result["profile"]
+    visual = timed["workload"]["visual_tokens"]
+    lines = [
+        f"{result['folder']}: {result['runtime']}, {result['threads']} threads; profile in "
+        f"{result['seconds']:.0f} s from layers {timed['depths']} at prompt tokens "
+        f"{[tokens - visual for tokens in timed['lengths']]} (+ {visual} visual)",
+        "layers  prompt  phase    predicted   measured    error",
+    ]
+    for row in result["rows"]:
+        times = f"{format_ms(row['predicted_ms']):>9}  {format_ms(row['measured_ms']):>9}"
+        place = f"{row['layers']:>6}  {row['prompt_tokens']:>6}  {row['phase']:<7}"
+        lines.append(f"{place}  {times}  {100 * row['error']:+6.1f} %")
+    lines += [f"note: {warning}" for warning in timed["warnings"]]
+    return "\n".join(lines)
+
+
+def export_models(room: Path) -> list[Path]:
+    """The reference model and a wider random one of another family, exported below `room`."""
+    from tests.tiny import build
+
+    from topovlm.export.onnx import export_onnx
+    from topovlm.reference import model_dir
+
+    wide = build(room / "wide-checkpoint", "clip-llama", layers=12, width=192)
+    for name, source in (("reference", model_dir()), ("random-llama", wide)):
+        say(f"exporting {name}")
+        export_onnx(source, room / name, variants=("fused",))
+    return [room / "reference", room / "random-llama"]
+
+
+def busy() -> str | None:
+    """Why this machine is no place for timings now; None when it is quiet."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f"load {load:.1f} on {cores} cores" if load > _QUIET_LOAD * cores else None
+
+
+def run_all(folders: Sequence[Path], check_one: Callable[[Path], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Check the folders, or two models exported for the purpose."""
+    with ExitStack() as stack:
+        if not folders:
+            held = tempfile.TemporaryDirectory(prefix="topovlm-local-profile-")
+            folders = export_models(Path(stack.enter_context(held)))
+        return [check_one(folder) for folder in folders]
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.local_profile", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="exported folder, dense")
-    parser.add_argument(
-        "--depths", help="decoder layers to check, e.g. 3,6,12 (default: up to six unseen ones)"
-    )
+    parser.add_argument("folders", type=Path, nargs="*", metavar="DIR", help="exported folders, dense")
+    parser.add_argument("--points", type=int, default=9, help="unseen (layers, length) pairs per model")
+    parser.add_argument("--depths", default="", help="decoder layers to check, e.g. 3,9,12")
     parser.add_argument("--time-limit", default="30s", help="of each of the two timing runs, e.g. 60s")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--provider", default="cpu", help="cpu or cuda")
+    parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     try:
-        rules = TimingRules(
-            time_limit_s=parse_duration_ms(args.time_limit, "--time-limit") / 1e3, memory=False
+        limit_s = parse_duration_ms(args.time_limit, "--time-limit") / 1e3
+        rules = TimingRules(time_limit_s=limit_s, memory=False, precision=0.01)
+        depths = [int(n) for n in args.depths.split(",") if n]
+        noise = busy()
+        found = run_all(
+            args.folders,
+            lambda folder: check(
+                folder,
+                rules=rules,
+                points=args.points,
+                threads=args.threads,
+                providers=[args.provider],
+                depths=depths,
+            ),
         )
-        layers = Engine(args.folder, threads=args.threads).manifest.layers
-        depths = [int(n) for n in args.depths.split(",")] if args.depths else unseen_depths(layers)
-        rows = check(args.folder, depths, rules, args.threads)
-    except (InputError, VerificationError) as error:
+    except (InputError, MissingToolError, VerificationError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 6
-    print("layers  phase     predicted   measured    error")
-    for row in rows:
-        times = f"{format_ms(row['predicted_ms']):>9}  {format_ms(row['measured_ms']):>9}"
-        print(f"{row['layers']:>6}  {row['phase']:<8} {times}  {100 * row['error']:+6.1f} %")
-    errors = sorted(abs(row["error"]) for row in rows)
+        return {InputError: 2, MissingToolError: 5}.get(type(error), 6)
+    total = summary(found)
+    if args.json:
+        print(json.dumps({"models": found, "summary": total, "busy": noise}, indent=1))
+        return 0
+    for result in found:
+        print(table(result), end="\n\n")
     print(
-        f"median |error| {100 * median(errors):.1f} %, largest {100 * errors[-1]:.1f} %, {len(rows)} points"
+        f"{total['points']} points: median |error| {100 * total['median_error']:.1f} %, "
+        f"largest {100 * total['max_error']:.1f} %; "
+        f"{100 * total['within']:.0f} % within the interval stated"
     )
+    if noise:
+        print(f"the machine was busy ({noise}): run again on a quiet one")
     return 0
 
 

@@ -1,31 +1,50 @@
-"""The committed command that checks a local profile on depths it never timed."""
+"""The committed command that checks a local profile on depths and lengths it never timed."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from benchmarks.local_profile import main, unseen_depths
+from benchmarks.local_profile import main, table, unseen
 
 from tests.runtime.toy_export import Toy
 
 
-def test_table_of_predicted_against_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One row per unseen depth and phase, and a summary; nothing is left beside the export."""
-    folder = Toy(layers=6).write(tmp_path / "x")
-    assert main([str(folder), "--depths", "3,5", "--time-limit", "100ms", "--threads", "1"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[1:-1]] == [
-        [depth, phase] for depth in ("3", "5") for phase in ("vision", "embed", "prefill", "token")
-    ]
-    assert "8 points" in lines[-1]
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Toy(layers=8).write(tmp_path_factory.mktemp("benchmark") / "x")
 
 
-def test_depths_were_not_timed() -> None:
-    """The default depths avoid those of the profile."""
-    assert unseen_depths(16) == [2, 5, 7, 9, 12, 14]
-    assert not set(unseen_depths(28)) & {7, 18, 28}
+def test_table_of_predicted_against_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows of unseen depths and lengths, and a summary; nothing is left beside the export."""
+    arguments = ["--time-limit", "1s", "--threads", "1", "--points", "4", "--depths", "3,6"]
+    assert main([str(folder), "--json", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (model,) = found["models"]
+    assert {row["layers"] for row in model["rows"]} == {3, 6}
+    assert not {3, 6} & set(model["profile"]["depths"])
+    visual = model["profile"]["workload"]["visual_tokens"]
+    assert not {row["prompt_tokens"] + visual for row in model["rows"]} & set(model["profile"]["lengths"])
+    for row in model["rows"]:
+        assert row["error"] == pytest.approx(row["predicted_ms"] / row["measured_ms"] - 1)
+    assert found["summary"]["points"] == len(model["rows"]) == 8
+    assert found["summary"]["max_error"] == max(abs(row["error"]) for row in model["rows"])
+    lines = table(model).splitlines()[2:10]
+    assert [line.split()[0] for line in lines] == ["3"] * 4 + ["6"] * 4
+    assert {line.split()[2] for line in lines} == {"prefill", "token"}
+    assert [path.name for path in folder.parent.iterdir()] == ["x"]
+
+
+def test_unseen_places() -> None:
+    """Between the timed ones, never one of them, from low to high."""
+    assert unseen([2, 6, 16], 4) == [4, 8, 11, 14]
+    assert unseen([2, 4], 4) == [3]
+    assert unseen([2, 3], 4) == []
+    found = unseen([39, 55, 110, 220], 3)
+    assert len(found) == 3
+    assert found == sorted(found)
+    assert min(found) > 39
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,13 +11,27 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from topovlm.hardware.telemetry import read_cpu_clocks, read_power_mode, read_text
+
 _PACKAGES = ("topovlm", "onnxruntime", "onnxruntime-gpu", "numpy", "tokenizers", "pillow")
-_GPU_FIELDS = ("name", "driver_version", "memory.total", "clocks.sm", "clocks.max.sm", "temperature.gpu")
+_GPU_FIELDS = (
+    "name",
+    "driver_version",
+    "memory.total",
+    "clocks.sm",
+    "clocks.max.sm",
+    "temperature.gpu",
+    "power.draw",
+    "persistence_mode",
+)
+# Why the driver holds clocks down: under its present name, then the one before; else do without.
+_GPU_REASONS = (("clocks_event_reasons.active",), ("clocks_throttle_reasons.active",), ())
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Environment:
     gpus: tuple[dict[str, str], ...]
     python: str
     versions: dict[str, str]
+    power_mode: str | None = None  # by name, on boards that have modes
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able facts."""
@@ -57,15 +72,15 @@ class Environment:
 
 def describe_machine() -> Environment:
     """Look at the machine now."""
-    memory = _meminfo()
+    memory, first = _meminfo(), next(read_cpu_clocks(), None)
     return Environment(
         system=f"{platform.system()} {platform.release()}",
         machine=platform.machine(),
         cpu=cpu_name(),
         cores=os.cpu_count() or 1,
         usable_cores=usable_cores(),
-        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        cpu_mhz=_cpu_mhz(),
+        governor=first.governor if first else None,
+        cpu_mhz=first.current_mhz if first and first.current_mhz else _nominal_mhz(),
         load_1min=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         memory_total_bytes=memory.get("MemTotal"),
         memory_available_bytes=memory.get("MemAvailable"),
@@ -73,6 +88,7 @@ def describe_machine() -> Environment:
         gpus=gpus(),
         python=platform.python_version(),
         versions=versions(),
+        power_mode=read_power_mode(),
     )
 
 
@@ -111,19 +127,26 @@ def gpus() -> tuple[dict[str, str], ...]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
-    command = [tool, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    rows = (line.split(", ") for line in done.stdout.splitlines() if line.strip())
-    return tuple(dict(zip(_GPU_FIELDS, row, strict=False)) for row in rows)
+    for reasons in _GPU_REASONS:  # one unknown field makes the tool refuse the whole question
+        fields = _GPU_FIELDS + reasons
+        command = [tool, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        return parse_gpus(done.stdout, fields)
+    return ()
 
 
-def _cpu_mhz() -> float | None:
-    khz = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
-    if khz and khz.isdigit():
-        return int(khz) / 1e3
+def parse_gpus(text: str, fields: Sequence[str]) -> tuple[dict[str, str], ...]:
+    """Rows of the driver's CSV by field; what it does not support on this GPU is left out."""
+    rows = (line.split(", ") for line in text.splitlines() if line.strip())
+    facts = (dict(zip(fields, (cell.strip() for cell in row), strict=False)) for row in rows)
+    absent = ("[N/A]", "[Not Supported]", "N/A", "[Unknown Error]")
+    return tuple({name: value for name, value in fact.items() if value not in absent} for fact in facts)
+
+
+def _nominal_mhz() -> float | None:
     match = re.search(r"^cpu MHz\s*:\s*([0-9.]+)", _read("/proc/cpuinfo") or "", re.MULTILINE)
     return float(match[1]) if match else None
 
@@ -135,7 +158,4 @@ def _meminfo() -> dict[str, int]:
 
 
 def _read(path: str) -> str | None:
-    try:
-        return Path(path).read_text(errors="replace").strip("\0 \n") or None
-    except OSError:
-        return None
+    return read_text(Path(path))

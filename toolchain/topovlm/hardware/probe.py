@@ -1,21 +1,11 @@
-"""Measure the machine at hand with the model itself: each phase as intercept + slope x decoder layers.
+"""Measure the machine at hand with the model itself: each phase over decoder layers and prompt length.
 
-The dense export and a few shallower ones are timed interleaved on one workload; the line through their
-medians is a profile that the predictor uses in place of a data sheet. Layout (all times in ms):
+The dense export and two slices of it are timed interleaved at several prompt lengths. What comes out is a
+profile that the predictor uses in place of a data sheet, at the workload asked for and (`surface.profile_at`)
+at lengths that were never timed. Layout: see `profiles.py`.
 
-    {"schema": 1, "kind": "measured", "target": "local", "mode": ..., "runtime": "onnxruntime-cpu",
-     "dtype": "fp32", "variant": "fused", "threads": 2, "model_sha256": ..., "config_sha256": ...,
-     "layers": 16, "workload": {images, image_height, image_width, prompt_tokens, visual_tokens,
-                                prefill_tokens, new_tokens, batch, source},
-     "phases": {"vision" | "embed" | "prefill" | "token":
-                {"intercept_ms", "slope_ms_per_layer" (0 for vision, embed), "spread_ms", "residual"}},
-     "affine": {"vision_ms", "prefill": {"intercept_ms", "slope_ms_per_layer"}, "decode": {...}},
-     "spread": {"vision", "prefill", "decode"},       relative, of the predictions
-     "memory": {"intercept_bytes", "slope_bytes_per_layer", "libraries_bytes"} or null,
-     "samples": {"<layers>": {phase: [ms]}}, "order": [layers], "environment": {...}, "warnings": [...]}
-
-In `affine`, prefill is all between the picture features and the first token: embedding and prefill graph.
-`prompt_tokens` counts text with its template, as the predictor's workload does; visual tokens come on top.
+Unlocked clocks, battery and a busy machine are warnings. Throttling is grave. A drift above 3 % has the run
+repeated once, and is grave if it stays; such profiles are used with their wider spread, but not filed.
 """
 
 from __future__ import annotations
@@ -23,21 +13,32 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topovlm.artifacts import read_json, sha256_file, write_json
+from topovlm.artifacts import read_json
 from topovlm.errors import InputError, explain
+from topovlm.hardware.profiles import DRIFT_LIMIT, Watched, document, load_profile, save_profile
 
 if TYPE_CHECKING:
     from topovlm.runtime.engine import Engine
-    from topovlm.runtime.timing import Comparison, TimingRules
+    from topovlm.runtime.timing import TimingRules
+    from topovlm.runtime.workload import TimingWorkload
 
-SCHEMA = 1
-_LEAST_SPREAD = 0.01  # a prediction is never claimed to be closer than this
-_FIXED = ("vision", "embed")  # phases that do not see the decoder's depth
+__all__ = [
+    "context_limit",
+    "default_layer_counts",
+    "default_lengths",
+    "load_profile",
+    "measure_local",
+    "save_profile",
+]
+
+_SLICES = (2, 6)
 
 
 def measure_local(
@@ -45,6 +46,7 @@ def measure_local(
     shallower: Sequence[tuple[int, str | Path]] | None = None,
     *,
     layer_counts: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
     images: int = 1,
     prompt_tokens: int | None = None,
     new_tokens: int = 8,
@@ -57,17 +59,22 @@ def measure_local(
 ) -> dict[str, Any]:
     """Profile of this machine from the dense export `folder` and `shallower` ones, (layers, folder) each.
 
-    Without `shallower`, slices of `layer_counts` layers (default: a quarter and five eighths) are cut out of
-    the dense graph. `prompt_tokens` counts text with its template (default: 16 words). Slices are
-    written below `scratch` (default: beside the export, so that unchanged files can be linked) and removed.
+    Without `shallower`, slices of `layer_counts` layers (default: 2 and 6) are cut out of the dense graph.
+    `prompt_tokens` counts text with its template (default: 16 words); `lengths` are the prompt lengths to
+    time with it, visual tokens included (default: from the bare template to four times the workload, as far
+    as the model's context reaches). Where one round of all that takes too long for `rules`, fewer lengths
+    are timed. Slices are written below `scratch` (default: beside the export, so that unchanged files can
+    be linked) and removed.
     Raises `InputError` for folders that are no exports or of one depth, `VerificationError` when the graph
     cannot be sliced.
     """
     from topovlm.hardware.slices import slice_export
+    from topovlm.hardware.sweep import warm_up
     from topovlm.runtime.engine import Engine
-    from topovlm.runtime.timing import TimingRules, compare
+    from topovlm.runtime.timing import TimingRules
     from topovlm.runtime.workload import synthetic_workload
 
+    began = perf_counter()
     dense = Engine(folder, variant=variant, threads=threads, providers=providers)
     rules = rules or TimingRules(time_limit_s=30)
     with ExitStack() as stack:
@@ -75,65 +82,114 @@ def measure_local(
             counts = layer_counts or default_layer_counts(dense.manifest.layers)
             room = _scratch(stack, Path(scratch) if scratch else dense.manifest.folder.parent)
             shallower = [(n, slice_export(folder, n, room / str(n), dense.variant)) for n in counts]
-        engines: dict[str, Engine] = {str(dense.manifest.layers): dense}
+        engines: dict[int, Engine] = {dense.manifest.layers: dense}
         for layers, path in shallower:
             engine = Engine(path, variant=dense.variant, threads=threads, providers=providers)
-            if engine.manifest.layers != layers or str(layers) in engines:
+            if engine.manifest.layers != layers or layers in engines:
                 rule = f"the export has {engine.manifest.layers} layers; depths must differ"
                 raise InputError(explain("shallower", (layers, str(path)), rule))
-            engines[str(layers)] = engine
+            engines[layers] = engine
         if len(engines) < 2:
             raise InputError(explain("shallower", [], "at least one other depth is needed for a slope"))
+        new_tokens = max(2, new_tokens)  # a profile needs a time per token, whatever the workload asks for
         visual = images * dense.manifest.tokens_per_image
-        workload = synthetic_workload(
-            dense,
-            images=images,
-            prompt_tokens=None if prompt_tokens is None else prompt_tokens + visual,
-            new_tokens=max(2, new_tokens),  # a profile needs a time per token, whatever the workload asks for
-        )
-        run = compare(engines, workload, rules, progress=progress)
-    return _profile(dense, run)
+        total = None if prompt_tokens is None else prompt_tokens + visual
+        base = synthetic_workload(dense, images=images, prompt_tokens=total, new_tokens=new_tokens)
+        shortest = len(dense.prompter.encode("", images))
+        limit = context_limit(dense.manifest.folder)
+        wanted = lengths or default_lengths(shortest, base.prompt_tokens, limit, new_tokens)
+        workloads = {base.prompt_tokens: base}
+        for tokens in wanted:
+            workloads[tokens] = synthetic_workload(
+                dense, images=images, prompt_tokens=tokens, new_tokens=new_tokens
+            )
+        if lengths is None:
+            # The workload itself decides whether there is time for other lengths.
+            seconds = warm_up(engines, {base.prompt_tokens: base}, 2)  # the first run is slower
+            workloads = _affordable(workloads, base.prompt_tokens, seconds, rules)
+        run = _watched_sweep(engines, dict(sorted(workloads.items())), rules, progress)
+        memory = _memory(engines, base) if rules.memory else None
+    return {**document(dense, base, run, memory), "seconds": perf_counter() - began}
 
 
 def default_layer_counts(layers: int) -> list[int]:
-    """Depths to time beside the dense one: a quarter and five eighths of its layers, at least 2."""
+    """Depths to time beside the dense one: 2, and 6 or (in a small model) the middle."""
     if layers < 3:
         rule = "is too few to cut slices from"
         raise InputError(explain("layers", layers, rule, "Give shallower exports"))
-    return sorted({max(2, round(layers / 4)), max(2, round(layers * 5 / 8))} - {layers})
+    low, high = _SLICES
+    return sorted({low, min(high, (layers + low) // 2)} - {layers})
 
 
-def fit_line(medians: Mapping[int, float]) -> tuple[float, float, float]:
-    """Intercept, slope, worst relative residual of `medians` (layers -> ms); relative errors weigh alike."""
-    depth = np.array(sorted(medians), float)
-    values = np.array([medians[int(n)] for n in depth])
-    design = np.stack([np.ones_like(depth), depth], axis=1) / values[:, None]
-    (intercept, slope), *_ = np.linalg.lstsq(design, np.ones_like(values), rcond=None)
-    residual = np.abs(intercept + slope * depth - values) / values
-    return float(intercept), float(slope), float(residual.max())
+def default_lengths(shortest: int, base: int, limit: int | None, new_tokens: int) -> list[int]:
+    """Prompt lengths to time: the bare template, the workload, and two and four times it, where they fit."""
+    longest = 4 * base if limit is None else min(4 * base, limit - new_tokens)
+    return sorted({shortest, base, *(tokens for tokens in (2 * base, longest) if base < tokens <= longest)})
 
 
-def paired_medians(samples: Mapping[int, Sequence[float]]) -> dict[int, float]:
-    """Median per depth, from ratios to the deepest within each round: a slow round divides out."""
-    deepest = np.asarray(samples[max(samples)], float)
-    scale = float(np.median(deepest))
-    return {n: scale * float(np.median(np.asarray(values, float) / deepest)) for n, values in samples.items()}
+def context_limit(folder: Path) -> int | None:
+    """Most tokens that the model's positions cover, where the export's config.json tells."""
+    if not (folder / "config.json").is_file():
+        return None
+    config = read_json(folder / "config.json")
+    text = config.get("text_config") or config
+    limit = text.get("max_position_embeddings")
+    return int(limit) if limit else None
 
 
-def save_profile(profile: Mapping[str, Any], directory: str | Path) -> Path:
-    """Write `<target>--<runtime>--<dtype>.json` in `directory`, whole or not at all; returns the file."""
-    name = "--".join(str(profile[key]) for key in ("target", "runtime", "dtype"))
-    path = Path(directory) / f"{name}.json"
-    write_json(path, dict(profile))
-    return path
+def _watched_sweep(
+    engines: Mapping[int, Engine],
+    workloads: Mapping[int, TimingWorkload],
+    rules: TimingRules,
+    progress: Callable[[int, float], None] | None,
+) -> Watched:
+    """Warm up and sweep between two looks at the machine; a run that drifts is repeated once."""
+    from topovlm.hardware.environment import describe_machine
+    from topovlm.hardware.power import PowerLog
+    from topovlm.hardware.sweep import sweep, warm_up
+    from topovlm.hardware.telemetry import Doubt, doubts, read_telemetry
+
+    environment = describe_machine()
+    before = read_telemetry(gpus=environment.gpus)
+    warm_up(engines, workloads, rules.warmup)
+    with PowerLog() as power:
+        run = sweep(engines, workloads, rules, progress=progress)
+    if abs(run.drift) > DRIFT_LIMIT:
+        with PowerLog() as again_power:
+            again = sweep(engines, workloads, rules)
+        if abs(again.drift) < abs(run.drift):
+            run, power = again, again_power
+    after = read_telemetry(gpus=describe_machine().gpus)
+    found = doubts(before, after)
+    if environment.load_1min is not None and environment.load_1min > 0.5 * environment.cores:
+        busy = f"the machine is busy: load {environment.load_1min:.1f} on {environment.cores} cores"
+        found.append(Doubt("load", f"{busy}; timings are inflated"))
+    if abs(run.drift) > DRIFT_LIMIT:
+        text = f"the pace changed by {100 * run.drift:+.1f} % during the run: clocks, heat or other work"
+        found.append(Doubt("drift", text, grave=True))
+    return Watched(
+        run,
+        environment.to_dict(),
+        {"before": before.to_dict(), "after": after.to_dict()},
+        power.to_dict(),
+        [asdict(doubt) for doubt in found],
+    )
 
 
-def load_profile(path: str | Path) -> dict[str, Any]:
-    """Read a profile. Raises `InputError` when it is none, or of another schema."""
-    profile = read_json(Path(path))
-    if not isinstance(profile, dict) or profile.get("schema") != SCHEMA or "affine" not in profile:
-        raise InputError(explain("profile", str(path), "is no profile of this version", "Measure again"))
-    return profile
+def _affordable(
+    workloads: dict[int, TimingWorkload], base: int, seconds: float, rules: TimingRules
+) -> dict[int, TimingWorkload]:
+    """Drop the longest prompts while the least number of rounds would overrun; the workload's stays.
+
+    `seconds`: one round of the workload alone. Time is taken to grow with the tokens.
+    """
+    kept = dict(workloads)
+    while len(kept) > 1:
+        rounds = rules.min_rounds + rules.warmup
+        if rounds * seconds * sum(tokens / base for tokens in kept) <= 2 * rules.time_limit_s:
+            break
+        del kept[max(tokens for tokens in kept if tokens != base)]
+    return kept
 
 
 def _scratch(stack: ExitStack, parent: Path) -> Path:
@@ -144,85 +200,32 @@ def _scratch(stack: ExitStack, parent: Path) -> Path:
     return Path(stack.enter_context(held))
 
 
-def _profile(dense: Engine, run: Comparison) -> dict[str, Any]:
-    nothing = {"vision": [0.0] * run.rounds}  # a workload without pictures
-    samples = {int(name): {**nothing, **timing.samples} for name, timing in run.engines.items()}
-    names = (*_FIXED, "prefill", "token")
-    phases = {name: _phase(name, {n: s[name] for n, s in samples.items()}) for name in names}
-    first = _phase("prefill", {n: np.add(s["embed"], s["prefill"]).tolist() for n, s in samples.items()})
-    total_tokens = run.workload["prompt_tokens"]
-    text_tokens = total_tokens - run.workload["visual_tokens"]
-    line = ("intercept_ms", "slope_ms_per_layer")
-    decoder = dense.decoder
-    provider = dense.providers_used["decoder"][0].removesuffix("ExecutionProvider").lower()
-    return {
-        "schema": SCHEMA,
-        "kind": "measured",
-        "target": "local",
-        "mode": run.environment.governor or "default",
-        "runtime": f"onnxruntime-{provider}",
-        "dtype": _dtype(dense),
-        "variant": dense.variant,
-        "threads": dense.threads,
-        "model_sha256": sha256_file(decoder.path),
-        "config_sha256": dense.manifest.raw.get("source_config_sha256"),
-        "layers": dense.manifest.layers,
-        "workload": {**run.workload, "prompt_tokens": text_tokens, "prefill_tokens": total_tokens},
-        "phases": phases,
-        "affine": {
-            "vision_ms": phases["vision"]["intercept_ms"],
-            "prefill": {key: first[key] for key in line},
-            "decode": {key: phases["token"][key] for key in line},
-        },
-        "spread": {
-            "vision": phases["vision"]["spread"],
-            "prefill": first["spread"],
-            "decode": phases["token"]["spread"],
-        },
-        "memory": _memory(run),
-        "samples": {str(n): s for n, s in samples.items()},
-        "order": [int(name) for name in run.order],
-        "rounds": run.rounds,
-        "stopped": run.stopped,
-        "environment": run.environment.to_dict(),
-        "warnings": list(run.warnings),
-    }
-
-
-def _phase(name: str, samples: Mapping[int, Sequence[float]]) -> dict[str, float]:
-    """One phase as a line in layers; `spread` is the relative error that its predictions should state."""
-    from topovlm.runtime.robust import summarise
-
-    if name in _FIXED:
-        pooled = summarise([value for values in zip(*samples.values(), strict=True) for value in values])
-        intercept, slope, residual, summaries = pooled.median_ms, 0.0, 0.0, [pooled]
-    else:
-        intercept, slope, residual = fit_line(paired_medians(samples))
-        summaries = [summarise(values) for values in samples.values()]
-    doubt = max(s.relative_width for s in summaries) + residual
-    return {
-        "intercept_ms": intercept,
-        "slope_ms_per_layer": slope,
-        "spread_ms": max(s.spread_ms for s in summaries),
-        "residual": residual,
-        "spread": max(_LEAST_SPREAD, doubt),
-    }
-
-
-def _memory(run: Comparison) -> dict[str, float] | None:
+def _memory(engines: Mapping[int, Engine], workload: TimingWorkload) -> dict[str, float] | None:
     """Peak bytes of the model as a line in layers, libraries apart; None when a footprint is missing."""
-    footprints = {int(name): timing.footprint for name, timing in run.engines.items()}
-    known = {n: f for n, f in footprints.items() if f is not None}
-    if len(known) < 2 or any(f.model_bytes <= 0 for f in known.values()):
+    from topovlm.runtime.footprint import measure_footprint
+
+    found = {}
+    for layers, engine in engines.items():
+        request = {
+            "folder": str(engine.manifest.folder),
+            "variant": engine.variant,
+            "threads": engine.threads,
+            "providers": engine.providers_used["decoder"],
+            "images": workload.images,
+            "prompt_tokens": workload.prompt_tokens,
+            "new_tokens": workload.new_tokens,
+        }
+        try:
+            found[layers] = measure_footprint(request)
+        except RuntimeError:
+            return None
+    if any(footprint.model_bytes <= 0 for footprint in found.values()):
         return None
-    intercept, slope, _ = fit_line({n: float(f.model_bytes) for n, f in known.items()})
-    libraries = float(np.median([f.libraries_bytes for f in known.values()]))
-    return {"intercept_bytes": intercept, "slope_bytes_per_layer": slope, "libraries_bytes": libraries}
-
-
-def _dtype(engine: Engine) -> str:
-    """`fp32`, `fp16`, or the precision that the graph's name states (`q4`, `int8`)."""
-    _, _, suffix = engine.variant.partition("_")
-    if suffix:
-        return suffix
-    return "fp16" if engine.decoder.dtypes["inputs_embeds"] == np.float16 else "fp32"
+    depth = np.array(sorted(found), float)
+    slope, intercept = np.polyfit(depth, [found[int(n)].model_bytes for n in depth], 1)
+    libraries = float(np.median([footprint.libraries_bytes for footprint in found.values()]))
+    return {
+        "intercept_bytes": float(intercept),
+        "slope_bytes_per_layer": float(slope),
+        "libraries_bytes": libraries,
+    }
