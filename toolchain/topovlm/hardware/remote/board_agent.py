@@ -1,0 +1,355 @@
+"""Runs on the board for the length of one connection. Travels as source text; Python >= 3.8, no packages.
+
+Requests come on standard input as lines of JSON (`put` is followed by the file's bytes); answers leave on
+standard output as lines that begin with `topovlm:`, so that what a login shell prints is told apart. All
+files lie in one private folder. It is removed, and what runs is killed, when the connection ends in any way,
+when the other side is silent for too long, and on SIGHUP, SIGINT and SIGTERM. What a killed agent (out of
+memory, say) left behind is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+MARK = b"topovlm:"
+PREFIX = "topovlm-board-"
+LOCK = ".held"
+SILENCE_S = 60.0  # the other side sends a sign of life far more often
+STALE_S = 600.0  # a younger folder may belong to an agent that is about to lock it
+CHUNK_BYTES = 1 << 18
+LARGEST_FACT_BYTES = 1 << 18
+LAST_LINES = 40
+
+
+class Refusal(Exception):
+    """An answer that is not `ok`: `kind` for the program, the text for a person."""
+
+    def __init__(self, kind, text, **facts):
+        super().__init__(text)
+        self.kind, self.facts = kind, facts
+
+
+class Agent:
+    """One connection: its folder, its child process, its last sign of life."""
+
+    def __init__(self):
+        self.folder: str | None = None
+        self.lock: int | None = None
+        self.child: Any = None
+        self.heard = time.monotonic()
+        self.writing = threading.Lock()
+        self.ending = threading.Lock()
+        self.input = sys.stdin.buffer
+
+    # -- talking ------------------------------------------------------------------------------------
+    def say(self, **message):
+        data = MARK + json.dumps(message).encode() + b"\n"
+        with self.writing:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+    def serve(self):
+        """Answer requests until `close` or the end of the connection."""
+        self.say(event="hello", **machine())
+        for line in iter(self.input.readline, b""):
+            self.heard = time.monotonic()
+            request = json.loads(line.decode())
+            name = request.pop("op")
+            number = request.pop("id", 0)
+            if name == "close":
+                self.clean()
+                self.say(id=number, ok=True)
+                return
+            try:
+                answer = getattr(self, "do_" + name)(number, **request)
+            except Refusal as refusal:
+                answer = dict(refusal.facts, error=refusal.kind, text=str(refusal))
+            except OSError as error:
+                answer = {"error": disk_word(error), "text": str(error)}
+            if answer is not None:
+                self.say(id=number, **answer)
+
+    # -- requests -----------------------------------------------------------------------------------
+    def do_ping(self, number):
+        return None
+
+    def do_look(self, number, patterns, commands):
+        """Texts of the files that match, and what small tools print; absent ones are left out."""
+        files = {}
+        for pattern in patterns:
+            for path in glob.glob(pattern):
+                text = read_fact(path)
+                if text is not None:
+                    files[path] = text
+        return {"files": files, "outputs": {c[0]: out for c, out in ((c, ask(c)) for c in commands) if out}}
+
+    def do_open(self, number, need_bytes):
+        """Make the private folder at the first place with room for `need_bytes`."""
+        self.clean()
+        places = []
+        for parent in parents():
+            sweep(parent)
+            try:
+                free = free_bytes(parent)
+                if free >= need_bytes:
+                    self.folder = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+                    self.lock = os.open(os.path.join(self.folder, LOCK), os.O_CREAT | os.O_RDWR, 0o600)
+                    fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return {"ok": True, "free_bytes": free}
+                places.append([parent, free, "too little space"])
+            except OSError as error:
+                self.clean()
+                places.append([parent, 0, error.strerror or str(error)])
+        raise Refusal("disk", "no place has the space", places=places)
+
+    def do_put(self, number, path, size, sha256):
+        """Receive a file; after a failed write the rest is still read, so that the stream stays in step."""
+        target = self.inside(path)
+        state, received, failure, file = hashlib.sha256(), 0, None, None
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            file = open(target, "wb")  # noqa: SIM115
+        except OSError as error:
+            failure = error
+        while received < size:
+            chunk = self.input.read(min(CHUNK_BYTES, size - received))
+            if not chunk:
+                raise EOFError
+            self.heard = time.monotonic()
+            received += len(chunk)
+            if file is None or failure is not None:
+                continue
+            try:
+                file.write(chunk)
+                state.update(chunk)
+                self.say(id=number, received=received)
+            except OSError as error:
+                failure = error
+                self.say(id=number, error=disk_word(error), text=str(error))
+        try:
+            if file is not None:
+                file.close()
+        except OSError as error:
+            failure = failure or error
+        if failure is not None:
+            raise failure
+        if state.hexdigest() != sha256:
+            raise Refusal("damaged", path + " arrived damaged")
+        return {"ok": True}
+
+    def do_copy(self, number, source, path):
+        """A second name for a file that is there already."""
+        target = self.inside(path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        try:
+            os.link(self.inside(source), target)
+        except OSError:
+            shutil.copyfile(self.inside(source), target)
+        return {"ok": True}
+
+    def do_start(self, number, argv, limit_s):
+        """Run a program in the folder; its lines, then its exit status, follow under this number."""
+        argv = [sys.executable if word == "{python}" else word for word in argv]
+        # Libraries that write into the temporary folder (ONNX Runtime does) write into ours.
+        extra = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": self.inside(".")}
+        try:
+            self.child = subprocess.Popen(
+                argv,
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(os.environ, **extra),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Refusal("program", f"{argv[0]}: {error.strerror}") from None
+        threading.Thread(target=self.follow, args=(number, self.child, limit_s), daemon=True).start()
+
+    def do_tell(self, number, text):
+        """A line to the running program's standard input."""
+        if self.child is not None:
+            with contextlib.suppress(OSError):  # it may have ended: its exit status is on the way then
+                self.child.stdin.write(text.encode() + b"\n")
+                self.child.stdin.flush()
+
+    def do_stop(self, number):
+        kill(self.child)
+
+    # -- the inside ---------------------------------------------------------------------------------
+    def inside(self, path):
+        whole = os.path.normpath(os.path.join(self.folder or "", path))
+        if self.folder is None or not (whole + os.sep).startswith(self.folder + os.sep):
+            raise Refusal("path", path + " lies outside of the folder")
+        return whole
+
+    def follow(self, number, child, limit_s):
+        """Pass on a program's lines; kill it at its limit."""
+        late = threading.Event()
+
+        def stop():
+            late.set()
+            kill(child)
+
+        timer = threading.Timer(limit_s, stop)
+        timer.daemon = True
+        timer.start()
+        last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+        errors = threading.Thread(
+            target=lambda: last.extend(text(line) for line in child.stderr), daemon=True
+        )
+        errors.start()
+        try:
+            for line in child.stdout:
+                self.say(id=number, line=text(line))
+            status = child.wait()
+            errors.join(5)
+            timer.cancel()
+            self.say(id=number, exit=status, late=late.is_set(), errors=list(last))
+        except OSError:
+            self.leave()  # nobody listens any more
+
+    def watch(self):
+        """Leave when the other side is silent: a network that is gone does not end a connection."""
+        while True:
+            time.sleep(SILENCE_S / 10)
+            if time.monotonic() - self.heard > SILENCE_S:
+                self.leave()
+
+    def clean(self):
+        """Kill what runs, remove the folder."""
+        with self.ending:
+            kill(self.child)
+            if self.folder is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder = None
+            if self.lock is not None:
+                os.close(self.lock)
+                self.lock = None
+
+    def leave(self):
+        self.clean()
+        os._exit(1)
+
+
+def machine():
+    """What decides whether anything can run here at all."""
+    return {
+        "python": platform.python_version(),
+        "machine": os.uname().machine,
+        "system": f"{os.uname().sysname} {os.uname().release}",
+        "bits": 64 if sys.maxsize > 2**32 else 32,
+        "byteorder": sys.byteorder,
+        "cores": os.cpu_count() or 1,
+        "usable_cores": len(os.sched_getaffinity(0)),
+        "load_1min": os.getloadavg()[0],
+    }
+
+
+def parents():
+    """Where the folder may lie: what the user set as TMPDIR, else the usual places in turn."""
+    chosen = os.environ.get("TMPDIR")
+    return [chosen] if chosen else ["/tmp", "/var/tmp", os.path.expanduser("~")]
+
+
+def sweep(parent):
+    """Remove what an agent of the same user left that did not live to do it."""
+    for folder in glob.glob(os.path.join(glob.escape(parent), PREFIX + "*")):
+        try:
+            status = os.lstat(folder)
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                continue
+            if time.time() - status.st_mtime < STALE_S:
+                continue
+            lock = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+        except OSError:
+            continue  # still held, or gone meanwhile
+
+
+def free_bytes(parent):
+    room = os.statvfs(parent)
+    return room.f_bavail * room.f_frsize
+
+
+def disk_word(error):
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "disk" if error.errno in full else "system"
+
+
+def read_fact(path):
+    try:
+        with open(path, "rb") as file:
+            return text(file.read(LARGEST_FACT_BYTES))
+    except OSError:
+        return None
+
+
+def ask(command):
+    """What a small tool prints; None when it is absent, fails or hangs."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return text(done.stdout) if done.returncode == 0 else None
+
+
+def text(data):
+    return data.decode("utf-8", "replace").rstrip("\n")
+
+
+def kill(child):
+    """A program and all that it started."""
+    if child is None or child.poll() is not None:
+        return
+    with contextlib.suppress(OSError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def main():
+    def end(number, frame):
+        raise SystemExit(1)
+
+    for name in ("SIGHUP", "SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), end)
+    agent = Agent()
+    threading.Thread(target=agent.watch, daemon=True).start()
+    try:
+        agent.serve()
+    except (OSError, EOFError):
+        pass  # the connection is gone: nobody to tell
+    finally:
+        agent.clean()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""Times exported graphs on a board. Travels as source text; Python >= 3.8, numpy and ONNX Runtime.
+
+    python3 board_timer.py probe | time | footprint NAME
+
+`probe` prints what this Python has. `time` runs the engines of request.json in turns, one prompt per round,
+and prints every round as a line of JSON: what is measured is known elsewhere at once, whatever happens to
+this process. `footprint NAME` prints the memory of one engine, alone in its process.
+
+A line `stop` on standard input ends the run after the present round. When standard input ends, so does
+this process, and the folder that it runs in goes: nobody is there to fetch anything.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import sys
+import threading
+from time import perf_counter
+
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+PACKAGES = ("numpy", "onnxruntime", "tensorrt")
+PREFIX = "topovlm-board-"  # of the folder that the agent made
+FAILED = 3  # exit status: a reason was printed
+
+
+class Failure(Exception):
+    """`kind` for the program: runtime, provider, graph, memory; the text for a person."""
+
+    def __init__(self, kind, text):
+        super().__init__(text)
+        self.kind = kind
+
+
+def say(**message):
+    print(json.dumps(message), flush=True)
+
+
+class Listener:
+    """Hears `stop`, and the end of the other side."""
+
+    def __init__(self):
+        self.stopped = False
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        folder = os.getcwd()
+        for line in sys.stdin:
+            self.stopped = self.stopped or line.strip() == "stop"
+        if os.path.basename(folder).startswith(PREFIX):  # never what somebody else keeps
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+
+class Engine:
+    """One exported folder, opened; the same steps as `topovlm.runtime.engine`."""
+
+    def __init__(self, name, facts, request):
+        import onnxruntime as ort
+
+        self.ort, self.name, self.facts = ort, name, facts
+        self.image_token_id, self.new_tokens = request["image_token_id"], request["new_tokens"]
+        self.threads = request["threads"] or len(os.sched_getaffinity(0))
+        start = perf_counter()
+        self.providers = choose_providers(ort, request["providers"])
+        self.vision = self.open(facts["vision"])
+        self.embed = self.open(facts["embed"])
+        self.decoder = self.open(facts["decoder"])
+        self.load_ms = (perf_counter() - start) * 1e3
+        self.pixel_type = types(self.vision)
+        self.id_type = types(self.embed)
+        self.types = types(self.decoder)
+        self.pasts = [node for node in self.decoder.get_inputs() if node.name.startswith("past_key_values.")]
+        self.presents = [node.name.replace("past_key_values.", "present.") for node in self.pasts]
+        self.device = "cuda" if self.decoder.get_providers()[0] in (CUDA, TENSORRT) else None
+
+    def open(self, path):
+        options = self.ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            session = self.ort.InferenceSession(path, options, providers=self.providers)
+        except Exception as error:  # its exceptions share no base class but this one
+            words = " ".join(str(error).split())[:300]
+            kind = "memory" if "alloc" in words.lower() or "out of memory" in words.lower() else "graph"
+            raise Failure(kind, f"{path}: {words}") from None
+        used = session.get_providers()[0]
+        if used != self.providers[0]:
+            raise Failure("provider", f"{self.providers[0]} did not start, {used} did")
+        session.disable_fallback()
+        return session
+
+    def used(self):
+        sessions = {"vision": self.vision, "embed": self.embed, "decoder": self.decoder}
+        return {name: session.get_providers() for name, session in sessions.items()}
+
+    def tokens(self, ids):
+        ((name, dtype),) = self.id_type.items()
+        return self.embed.run(None, {name: ids.astype(dtype)})[0]
+
+    def generate(self, ids, pixels):
+        """One prompt, always all new tokens; times of the phases in ms."""
+        started = perf_counter()
+        features = None
+        if pixels is not None:
+            ((name, dtype),) = self.pixel_type.items()
+            features = self.vision.run(None, {name: pixels.astype(dtype, copy=False)})[0]
+        seen = perf_counter()
+        embeds = self.tokens(ids[None])
+        if features is not None:
+            flat = features.reshape(-1, features.shape[-1])
+            embeds[ids[None] == self.image_token_id] = flat.astype(embeds.dtype, copy=False)
+        embedded = perf_counter()
+        token, cache = self.step(embeds, self.empty_cache(), 0)
+        clock = perf_counter()
+        prefill_ms, past = (clock - embedded) * 1e3, embeds.shape[1]
+        token_ms: list[float] = []
+        while len(token_ms) < self.new_tokens - 1:
+            clock = perf_counter()
+            token, cache = self.step(self.tokens(token[None]), cache, past)
+            token_ms.append((perf_counter() - clock) * 1e3)
+            past += 1
+        return {
+            "vision": (seen - started) * 1e3 if features is not None else 0.0,
+            "embed": (embedded - seen) * 1e3,
+            "prefill": prefill_ms,
+            "token": token_ms,
+        }
+
+    def empty_cache(self):
+        import numpy as np
+
+        shapes = [(1, node.shape[1], 0, node.shape[3]) for node in self.pasts]
+        dtypes = [self.types[node.name] for node in self.pasts]
+        make = self.ort.OrtValue.ortvalue_from_numpy
+        return [make(np.zeros(*pair)) for pair in zip(shapes, dtypes)]  # noqa: B905
+
+    def step(self, embeds, cache, past):
+        """Next token `[1]` and the new cache, which stays on the device."""
+        import numpy as np
+
+        size = embeds.shape[1]
+        feeds = {
+            "inputs_embeds": embeds,
+            "attention_mask": np.ones((1, past + size), np.int64),
+            "position_ids": np.arange(past, past + size)[None],
+            "num_logits_to_keep": np.asarray(1),
+        }
+        make = self.ort.OrtValue.ortvalue_from_numpy
+        values = {
+            name: make(np.ascontiguousarray(value, self.types[name]))
+            for name, value in feeds.items()
+            if name in self.types
+        }
+        values.update(zip([node.name for node in self.pasts], cache))  # noqa: B905
+        if self.device is None:
+            results = self.decoder.run_with_ort_values(["logits", *self.presents], values)
+        else:
+            results = self.bound(values)
+        return results[0].numpy()[:, -1].argmax(-1), results[1:]
+
+    def bound(self, values):
+        """With outputs bound to the device: otherwise the cache would travel to the host and back."""
+        binding = self.decoder.io_binding()
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output("logits", "cpu")
+        for name in self.presents:
+            binding.bind_output(name, self.device)
+        self.decoder.run_with_iobinding(binding)
+        return binding.get_outputs()
+
+
+def choose_providers(ort, wanted):
+    """What was asked for, or the GPU where this build of ONNX Runtime knows it; the CPU comes last."""
+    present = ort.get_available_providers()
+    chosen = wanted or ([CUDA] if CUDA in present else [])
+    for name in chosen:
+        if name not in present:
+            raise Failure("provider", "{} is not in this onnxruntime ({})".format(name, ", ".join(present)))
+    return [name for name in chosen if name != CPU] + [CPU]
+
+
+def types(session):
+    """Input name -> numpy type."""
+    import numpy as np
+
+    known = {
+        "tensor(float)": np.float32,
+        "tensor(float16)": np.float16,
+        "tensor(int64)": np.int64,
+        "tensor(int32)": np.int32,
+        "tensor(bool)": np.bool_,
+    }
+    strange = [node.type for node in session.get_inputs() if node.type not in known]
+    if strange:
+        raise Failure("graph", f"{strange[0]} is an input type that cannot be fed")
+    return {node.name: known[node.type] for node in session.get_inputs()}
+
+
+def runtimes():
+    """Versions and providers of what this Python can import, and why it cannot."""
+    import importlib
+
+    found, lacking = {}, {}
+    for name in PACKAGES:
+        try:
+            found[name] = str(importlib.import_module(name).__version__)
+        except Exception as error:  # a broken library raises what it likes
+            lacking[name] = f"{type(error).__name__}: {error}"
+    providers = []
+    if "onnxruntime" in found:
+        import onnxruntime
+
+        providers = onnxruntime.get_available_providers()
+    trtexec = shutil.which("trtexec") or "/usr/src/tensorrt/bin/trtexec"
+    return {
+        "python": sys.executable,
+        "versions": found,
+        "lacking": lacking,
+        "providers": providers,
+        "trtexec": trtexec if os.access(trtexec, os.X_OK) else None,
+    }
+
+
+def open_prompts(request):
+    import numpy as np
+
+    with np.load("prompts.npz") as data:
+        held = dict(data)
+    return [(held[f"ids{i}"], held.get(f"pixels{i}")) for i in range(request["prompts"])]
+
+
+def time_engines(request, listener):
+    """Rounds until told to stop, or the request's limits; every round is printed."""
+    import numpy as np
+
+    prompts, rules = open_prompts(request), request["rules"]
+    engines = {}
+    for name, facts in request["engines"].items():
+        engines[name] = engine = Engine(name, facts, request)
+        say(kind="loaded", name=name, load_ms=engine.load_ms, threads=engine.threads, providers=engine.used())
+    for _ in range(rules["warmup"]):
+        for engine in engines.values():
+            engine.generate(*prompts[0])
+    rng, names = np.random.RandomState(rules["seed"]), list(engines)
+    gc.collect()
+    gc.disable()  # a collection in the middle of a step would be timed as the model's
+    started, stopped = perf_counter(), "rounds"
+    for index in range(rules["max_rounds"]):
+        order, runs = [names[place] for place in rng.permutation(len(names))], {}
+        for name in order:
+            runs[name] = engines[name].generate(*prompts[index % len(prompts)])
+        spent = perf_counter() - started
+        say(kind="round", spent_s=spent, order=order, runs=runs)
+        # The minimum may be cut short by four times the limit: a slow model must not hang the caller.
+        enough = index + 1 >= rules["min_rounds"]
+        if spent > rules["time_limit_s"] * (1 if enough else 4):
+            stopped = "time"
+            break
+        if listener.stopped:
+            stopped = "precise"
+            break
+    say(kind="done", stopped=stopped)
+
+
+def resident_bytes(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+
+
+def footprint(request, name):
+    """Resident memory of the libraries alone, and at the peak of one generation."""
+    prompts = open_prompts(request)
+    import onnxruntime  # noqa: F401
+
+    libraries = resident_bytes("VmRSS:")
+    engine = Engine(name, request["engines"][name], request)
+    engine.generate(*max(prompts, key=lambda prompt: len(prompt[0])))
+    peak = resident_bytes("VmHWM:")
+    say(kind="footprint", libraries_bytes=libraries, peak_bytes=peak, load_ms=engine.load_ms)
+
+
+def main(argv):
+    listener = Listener()
+    try:
+        if argv[0] == "probe":
+            say(kind="runtimes", **runtimes())
+            return 0
+        with open("request.json") as file:
+            request = json.load(file)
+        if argv[0] == "time":
+            time_engines(request, listener)
+        else:
+            footprint(request, argv[1])
+    except Failure as failure:
+        say(kind="failure", reason=failure.kind, text=str(failure))
+        return FAILED
+    except MemoryError:
+        say(kind="failure", reason="memory", text="this process ran out of memory")
+        return FAILED
+    except ImportError as error:
+        say(kind="failure", reason="runtime", text=str(error))
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # the listener's thread blocks on standard input

@@ -1,0 +1,144 @@
+"""What travels to a board for a timing run: graphs, prompts, the request; each distinct file once.
+
+Prompts are made here (tokenizer, picture processor): the board needs neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from topovlm.artifacts import sha256_file
+from topovlm.hardware.remote import board_timer
+
+if TYPE_CHECKING:
+    from topovlm.runtime.engine import Engine, Prepared
+    from topovlm.runtime.manifest import Manifest
+    from topovlm.runtime.timing import TimingRules
+    from topovlm.runtime.workload import TimingWorkload
+
+
+class Preparer:
+    """The half of an `Engine` that makes prompts: no graph is opened here."""
+
+    def __init__(self, folder: str | Path) -> None:
+        from topovlm.runtime.manifest import load_manifest
+        from topovlm.runtime.prompt import Prompter
+
+        self.manifest: Manifest = load_manifest(folder)
+        self.prompter = Prompter(self.manifest)
+
+    def prepare(self, images: Sequence[Any], prompt: str) -> Prepared:
+        from topovlm.runtime.engine import Prepared
+        from topovlm.runtime.preprocess import batch_pixels, load_image
+
+        pictures = [load_image(image) if isinstance(image, (str, Path)) else image for image in images]
+        pixels = batch_pixels(pictures, self.manifest.image) if pictures else None
+        return Prepared(self.prompter.encode(prompt, len(pictures)), pixels)
+
+
+def synthetic(folder: str | Path, **shape: Any) -> TimingWorkload:
+    """`runtime.workload.synthetic_workload` for a folder that is not opened here; `shape` goes through."""
+    from topovlm.runtime.workload import synthetic_workload
+
+    return synthetic_workload(cast("Engine", Preparer(folder)), **shape)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file to send: `source` is a file here or the bytes themselves."""
+
+    path: str
+    source: Path | bytes
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Items to send, and second names (path, path of an item) for files that several folders share."""
+
+    items: tuple[Item, ...]
+    copies: tuple[tuple[str, str], ...]
+    variants: dict[str, str]
+    layers: dict[str, int]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(item.size for item in self.items)
+
+
+def pack(
+    folders: Mapping[str, str | Path],
+    workload: TimingWorkload,
+    rules: TimingRules,
+    *,
+    variant: str = "auto",
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+) -> Parcel:
+    """Graphs of `folders` (name -> exported folder) and all that the timer needs beside them.
+
+    Raises `InputError` for a folder that is no export.
+    """
+    from topovlm.runtime.manifest import load_manifest
+    from topovlm.runtime.sessions import SHORT_NAMES
+
+    engines: dict[str, dict[str, str]] = {}
+    files: dict[str, Path] = {}
+    variants, layers = {}, {}
+    image_token_id = 0
+    for number, (name, folder) in enumerate(folders.items()):
+        manifest = load_manifest(folder)
+        image_token_id = manifest.image_token_id
+        variants[name], layers[name] = manifest.resolve(variant), manifest.layers
+        graphs = dict(zip(("vision", "embed", "decoder"), manifest.parts(variants[name]), strict=True))
+        engines[name] = {key: f"{number}/{path.name}" for key, path in graphs.items()}
+        for graph in graphs.values():
+            for file in sorted(graph.parent.glob(f"{graph.name}*")):  # external weights lie beside
+                files[f"{number}/{file.name}"] = file
+    request = {
+        "engines": engines,
+        "image_token_id": image_token_id,
+        "new_tokens": workload.new_tokens,
+        "prompts": len(workload.prompts),
+        "threads": threads,
+        "providers": [SHORT_NAMES.get(name.lower(), name) for name in providers or ()],
+        "rules": asdict(rules),
+    }
+    small = {
+        "board_timer.py": Path(board_timer.__file__).read_bytes(),
+        "request.json": json.dumps(request).encode(),
+        "prompts.npz": _prompts(workload),
+    }
+    items = {
+        path: Item(path, data, len(data), hashlib.sha256(data).hexdigest()) for path, data in small.items()
+    }
+    copies: list[tuple[str, str]] = []
+    seen: dict[str, str] = {}
+    for path, file in files.items():
+        digest = sha256_file(file)
+        if digest in seen:
+            copies.append((path, seen[digest]))
+        else:
+            seen[digest] = path
+            items[path] = Item(path, file, file.stat().st_size, digest)
+    return Parcel(tuple(items.values()), tuple(copies), variants, layers)
+
+
+def _prompts(workload: TimingWorkload) -> bytes:
+    arrays = {}
+    for index, prompt in enumerate(workload.prompts):
+        arrays[f"ids{index}"] = prompt.input_ids
+        if prompt.pixels is not None:
+            arrays[f"pixels{index}"] = prompt.pixels
+    held = io.BytesIO()
+    np.savez(held, **cast("dict[str, Any]", arrays))
+    return held.getvalue()
