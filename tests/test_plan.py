@@ -194,6 +194,26 @@ def test_impossible_budgets_are_refused(budgets: dict[str, float], message: str)
         Budgets(**budgets)  # type: ignore[arg-type]
 
 
+def test_formats_are_compared_under_one_budget() -> None:
+    """Every format of the target; a relative budget means the first one's dense model for all."""
+    from rich.console import Console
+
+    from topovlm.plan_dtypes import plan_dtypes
+    from topovlm.plan_view import render_dtypes
+
+    target = load_target("jetson-thor")
+    plans = plan_dtypes(
+        QWEN, PICTURE, target, Budgets(LatencyBudget(share_of_dense=0.8)), protected=PROTECTED
+    )
+    assert list(plans) == ["fp16", "int8", "w4a16", "fp8", "nvfp4"]
+    assert len({plan.budget_ms for plan in plans.values()}) == 1
+    assert plans["fp16"].verdict == "prune"
+    assert (plans["nvfp4"].keep_layers or 0) >= (plans["fp16"].keep_layers or 0)
+    screen = io.StringIO()
+    render_dtypes(plans, Console(file=screen, width=200))
+    assert "nvfp4" in screen.getvalue()
+
+
 def test_plans_and_targets_render_for_people() -> None:
     """Verdict, floor and advice are on the screen; the row that was chosen is shown."""
     from rich.console import Console

@@ -94,6 +94,17 @@ def _cells(plan: Plan, row: Row) -> list[str]:
     ]
 
 
+def render_dtypes(plans: dict[str, Plan], console: Console) -> None:
+    """One line per weight format: what the budget leaves in each."""
+    from topovlm.plan_dtypes import dtype_rows
+
+    header, *rows = dtype_rows(plans)
+    table = Table(*header, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
 def render_targets(boards: Sequence[Board], console: Console) -> None:
     """One line per board: default mode, peaks, bandwidth, memory, modes, aliases."""
     table = Table(header_style="bold")
