@@ -238,3 +238,16 @@ def test_plans_and_targets_render_for_people() -> None:
         assert part in text
     assert "is an alias" in text
     assert "rtx-4090-laptop" in text
+
+
+def test_one_command_shows_every_board_and_mode(capsys: pytest.CaptureFixture[str]) -> None:
+    """The committed command: the Nano at 15 W is refused once the interval counts, AGX Orin is dense."""
+    from benchmarks.plan_boards import main
+
+    assert main(["--family", "jetson-orin"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    nano = next(line for line in lines if "nano-8gb@15W" in line)
+    agx = next(line for line in lines if "agx-orin-64gb@MAXN" in line)
+    assert "refused" in nano
+    assert "vision encoder alone" in nano
+    assert agx.count("28/28 dense") == 2
