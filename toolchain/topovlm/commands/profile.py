@@ -1,6 +1,7 @@
-"""Time this machine with the model itself: every phase as a line in decoder layers.
+"""Time this machine with the model itself: every phase over decoder layers and prompt length.
 
-The profile serves `topovlm plan --target local --profile FILE` without measuring again.
+The profile serves `topovlm plan --target local --profile FILE` without measuring again. Figures of a machine
+that throttled or drifted are shown, and written to a file, but not filed in a folder of profiles.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _OPTIONS = ("model", "images", "prompt_tokens", "new_tokens", "seed", "threads",
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _OPTIONS)
-    parser.add_argument("-o", "--output", dest="file", metavar="FILE", help="write the profile here")
+    parser.add_argument("-o", "--output", dest="file", metavar="PATH", help="file, or folder to file it in")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,13 +26,20 @@ def run(args: argparse.Namespace) -> int:
 
     config = config_of(args)
 
+    from topovlm.hardware import microbench
+    from topovlm.hardware.profiles import save_profile
     from topovlm.stages import exporting, planning
 
-    with scratch_run(config, Display()) as context:
+    display = Display()
+    with scratch_run(config, display) as context:
         planning.profile(context, exporting.export_dense(context))
         measured = read_json(context.run.root / "profile.json")
-    if args.file:
-        write_json(Path(args.file), measured)
+        with display.stage("machine"):
+            measured["machine"] = microbench.measure_machine(
+                context.run.root / exporting.BASELINE,
+                tokens=(1, measured["workload"]["prefill_tokens"]),
+                threads=config.threads,
+            )
     if args.json:
         print_json(measured)
     else:
@@ -40,6 +48,13 @@ def run(args: argparse.Namespace) -> int:
             for name, phase in measured["phases"].items()
         ]
         table("measured on this machine", ("phase", "fixed", "per decoder layer"), rows)
+        say(microbench.table(measured["machine"]))
         for warning in measured["warnings"]:
             say(f"  note: {warning}")
+    if args.file:
+        path = Path(args.file)
+        if path.is_dir():
+            say(f"wrote {save_profile(measured, path)}")
+        else:
+            write_json(path, measured)
     return 0

@@ -17,7 +17,8 @@ Layout (all times in ms):
      "energy": {"seconds", "energy_j", "mean_w"} or null,
      "samples": {"<layers>": {"<prefill tokens>": {phase: [ms]}}}, "rounds", "stopped", "seconds",
      "environment": {...}, "telemetry": {"before", "after"},
-     "doubts": [{"kind", "text", "grave"}], "warnings": [texts]}
+     "doubts": [{"kind", "text", "grave"}], "warnings": [texts],
+     "machine": {...}}                                what microbench.py measures; `topovlm profile` adds it
 
 In `affine`, prefill is all between the picture features and the first token: embedding and prefill graph.
 `prompt_tokens` counts text with its template, as the predictor's workload does; visual tokens come on top.
@@ -64,7 +65,7 @@ def save_profile(profile: Mapping[str, Any], directory: str | Path, *, force: bo
     grave = [doubt["text"] for doubt in profile.get("doubts", []) if doubt["grave"]]
     if grave and not force:
         rule = "was measured on a machine that did not hold still: " + "; ".join(grave)
-        remedy = "Cool the machine, close other programs, measure again"
+        remedy = "Cool the machine, close other programs, measure again; -o FILE keeps it all the same"
         raise VerificationError(explain("profile", profile.get("target"), rule, remedy))
     name = "--".join(str(profile[key]) for key in ("target", "runtime", "dtype"))
     path = Path(directory) / f"{name}.json"
