@@ -161,6 +161,24 @@ def test_broken_weights_leave_nothing_behind(tiny_siglip_qwen2: Path, tmp_path: 
     assert [p.name for p in out.iterdir()] == ["kept.txt"]
 
 
+def test_incomplete_weights_are_refused(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
+    """A missing tensor would be drawn at random by transformers; a cut file cannot be read at all."""
+    from safetensors.numpy import load_file, save_file
+
+    source = tmp_path / "model"
+    shutil.copytree(tiny_siglip_qwen2, source)
+    tensors = load_file(source / "model.safetensors")
+    gone = next(name for name in tensors if name.endswith("layers.2.mlp.up_proj.weight"))
+    del tensors[gone]
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 weights are missing, .*layers\.2\.mlp\.up_proj"):
+        export_onnx(source, tmp_path / "out")
+    (source / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(InputError, match="cannot be read"):
+        export_onnx(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

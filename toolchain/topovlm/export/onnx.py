@@ -86,6 +86,7 @@ def export_into(
 def load_model(model_dir: Path, dtype: str = "fp32") -> Any:
     """The checkpoint in torch on CPU, family checked before any weight is read. Raises `InputError`."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.utils import logging as transformers_logging
 
@@ -99,16 +100,25 @@ def load_model(model_dir: Path, dtype: str = "fp32") -> Any:
     try:
         with quiet_exporter():
             # Eager attention traces to plain MatMul and Softmax; parity compares with the default attention.
-            model = AutoModelForImageTextToText.from_pretrained(
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 model_dir,
                 dtype=getattr(torch, _DTYPES[dtype]),
                 attn_implementation="eager",
                 local_files_only=True,
                 use_safetensors=True,
+                output_loading_info=True,
             )
+    except (SafetensorError, OSError, RuntimeError) as error:
+        rule = f"its weights cannot be read: {str(error).strip().splitlines()[0]}"
+        raise InputError(explain("model", str(model_dir), rule)) from error
     finally:
         if bar:
             transformers_logging.enable_progress_bar()
+    model, found = loaded
+    if found["missing_keys"]:  # transformers would draw them at random
+        missing = sorted(found["missing_keys"])
+        rule = f"{len(missing)} weights are missing, {missing[0]} among them"
+        raise InputError(explain("model", str(model_dir), rule))
     return model.eval().requires_grad_(False)
 
 

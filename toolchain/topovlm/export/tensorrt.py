@@ -69,6 +69,16 @@ def deploy_tensorrt(
     return write_build_bundle(model_dir, out_dir, target, workload)
 
 
+def check_target(target: ResolvedTarget) -> None:
+    """Refuse early, before any export, what `deploy_tensorrt` would refuse for this target."""
+    capability = _capability(target)
+    if target.board.family != "rtx":
+        _check_software(target)
+    elif capability not in (known := rtx_capabilities(import_rtx())):
+        rule = f"TensorRT-RTX cannot build for compute capability {capability}"
+        raise InputError(explain("--target", target.board.id, rule, f"It can for {', '.join(known)}"))
+
+
 def write_build_bundle(
     model_dir: str | Path, out_dir: str | Path, target: ResolvedTarget, workload: WorkloadLike
 ) -> TensorRTReport:
@@ -77,9 +87,8 @@ def write_build_bundle(
     Typed fp16 graphs (gate passed against torch on this machine), shapes.json, build_engines.py, build.sh,
     README.md. Raises `InputError` for a target without a GPU or without TensorRT 10.
     """
-    capability = _capability(target)
+    capability, out = _capability(target), Path(out_dir)
     _check_software(target)
-    out = Path(out_dir)
     with staged_folder(out) as staged:
         export = _export_half(Path(model_dir), staged)
         shapes = _write_shapes(staged, target, workload)
@@ -101,13 +110,8 @@ def build_rtx_engine(
 
     Raises `MissingToolError` without TensorRT-RTX, `InputError` for a capability that it cannot build for.
     """
-    capability = _capability(target)
-    trt = import_rtx()
-    known = rtx_capabilities(trt)
-    if capability not in known:
-        rule = f"TensorRT-RTX {trt.__version__} cannot build for compute capability {capability}"
-        raise InputError(explain("--target", target.board.id, rule, f"It can for {', '.join(known)}"))
-    out = Path(out_dir)
+    check_target(target)
+    capability, trt, out = _capability(target), import_rtx(), Path(out_dir)
     with staged_folder(out) as staged:
         export = _export_half(Path(model_dir), staged)
         shapes = _write_shapes(staged, target, workload)
