@@ -18,11 +18,12 @@ WHY = "needs sshd and ssh (apt-get install openssh-server openssh-client)"
 
 
 class Sshd:
-    """`rooms` is the board's TMPDIR: what the program leaves there is what it leaves behind."""
+    """`room` is the board's TMPDIR: what the program leaves there is what it leaves behind."""
 
     def __init__(self, folder: Path, *options: str, wrapper: tuple[str, ...] = (), room: Path | None = None):
         self.folder = folder
         self.room = room or folder / "room"
+        folder.mkdir(parents=True, exist_ok=True)
         self.room.mkdir(parents=True, exist_ok=True)
         for name in ("host", "user"):
             self._key(name)

@@ -10,47 +10,26 @@ nothing is installed, and what was sent is removed however the connection ends.
 
 from __future__ import annotations
 
-import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from time import strftime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from topovlm import __version__
-from topovlm.artifacts import sha256_file, write_json
 from topovlm.errors import MissingToolError, explain
-from topovlm.hardware.environment import Environment, describe_machine
-from topovlm.hardware.remote import board_timer, facts
-from topovlm.hardware.remote.address import FLAG, Address, parse_address
-from topovlm.hardware.remote.session import DeviceError, Limits, Session
-from topovlm.hardware.telemetry import doubts, read_telemetry
-from topovlm.units import format_bytes
+from topovlm.hardware.environment import describe_machine
+from topovlm.hardware.remote.address import FLAG, parse_address
+from topovlm.hardware.remote.board import Completed, Folders, RoundProgress, SshDevice
+from topovlm.hardware.remote.session import DeviceError, Limits
+from topovlm.hardware.telemetry import read_telemetry
 
 if TYPE_CHECKING:
-    from topovlm.hardware.remote.facts import Look
-    from topovlm.hardware.remote.parcel import Parcel
     from topovlm.runtime.timing import Comparison, TimingRules
     from topovlm.runtime.workload import TimingWorkload
 
+__all__ = ["Completed", "Device", "DeviceError", "Limits", "LocalDevice", "SshDevice", "open_device"]
+
 LOCAL = "local"
-Folders = Mapping[str, str | Path]
-RoundProgress = Callable[[int, float], None]  # (rounds done, seconds spent)
-_MACHINES = ("x86_64", "aarch64", "arm64")
-_LEAST_PYTHON = (3, 8)
-_ROOM_BYTES = 32 << 20  # beside the graphs: the timer, prompts, what a runtime writes
-_MEMORY_COPIES = 1.2  # of the graphs' bytes, while they load
-
-
-@dataclass(frozen=True)
-class Completed:
-    """A program that ran on a device: exit status, lines of standard output, last lines of standard error."""
-
-    status: int
-    lines: tuple[str, ...]
-    errors: tuple[str, ...]
 
 
 class Device(AbstractContextManager["Device"], Protocol):
@@ -156,235 +135,3 @@ class LocalDevice:
         progress: RoundProgress | None = None,
     ) -> dict[str, Any]:
         return self.compare({"model": folder}, workload, rules, progress=progress).to_dict()
-
-
-class SshDevice:
-    """A board behind one ssh connection, which lasts as long as the `with` block."""
-
-    def __init__(
-        self, address: Address, *, say: Callable[[str], None] | None = None, limits: Limits | None = None
-    ) -> None:
-        self.address, self.limits = address, limits or Limits()
-        self._say = say or (lambda text: None)
-        self._session = Session(address, self.limits)
-        self._has_folder = False
-
-    def __enter__(self) -> SshDevice:
-        self._session.__enter__()
-        try:
-            self._check_machine()
-        except BaseException:
-            self._session.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._session.__exit__(*error)
-
-    def identify(self) -> dict[str, Any]:
-        self._folder(0)
-        look, runtimes = self._look(), self._runtimes()
-        return {
-            **self._environment(look, runtimes).to_dict(),
-            **look.to_dict(),
-            "providers": runtimes["providers"],
-            "trtexec": runtimes["trtexec"],
-            "lacking": runtimes["lacking"],
-        }
-
-    def run(self, argv: Sequence[str], timeout_s: float = 60.0) -> Completed:
-        self._folder(0)
-        lines: list[str] = []
-        done = self._session.start(f"running {argv[0]}", list(argv), timeout_s, lines.append)
-        return Completed(done.status, tuple(lines), done.errors)
-
-    def time_export(
-        self,
-        folder: str | Path,
-        workload: TimingWorkload,
-        rules: TimingRules | None = None,
-        progress: RoundProgress | None = None,
-    ) -> dict[str, Any]:
-        return self.compare({"model": folder}, workload, rules, progress=progress).to_dict()
-
-    def compare(
-        self,
-        folders: Folders,
-        workload: TimingWorkload,
-        rules: TimingRules | None = None,
-        *,
-        variant: str = "auto",
-        threads: int | None = None,
-        providers: Sequence[str] | None = None,
-        progress: RoundProgress | None = None,
-    ) -> Comparison:
-        """As `Device.compare`. A run that breaks off keeps its rounds: in the error, in a file."""
-        from topovlm.hardware.remote.parcel import pack
-        from topovlm.hardware.remote.rounds import Rounds
-        from topovlm.runtime.timing import TimingRules
-
-        rules = rules or TimingRules()
-        parcel = pack(folders, workload, rules, variant=variant, threads=threads, providers=providers)
-        self._folder(parcel.size_bytes + _ROOM_BYTES)
-        before, runtimes = self._look(), self._runtimes()
-        self._check_runtime(runtimes)
-        self._check_memory(before, parcel)
-        self._send(parcel)
-        environment = self._environment(before, runtimes)
-        rounds = Rounds(rules, progress)
-        limit_s = self.limits.load_s + 5 * rules.time_limit_s
-        try:
-            self._say(f"timing on {before.model or before.cpu}")
-            self._timer("timing", ["time"], limit_s, rounds.line)
-            if rules.memory:
-                for name in folders:
-                    self._timer(f"memory of {name}", ["footprint", name], limit_s, rounds.footprint(name))
-            after = self._look()
-        except DeviceError as error:
-            if rounds.count:
-                partial = rounds.comparison(folders, parcel, workload, environment, [str(error)]).to_dict()
-                error.keep(partial, _keep(partial))
-            raise
-        found = [doubt.text for doubt in doubts(before.telemetry, after.telemetry)]
-        return rounds.comparison(folders, parcel, workload, environment, found)
-
-    # -- steps --------------------------------------------------------------------------------------
-    def _check_machine(self) -> None:
-        hello, step = self._session.hello, "checking the machine"
-        version = tuple(int(part) for part in hello["python"].split(".")[:2])
-        if version < _LEAST_PYTHON:
-            rule = f"its {self.address.python} is Python {hello['python']}; 3.8 or later is needed"
-            remedy = f"Name another one: {self.address.text}?python=/path/to/bin/python"
-            raise DeviceError(self.address, step, rule, remedy)
-        if hello["machine"] not in _MACHINES or hello["bits"] != 64 or hello["byteorder"] != "little":
-            rule = (
-                f"wrong architecture: {hello['machine']}, {hello['bits']}-bit Python; no runtime for these "
-                f"graphs exists for it (64-bit {' or '.join(_MACHINES[:2])} is needed)"
-            )
-            raise DeviceError(self.address, step, rule, "Install a 64-bit system, or use another board")
-
-    def _folder(self, need_bytes: int) -> None:
-        """A private folder on the board with room for so much, and the timer in it."""
-        if self._has_folder and need_bytes == 0:
-            return
-        self._session.call("checking the disk", "open", need_bytes=max(need_bytes, _ROOM_BYTES // 32))
-        self._has_folder = True
-        source = Path(board_timer.__file__)
-        self._session.put("board_timer.py", source, sha256_file(source), lambda done: None)
-
-    def _look(self) -> Look:
-        commands = [list(command) for command in facts.COMMANDS]
-        answer = self._session.call(
-            "looking at the board", "look", patterns=facts.PATTERNS, commands=commands
-        )
-        return facts.understand(answer["files"], answer["outputs"])
-
-    def _runtimes(self) -> dict[str, Any]:
-        lines: list[str] = []
-        self._timer("checking the runtime", ["probe"], self.limits.load_s, lines.append)
-        for line in lines:
-            if line.startswith('{"kind": "runtimes"'):
-                found: dict[str, Any] = json.loads(line)
-                return found
-        raise DeviceError(self.address, "checking the runtime", f"an answer that is none: {lines[-1:]}")
-
-    def _check_runtime(self, runtimes: dict[str, Any]) -> None:
-        lacking = [name for name in ("numpy", "onnxruntime") if name in runtimes["lacking"]]
-        if not lacking:
-            return
-        why = "; ".join(runtimes["lacking"][name] for name in lacking)
-        rule = f"missing runtime: {runtimes['python']} has no {' and no '.join(lacking)} ({why})"
-        remedy = (
-            f"On the board: {runtimes['python']} -m pip install {' '.join(lacking)} (a Jetson's GPU needs "
-            "NVIDIA's own onnxruntime-gpu wheel), or name a Python that has them: "
-            f"{self.address.text}?python=/path/to/bin/python"
-        )
-        raise DeviceError(self.address, "checking the runtime", rule, remedy)
-
-    def _check_memory(self, look: Look, parcel: Parcel) -> None:
-        free, need = look.memory_available_bytes, round(_MEMORY_COPIES * parcel.size_bytes)
-        if free is not None and need > free:
-            rule = f"the graphs need about {format_bytes(need)} of memory, {format_bytes(free)} are available"
-            remedy = "Stop other programs there (the desktop takes about 1 GiB), or time fewer models at once"
-            raise DeviceError(self.address, "checking the memory", rule, remedy)
-
-    def _send(self, parcel: Parcel) -> None:
-        self._say(f"sending {format_bytes(parcel.size_bytes)} to {self.address.text}")
-        for item in parcel.items:
-            self._session.put(item.path, item.source, item.sha256, self._sending(item.path, item.size))
-        for path, source in parcel.copies:
-            self._session.call(f"sending {path}", "copy", source=source, path=path)
-
-    def _sending(self, path: str, size: int) -> Callable[[int], None]:
-        """Says every tenth of a large file."""
-        said = 0
-
-        def show(done: int) -> None:
-            nonlocal said
-            if size > _ROOM_BYTES and done * 10 // size > said:
-                said = done * 10 // size
-                self._say(f"sending {path}: {said * 10} %")
-
-        return show
-
-    def _timer(
-        self, step: str, arguments: list[str], limit_s: float, on_line: Callable[[str], str | None]
-    ) -> None:
-        """Run the timer; what it printed before it failed is the caller's to read."""
-        argv = ["{python}", "board_timer.py", *arguments]
-        failed: list[dict[str, Any]] = []
-
-        def read(line: str) -> str | None:
-            if line.startswith('{"kind": "failure"'):
-                failed.append(json.loads(line))
-            return on_line(line)
-
-        done = self._session.start(step, argv, limit_s, read)
-        if done.status == 0:
-            return
-        if failed:
-            raise DeviceError(self.address, step, failed[0]["text"], _REMEDIES.get(failed[0]["reason"], ""))
-        last = done.errors[-1] if done.errors else f"exit status {done.status}"
-        if done.status == -9:
-            last = "it was killed; most likely the board ran out of memory"
-        raise DeviceError(self.address, step, last, _REMEDIES["memory"] if done.status == -9 else "")
-
-    def _environment(self, look: Look, runtimes: dict[str, Any]) -> Environment:
-        hello, clocks = self._session.hello, look.telemetry.cpus
-        return Environment(
-            system=hello["system"],
-            machine=hello["machine"],
-            cpu=look.cpu,
-            cores=hello["cores"],
-            usable_cores=hello["usable_cores"],
-            governor=clocks[0].governor if clocks else None,
-            cpu_mhz=clocks[0].current_mhz if clocks else None,
-            load_1min=hello["load_1min"],
-            memory_total_bytes=look.memory_total_bytes,
-            memory_available_bytes=look.memory_available_bytes,
-            board=look.model,
-            gpus=look.gpus,
-            python=hello["python"],
-            versions={"topovlm": __version__, **runtimes["versions"]},
-            power_mode=look.telemetry.power_mode,
-        )
-
-
-_REMEDIES = {
-    "memory": "Stop other programs on the board, or time a smaller model",
-    "graph": "Export again, or update ONNX Runtime on the board",
-    "provider": "Leave the provider to the board, or install the build of ONNX Runtime that has it",
-    "runtime": "Install numpy and onnxruntime for that Python on the board",
-}
-
-
-def _keep(partial: dict[str, Any]) -> str:
-    """Write rounds that a broken run left; says where they are."""
-    from platformdirs import user_log_path
-
-    file = user_log_path("topovlm", appauthor=False) / f"partial-{strftime('%Y%m%d-%H%M%S')}.json"
-    try:
-        write_json(file, partial)
-    except (ValueError, OSError):
-        return f"{partial['rounds']} rounds were measured; they could not be written to {file}"
-    return f"{partial['rounds']} rounds that were measured are kept in {file}"

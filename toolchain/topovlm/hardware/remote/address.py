@@ -18,7 +18,7 @@ from topovlm.errors import InputError, MissingToolError, explain
 COMMAND_VARIABLE = "TOPOVLM_SSH_COMMAND"  # as GIT_SSH_COMMAND: the client and its options
 FLAG = "--device"
 _FORM = "Write ssh://user@host[:port], for instance ssh://jetson@192.168.55.1"
-_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.%-]*|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def parse_address(text: str) -> Address:
     python = query.get("python", ["python3"])[-1]
     # The case of names in ssh_config matters; `hostname` has lost it.
     host = parts.netloc.rpartition("@")[2]
-    host = parts.hostname if host.startswith("[") else host.partition(":")[0]
+    host = unquote(parts.hostname) if host.startswith("[") else host.partition(":")[0]
     for name, value in (("host", host), ("user", user)):
         if value is not None and not _SAFE.fullmatch(value):
             raise InputError(explain(FLAG, text, f"{value!r} is no {name} name", _FORM))

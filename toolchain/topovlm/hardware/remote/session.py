@@ -105,7 +105,7 @@ class Session:
                 self._write(source)
             self.hello = self._greeting()
         except BaseException:
-            self._end()
+            self._end(patience_s=0.5)
             raise
         threading.Thread(target=self._live, daemon=True).start()
         return self
@@ -288,14 +288,14 @@ class Session:
             with self._writing, contextlib.suppress(OSError, ValueError):
                 self._write(b'{"op": "ping"}\n')
 
-    def _end(self) -> None:
+    def _end(self, patience_s: float = 5.0) -> None:
         """Close the pipes and reap the client; the end of its input is the agent's signal to leave."""
         self._closed.set()
         assert self._client.stdin is not None
         with contextlib.suppress(OSError, ValueError):
             self._client.stdin.close()
         try:
-            self._client.wait(5)
+            self._client.wait(patience_s)
         except subprocess.TimeoutExpired:
             self._client.kill()
             self._client.wait()
