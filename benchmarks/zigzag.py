@@ -1,6 +1,6 @@
 """The zigzag engine against other programs: `python -m benchmarks.zigzag`.
 
-Default: 512 samples, 33 layers, k = 15, width 256, three kinds of trajectories. `--grid` runs samples 128,
+Default: 512 samples, 33 layers, k = 15, width 256, four kinds of trajectories. `--grid` runs samples 128,
 512, 1,000 and 2,000, layers 13, 33 and 81, k 5 and 15. `--large` runs 10,000 samples once. Times are medians
 of repeated runs, ours and a peer's in turn; a peer's time is its solver alone, ours starts at the graphs; a
 ratio is the peer's time over ours on one thread. Compilation is not in any of them. Every case runs in a
@@ -22,6 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from benchmarks.zigzag_cases import KINDS, trajectory
 from benchmarks.zigzag_peers import Peer, Problem, compiled_peer, dionysus_peer
 
@@ -35,6 +37,7 @@ class Case:
     layers: int
     k: int
     width: int = 256
+    states: str = ""
 
 
 @dataclass
@@ -62,7 +65,10 @@ def measure(case: Case, repeats: int, peers: list[Peer], peer_limit_s: float) ->
     from topovlm.topology.zigzag import layer_graphs, warm_up, zigzag_barcode
 
     warm_up()
-    clouds = trajectory(case.kind, case.samples, case.layers, case.width)
+    if case.states:
+        clouds = np.load(case.states)
+    else:
+        clouds = trajectory(case.kind, case.samples, case.layers, case.width)
     row = Row(case)
     start = time.perf_counter()
     graphs = layer_graphs(clouds, case.k)
@@ -146,6 +152,9 @@ def find_peers(options: argparse.Namespace) -> tuple[list[Peer], list[str]]:
 
 
 def cases_of(options: argparse.Namespace) -> list[Case]:
+    if options.states:
+        layers, samples, width = np.load(options.states, mmap_mode="r").shape
+        return [Case(options.states.stem, samples, layers, options.k, width, str(options.states))]
     if options.large:
         return [Case(options.kinds[0], 10_000, 33, 15)]
     if options.grid:
@@ -176,6 +185,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=15)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--states", type=Path, help=".npy file [layers, samples, width] instead")
     parser.add_argument("--grid", action="store_true", help="all sizes, layers and k")
     parser.add_argument("--large", action="store_true", help="10,000 samples, no peers")
     parser.add_argument("--repeats", type=int, default=5)
