@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from topovlm.artifacts import read_json, write_json
+from topovlm.artifacts import write_json
 from topovlm.commands.common import add_options, config_of, print_json, scratch_run
 from topovlm.console import Display, say, table
 from topovlm.units import format_ms
@@ -19,6 +19,12 @@ _OPTIONS = ("model", "images", "prompt_tokens", "new_tokens", "seed", "threads",
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _OPTIONS)
     parser.add_argument("-o", "--output", dest="file", metavar="PATH", help="file, or folder to file it in")
+    parser.add_argument(
+        "--provider",
+        default="cpu",
+        metavar="NAME",
+        help="where ONNX Runtime runs: cpu or cuda (default: cpu)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,18 +33,33 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
 
     from topovlm.hardware import microbench
-    from topovlm.hardware.profiles import save_profile
-    from topovlm.stages import exporting, planning
+    from topovlm.hardware.probe import measure_local, save_profile
+    from topovlm.runtime.sessions import provider_names
+    from topovlm.stages import exporting
+    from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
-    display = Display()
+    display, providers = Display(), provider_names([args.provider])
     with scratch_run(config, display) as context:
-        planning.profile(context, exporting.export_dense(context))
-        measured = read_json(context.run.root / "profile.json")
+        exporting.export_dense(context)
+        folder = context.run.root / exporting.BASELINE
+        with display.stage("profile") as progress:
+            rules = timing_rules(config)
+            measured = measure_local(
+                folder,
+                images=config.images,
+                prompt_tokens=config.prompt_tokens,
+                new_tokens=timed_tokens(config),
+                threads=config.threads,
+                providers=providers,
+                rules=rules,
+                progress=timing_progress(rules, progress),
+            )
         with display.stage("machine"):
             measured["machine"] = microbench.measure_machine(
-                context.run.root / exporting.BASELINE,
+                folder,
                 tokens=(1, measured["workload"]["prefill_tokens"]),
                 threads=config.threads,
+                providers=providers,
             )
     if args.json:
         print_json(measured)
