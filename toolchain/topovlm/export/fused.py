@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
-import torch
 
 from topovlm import __version__
 from topovlm.errors import InputError, explain
@@ -175,15 +174,16 @@ class FusedDecoder:
 
     def _linear(self, name: str, x: ir.Value, modules: list[Any]) -> ir.Value:
         """One MatMul (and one Add, if any has a bias) for linear layers that read the same input."""
-        weight = torch.cat([module.weight for module in modules]).t().contiguous()
-        y = self.stack.op("MatMul", [x, self.stack.weight(f"{name}.weight_t", weight)])
+        weights = [module.weight for module in modules]
+        weight = self.stack.weight(f"{name}.weight_t", *weights, permutation=(1, 0))
+        y = self.stack.op("MatMul", [x, weight])
         if all(module.bias is None for module in modules):
             return y
         biases = [
             module.weight.new_zeros(module.out_features) if module.bias is None else module.bias
             for module in modules
         ]
-        return self.stack.op("Add", [y, self.stack.weight(f"{name}.bias", torch.cat(biases))])
+        return self.stack.op("Add", [y, self.stack.weight(f"{name}.bias", *biases)])
 
     def _skip_norm(self, name: str, x: ir.Value, residual: ir.Value, norm: Any) -> tuple[ir.Value, ir.Value]:
         """norm(x + residual) and x + residual."""

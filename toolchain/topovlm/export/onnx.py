@@ -155,6 +155,7 @@ def write_graphs(
             fused = shape.layers
         files.check_interface(decoder, *files.decoder_interface(**sizes, batch=batch))
         keep(decoder, "decoder", variant)
+        del decoder
     return paths, sizes, fused
 
 

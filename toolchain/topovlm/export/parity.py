@@ -75,6 +75,7 @@ def check_graphs(model: Any, folder: Path, tolerance: float | None = None) -> tu
         results += [_check_one(graphs, key, reference, limit) for reference in references]
         if graphs.dynamic_batch:
             results.append(_check_padded_batch(graphs, key, references, limit))
+        del graphs  # before the next one is opened: large models fit once
     return tuple(results)
 
 

@@ -35,12 +35,25 @@ class Stack:
         value.name = name
         self.graph.outputs.append(value)
 
-    def weight(self, name: str, tensor: torch.Tensor) -> ir.Value:
-        """An initializer holding `tensor`; its bytes are read when the graph is saved."""
-        held = ir.tensor(tensor.detach(), name=name)
-        value = ir.Value(
-            name=name, shape=ir.Shape(tuple(tensor.shape)), type=ir.TensorType(held.dtype), const_value=held
-        )
+    def weight(self, name: str, *tensors: torch.Tensor, permutation: Sequence[int] = ()) -> ir.Value:
+        """An initializer: `tensors` joined along axis 0, then permuted.
+
+        It is computed when the graph is saved, tensor by tensor: no second copy of the model in memory.
+        """
+        rows, *others = tensors[0].shape
+        shape = [sum(tensor.shape[0] for tensor in tensors) if len(tensors) > 1 else rows, *others]
+        shape = [shape[axis] for axis in permutation] or shape
+
+        def compute() -> ir.TensorProtocol:
+            import torch
+
+            joined = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+            placed = joined.permute(*permutation) if permutation else joined
+            return ir.tensor(placed.detach().contiguous(), name=name)
+
+        kind = ir.tensor(tensors[0].detach()).dtype
+        held = ir.LazyTensor(compute, dtype=kind, shape=ir.Shape(shape), name=name)
+        value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(kind), const_value=held)
         self.graph.register_initializer(value)
         return value
 
@@ -101,8 +114,9 @@ class Stack:
             source = node.inputs[0] if node.op_type == "Transpose" else None
             if source is not None and source in lazy:
                 permutation = list(node.attributes["perm"].as_ints())
-                tensor = weights[lazy[source]].permute(permutation).contiguous()
-                bound[node.outputs[0]] = self.weight(f"{prefix}{lazy[source]}_t", tensor)
+                bound[node.outputs[0]] = self.weight(
+                    f"{prefix}{lazy[source]}_t", weights[lazy[source]], permutation=permutation
+                )
                 continue
             for used in node.inputs:
                 if used is not None and used in lazy and used not in bound:
