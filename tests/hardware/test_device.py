@@ -133,6 +133,27 @@ def test_login_noise_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert device.run(["echo", "heard"]).lines == ("heard",)
 
 
+@needs_sshd
+def test_profile_of_a_board(board: Sshd, url: str, tmp_path: Path) -> None:
+    """The document is that of the machine at hand, with the board's own facts beside it."""
+    folder = Toy(layers=8).write(tmp_path / "x", ("plain", "fused"))
+    rules = TimingRules(warmup=1, min_rounds=3, max_rounds=3)
+    settings: dict[str, Any] = {"images": 2, "prompt_tokens": 12, "new_tokens": 3, "threads": 1}
+    settings |= {"lengths": [20, 32], "rules": rules}
+    with open_device(url) as device:
+        there = device.profile(folder, **settings)
+    here = LocalDevice().profile(folder, **{**settings, "rules": TimingRules(1, 3, 3, memory=False)})
+    assert set(there) - set(here) == {"board"}
+    assert set(here) - set(there) == set()
+    same = ("schema", "runtime", "dtype", "variant", "threads", "model_sha256", "layers", "depths", "lengths")
+    assert {key: there[key] for key in same} == {key: here[key] for key in same}
+    assert there["workload"] == here["workload"]
+    assert {n: set(s) for n, s in there["samples"].items()} == {n: set(s) for n, s in here["samples"].items()}
+    assert there["target"] == "board"
+    assert there["memory"]["libraries_bytes"] > 0 if there["memory"] else True
+    assert board.left_behind() == []
+
+
 # -- five faults --------------------------------------------------------------------------------------
 @needs_sshd
 def test_connection_cut_in_the_middle(board: Sshd, url: str, export: Path, tmp_path: Path) -> None:

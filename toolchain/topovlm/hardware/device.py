@@ -63,6 +63,9 @@ class Device(AbstractContextManager["Device"], Protocol):
     ) -> dict[str, Any]:
         """One exported folder timed alone: the JSON-able form of `compare`, the engine named `model`."""
 
+    def profile(self, folder: str | Path, **settings: Any) -> dict[str, Any]:
+        """The device's profile (see `hardware.profiles`); settings are those of `probe.measure_local`."""
+
 
 def open_device(
     text: str = LOCAL, *, say: Callable[[str], None] | None = None, limits: Limits | None = None
@@ -135,3 +138,8 @@ class LocalDevice:
         progress: RoundProgress | None = None,
     ) -> dict[str, Any]:
         return self.compare({"model": folder}, workload, rules, progress=progress).to_dict()
+
+    def profile(self, folder: str | Path, **settings: Any) -> dict[str, Any]:
+        from topovlm.hardware.probe import measure_local
+
+        return measure_local(folder, **settings)

@@ -15,12 +15,13 @@ from topovlm.hardware.environment import Environment
 from topovlm.hardware.remote import board_timer, facts
 from topovlm.hardware.remote.address import Address
 from topovlm.hardware.remote.session import DeviceError, Limits, Session
-from topovlm.hardware.telemetry import doubts
+from topovlm.hardware.telemetry import Doubt, doubts
 from topovlm.units import format_bytes
 
 if TYPE_CHECKING:
     from topovlm.hardware.remote.facts import Look
     from topovlm.hardware.remote.parcel import Parcel
+    from topovlm.hardware.remote.rounds import Rounds
     from topovlm.runtime.timing import Comparison, TimingRules
     from topovlm.runtime.workload import TimingWorkload
 
@@ -39,6 +40,16 @@ class Completed:
     status: int
     lines: tuple[str, ...]
     errors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A timing run's surroundings: the board before and after, and what speaks against the figures."""
+
+    environment: Environment
+    before: Look
+    after: Look
+    doubts: list[Doubt]
 
 
 class SshDevice:
@@ -102,34 +113,70 @@ class SshDevice:
         progress: RoundProgress | None = None,
     ) -> Comparison:
         """As `Device.compare`. A run that breaks off keeps its rounds: in the error, in a file."""
-        from topovlm.hardware.remote.parcel import pack
+        from topovlm.hardware.remote.parcel import Case, pack
         from topovlm.hardware.remote.rounds import Rounds
-        from topovlm.runtime.timing import TimingRules
+        from topovlm.runtime import timing
 
-        rules = rules or TimingRules()
-        parcel = pack(folders, workload, rules, variant=variant, threads=threads, providers=providers)
+        rules = rules or timing.TimingRules()
+        longest = max(range(len(workload.prompts)), key=lambda i: len(workload.prompts[i].input_ids))
+        parcel = pack(
+            folders,
+            workload.prompts,
+            [Case(name, name, tuple(range(len(workload.prompts)))) for name in folders],
+            rules,
+            new_tokens=workload.new_tokens,
+            footprint_prompt=longest,
+            variant=variant,
+            threads=threads,
+            providers=providers,
+        )
+        precision = rules.precision
+        rounds = Rounds(
+            rules.min_rounds, lambda runs: all(timing._precise(g, precision) for g in runs.values()), progress
+        )
+
+        def result(environment: Environment, warnings: list[str]) -> Comparison:
+            return rounds.comparison(
+                folders, parcel, workload, rules=rules, environment=environment, warnings=warnings
+            )
+
+        watched = self.campaign(parcel, rounds, rules, lambda *facts: result(*facts).to_dict())
+        return result(watched.environment, [doubt.text for doubt in watched.doubts])
+
+    def profile(self, folder: str | Path, **settings: Any) -> dict[str, Any]:
+        """As `Device.profile`."""
+        from topovlm.hardware.remote.profile import measure_board
+
+        return measure_board(self, folder, **settings)
+
+    def campaign(
+        self,
+        parcel: Parcel,
+        rounds: Rounds,
+        rules: TimingRules,
+        partial: Callable[[Environment, list[str]], dict[str, Any]],
+    ) -> Campaign:
+        """Check, send, time; `rounds` is filled. On a break `partial` says what was measured by then."""
         self._folder(parcel.size_bytes + _ROOM_BYTES)
         before, runtimes = self._look(), self._runtimes()
         self._check_runtime(runtimes)
         self._check_memory(before, parcel)
         self._send(parcel)
         environment = self._environment(before, runtimes)
-        rounds = Rounds(rules, progress)
         limit_s = self.limits.load_s + 5 * rules.time_limit_s
         try:
             self._say(f"timing on {before.model or before.cpu}")
             self._timer("timing", ["time"], limit_s, rounds.line)
             if rules.memory:
-                for name in folders:
+                for name in parcel.layers:
                     self._timer(f"memory of {name}", ["footprint", name], limit_s, rounds.footprint(name))
             after = self._look()
         except DeviceError as error:
             if rounds.count:
-                partial = rounds.comparison(folders, parcel, workload, environment, [str(error)]).to_dict()
-                error.keep(partial, _keep(partial))
+                kept = partial(environment, [str(error)])
+                error.keep(kept, _keep(kept))
             raise
-        found = [doubt.text for doubt in doubts(before.telemetry, after.telemetry)]
-        return rounds.comparison(folders, parcel, workload, environment, found)
+        return Campaign(environment, before, after, doubts(before.telemetry, after.telemetry))
 
     # -- steps --------------------------------------------------------------------------------------
     def _check_machine(self) -> None:

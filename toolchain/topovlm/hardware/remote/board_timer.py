@@ -2,9 +2,10 @@
 
     python3 board_timer.py probe | time | footprint NAME
 
-`probe` prints what this Python has. `time` runs the engines of request.json in turns, one prompt per round,
-and prints every round as a line of JSON: what is measured is known elsewhere at once, whatever happens to
-this process. `footprint NAME` prints the memory of one engine, alone in its process.
+`probe` prints what this Python has. `time` runs the cases of request.json (an engine and its prompts) in
+turns, each once per round, and prints every round as a line of JSON: what is measured is known elsewhere at
+once, whatever happens to this process. `footprint NAME` prints the memory of one engine, alone in its
+process.
 
 A line `stop` on standard input ends the run after the present round. When standard input ends, so does
 this process, and the folder that it runs in goes: nobody is there to fetch anything.
@@ -43,14 +44,16 @@ class Listener:
 
     def __init__(self):
         self.stopped = False
-        threading.Thread(target=self.listen, daemon=True).start()
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread.start()
 
     def listen(self):
         folder = os.getcwd()
         for line in sys.stdin:
             self.stopped = self.stopped or line.strip() == "stop"
         if os.path.basename(folder).startswith(PREFIX):  # never what somebody else keeps
-            shutil.rmtree(folder, ignore_errors=True)
+            for _ in range(3):  # the other threads may be writing
+                shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
 
@@ -93,9 +96,16 @@ class Engine:
         session.disable_fallback()
         return session
 
-    def used(self):
+    def describe(self):
+        import numpy as np
+
         sessions = {"vision": self.vision, "embed": self.embed, "decoder": self.decoder}
-        return {name: session.get_providers() for name, session in sessions.items()}
+        return {
+            "load_ms": self.load_ms,
+            "threads": self.threads,
+            "providers": {name: session.get_providers() for name, session in sessions.items()},
+            "dtype": np.dtype(self.types["inputs_embeds"]).name,
+        }
 
     def tokens(self, ids):
         ((name, dtype),) = self.id_type.items()
@@ -242,18 +252,20 @@ def time_engines(request, listener):
     engines = {}
     for name, facts in request["engines"].items():
         engines[name] = engine = Engine(name, facts, request)
-        say(kind="loaded", name=name, load_ms=engine.load_ms, threads=engine.threads, providers=engine.used())
+        say(kind="loaded", name=name, **engine.describe())
+    cases = {case["name"]: case for case in request["cases"]}
     for _ in range(rules["warmup"]):
-        for engine in engines.values():
-            engine.generate(*prompts[0])
-    rng, names = np.random.RandomState(rules["seed"]), list(engines)
+        for case in cases.values():
+            engines[case["engine"]].generate(*prompts[case["prompts"][0]])
+    rng, names = np.random.RandomState(rules["seed"]), list(cases)
     gc.collect()
     gc.disable()  # a collection in the middle of a step would be timed as the model's
     started, stopped = perf_counter(), "rounds"
     for index in range(rules["max_rounds"]):
         order, runs = [names[place] for place in rng.permutation(len(names))], {}
         for name in order:
-            runs[name] = engines[name].generate(*prompts[index % len(prompts)])
+            chosen = cases[name]["prompts"]
+            runs[name] = engines[cases[name]["engine"]].generate(*prompts[chosen[index % len(chosen)]])
         spent = perf_counter() - started
         say(kind="round", spent_s=spent, order=order, runs=runs)
         # The minimum may be cut short by four times the limit: a slow model must not hang the caller.
@@ -279,13 +291,12 @@ def footprint(request, name):
 
     libraries = resident_bytes("VmRSS:")
     engine = Engine(name, request["engines"][name], request)
-    engine.generate(*max(prompts, key=lambda prompt: len(prompt[0])))
+    engine.generate(*prompts[request["footprint_prompt"]])
     peak = resident_bytes("VmHWM:")
     say(kind="footprint", libraries_bytes=libraries, peak_bytes=peak, load_ms=engine.load_ms)
 
 
-def main(argv):
-    listener = Listener()
+def main(argv, listener):
     try:
         if argv[0] == "probe":
             say(kind="runtimes", **runtimes())
@@ -309,6 +320,9 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
+    ears = Listener()
+    try:
+        status = main(sys.argv[1:], ears)
+    except BrokenPipeError:  # nobody reads any more: the listener hears of it too, and tidies up
+        ears.thread.join()
     os._exit(status)  # the listener's thread blocks on standard input

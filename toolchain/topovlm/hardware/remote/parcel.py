@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from topovlm.runtime.workload import TimingWorkload
 
 
+@dataclass(frozen=True)
+class Case:
+    """One thing to time once per round: an engine with its prompts (indices), taken in turn."""
+
+    name: str
+    engine: str
+    prompts: tuple[int, ...]
+
+
 class Preparer:
     """The half of an `Engine` that makes prompts: no graph is opened here."""
 
@@ -77,14 +86,19 @@ class Parcel:
 
 def pack(
     folders: Mapping[str, str | Path],
-    workload: TimingWorkload,
+    prompts: Sequence[Prepared],
+    cases: Sequence[Case],
     rules: TimingRules,
     *,
+    new_tokens: int,
+    footprint_prompt: int = 0,
     variant: str = "auto",
     threads: int | None = None,
     providers: Sequence[str] | None = None,
 ) -> Parcel:
     """Graphs of `folders` (name -> exported folder) and all that the timer needs beside them.
+
+    Memory is measured with the prompt of index `footprint_prompt`.
 
     Raises `InputError` for a folder that is no export.
     """
@@ -107,8 +121,10 @@ def pack(
     request = {
         "engines": engines,
         "image_token_id": image_token_id,
-        "new_tokens": workload.new_tokens,
-        "prompts": len(workload.prompts),
+        "new_tokens": new_tokens,
+        "prompts": len(prompts),
+        "cases": [asdict(case) for case in cases],
+        "footprint_prompt": footprint_prompt,
         "threads": threads,
         "providers": [SHORT_NAMES.get(name.lower(), name) for name in providers or ()],
         "rules": asdict(rules),
@@ -116,7 +132,7 @@ def pack(
     small = {
         "board_timer.py": Path(board_timer.__file__).read_bytes(),
         "request.json": json.dumps(request).encode(),
-        "prompts.npz": _prompts(workload),
+        "prompts.npz": _archive(prompts),
     }
     items = {
         path: Item(path, data, len(data), hashlib.sha256(data).hexdigest()) for path, data in small.items()
@@ -133,9 +149,9 @@ def pack(
     return Parcel(tuple(items.values()), tuple(copies), variants, layers)
 
 
-def _prompts(workload: TimingWorkload) -> bytes:
+def _archive(prompts: Sequence[Prepared]) -> bytes:
     arrays = {}
-    for index, prompt in enumerate(workload.prompts):
+    for index, prompt in enumerate(prompts):
         arrays[f"ids{index}"] = prompt.input_ids
         if prompt.pixels is not None:
             arrays[f"pixels{index}"] = prompt.pixels

@@ -1,4 +1,4 @@
-"""Lines of the board's timer -> the same comparison as `runtime.timing.compare` gives for this machine."""
+"""Lines of the board's timer -> the same comparison or sweep as this machine's own timing gives."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from topovlm.hardware.sweep import Cell, Sweep
 from topovlm.runtime import timing
 from topovlm.runtime.engine import Generation
 from topovlm.runtime.footprint import Footprint
@@ -20,17 +21,25 @@ if TYPE_CHECKING:
 _CHECK_EVERY = 5  # rounds between looks at the intervals
 
 
-class Rounds:
-    """Takes the lines as they come; decides when the medians are known well enough."""
+Generations = dict[str, list[Generation]]
 
-    def __init__(self, rules: timing.TimingRules, progress: Callable[[int, float], None] | None) -> None:
-        self.rules, self.progress = rules, progress
+
+class Rounds:
+    """Takes the lines as they come; `precise` decides when the cases (by name) are known well enough."""
+
+    def __init__(
+        self,
+        min_rounds: int,
+        precise: Callable[[Generations], bool],
+        progress: Callable[[int, float], None] | None,
+    ) -> None:
+        self.min_rounds, self.precise, self.progress = min_rounds, precise, progress
         self.loaded: dict[str, dict[str, Any]] = {}
-        self.generations: dict[str, list[Generation]] = {}
+        self.generations: Generations = {}
         self.footprints: dict[str, Footprint] = {}
         self.order: list[str] = []
         self.stopped = "lost"
-        self.failure: dict[str, Any] | None = None
+        self.seconds = 0.0
 
     @property
     def count(self) -> int:
@@ -46,8 +55,6 @@ class Rounds:
             return None  # a library that prints
         if kind == "loaded":
             self.loaded[message["name"]] = message
-        elif kind == "failure":
-            self.failure = message
         elif kind == "done":
             self.stopped = message["stopped"]
         elif kind == "round":
@@ -69,32 +76,48 @@ class Rounds:
         self.order += message["order"]
         for name, run in message["runs"].items():
             self.generations.setdefault(name, []).append(_generation(run))
+        self.seconds = message["spent_s"]
         if self.progress:
-            self.progress(self.count, message["spent_s"])
-        if self.count < self.rules.min_rounds or self.count % _CHECK_EVERY:
+            self.progress(self.count, self.seconds)
+        if self.count < self.min_rounds or self.count % _CHECK_EVERY:
             return None
-        precise = all(timing._precise(g, self.rules.precision) for g in self.generations.values())
-        return "stop" if precise else None
+        return "stop" if self.precise(self.generations) else None
+
+    def sweep(self, cells: Mapping[str, Cell]) -> Sweep:
+        """The rounds as a sweep, from the cases' names to its cells."""
+        samples = {
+            cells[name]: {
+                "vision": [run.vision_ms for run in runs],
+                "embed": [run.embed_ms for run in runs],
+                "prefill": [run.prefill_ms for run in runs],
+                "token": [median(run.token_ms) for run in runs],
+            }
+            for name, runs in self.generations.items()
+        }
+        order = tuple(cells[name] for name in self.order)
+        return Sweep(samples, order, self.count, self.stopped, self.seconds)
 
     def comparison(
         self,
         folders: Mapping[str, str | Path],
         parcel: Parcel,
         workload: TimingWorkload,
+        *,
+        rules: timing.TimingRules,
         environment: Environment,
         warnings: list[str],
     ) -> timing.Comparison:
         """All that was measured, whole or not."""
         engines = {name: self._timings(name, str(folders[name]), parcel) for name in self.generations}
-        found = environment.warnings() + warnings + timing._doubts(engines, self.rules, self.stopped)
-        if self.rules.memory:
+        found = environment.warnings() + warnings + timing._doubts(engines, rules, self.stopped)
+        if rules.memory:
             found += [f"{name}: no memory figure" for name in engines if name not in self.footprints]
         return timing.Comparison(
             engines=engines,
             order=tuple(self.order),
             rounds=self.count,
             stopped=self.stopped,
-            rules=self.rules,
+            rules=rules,
             workload=workload.to_dict(),
             environment=environment,
             warnings=tuple(found),
