@@ -77,6 +77,37 @@ def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
             artifacts.check_output(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("folder", "is a directory"),
+        ("file/below", "is a file"),
+        ("file/below/deeper", "is a file"),
+        ("folder/" + "n" * 250, "name is too long"),
+        ("loop/below", "circle|is a file|cannot be written"),
+    ],
+)
+def test_an_output_file_that_cannot_be_is_bad_input(tmp_path: Path, name: str, words: str) -> None:
+    """Refused before the work, and by the write itself when nobody asked before; nothing is left behind."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match=words):
+        artifacts.check_output_file(tmp_path / name)
+    with pytest.raises(InputError, match="path = "):
+        artifacts.write_text(tmp_path / name, "text")
+    assert names(tmp_path) == ["file", "folder", "loop"]
+    assert names(tmp_path / "folder") == []
+
+
+def test_an_output_file_may_be_new_or_old(tmp_path: Path) -> None:
+    """A file that is there is replaced later, a folder that is not there is made later."""
+    (tmp_path / "file").write_text("old")
+    artifacts.check_output_file(tmp_path / "file")
+    artifacts.check_output_file(tmp_path / "new" / "deep" / "file")
+    assert names(tmp_path) == ["file"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "\x00"])
 def test_broken_json_names_the_file(tmp_path: Path, text: str) -> None:
     """A half-written JSON file is bad input."""

@@ -32,6 +32,10 @@ _DISK_RULES = {
         "Change its permissions or choose another -o",
     ),
     errno.ENOTDIR: ("a part of this path is a file, not a directory", "Choose another place with -o"),
+    errno.EEXIST: ("a file is where a directory is needed", "Choose another place with -o"),
+    errno.EISDIR: ("is a directory where a file is needed", "Name a file with -o"),
+    errno.ENAMETOOLONG: ("the name is too long for this file system", "Choose a shorter one with -o"),
+    errno.ELOOP: ("its symbolic links lead in a circle", "Choose another place with -o"),
 }
 
 
@@ -74,7 +78,8 @@ def disk_error(error: OSError, path: Path | str) -> InputError | None:
     if known is None:
         return None
     rule, remedy = known
-    return InputError(explain("path", str(error.filename or path), rule, remedy))
+    # A failed rename names the temporary first and what it was to become second.
+    return InputError(explain("path", str(error.filename2 or error.filename or path), rule, remedy))
 
 
 @contextlib.contextmanager
@@ -191,19 +196,44 @@ def staged_folder(final: Path) -> Iterator[Path]:
 
 
 def check_output(path: Path) -> None:
-    """Refuse, before any work, an output path that is a file or that cannot be written to."""
-    if path.exists() and not path.is_dir():
-        raise InputError(explain("--output", str(path), "is a file, not a directory", "Choose another -o"))
-    existing = path
+    """Refuse, before any work, an output folder that is a file or that cannot be written to."""
+    with _output_errors(path):
+        if path.exists() and not path.is_dir():
+            raise InputError(
+                explain("--output", str(path), "is a file, not a directory", "Choose another -o")
+            )
+        _check_writable(path)
+
+
+def check_output_file(path: Path) -> None:
+    """Refuse, before any work, an output file that is a directory or that cannot be written."""
+    with _output_errors(path):
+        if path.is_dir():
+            raise InputError(explain("--output", str(path), "is a directory", "Name a file with -o"))
+        _check_writable(path.parent)
+        # A name that the file system refuses (too long) shows only when it is asked for.
+        with contextlib.suppress(FileNotFoundError):
+            temporary_sibling(path).lstat()
+
+
+def _check_writable(folder: Path) -> None:
+    """The folder, or the nearest parent that is there, takes a new file."""
+    existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise InputError(explain("--output", str(path), f"{existing} is a file", "Choose another -o"))
+        raise InputError(explain("--output", str(folder), f"{existing} is a file", "Choose another -o"))
     probe = existing / f".topovlm-write-test.{os.getpid()}"
+    probe.touch()
+    probe.unlink()
+
+
+@contextlib.contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    """Whatever the system says about an output path is about the user's path."""
     try:
-        probe.touch()
-        probe.unlink()
+        yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        rule, remedy = _DISK_RULES.get(error.errno or 0, (f"{existing} cannot be written to ({reason})", ""))
+        rule, remedy = _DISK_RULES.get(error.errno or 0, (f"cannot be written to ({reason})", ""))
         raise InputError(explain("--output", str(path), rule, remedy)) from None

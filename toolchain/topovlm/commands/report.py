@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from topovlm.artifacts import write_text
+from topovlm.artifacts import check_output, write_text
 from topovlm.commands.common import print_json
 from topovlm.console import say
 
@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
     from topovlm.report.store import read_report
     from topovlm.report.summary import cards, verdict
 
+    if args.output:
+        check_output(args.output)
     report = read_report(args.folder)
     folder = args.output or (args.folder if args.folder.is_dir() else args.folder.parent)
     write_text(folder / "report.md", render_markdown(report))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from topovlm.artifacts import read_json, write_json
+from topovlm.artifacts import check_output_file, read_json, write_json
 from topovlm.commands.common import add_options, config_of, print_json, scratch_run
 from topovlm.console import Display, table
 
@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
+    if args.file:
+        check_output_file(args.file)
 
     from topovlm.stages import choosing
 
