@@ -141,27 +141,31 @@ digits and three-frame sequences, and nothing else.
 ## Accuracy
 
 Greedy answers, fp32 on CPU, {count} held-out questions (seed {seed}), printed by
-`python -m topovlm.reference.release --out <this folder>`. No picture's content was trained on, and the
-handwriting of the test digits is disjoint from training. *chance* is a random guess among the admissible
-answers, *commonest answer* the best that a constant reply per family reaches.
+`python -m topovlm.reference.release --out <this folder>`. No test picture was trained on: for drawn scenes
+and charts the whole content (what is where, which values in which colours) is held out, for digits and sums
+the handwriting is (every pair of numbers may have been seen, never these digits).
+
+*chance* is a random guess among the admissible answers, *commonest answer* the best that a constant reply
+per family reaches.
 
 {table}
 
 ## Training
 
 `python -m topovlm.reference.train` with the recipe in `recipe.json`, log in `training_log.jsonl`:
-{steps} steps, {hours:.2f} hours of wall time on {machine}. Versions: {versions}.
+{steps} steps, {hours:.2f} hours of wall time on {machine}.
+Versions: {versions}.
 
 The decoder was grown from {shallow} to {layers} layers by inserting identities, and middle layers were
 skipped at random ({skip:.0%}) while the deep model trained (stochastic depth). **This makes its depth
 more redundant than training alone would:** it bears layer removal better than a model of the same size
 trained plainly, and its retention says nothing about how a published LVLM will fare.
-
+{note}
 Digits: scikit-learn's `load_digits` (UCI, CC BY 4.0). Everything else is drawn by `topovlm.reference.scenes`.
 """
 
 
-def write_card(folder: Path, table: dict[str, dict[str, float]], machine: str) -> None:
+def write_card(folder: Path, table: dict[str, dict[str, float]], machine: str, note: str = "") -> None:
     """README.md and accuracy.json of the shipped folder."""
     from safetensors import safe_open
 
@@ -177,7 +181,7 @@ def write_card(folder: Path, table: dict[str, dict[str, float]], machine: str) -
         vision_layers=config["vision_config"]["num_hidden_layers"],
         layers=config["text_config"]["num_hidden_layers"],
         width=config["text_config"]["hidden_size"],
-        count=TEST_COUNT,
+        count=int(table["overall"]["n"]),
         seed=TEST_SEED,
         table=as_markdown(table),
         steps=log[-1]["step"],
@@ -186,6 +190,7 @@ def write_card(folder: Path, table: dict[str, dict[str, float]], machine: str) -
         versions=", ".join(f"{k} {v}" for k, v in versions().items()),
         shallow=recipe["shallow_layers"],
         skip=recipe["layer_skip"],
+        note=f"\n{note}\n" if note else "",
     )
     (folder / "README.md").write_text(card)
     (folder / "accuracy.json").write_text(json.dumps(table, indent=2) + "\n")
@@ -205,6 +210,7 @@ def main() -> None:
     parser.add_argument(
         "--machine", default="an unnamed machine", help="what the run trained on, for the card"
     )
+    parser.add_argument("--note", default="", help="what else a reader of the card should know of the run")
     parser.add_argument("--count", type=int, default=TEST_COUNT)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
@@ -213,7 +219,7 @@ def main() -> None:
     asked = samples("test", arguments.count, TEST_SEED)
     table = accuracy_table(asked, answers(arguments.out, asked, device=arguments.device))
     if arguments.run:
-        write_card(arguments.out, table, arguments.machine)
+        write_card(arguments.out, table, arguments.machine, arguments.note)
     print(as_markdown(table))
 
 

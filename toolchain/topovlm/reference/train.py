@@ -42,8 +42,8 @@ class Recipe:
 
     seed: int = 1
     vision_steps: int = 1500
-    shallow_steps: int = 3600
-    deep_steps: int = 2200
+    shallow_steps: int = 750
+    deep_steps: int = 1050
     shallow_layers: int = 6
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
@@ -334,15 +334,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, log and recipe")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=None)
-    for name in ("seed", "vision_steps", "shallow_steps", "deep_steps"):
+    steps = ("seed", "vision_steps", "shallow_steps", "deep_steps", "shallow_layers")
+    for name in steps:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Recipe, name))
+    size, layout = Size(), Layout()
+    # What a GPU affords beyond the defaults, which are made for two CPU cores.
+    for name, default in (("width", size.width), ("intermediate", size.intermediate),
+                          ("decoder_layers", size.decoder_layers), ("vision_layers", size.vision_layers),
+                          ("singles", layout.singles), ("triples", layout.triples)):  # fmt: skip
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     arguments = parser.parse_args()
     # Denormal gradients make some CPUs a hundred times slower.
     torch.set_flush_denormal(True)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    chosen = {n: getattr(arguments, n) for n in ("seed", "vision_steps", "shallow_steps", "deep_steps")}
-    train(Recipe(**chosen), arguments.out, arguments.device)
+
+    def given(names: tuple[str, ...]) -> dict[str, int]:
+        return {name: getattr(arguments, name) for name in names}
+
+    recipe = Recipe(
+        **given(steps),
+        size=replace(size, **given(("width", "intermediate", "decoder_layers", "vision_layers"))),
+        layout=replace(layout, **given(("singles", "triples"))),
+    )
+    train(recipe, arguments.out, arguments.device)
 
 
 if __name__ == "__main__":
