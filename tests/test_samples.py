@@ -49,10 +49,10 @@ def test_text_only_samples_are_fine(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ({"image": "absent.png", "prompt": "?"}, "absent.png.*does not exist"),
+        ({"image": "absent.png", "prompt": "?"}, "absent.png.*no such file"),
         ({"image": "short.png", "prompt": "?"}, "short.png.*is not a picture"),
         ({"image": "text.png", "prompt": "?"}, "text.png.*is not a picture"),
-        ({"image": ".", "prompt": "?"}, "is not a picture"),
+        ({"image": ".", "prompt": "?"}, "is a folder"),
         ("{broken", "not JSON"),
         ("[1, 2]", "a JSON object is needed, this is a list"),
         ({"image": "good.png"}, "'prompt' is missing"),
@@ -98,6 +98,28 @@ def test_pictures_are_opened_late(folder: Path) -> None:
 
 
 def test_in_memory_pictures_become_rgb() -> None:
-    """Pictures that are not files are converted, not opened."""
+    """Pictures that are not files are converted, not opened; transparency is laid on white."""
     (image,) = Sample("a", (Image.new("RGBA", (2, 2)),), "?").load_images()
     assert image.mode == "RGB"
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_calibration_sees_the_picture_that_the_runtime_sees(tmp_path: Path) -> None:
+    """A photograph taken sideways is turned upright by its EXIF tag, a transparent one laid on white."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    Image.new("RGB", (8, 6), (200, 0, 0)).save(tmp_path / "turned.png", exif=exif)
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    (sample,) = read_jsonl(write(tmp_path, {"image": ["turned.png", "clear.png"], "prompt": "?"}))
+    turned, clear = sample.load_images()
+    assert turned.size == (6, 8)
+    assert clear.getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_only_newlines_end_a_line(tmp_path: Path) -> None:
+    """Separators that JSON allows inside strings, other systems' line ends and a byte order mark."""
+    prompt = "one\u2028two\u0085three\u2029four"
+    lines = [json.dumps({"prompt": prompt}, ensure_ascii=False), json.dumps({"prompt": "next"})]
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
+    assert [sample.prompt for sample in read_jsonl(path)] == [prompt, "next"]

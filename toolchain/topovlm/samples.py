@@ -42,18 +42,15 @@ class Sample:
 
 
 def _open_rgb(image: Image | Path, where: str) -> Image:
-    from PIL import Image as PillowImage
+    """As the runtime opens it: upright by its EXIF tag, transparency laid on white."""
+    from topovlm.runtime.preprocess import load_image, to_rgb
 
     if not isinstance(image, Path):
-        return image.convert("RGB")
+        return to_rgb(image)
     try:
-        with PillowImage.open(image) as opened:
-            return opened.convert("RGB")
-    except FileNotFoundError:
-        raise InputError(f"{where}: {explain('image', str(image), 'does not exist')}") from None
-    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError) as error:
-        rule = f"is not a picture that can be read ({type(error).__name__})"
-        raise InputError(f"{where}: {explain('image', str(image), rule)}") from None
+        return load_image(image)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
@@ -64,7 +61,7 @@ def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(explain("--data", str(path), "does not exist")) from None
     except UnicodeDecodeError:
@@ -72,7 +69,8 @@ def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
     except OSError as error:
         raise InputError(explain("--data", str(path), f"cannot be read ({error.strerror})")) from None
     samples = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines(): JSON strings may hold U+2028 and its kin as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             sample = _parse_line(line, path, number)
             if check_images:
