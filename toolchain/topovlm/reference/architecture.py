@@ -84,7 +84,7 @@ def build_tokenizer(vocab: int, seed: int = 0, scenes_per_maker: int = 400) -> T
 def build_config(size: Size, tokenizer: Tokenizer) -> LlavaConfig:
     from transformers import LlavaConfig, Qwen2Config, SiglipVisionConfig
 
-    ids = {token: tokenizer.token_to_id(token) for token in SPECIALS}
+    ids = {token: int(tokenizer.token_to_id(token)) for token in SPECIALS}
     text = Qwen2Config(
         vocab_size=size.vocab,
         hidden_size=size.width,
@@ -118,8 +118,7 @@ def build_config(size: Size, tokenizer: Tokenizer) -> LlavaConfig:
         vision_feature_select_strategy="full",
         projector_hidden_act="gelu",
         tie_word_embeddings=True,
-        pad_token_id=ids[PAD],
-        eos_token_id=ids[END],
+        **{"pad_token_id": ids[PAD], "eos_token_id": ids[END]},
     )
 
 

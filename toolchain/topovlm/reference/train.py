@@ -33,7 +33,8 @@ from topovlm.reference.architecture import Size, build_config, build_tokenizer
 from topovlm.reference.packing import REGION_CLASSES, Batch, Layout, Packer, region_grid
 
 if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration
+    # The stubs of transformers type submodules as "Tensor or Module"; here they are what they are.
+    LlavaForConditionalGeneration = Any
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def grow(
 
 
 def optimizers(model: nn.Module, heads: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in [*model.named_parameters(), *heads.named_parameters()]:
         hidden = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name and "layers" in name
         (matrices if hidden else others).append(parameter)
@@ -277,7 +279,9 @@ def train(
     return model
 
 
-def _prepare(model: nn.Module, heads: nn.Module, recipe: Recipe, device: str) -> list[torch.optim.Optimizer]:
+def _prepare(
+    model: LlavaForConditionalGeneration, heads: nn.Module, recipe: Recipe, device: str
+) -> list[torch.optim.Optimizer]:
     """Optimisers, and each layer compiled by itself: one small graph serves them all."""
     tower = model.model.vision_tower
     for layer in [*model.model.language_model.layers, *getattr(tower, "vision_model", tower).encoder.layers]:
