@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def build_tokenizer(vocab: int, seed: int = 0, scenes_per_maker: int = 400) -> T
 def build_config(size: Size, tokenizer: Tokenizer) -> LlavaConfig:
     from transformers import LlavaConfig, Qwen2Config, SiglipVisionConfig
 
-    ids = {token: int(tokenizer.token_to_id(token)) for token in SPECIALS}
+    ids: dict[str, Any] = {token: tokenizer.token_to_id(token) for token in SPECIALS}
     text = Qwen2Config(
         vocab_size=size.vocab,
         hidden_size=size.width,
@@ -109,6 +109,7 @@ def build_config(size: Size, tokenizer: Tokenizer) -> LlavaConfig:
         patch_size=size.patch,
         vision_use_head=False,
     )
+    special: Any = {"pad_token_id": ids[PAD], "eos_token_id": ids[END]}
     return LlavaConfig(
         vision_config=vision,
         text_config=text,
@@ -118,7 +119,7 @@ def build_config(size: Size, tokenizer: Tokenizer) -> LlavaConfig:
         vision_feature_select_strategy="full",
         projector_hidden_act="gelu",
         tie_word_embeddings=True,
-        **{"pad_token_id": ids[PAD], "eos_token_id": ids[END]},
+        **special,
     )
 
 
