@@ -15,7 +15,6 @@ from typing import Any
 
 from topovlm.artifacts import read_json, sha256_file, write_json
 from topovlm.errors import InputError, explain
-from topovlm.units import format_bytes
 
 RUNTIME_FILE = "topovlm_runtime.json"
 PARTS = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
@@ -125,10 +124,10 @@ def prompt_pieces(model_dir: Path, template: str, image_token: str) -> dict[str,
     return {"prefix": prefix, "image": image, "suffix": suffix, "add_special_tokens": special}
 
 
-def describe_size(path: Path) -> str:
-    """`onnx/x.onnx (12.3 MiB)`, external data included."""
-    total = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
-    return f"{path.name} ({format_bytes(total)})"
+def graph_bytes(path: Path) -> int:
+    """Size of a graph on disk, its data file included."""
+    files = (path, path.with_name(f"{path.name}_data"))
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _common_start(one: str, other: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from topovlm.artifacts import move_into_place
 from topovlm.errors import InputError, explain
 from topovlm.export.files import save_graph
-from topovlm.export.layouts import add_graphs, graph_key, graph_path, load_manifest
+from topovlm.export.layouts import add_graphs, graph_bytes, graph_key, graph_path, load_manifest
 from topovlm.export.parity import STEPS
 from topovlm.export.prompts import make_prompts
 from topovlm.export.quiet import quiet_exporter
@@ -129,8 +129,8 @@ def _compare(out: Path, manifest: dict[str, Any], key: str, new_key: str, kind: 
         key=new_key,
         path=path,
         format=kind,
-        size_bytes=(out / path).stat().st_size,
-        source_size_bytes=(out / source).stat().st_size,
+        size_bytes=graph_bytes(out / path),
+        source_size_bytes=graph_bytes(out / source),
         max_logit_error=float(flat.max()),
         mean_logit_error=float(flat.mean()),
         max_logit=max(scales),
