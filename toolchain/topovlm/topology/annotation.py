@@ -1,4 +1,4 @@
-# ruff: noqa: PLR0912, PLR0917 - compiled kernels: arrays one by one, no call in the innermost loop
+# ruff: noqa: PLR0912, PLR0917, PLR1714, SIM109 - compiled kernels: arrays one by one, plain comparisons
 """H1 of a clique complex over Z/2 from the graph alone: edge annotations, compiled.
 
 Every edge carries a sparse vector over generator symbols such that the class of a cycle is the sum of the
@@ -25,6 +25,7 @@ from topovlm.topology.jit import NONE, ONE, ZERO, kernel
 UNKNOWN = -1  # reference of an edge not reached yet; relation of a live symbol
 LENGTH_BITS = 24
 LENGTH_MASK = (1 << LENGTH_BITS) - 1
+MANY = np.int64(-2)
 
 
 @kernel
@@ -81,8 +82,24 @@ def _flush(parity, stack, height, pool, top, skip):
 
 
 @kernel
+def _single(ref, pool, relation):
+    """The live symbol that a vector is, NONE for the zero vector, MANY where that takes more work."""
+    while ref & LENGTH_MASK == 1:
+        g = np.int64(pool[ref >> LENGTH_BITS])
+        if relation[g] == UNKNOWN:
+            return g
+        ref = relation[g]
+    return NONE if ref == 0 else MANY
+
+
+@kernel
 def _add(a, b, parity, stack, pool, top, relation):
     """Sum of two vectors: pool, its top, reference."""
+    x, y = _single(a, pool, relation), _single(b, pool, relation)
+    if x != MANY and (x == y or x == NONE):
+        return pool, top, 0 if x == y else b
+    if y == NONE:
+        return pool, top, a
     height = _toggle(parity, stack, ZERO, pool, a)
     height = _toggle(parity, stack, height, pool, b)
     height = _settle(parity, stack, height, pool, relation)
@@ -92,6 +109,12 @@ def _add(a, b, parity, stack, pool, top, relation):
 @kernel
 def _relate(a, b, c, parity, stack, pool, top, relation):
     """Impose a + b + c = 0, killing the youngest symbol of what is left of it: pool and its top."""
+    x, y, z = _single(a, pool, relation), _single(b, pool, relation), _single(c, pool, relation)
+    if x != MANY and y != MANY and z != MANY and (x == y or x == z or y == z):  # most relations
+        rest = z if x == y else (y if x == z else x)
+        if rest != NONE:
+            relation[rest] = 0
+        return pool, top
     height = _toggle(parity, stack, ZERO, pool, a)
     height = _toggle(parity, stack, height, pool, b)
     height = _toggle(parity, stack, height, pool, c)
@@ -139,7 +162,9 @@ def annotate(level, first, earlier, shared, begin, sides, parent, tree, vectors,
                             vectors[other] = a | c
                         else:
                             pool, top, vectors[other] = _add(a, c, parity, stack, pool, top, relation)
-                    elif (a ^ b ^ c) != 0 or (a != 0 and b != 0 and c != 0):
+                    elif (a ^ b ^ c) == 0 and (a == 0 or b == 0 or c == 0):
+                        continue  # zero and twice the same: by far the most
+                    else:
                         pool, top = _relate(a, b, c, parity, stack, pool, top, relation)
                 high = keep
             while candidate < first[v + 1] and (vectors[candidate] != UNKNOWN or shared[candidate] != level):

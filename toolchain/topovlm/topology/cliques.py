@@ -103,6 +103,7 @@ def triangles(first, earlier, shared):
     """
     count = len(first) - 1
     mark = np.full(count, -1, dtype=np.int64)
+    base, side = np.empty(count + 1, dtype=np.int64), np.empty(count + 1, dtype=np.int64)
     begin = np.zeros((2, count + 1), dtype=np.int64)
     rest = np.empty((2 * len(earlier) + 16, 3), dtype=np.int32)
     both = np.empty((2 * len(earlier) + 16, 3), dtype=np.int32)
@@ -116,15 +117,18 @@ def triangles(first, earlier, shared):
             if both_top + room > len(both):
                 both = _larger(both, both_top, room)
             u = earlier[e]
-            for f in range(first[u], first[u + 1]):
-                other = mark[earlier[f]]
-                if other >= start:
-                    if shared[e] & shared[other] & shared[f]:
-                        both[both_top, 0], both[both_top, 1], both[both_top, 2] = e, other, f
-                        both_top += 1
-                    else:
-                        rest[rest_top, 0], rest[rest_top, 1], rest[rest_top, 2] = e, other, f
-                        rest_top += 1
+            found = 0
+            for f in range(first[u], first[u + 1]):  # no branch here: whether it closes is a coin toss
+                base[found], side[found] = f, mark[earlier[f]]
+                found += side[found] >= start
+            for at in range(found):
+                f, other = base[at], side[at]
+                if shared[e] & shared[other] & shared[f]:
+                    both[both_top, 0], both[both_top, 1], both[both_top, 2] = e, other, f
+                    both_top += 1
+                else:
+                    rest[rest_top, 0], rest[rest_top, 1], rest[rest_top, 2] = e, other, f
+                    rest_top += 1
             mark[u] = e
         begin[0, v + 1], begin[1, v + 1] = rest_top, both_top
     return begin, rest, both
