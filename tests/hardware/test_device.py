@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ import pytest
 from tests.hardware import sshd
 from tests.hardware.sshd import Sshd
 from tests.runtime.toy_export import Toy
+from topovlm import cli
 from topovlm.errors import InputError, MissingToolError
 from topovlm.hardware.device import DeviceError, Limits, LocalDevice, SshDevice, open_device
 from topovlm.hardware.remote import board_agent, board_timer, facts
@@ -151,6 +153,19 @@ def test_profile_of_a_board(board: Sshd, url: str, tmp_path: Path) -> None:
     assert {n: set(s) for n, s in there["samples"].items()} == {n: set(s) for n, s in here["samples"].items()}
     assert there["target"] == "board"
     assert there["memory"]["libraries_bytes"] > 0 if there["memory"] else True
+    assert board.left_behind() == []
+
+
+@needs_sshd
+def test_bench_on_a_board(board: Sshd, url: str, export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command times there and prints one document; a board that is not there is exit code 5."""
+    options = ["--measure-time", "0.2s", "--new-tokens", "2", "--json"]
+    assert cli.main(["bench", str(export), *options, "--device", url]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["engines"][str(export)]["samples"]["ttft"]
+    assert cli.main(["bench", str(export), *options, "--device", "ssh://board.invalid"]) == 5
+    assert "no host of this name" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert cli.main(["bench", str(export), *options, "--device", "board"]) == 2
     assert board.left_behind() == []
 
 

@@ -1,4 +1,4 @@
-"""Time exported models against each other, in turns, on this machine.
+"""Time exported models against each other, in turns, on this machine or on a board over ssh.
 
 Each FOLDER is an exported model or a run directory. The first is what the others are compared with.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from topovlm.commands.common import add_options, config_of, print_json
+from topovlm.commands.common import add_device, add_options, config_of, print_json
 from topovlm.commands.run import exported_folder
 from topovlm.console import Display, say, table
 from topovlm.units import format_bytes, format_ms
@@ -22,18 +22,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folders", type=Path, nargs="+", metavar="FOLDER", help="exported folder or run directory"
     )
     add_options(parser, _OPTIONS)
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
 
+    from topovlm.hardware.device import LOCAL, open_device
     from topovlm.runtime.robust import paired_ratio, summarise
     from topovlm.stages.measuring import time_folders
 
     names = [str(folder) for folder in args.folders]
     folders = {name: exported_folder(folder) for name, folder in zip(names, args.folders, strict=True)}
-    with Display().stage("bench") as progress:
-        timings = time_folders(config, folders, progress)
+    display = Display()
+    with open_device(args.board, say=display.note) as device, display.stage("bench") as progress:
+        timings = time_folders(config, folders, progress, device=device)
     if args.json:
         print_json(timings)
         return 0
@@ -60,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         "ratio",
         "memory",
     )
-    table(f"measured here, median of {timings['rounds']} rounds", columns, rows)
+    where = "here" if args.board == LOCAL else f"on {args.board}"
+    table(f"measured {where}, median of {timings['rounds']} rounds", columns, rows)
     for warning in timings["warnings"]:
         say(f"  note: {warning}")
     return 0

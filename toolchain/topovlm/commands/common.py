@@ -33,6 +33,17 @@ def add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add --device: where to measure, of the commands that can measure elsewhere."""
+    parser.add_argument(
+        "--device",
+        dest="board",
+        default="local",
+        metavar="WHERE",
+        help="where to measure: local, or ssh://user@host[:port] (default: local)",
+    )
+
+
 def config_of(args: argparse.Namespace) -> Config:
     """The resolved configuration. Raises `InputError` naming the flag or the key of the file."""
     flags = {name: value for name, value in vars(args).items() if name in BY_NAME}

@@ -1,4 +1,4 @@
-"""Time this machine with the model itself: every phase over decoder layers and prompt length.
+"""Time this machine, or a board over ssh, with the model itself: by decoder layers and prompt length.
 
 The profile serves `topovlm plan --target local --profile FILE` without measuring again. Figures of a machine
 that throttled or drifted are shown, and written to a file, but not filed in a folder of profiles.
@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from topovlm.artifacts import check_output, check_output_file, write_json
-from topovlm.commands.common import add_options, config_of, print_json, scratch_run
+from topovlm.commands.common import add_device, add_options, config_of, print_json, scratch_run
 from topovlm.console import Display, say, table
 from topovlm.units import format_ms
 
@@ -19,12 +19,12 @@ _OPTIONS = ("model", "images", "prompt_tokens", "new_tokens", "seed", "threads",
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, _OPTIONS)
+    add_device(parser)
     parser.add_argument("-o", "--output", dest="file", metavar="PATH", help="file, or folder to file it in")
     parser.add_argument(
         "--provider",
-        default="cpu",
         metavar="NAME",
-        help="where ONNX Runtime runs: cpu or cuda (default: cpu)",
+        help="where ONNX Runtime runs: cpu or cuda (default: cpu here, a board's GPU where it has one)",
     )
 
 
@@ -35,18 +35,23 @@ def run(args: argparse.Namespace) -> int:
         (check_output if wanted.is_dir() else check_output_file)(wanted)
 
     from topovlm.hardware import microbench
-    from topovlm.hardware.probe import measure_local, save_profile
+    from topovlm.hardware.device import LOCAL, open_device
+    from topovlm.hardware.probe import save_profile
     from topovlm.runtime.sessions import provider_names
     from topovlm.stages import exporting
     from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
-    display, providers = Display(), provider_names([args.provider])
-    with scratch_run(config, display) as context:
+    display, here = Display(), args.board == LOCAL
+    providers = [args.provider] if args.provider else None
+    if here:
+        providers = provider_names(providers)
+    device = open_device(args.board, say=display.note)
+    with scratch_run(config, display) as context, device:
         exporting.export_dense(context)
         folder = context.run.root / exporting.BASELINE
         with display.stage("profile") as progress:
             rules = timing_rules(config)
-            measured = measure_local(
+            measured = device.profile(
                 folder,
                 images=config.images,
                 prompt_tokens=config.prompt_tokens,
@@ -56,13 +61,14 @@ def run(args: argparse.Namespace) -> int:
                 rules=rules,
                 progress=timing_progress(rules, progress),
             )
-        with display.stage("machine"):
-            measured["machine"] = microbench.measure_machine(
-                folder,
-                tokens=(1, measured["workload"]["prefill_tokens"]),
-                threads=config.threads,
-                providers=providers,
-            )
+        if here:
+            with display.stage("machine"):
+                measured["machine"] = microbench.measure_machine(
+                    folder,
+                    tokens=(1, measured["workload"]["prefill_tokens"]),
+                    threads=config.threads,
+                    providers=providers,
+                )
     if args.json:
         print_json(measured)
     else:
@@ -70,8 +76,10 @@ def run(args: argparse.Namespace) -> int:
             (name, format_ms(phase["intercept_ms"]), format_ms(phase["slope_ms_per_layer"]))
             for name, phase in measured["phases"].items()
         ]
-        table("measured on this machine", ("phase", "fixed", "per decoder layer"), rows)
-        say(microbench.table(measured["machine"]))
+        where = "this machine" if here else f"{args.board} ({measured['target']}, {measured['mode']})"
+        table(f"measured on {where}", ("phase", "fixed", "per decoder layer"), rows)
+        if here:
+            say(microbench.table(measured["machine"]))
         for warning in measured["warnings"]:
             say(f"  note: {warning}")
     if args.file:

@@ -18,6 +18,7 @@ from topovlm.units import format_ms
 
 if TYPE_CHECKING:
     from topovlm.evaluation.evaluate import Outcome
+    from topovlm.hardware.device import Device
     from topovlm.runtime.timing import TimingRules
 
 
@@ -25,9 +26,8 @@ def evaluate(context: Context, name: str, folder: str, exported: Record) -> Reco
     """Answer the held-out questions with one exported folder; None without questions that have answers."""
     inputs = {
         "graphs": exported.outputs,
-        "questions": context.config.eval_samples,
         "answer_tokens": ANSWER_TOKENS,
-        **context.data_inputs,
+        **context.held_out_inputs,
     }
     output = f"{HIDDEN}/results/{name}.json"
 
@@ -189,17 +189,24 @@ def timing_progress(rules: TimingRules, progress: Progress) -> Callable[[int, fl
 
 
 def time_folders(
-    config: Config, folders: dict[str, Path], progress: Progress, *, memory: bool = True
+    config: Config,
+    folders: dict[str, Path],
+    progress: Progress,
+    *,
+    memory: bool = True,
+    device: Device | None = None,
 ) -> dict[str, Any]:
-    """Interleaved timings of exported folders (name -> folder) at the declared workload; JSON-able."""
-    from topovlm.runtime.engine import Engine
-    from topovlm.runtime.timing import compare
-    from topovlm.runtime.workload import synthetic_workload
+    """Interleaved timings of exported folders (name -> folder) at the declared workload; JSON-able.
 
-    engines = {name: Engine(folder, threads=config.threads) for name, folder in folders.items()}
-    first = next(iter(engines.values()))
-    visual = config.images * first.manifest.tokens_per_image
-    workload = synthetic_workload(
+    `device`: this machine, or a board that is connected (`hardware.device.open_device`).
+    """
+    from topovlm.hardware.device import LocalDevice
+    from topovlm.hardware.remote.parcel import synthetic
+    from topovlm.runtime.manifest import load_manifest
+
+    first = next(iter(folders.values()))
+    visual = config.images * load_manifest(first).tokens_per_image
+    workload = synthetic(
         first,
         images=config.images,
         prompt_tokens=visual + config.prompt_tokens,
@@ -207,7 +214,9 @@ def time_folders(
         seed=config.seed,
     )
     rules = timing_rules(config, memory=memory)
-    comparison = compare(engines, workload, rules, progress=timing_progress(rules, progress))
+    comparison = (device or LocalDevice()).compare(
+        folders, workload, rules, threads=config.threads, progress=timing_progress(rules, progress)
+    )
     return {**comparison.to_dict(), "visual_tokens": visual}
 
 
