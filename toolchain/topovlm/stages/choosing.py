@@ -107,6 +107,7 @@ def select(context: Context, keep: int, scored: Record) -> Record:
         "protected": sorted(guarded),
         "drop": None if config.drop is None else list(config.drop),
         "scorer": config.scorer,
+        "samples": config.samples,
         "judge": [JUDGE_SAMPLES, _JUDGEMENTS],
     }
 
@@ -172,6 +173,8 @@ def _judge(
     live = load(context.source.checkpoint)
     samples = context.judge_samples()
     choose, confirm = split_samples(samples, context.config.seed)
+    if not confirm:  # a single picture: no other half
+        choose, confirm = samples, []
     found = search(
         Judge(live, choose),
         proposals,
@@ -179,10 +182,15 @@ def _judge(
         guarded,
         start=context.config.scorer,
         budget=_JUDGEMENTS,
-        confirm=Judge(live, confirm),
+        confirm=Judge(live, confirm) if confirm else None,
         progress=progress,
     )
-    return {**found.to_dict(), "samples": len(samples)}
+    return {
+        **found.to_dict(),
+        "samples": len(choose),
+        "confirm_samples": len(confirm),
+        "shares_samples": context.judge_shares_samples,
+    }
 
 
 def prune(context: Context, dropped: list[int]) -> Record:
@@ -192,6 +200,8 @@ def prune(context: Context, dropped: list[int]) -> Record:
     """
     config = context.config
     repairing = config.repair == "auto" and config.scorer not in _UNJUDGED
+    # Nothing of --data is left that could say whether a repair helps.
+    repairing = repairing and not context.judge_shares_samples
     inputs: dict[str, Any] = {**context.base, "drop": dropped, "repair": repairing}
     if repairing:
         inputs |= {**context.data_inputs, "samples": config.samples, "judge": JUDGE_SAMPLES}

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topovlm import __version__
+from topovlm import __version__, artifacts
 from topovlm.config import REFERENCE_MODEL, Config
-from topovlm.errors import InputError, explain
 from topovlm.rundir import RunDir, input_digest
 from topovlm.samples import Sample, read_jsonl
 from topovlm.sources import Source
+from topovlm.stages.user_data import UserSplit, held_out_digest, split_user_samples
 
 if TYPE_CHECKING:
     from topovlm.hardware.target import ResolvedTarget
@@ -53,52 +53,75 @@ class Context:
 
     @functools.cached_property
     def data_inputs(self) -> dict[str, Any]:
-        """What the samples depend on."""
-        data = self.config.data
-        return {"data": None if data is None else input_digest(self.run, data), "seed": self.config.seed}
+        """What the samples that choose depend on: the data, its pictures, and the seed that splits it."""
+        data, seed = self.config.data, self.config.seed
+        if data is None:
+            return {"data": None, "seed": seed}
+        pictures = [self._picture_digests(sample) for sample in self.user_samples or ()]
+        return {
+            "data": input_digest(self.run, data),
+            "pictures": artifacts.digest_of(pictures),
+            "seed": seed,
+        }
+
+    @functools.cached_property
+    def held_out_inputs(self) -> dict[str, Any]:
+        """What the held-out questions depend on."""
+        if self.config.data is None:
+            from topovlm.reference.data import TEST_SEED
+
+            return {"held_out": ["shipped test split", self.config.eval_samples, TEST_SEED]}
+        return {"held_out": held_out_digest(self.held_out_samples(), self._picture_digests)}
+
+    def _picture_digests(self, sample: Sample) -> list[str]:
+        """sha256 of each picture file of a sample of --data, through the run directory's cache."""
+        return [input_digest(self.run, image) for image in sample.images if isinstance(image, Path)]
 
     @functools.cached_property
     def user_samples(self) -> list[Sample] | None:
         """The samples of --data, every picture checked; None when the shipped ones are used."""
         return None if self.config.data is None else read_jsonl(self.config.data)
 
-    def calibration_samples(self) -> list[Sample]:
-        """Samples that score layers: the first of --data, else shipped ones that no model was trained on."""
-        count = self.config.samples
+    @functools.cached_property
+    def user_split(self) -> UserSplit | None:
+        """The parts of --data; None when the shipped samples are used. Raises `InputError`: too few."""
         if self.user_samples is None:
-            return shipped_samples("calibration", count, self.config.seed)
-        chosen = self.user_samples[: min(count, (len(self.user_samples) + 1) // 2)]
-        if len(chosen) < 8:
-            rule = f"holds {len(self.user_samples)} samples; at least 16 are needed"
-            raise InputError(
-                explain("--data", str(self.config.data), rule, "Half calibrates, half is held out")
-            )
-        return chosen
+            return None
+        return split_user_samples(self.user_samples, self.config.samples, JUDGE_SAMPLES, self.config.seed)
+
+    def calibration_samples(self) -> list[Sample]:
+        """Samples that score layers: a part of --data, else shipped ones that no model was trained on."""
+        if self.user_split is not None:
+            return list(self.user_split.score)
+        return shipped_samples("calibration", self.config.samples, self.config.seed)
 
     def judge_samples(self) -> list[Sample]:
-        """Samples that judge sets of layers; shipped ones are others than those that scored."""
-        return self._further_samples(0)
+        """Samples that judge sets of layers: others than those that scored, unless --data is too small."""
+        if self.user_split is not None:
+            return list(self.user_split.judge)
+        return self._shipped_after(self.config.samples)
 
     def confirm_samples(self) -> list[Sample]:
-        """Samples that say whether a repair is kept; shipped ones chose neither layers nor repair."""
-        return self._further_samples(1)
+        """Samples that say whether a repair is kept: they chose nothing else. Empty: --data is too small."""
+        if self.user_split is not None:
+            return list(self.user_split.confirm)
+        return self._shipped_after(self.config.samples + JUDGE_SAMPLES)
 
-    def _further_samples(self, part: int) -> list[Sample]:
-        start = JUDGE_SAMPLES * part
-        if self.user_samples is not None:
-            return self.calibration_samples()[:JUDGE_SAMPLES]
-        start += self.config.samples
+    def _shipped_after(self, start: int) -> list[Sample]:
         return shipped_samples("calibration", start + JUDGE_SAMPLES, self.config.seed)[start:]
 
     def held_out_samples(self) -> list[Sample]:
         """Questions with answers that no layer was chosen on; empty when --data has no answers left."""
-        if self.user_samples is None:
-            from topovlm.reference.data import TEST_SEED
+        if self.user_split is not None:
+            return list(self.user_split.held_out[: self.config.eval_samples])
+        from topovlm.reference.data import TEST_SEED
 
-            return shipped_samples("test", self.config.eval_samples, TEST_SEED)
-        used = {sample.id for sample in self.calibration_samples()}
-        rest = [s for s in self.user_samples if s.id not in used and s.answer is not None]
-        return rest[: self.config.eval_samples]
+        return shipped_samples("test", self.config.eval_samples, TEST_SEED)
+
+    @property
+    def judge_shares_samples(self) -> bool:
+        """Whether sets of layers are judged on the samples that scored them: --data is too small."""
+        return self.user_split is not None and self.user_split.shared
 
     @property
     def sample_source(self) -> str:
@@ -108,9 +131,17 @@ class Context:
     @property
     def notes(self) -> list[str]:
         """What the user should know about the choice of data."""
+        found = []
         if self.config.data is None and self.config.model != REFERENCE_MODEL:
-            return ["no --data: layers are scored and judged on the shipped pictures, not on your task"]
-        return []
+            found.append("no --data: layers are scored and judged on the shipped pictures, not on your task")
+        if self.judge_shares_samples:
+            found.append(
+                f"{self.sample_source} is too small for samples of their own: the judge uses those that "
+                "scored the layers, and the repair is left out because nothing could confirm it"
+            )
+        if self.user_samples is not None and not self.held_out_samples():
+            found.append(f"{self.sample_source} has no answers to hold out: accuracy is not measured")
+        return found
 
 
 @functools.lru_cache(maxsize=4)

@@ -79,9 +79,11 @@ def _judge_part(judge: dict[str, Any]) -> doc.Judge:
     text = f"{judge['evaluations']} sets of layers tried, starting from {judge['start']}"
     if judge["confirm_kl"] is not None:
         text += (
-            f"; on the other half of the samples {judge['confirm_kl']:.3g}, "
+            f"; on {judge['confirm_samples']} other samples {judge['confirm_kl']:.3g}, "
             f"the proposal {judge['confirm_proposal_kl']:.3g}"
         )
+    if judge["shares_samples"]:
+        text += "; the same samples scored the layers"
     return doc.Judge(
         name="KL of the answer tokens to the dense model's",
         unit="nats per token",
