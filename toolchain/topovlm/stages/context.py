@@ -23,7 +23,16 @@ JUDGE_SAMPLES = 96
 ANSWER_TOKENS = 32
 # Generated tokens of a timing run when the workload itself asks for one only: per-token times need some.
 TIMED_TOKENS = 8
-_NUMERIC_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "numpy")
+_NUMERIC_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "pillow",
+    "tensorrt-rtx",
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,20 @@ class Context:
     def base(self) -> dict[str, Any]:
         """Inputs of every stage that reads the dense model."""
         return {"topovlm": __version__, "model": self.model_digest, **versions()}
+
+    @functools.cached_property
+    def timing(self) -> dict[str, Any]:
+        """Inputs of every stage that times something: the machine, the packages, and how long."""
+        from topovlm.hardware.environment import cpu_name, usable_cores
+
+        return {
+            "cpu": cpu_name(),
+            "cores": usable_cores(),
+            "threads": self.config.threads,
+            "measure_time_ms": self.config.measure_time,
+            "topovlm": __version__,
+            **versions(),
+        }
 
     @functools.cached_property
     def data_inputs(self) -> dict[str, Any]:
@@ -142,6 +165,13 @@ class Context:
         if self.user_samples is not None and not self.held_out_samples():
             found.append(f"{self.sample_source} has no answers to hold out: accuracy is not measured")
         return found
+
+
+def board_digest(target: ResolvedTarget) -> str:
+    """Identity of what is known about a board: a user's own file may change under the same name."""
+    import msgspec
+
+    return artifacts.digest_of(msgspec.to_builtins(target.board))
 
 
 @functools.lru_cache(maxsize=4)

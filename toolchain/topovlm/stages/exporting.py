@@ -10,7 +10,7 @@ from typing import Any
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.rundir import Record
-from topovlm.stages.context import ANSWER_TOKENS, Context
+from topovlm.stages.context import ANSWER_TOKENS, Context, board_digest
 
 BASELINE, DEPLOYED = "baseline", "onnx"
 
@@ -85,6 +85,7 @@ def tensorrt(context: Context) -> Record:
         **context.base,
         "pruned": None if pruned is None else pruned.outputs,
         "target": context.target.key,
+        "board": board_digest(context.target),
         "images": config.images,
         "prompt_tokens": config.prompt_tokens,
         # An engine is built for a longest answer: one new token is a latency question, not a use.

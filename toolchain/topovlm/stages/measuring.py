@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topovlm import artifacts
+from topovlm import __version__, artifacts
 from topovlm.config import Config
 from topovlm.console import Progress
 from topovlm.rundir import HIDDEN, Record
 from topovlm.samples import Sample
-from topovlm.stages.context import ANSWER_TOKENS, TIMED_TOKENS, Context
+from topovlm.stages.context import ANSWER_TOKENS, TIMED_TOKENS, Context, versions
 from topovlm.stages.exporting import BASELINE, DEPLOYED
 from topovlm.units import format_ms
 
@@ -27,7 +27,9 @@ def evaluate(context: Context, name: str, folder: str, exported: Record) -> Reco
     inputs = {
         "graphs": exported.outputs,
         "answer_tokens": ANSWER_TOKENS,
+        "topovlm": __version__,
         **context.held_out_inputs,
+        **versions(),
     }
     output = f"{HIDDEN}/results/{name}.json"
 
@@ -72,7 +74,7 @@ def measure(context: Context, *, slim: bool) -> Record:
     exported = {"dense": "export-dense", "slim": "export"}
     inputs = {
         "graphs": {name: context.run.records[exported[name]].outputs for name in folders},
-        "threads": config.threads,
+        **context.timing,
         "images": config.images,
         "prompt_tokens": config.prompt_tokens,
         "new_tokens": timed_tokens(config),
@@ -156,12 +158,12 @@ def _attempt_inputs(context: Context, keep: int, scored: Record) -> dict[str, An
     config = context.config
     return {
         **context.base,
+        **context.timing,
         "keep": keep,
         "scores": scored.digest,
         "drop": None if config.drop is None else list(config.drop),
         "max_latency": None if config.max_latency is None else str(config.max_latency),
         "max_token_latency": config.max_token_latency,
-        "threads": config.threads,
         "images": config.images,
         "prompt_tokens": config.prompt_tokens,
         "new_tokens": config.new_tokens,

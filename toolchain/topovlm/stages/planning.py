@@ -10,7 +10,7 @@ from topovlm.config import Config
 from topovlm.console import Progress
 from topovlm.errors import BudgetError
 from topovlm.rundir import Record
-from topovlm.stages.context import Context
+from topovlm.stages.context import Context, board_digest
 from topovlm.stages.exporting import BASELINE
 from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
@@ -31,6 +31,7 @@ def plan_inputs(config: Config, target: ResolvedTarget, model_config: dict[str, 
     return {
         "topovlm": __version__,
         "target": target.key,
+        "board": board_digest(target),
         "model_config": model_config,
         "dtype": dtype_for(config, target),
         "workload": {
@@ -114,11 +115,11 @@ def profile(context: Context, dense: Record) -> Record:
     config = context.config
     inputs = {
         "graphs": dense.outputs,
-        "threads": config.threads,
         "images": config.images,
         "prompt_tokens": config.prompt_tokens,
         "new_tokens": config.new_tokens,
         **context.base,
+        **context.timing,
     }
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
