@@ -10,9 +10,10 @@ from safetensors.numpy import load_file, save_file
 
 from tests import tiny
 from topovlm.errors import InputError, VerificationError
-from topovlm.models.live import bypassed, collate, encode, greedy, load
+from topovlm.hardware.environment import meminfo
+from topovlm.models.live import TooLargeError, bypassed, collate, encode, greedy, load
 from topovlm.models.surgery import prune_checkpoint
-from topovlm.models.verify import verify_checkpoint
+from topovlm.models.verify import verify_checkpoint, verify_files
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -137,12 +138,74 @@ def test_prompts_and_folders_that_cannot_be_used_are_explained(
 def test_a_model_larger_than_memory_is_refused_before_loading(
     tiny_siglip_qwen2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The message names what is needed and what is free; the free memory is read from the system."""
+    """The message names what is needed and what is free; it is no finding about a written checkpoint."""
     from topovlm.models import live as live_module
 
     (tmp_path / "meminfo").write_text("MemTotal: 8 kB\nMemAvailable:      2 kB\n")
-    assert live_module.available_memory_bytes(tmp_path / "meminfo") == 2048
-    assert live_module.available_memory_bytes(tmp_path / "nowhere") is None
-    monkeypatch.setattr(live_module, "available_memory_bytes", lambda: 2048)
-    with pytest.raises(InputError, match=r"needs 1\.04 MiB of memory as float32, 2\.00 KiB are free"):
-        load(tiny_siglip_qwen2)
+    assert meminfo(str(tmp_path / "meminfo")) == {"MemTotal": 8192, "MemAvailable": 2048}
+    assert meminfo(str(tmp_path / "nowhere")) == {}
+    monkeypatch.setattr(live_module, "meminfo", lambda: meminfo(str(tmp_path / "meminfo")))
+    for load_it in (load, verify_checkpoint):
+        with pytest.raises(TooLargeError, match=r"needs 1\.04 MiB of memory as float32, 2\.00 KiB are free"):
+            load_it(tiny_siglip_qwen2)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_files_are_compared_without_loading(
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A right pruning passes; another cut, a changed byte, a missing tensor and a broken file do not."""
+    source = request.getfixturevalue(f"tiny_{family.replace('-', '_')}")
+    slim = tmp_path / "slim"
+    report = prune_checkpoint(source, slim, [1, 4])
+    weights = load_file(slim / "model.safetensors")
+    assert verify_files(slim, source, [1, 4]) == len(weights)
+    with pytest.raises(VerificationError, match="differs from the source"):
+        verify_files(slim, source, [2, 4])
+    with pytest.raises(VerificationError, match="less 1 are not 4"):
+        verify_files(slim, source, [1])
+    name = next(name for name in weights if ".3.mlp.up_proj" in name)
+    save_file({**weights, name: weights[name] + 1}, slim / "model.safetensors", {"format": "pt"})
+    with pytest.raises(VerificationError, match=r"3\.mlp\.up_proj.*differs from the source's .*5\.mlp\.up"):
+        verify_files(slim, source, [1, 4])
+    tower = next(name for name in weights if "vision_tower" in name)
+    fewer = {key: value for key, value in weights.items() if key != tower}
+    save_file(fewer, slim / "model.safetensors", {"format": "pt"})
+    with pytest.raises(VerificationError, match="was not written"):
+        verify_files(slim, source, [1, 4])
+    (slim / report.weight_files[0]).write_bytes(b"short")
+    with pytest.raises(VerificationError, match=r"cannot be opened.*truncated"):
+        verify_files(slim, source, [1, 4])
+
+
+def test_prune_without_memory(
+    tiny_siglip_qwen2: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Refused before anything is written, with the way out; that way writes, and says what it left out."""
+    from topovlm.cli import main
+    from topovlm.models import live as live_module
+
+    monkeypatch.setattr(live_module, "meminfo", lambda: {"MemAvailable": 2048})
+    words = [
+        "prune",
+        "--model",
+        str(tiny_siglip_qwen2),
+        "--drop",
+        "2,3",
+        "-o",
+        str(tmp_path / "slim"),
+        "--json",
+    ]
+    assert main(words) == 2
+    assert "--no-verify" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert list(tmp_path.iterdir()) == []
+    assert main([*words, "--no-verify"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert (facts["verified"], facts["files_compared"] > 0) == (None, True)
+    assert "NOT VERIFIED" in err
+    monkeypatch.undo()
+    verify_checkpoint(tmp_path / "slim", dense=tiny_siglip_qwen2, dropped=[2, 3])

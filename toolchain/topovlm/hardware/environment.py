@@ -72,7 +72,7 @@ class Environment:
 
 def describe_machine() -> Environment:
     """Look at the machine now."""
-    memory, first = _meminfo(), next(read_cpu_clocks(), None)
+    memory, first = meminfo(), next(read_cpu_clocks(), None)
     return Environment(
         system=f"{platform.system()} {platform.release()}",
         machine=platform.machine(),
@@ -151,9 +151,9 @@ def _nominal_mhz() -> float | None:
     return float(match[1]) if match else None
 
 
-def _meminfo() -> dict[str, int]:
-    """Bytes by field of /proc/meminfo."""
-    rows = re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo") or "", re.MULTILINE)
+def meminfo(path: str = "/proc/meminfo") -> dict[str, int]:
+    """Bytes by field of Linux's memory table (MemAvailable: what is free without swapping), else empty."""
+    rows = re.findall(r"^(\w+):\s+(\d+) kB", _read(path) or "", re.MULTILINE)
     return {name: int(kib) * 1024 for name, kib in rows}
 
 

@@ -17,10 +17,15 @@ import torch
 from torch import nn
 
 from topovlm.errors import InputError, explain
+from topovlm.hardware.environment import meminfo
 from topovlm.models.checkpoint import Checkpoint, open_checkpoint
 from topovlm.models.families import Decoder, Family
 from topovlm.samples import Sample
 from topovlm.units import format_bytes
+
+
+class TooLargeError(InputError):
+    """The checkpoint may be sound, but this machine has too little memory to load it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
     """Load a checkpoint with stock transformers, for inference.
 
     `dtype` is a torch dtype's name, or "stored". `device` "auto" takes CUDA when there is one. Raises
-    `InputError` when transformers cannot load it or weights are missing.
+    `InputError` when transformers cannot load it, weights are missing, or memory is (`TooLargeError`).
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -117,7 +122,7 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
     loader: Any = AutoModelForImageTextToText
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = checkpoint.folder
-    _refuse_too_large(checkpoint, dtype)
+    refuse_too_large(checkpoint, dtype)
     wanted = "auto" if dtype == "stored" else getattr(torch, dtype)
     try:
         with quiet_transformers():
@@ -143,27 +148,17 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
     return Live(folder, model, processor, checkpoint.family, checkpoint.decoder, checkpoint.layers)
 
 
-def _refuse_too_large(checkpoint: Checkpoint, dtype: str) -> None:
-    """Say before loading that the weights will not fit, where the system tells what is free."""
+def refuse_too_large(checkpoint: Checkpoint, dtype: str = "float32") -> None:
+    """Raise `TooLargeError` before loading weights that will not fit, where the system tells what is free."""
     needed = checkpoint.weight_bytes
     if dtype != "stored":
         needed = checkpoint.parameters * getattr(torch, dtype).itemsize
-    free = available_memory_bytes()
+    free = meminfo().get("MemAvailable")
     if free is not None and needed > free:
         rule = f"needs {format_bytes(needed)} of memory as {dtype}, {format_bytes(free)} are free"
-        raise InputError(explain("--model", str(checkpoint.folder), rule, "Use a machine with more memory"))
-
-
-def available_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """What Linux says can still be allocated without swapping; None elsewhere."""
-    try:
-        lines = meminfo.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
+        raise TooLargeError(
+            explain("--model", str(checkpoint.folder), rule, "Use a machine with more memory")
+        )
 
 
 def as_live(source: Path | str | Live) -> Live:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from topovlm.errors import InputError, VerificationError, explain
 from topovlm.models.checkpoint import open_checkpoint
+from topovlm.models.safetensors_file import read_tensor_bytes
 from topovlm.samples import Sample
 
 if TYPE_CHECKING:
@@ -50,13 +51,16 @@ def verify_checkpoint(
     """Reload `folder` with stock transformers and check it; raises `VerificationError` when it is wrong.
 
     `dense` (the source) and `dropped` (its layers that went) switch on the comparison with bypassed layers;
-    leave them out for a repaired checkpoint, whose weights differ on purpose.
+    leave them out for a repaired checkpoint, whose weights differ on purpose. Too little memory to ask is
+    `TooLargeError`: it says nothing about the checkpoint.
     """
-    from topovlm.models.live import as_live, load
+    from topovlm.models.live import TooLargeError, as_live, load
 
     try:
         checkpoint = open_checkpoint(folder)
         live = load(checkpoint)
+    except TooLargeError:
+        raise
     except InputError as error:
         raise VerificationError(f"the written checkpoint does not load: {error}") from error
     if len(live.blocks) != checkpoint.layers:
@@ -75,6 +79,37 @@ def verify_checkpoint(
         cache_difference=cache_difference,
         dense_difference=dense_difference,
     )
+
+
+def verify_files(folder: Path | str, source: Path | str, dropped: Sequence[int]) -> int:
+    """Compare the written bytes with the source's, a tensor at a time; returns how many tensors.
+
+    For checkpoints that do not fit into memory: the files are whole and hold what the source holds without
+    `dropped`, but nobody has asked the model anything. Raises `VerificationError`.
+    """
+    try:
+        slim, dense = open_checkpoint(folder), open_checkpoint(source)
+    except InputError as error:
+        raise VerificationError(f"the written checkpoint cannot be opened: {error}") from error
+    kept = [layer for layer in range(dense.layers) if layer not in dropped]
+    if slim.layers != len(kept):
+        rule = f"{dense.layers} layers less {len(dropped)} are not {slim.layers}"
+        raise VerificationError(explain("dropped", list(dropped), rule))
+    expected = {name for name in dense.tensors if dense.layer_of(name) not in dropped}
+    for name, entry in slim.tensors.items():
+        old, layer = name, slim.layer_of(name)
+        if layer is not None:
+            rest = name.removeprefix(f"{slim.layer_prefix}{layer}")
+            old = f"{dense.layer_prefix}{kept[layer]}{rest}"
+        theirs = dense.tensors.get(old)
+        if theirs is None or (theirs.dtype, theirs.shape) != (entry.dtype, entry.shape):
+            raise VerificationError(explain("tensor", name, f"is not the source's {old}"))
+        if read_tensor_bytes(entry) != read_tensor_bytes(theirs):
+            raise VerificationError(explain("tensor", name, f"differs from the source's {old}"))
+        expected.discard(old)
+    if expected:
+        raise VerificationError(explain("tensor", min(expected), "was not written"))
+    return len(slim.tensors)
 
 
 def _built_in_samples() -> list[Sample]:
