@@ -9,6 +9,7 @@ from topovlm.evaluation.timing_stats import (
     block_indices,
     change_interval,
     drift,
+    least_samples,
     median_interval,
     ratio_interval,
     round_ratios,
@@ -35,6 +36,14 @@ def test_median_of_constant_samples_is_certain() -> None:
     """No spread, no interval."""
     interval = median_interval([2.5] * 9)
     assert (interval.low, interval.value, interval.high) == (2.5, 2.5, 2.5)
+
+
+def test_few_samples_have_no_interval() -> None:
+    """The range of five samples misses the median too often for 95 %; six are the least, seven at 98 %."""
+    assert [least_samples(c) for c in (0.5, 0.95, 0.98)] == [2, 6, 7]
+    assert median_interval([2.0] * 5).high == np.inf
+    assert median_interval([2.0] * 6).high == 2.0
+    assert change_interval([2.0] * 40, [2.0] * 5).low == -np.inf
 
 
 def test_median_interval_covers_under_autocorrelation() -> None:

@@ -89,7 +89,7 @@ def test_missing_reports_say_what_to_give(tmp_path: Path) -> None:
 def test_unwritable_output_leaves_nothing(report: Report, tmp_path: Path) -> None:
     """Writing below a file fails as bad input, and no half-written file is left."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="a file is where a directory is needed"):
         store.write_report(report, tmp_path / "file" / "report.json")
     assert os.listdir(tmp_path) == ["file"]
 

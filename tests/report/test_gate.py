@@ -171,6 +171,15 @@ def test_dense_deployments_are_gated_too() -> None:
     assert "latency.ttft" in regressed(compare(slow, dense))
 
 
+def test_a_single_round_proves_nothing(baseline: Report) -> None:
+    """Timed once, a model is neither slower nor as fast: inconclusive, whatever the figure."""
+    for scale in (0.5, 1.0, 2.0):
+        run = replace(baseline, latency=factory.latency(scale=scale, n=1))
+        timed = [c for c in compare(run, baseline).checks if c.name.startswith("latency")]
+        assert {(c.verdict, c.low, c.high) for c in timed} == {("inconclusive", None, None)}
+        assert all("too few rounds" in c.text for c in timed)
+
+
 def test_failed_or_missing_verifications_regress(baseline: Report) -> None:
     """An artefact that no longer verifies is a regression, and so is a check that was left out."""
     failed = (replace(baseline.verifications[0], passed=False), *baseline.verifications[1:])
@@ -221,7 +230,7 @@ def test_files_in_junit_out(baseline: Report, tmp_path: Path) -> None:
 def test_junit_path_that_cannot_be_written(baseline: Report, tmp_path: Path) -> None:
     """A folder in the place of the XML file is bad input, not a crash."""
     write_report(baseline, tmp_path)
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="is a directory where a file is needed"):
         run_check(tmp_path, tmp_path, junit=tmp_path)
 
 

@@ -166,6 +166,16 @@ def test_first_screen_answers_four_questions() -> None:
     assert any("40 timed rounds" in line for line in trust.detail)
 
 
+def test_a_single_round_is_no_proof() -> None:
+    """One timed round within the budget is "partly", with the reason; it has no interval."""
+    report = factory.report(timing=factory.latency(n=1))
+    assert report.latency is not None
+    assert {(p.dense.low, p.dense.high) for p in report.latency.phases} == {(None, None)}
+    fits = cards(report)[0]
+    assert fits.status == "partly"
+    assert "1 timed round give no interval: at least 6" in fits.detail[0]
+
+
 def test_predictions_are_never_called_measured() -> None:
     """For a board elsewhere the fit is a prediction, and trust is partial."""
     fits, _, _, trust = cards(elsewhere())

@@ -10,6 +10,7 @@ import pytest
 
 from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError
+from topovlm.evaluation.timing_stats import median_interval, ratio_interval
 from topovlm.runtime.engine import Engine
 from topovlm.runtime.footprint import Footprint, measure_footprint, resident_bytes
 from topovlm.runtime.robust import paired_ratio, summarise
@@ -129,11 +130,30 @@ def test_statistics_recover_known_samples() -> None:
     assert summary.spread_ms == pytest.approx(0.5, rel=0.2)
     assert abs(summary.drift) < 0.02
     assert summarise(np.linspace(10, 11, 90)).drift == pytest.approx(0.0635, abs=0.002)
-    assert summarise([5.0]).to_dict()["low_ms"] == 5.0
     slow_rounds = rng.uniform(1, 5, 200)
     ratio = paired_ratio(slow_rounds, 0.6 * slow_rounds * (1 + rng.normal(0, 0.01, 200)))
     assert ratio.low < 0.6 < ratio.high
     assert ratio.high - ratio.low < 0.01
+
+
+def test_a_handful_of_samples_has_no_interval() -> None:
+    """Below six rounds nothing is bounded, one round says nothing at all, and JSON shows null."""
+    assert summarise([5.0]).to_dict()["low_ms"] is None
+    assert summarise([5.0]).relative_width == 1.0
+    assert summarise([4.0, 5.0, 6.0]).relative_width == pytest.approx(0.2)
+    ratio = paired_ratio([2.0] * 5, [1.0] * 5)
+    assert (ratio.ratio, ratio.to_dict()["high"]) == (0.5, None)
+    assert paired_ratio([2.0] * 6, [1.0] * 6).high == 0.5
+
+
+def test_the_judge_and_the_report_see_the_same_interval() -> None:
+    """A budget is judged on the very intervals that the report shows."""
+    rng = np.random.default_rng(3)
+    dense, slim = rng.lognormal(2, 0.1, 40), rng.lognormal(1.6, 0.1, 40)
+    summary, shown = summarise(slim), median_interval(slim)
+    assert (summary.median_ms, summary.low_ms, summary.high_ms) == (shown.value, shown.low, shown.high)
+    ratio, between = paired_ratio(dense, slim), ratio_interval(slim, dense)
+    assert (ratio.ratio, ratio.low, ratio.high) == (between.value, between.low, between.high)
 
 
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -3,9 +3,14 @@
 Timings of one run follow each other and drift together (clocks, other work), so replicates are drawn by a
 circular block bootstrap (Politis and Romano 1992) with blocks of n^(1/3) consecutive samples. Two models that
 were timed in turns are compared round by round.
+
+A handful of samples has no interval: the whole range of n samples misses the true median with probability
+2^(1-n), so below `least_samples` (6 at 95 %) no interval is given, which reads -inf to inf.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +35,11 @@ def block_indices(n: int, resamples: int, rng: np.random.Generator) -> NDArray[n
     return ((starts[:, :, None] + np.arange(length)) % n).reshape(resamples, -1)[:, :n]
 
 
+def least_samples(confidence: float = 0.95) -> int:
+    """Fewest samples whose whole range holds the true median that surely."""
+    return math.ceil(1 - math.log2(1 - confidence))
+
+
 def median_replicates(samples: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray:
     """Bootstrap replicates [resamples] of the median."""
     x = _samples(samples, "samples")
@@ -37,9 +47,17 @@ def median_replicates(samples: ArrayLike, *, resamples: int = RESAMPLES, seed: i
 
 
 def median_interval(samples: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Median with its block-bootstrap percentile interval."""
-    x = _samples(samples, "samples")
-    return percentile_interval(float(np.median(x)), median_replicates(x, seed=seed), confidence)
+    """Median of timings with its block-bootstrap percentile interval; unbounded for too few samples."""
+    return interval_of_median(_samples(samples, "samples"), confidence, seed)
+
+
+def interval_of_median(x: NDArray[np.float64], confidence: float = 0.95, seed: int = 0) -> Interval:
+    """As `median_interval`, of any finite numbers `x` `[n]` (differences of timings may be negative)."""
+    value = float(np.median(x))
+    if len(x) < least_samples(confidence):
+        return Interval(value, -math.inf, math.inf, confidence)
+    draws = np.median(x[block_indices(len(x), RESAMPLES, np.random.default_rng(seed))], axis=1)
+    return percentile_interval(value, draws, confidence)
 
 
 def round_ratios(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
@@ -58,8 +76,10 @@ def ratio_interval(
 
 
 def change_interval(after: ArrayLike, before: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Ratio of the medians of two separate runs."""
+    """Ratio of the medians of two separate runs; unbounded when either has too few samples."""
     a, b = _samples(after, "after"), _samples(before, "before")
+    if min(len(a), len(b)) < least_samples(confidence):
+        return Interval(float(np.median(a) / np.median(b)), -math.inf, math.inf, confidence)
     with np.errstate(divide="ignore", invalid="ignore"):
         draws = median_replicates(a, seed=seed) / median_replicates(b, seed=seed + 1)
     return percentile_interval(float(np.median(a) / np.median(b)), draws, confidence)

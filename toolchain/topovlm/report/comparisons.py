@@ -20,6 +20,7 @@ said, not failed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -175,6 +176,7 @@ def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) 
     text = f"{moved} (drift within runs {100 * shown.drift:.1f} %): {text}"
     medians = (run.slim or run.dense).value, (baseline.slim or baseline.dense).value
     ratio = shown.ratio
+    bounds = (ratio.low, ratio.high) if math.isfinite(ratio.high) else (None, None)
     return Check(
         f"latency.{run.phase}",
         verdict,
@@ -182,8 +184,7 @@ def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) 
         "ms",
         *medians,
         ratio.value,
-        ratio.low,
-        ratio.high,
+        *bounds,
         rules.tolerance,
     )
 
@@ -194,6 +195,9 @@ def _judge_latency(plain: _Change, deciding: list[_Change], rules: _LatencyRules
     faster = rules.same_machine and plain.ratio.value <= 1
     if not deciding:
         return "inconclusive", "the two runs were timed on different machines"
+    if not all(math.isfinite(change.ratio.high) for change in deciding):
+        rounds = timing_stats.least_samples(rules.level)
+        return "inconclusive", f"timed too few rounds to say: at least {rounds} are needed in both runs"
     if all(change.slower(tolerance) for change in deciding) and not faster:
         return "regressed", f"slower by more than {limit}, and noise does not explain it"
     ratio = deciding[0].ratio

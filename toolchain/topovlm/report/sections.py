@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -29,7 +30,7 @@ ACCURACY_METHOD = (
 )
 LATENCY_METHOD = (
     "Dense and slim timed in turns in one process after warm-up. Median with a seeded block-bootstrap "
-    "interval; slim / dense is the median of the rounds' ratios. Intervals at 95 %."
+    "interval; slim / dense is the median of the rounds' ratios. Intervals at 95 %, from six rounds on."
 )
 
 
@@ -38,13 +39,14 @@ def _figure(
 ) -> Figure | None:
     if interval is None:
         return None
+    known = math.isfinite(interval.low) and math.isfinite(interval.high)
     return Figure(
         value=interval.value,
         unit=unit,
         kind=kind,
         source=source,
-        low=interval.low,
-        high=interval.high,
+        low=interval.low if known else None,
+        high=interval.high if known else None,
         n=n,
         confidence=interval.confidence,
     )

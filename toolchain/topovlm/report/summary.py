@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from topovlm.evaluation.timing_stats import least_samples
 from topovlm.report import formats
 from topovlm.report.document import FamilyAccuracy, Figure, Report, phase_times, plan_row
 
@@ -62,8 +63,17 @@ def _deployed_latency(report: Report) -> Figure | None:
 
 
 def _within(figure: Figure, bound: float) -> Status:
-    high = figure.value if figure.high is None else figure.high
-    return "yes" if high <= bound else "partly" if figure.value <= bound else "no"
+    """A yes needs an interval that lies within the bound: a median without one proves nothing."""
+    if figure.value > bound:
+        return "no"
+    return "yes" if figure.high is not None and figure.high <= bound else "partly"
+
+
+def _why_partly(figure: Figure) -> str:
+    if figure.high is not None:
+        return "within the budget, but the interval reaches beyond it"
+    rounds = f"{figure.n} timed round{'s' if figure.n != 1 else ''}" if figure.n else "the figure"
+    return f"within the budget, but {rounds} give no interval: at least {least_samples()} are needed"
 
 
 def _relative(report: Report) -> tuple[Figure, float] | None:
@@ -120,7 +130,8 @@ def _fits(report: Report) -> Card:
     detail += _memory_lines(report)
     status, headline = _judged(report, figure)
     if status == "partly":
-        detail.insert(0, "within the budget, but the interval reaches beyond it")
+        relative = _relative(report)
+        detail.insert(0, _why_partly(relative[0] if relative else figure))
     if status == "no":
         detail.insert(0, f"over the budget; the floor is {report.plan.floor}: {report.plan.floor_text}")
     return Card(question, status, headline, tuple(detail), figure.kind)

@@ -120,7 +120,6 @@ def _latency(context: Context) -> doc.Latency:
         is_target=context.local,
         memory=_memory(engines, plan),
         warnings=timings["warnings"],
-        seed=context.config.seed,
     )
 
 
