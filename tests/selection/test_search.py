@@ -75,8 +75,12 @@ def test_a_second_proposal_is_a_second_start() -> None:
     judge = Additive([1.0, 1.0, 9, 9, 0.1, 0.1], pairs)
     result = search(judge, {"zigzag": [0, 1], "depth-prior": [4, 5]}, 6, budget=100)
     assert result.dropped == [4, 5]
-    assert result.start == "zigzag"
+    assert (result.start, result.proposal, result.steps) == ("depth-prior", [4, 5], [])
     assert result.proposals["zigzag"]["kl"] == 2.0
+    against = Additive([1.0, 1, 9, 9, 5, 5])
+    vetoed = search(judge, {"zigzag": [0, 1], "depth-prior": [4, 5]}, 6, budget=100, confirm=against)
+    assert (vetoed.start, vetoed.dropped, vetoed.steps) == ("zigzag", [0, 1], [])
+    assert vetoed.proposals["depth-prior"]["confirm_kl"] == 10
 
 
 def test_the_other_half_has_a_veto() -> None:

@@ -36,8 +36,9 @@ class Step:
 class SearchResult:
     """The chosen set and how it came about. KL in nats per answer token; `confirm_*` on the other half.
 
-    `proposals` holds every scorer's own set with its KL on the choosing half; `repaired` says whether the
-    judge's set replaced the proposal.
+    `start` names the scorer whose `proposal` the `steps` began from: the one asked for, or another whose set
+    led to a better one. `repaired` says whether steps replaced that proposal. `proposals` holds the set of
+    every scorer with its KL on the choosing half and, with a confirming judge, on the other.
     """
 
     dropped: list[int]
@@ -107,7 +108,7 @@ def search(
     All proposals must drop the same number of layers. Each round finds the dropped layer whose return helps
     most and the layer that is cheapest to drop in its place. When moves run out and budget is left, the best
     of the other proposals is tried as a second start. `confirm` (a judge on other samples) must not find the
-    repaired set worse than the proposal, else the proposal stands. Raises `InputError`.
+    final set worse than the proposal `start`, else that proposal stands. Raises `InputError`.
     """
     sets = {name: frozenset(drop) for name, drop in proposals.items()}
     start = start if start is not None else next(iter(sets), "")
@@ -116,29 +117,35 @@ def search(
     bounded = _Budget(judge, max(budget, len(set(sets.values()))), progress)
     values = {name: bounded.kl(drop) for name, drop in sets.items()}
     best, steps = _descend(bounded, sets[start], free)
+    origin = start
     other = min(sets, key=lambda name: (values[name], name))
     if other != start and not bounded.spent:
         alternative, more = _descend(bounded, sets[other], free)
         if bounded.kl(alternative) < bounded.kl(best):
-            best, steps = alternative, more
-    confirmed = confirm.kl(best) if confirm else None
-    confirmed_proposal = confirm.kl(sets[start]) if confirm else None
-    repaired = best != sets[start]
-    if confirmed is not None and confirmed_proposal is not None and confirmed > confirmed_proposal:
-        best, steps, repaired, confirmed = sets[start], [], False, confirmed_proposal
+            best, steps, origin = alternative, more, other
+    confirmed, confirmed_values = None, dict[str, float]()
+    if confirm:
+        seen = {drop: confirm.kl(drop) for drop in {best, *sets.values()}}
+        confirmed_values = {name: seen[drop] for name, drop in sets.items()}
+        if seen[best] > confirmed_values[start]:
+            best, steps, origin = sets[start], [], start
+        confirmed = seen[best]
     if progress:
         progress(bounded.limit, bounded.limit)
     return SearchResult(
         dropped=sorted(best),
         kl=bounded.kl(best),
-        proposal=sorted(sets[start]),
-        proposal_kl=values[start],
-        start=start,
-        repaired=repaired,
+        proposal=sorted(sets[origin]),
+        proposal_kl=values[origin],
+        start=origin,
+        repaired=best != sets[origin],
         confirm_kl=confirmed,
-        confirm_proposal_kl=confirmed_proposal,
+        confirm_proposal_kl=confirmed_values.get(origin),
         steps=steps,
-        proposals={name: {"dropped": sorted(drop), "kl": values[name]} for name, drop in sets.items()},
+        proposals={
+            name: {"dropped": sorted(drop), "kl": values[name], "confirm_kl": confirmed_values.get(name)}
+            for name, drop in sets.items()
+        },
         evaluations=len(bounded.known),
         budget=budget,
     )

@@ -112,7 +112,10 @@ def select(context: Context, keep: int, scored: Record) -> Record:
     }
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        proposals = _proposals(context, layers - keep, guarded, scored)
+        from topovlm.selection.scorers import select as take
+
+        ranked = _ranked(context, layers - keep, guarded, scored)
+        proposals = {name: take(result["scores"], layers - keep, guarded) for name, result in ranked.items()}
         judged = None
         if config.drop is not None:
             dropped = list(config.drop)
@@ -127,6 +130,7 @@ def select(context: Context, keep: int, scored: Record) -> Record:
             "kept": [layer for layer in range(layers) if layer not in dropped],
             "protected": sorted(guarded),
             "proposals": proposals,
+            "scorers": ranked,
             "judge": judged,
         }
         artifacts.write_json(work / "selection.json", document)
@@ -135,31 +139,31 @@ def select(context: Context, keep: int, scored: Record) -> Record:
     return context.run.stage("select", inputs, ["selection.json"], make)
 
 
-def _proposals(context: Context, drop_count: int, guarded: set[int], scored: Record) -> dict[str, list[int]]:
-    """Each scorer's own set of as many layers; empty when layers are named by hand."""
+def _ranked(
+    context: Context, drop_count: int, guarded: set[int], scored: Record
+) -> dict[str, dict[str, Any]]:
+    """Each scorer's scores for as many layers to drop; empty when layers are named by hand."""
     import numpy as np
 
     from topovlm.selection.scorers import score as score_states
-    from topovlm.selection.scorers import select as take
 
     if context.config.drop is not None:
         return {}
     known = artifacts.read_json(context.run.root / "scores.json")["scorers"]
     states = np.load(context.run.root / _STATES)
-    proposals = {}
+    ranked = {}
     for name, result in known.items():
-        scores = result["scores"]
+        ranked[name] = result
         if not name.startswith("zigzag"):  # some depend on how many layers go; none needs the barcode
-            scores = score_states(
+            ranked[name] = score_states(
                 states,
                 name,
                 scored.value["k"],
                 seed=context.config.seed,
                 drop_count=drop_count,
                 protected=guarded,
-            ).scores
-        proposals[name] = take(scores, drop_count, guarded)
-    return proposals
+            ).to_dict()
+    return ranked
 
 
 def _judge(

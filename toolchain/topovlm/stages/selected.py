@@ -9,6 +9,16 @@ from topovlm.report import document as doc
 from topovlm.stages.choosing import BY_HAND
 from topovlm.stages.context import Context
 
+# Why a layer is among the first to go, by the scorer that proposed it.
+_WHY = {
+    "zigzag": "consistent with the other layers: the loops of its neighbour graph live on in most of them",
+    "zigzag-seed": "consistent with far layers: components and loops of its neighbour graph live on in them",
+    "block-influence": "it turns the residual stream least",
+    "angular": "it lies in the run of blocks across which the residual stream turns least",
+    "depth-prior": "it lies nearest to 70 % of the depth, where layers are missed least in general",
+    "random": "drawn at random, as a control",
+}
+
 
 def selection_part(context: Context) -> doc.Selection:
     """From scores.json and selection.json."""
@@ -16,10 +26,10 @@ def selection_part(context: Context) -> doc.Selection:
     scores = artifacts.read_json(root / "scores.json")
     chosen = artifacts.read_json(root / "selection.json")
     scorer = context.config.scorer
-    values = scores["scorers"][scorer]["scores"]
-    order = scores["scorers"][scorer]["order"]
+    # Scores may depend on how many layers go: those that chose are beside the choice.
+    results = chosen["scorers"] or scores["scorers"]
+    values, order, extra = (results[scorer][key] for key in ("scores", "order", "extra"))
     judge = chosen["judge"]
-    extra = scores["scorers"][scorer]["extra"]
     return doc.Selection(
         scorer=chosen["scorer"],
         scores=tuple(values),
@@ -38,10 +48,10 @@ def selection_part(context: Context) -> doc.Selection:
         other_sets=tuple(
             doc.ScorerSet(
                 scorer=name,
-                scores=tuple(scores["scorers"][name]["scores"]),
+                scores=tuple(results[name]["scores"]),
                 dropped=tuple(dropped),
-                judged=judge["proposals"][name]["kl"] if judge else None,
-                note="the proposal" if name == scorer else "",
+                judged=_compared(judge["proposals"][name]) if judge else None,
+                note="the proposal" if name == (judge["start"] if judge else scorer) else "",
             )
             for name, dropped in chosen["proposals"].items()
         ),
@@ -54,6 +64,13 @@ def selection_part(context: Context) -> doc.Selection:
     )
 
 
+def _compared(proposal: dict[str, Any]) -> float:
+    """KL on the samples that chose no swap where there are such, else on those that did."""
+    confirmed: float | None = proposal["confirm_kl"]
+    kl: float = proposal["kl"]
+    return kl if confirmed is None else confirmed
+
+
 def _reason(layer: int, chosen: dict[str, Any], score: float, rank: int) -> doc.LayerReason:
     judge = chosen["judge"]
     if layer in chosen["dropped"]:
@@ -62,7 +79,7 @@ def _reason(layer: int, chosen: dict[str, Any], score: float, rank: int) -> doc.
         elif judge and layer not in judge["proposal"]:
             why = "the judge put it in the place of a layer that was missed more"
         else:
-            why = "consistent with the other layers: it adds the least new structure"
+            why = _WHY[judge["start"] if judge else chosen["scorer"]]
         decision = "dropped"
     elif layer in chosen["protected"]:
         decision, why = "protected", "the first and last layers of this family stay"
@@ -77,20 +94,21 @@ def _reason(layer: int, chosen: dict[str, Any], score: float, rank: int) -> doc.
 def _judge_part(judge: dict[str, Any]) -> doc.Judge:
     swaps = tuple(f"{step['out']} stays, {step['into']} goes" for step in judge["steps"])
     text = f"{judge['evaluations']} sets of layers tried, starting from {judge['start']}"
-    if judge["confirm_kl"] is not None:
+    confirmed = judge["confirm_kl"] is not None
+    if confirmed:
         text += (
-            f"; on {judge['confirm_samples']} other samples {judge['confirm_kl']:.3g}, "
-            f"the proposal {judge['confirm_proposal_kl']:.3g}"
+            f"; swaps were chosen on {judge['samples']} other samples "
+            f"({judge['proposal_kl']:.3g} before, {judge['kl']:.3g} after)"
         )
     if judge["shares_samples"]:
-        text += "; the same samples scored the layers"
+        text += "; all of these samples scored the layers too"
     return doc.Judge(
         name="KL of the answer tokens to the dense model's",
         unit="nats per token",
-        proposal=judge["proposal_kl"],
-        final=judge["kl"],
+        proposal=judge["confirm_proposal_kl" if confirmed else "proposal_kl"],
+        final=judge["confirm_kl" if confirmed else "kl"],
         swaps=swaps,
-        samples=judge["samples"],
+        samples=judge["confirm_samples" if confirmed else "samples"],
         text=text,
     )
 
