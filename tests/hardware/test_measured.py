@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,16 +39,72 @@ def profile(**changes: Any) -> dict[str, Any]:
 
 def test_a_profile_beats_the_data_sheet_and_says_so() -> None:
     """Whatever the board, the measured lines are used, with their own spread."""
-    for target in (load_target("jetson-orin"), load_target("local"), profile()):
-        given = None if isinstance(target, dict) else profile()
+    for target, measured_on in (
+        (load_target("jetson-agx-orin-32gb"), "jetson-agx-orin-32gb"),
+        (load_target("jetson-orin"), "board"),
+        (load_target("local"), "local"),
+        (profile(), "local"),
+    ):
+        given = None if isinstance(target, dict) else profile(target=measured_on)
         found = predict(SHAPE, WORKLOAD, target, 8, profile=given)
         assert found.vision_ms.value == 2.0
         assert found.prefill_ms.value == pytest.approx(1.0 + 8 * 0.5)
         assert found.prefill_ms.high == pytest.approx(5.0 * 1.03)
         assert found.token_ms.value == pytest.approx(1.0)
         assert found.total_ms.value == pytest.approx(2 + 5 + 4 * 1.0)
-        assert "profile measured on local" in found.source
+        assert f"profile measured on {measured_on}" in found.source
         assert found.runtime == "onnxruntime-cpu"
+
+
+@pytest.mark.parametrize(
+    ("measured_on", "target", "message"),
+    [
+        ("local", "jetson-agx-orin-32gb", "on 'local', the plan is for 'jetson-agx-orin-32gb'"),
+        ("jetson-agx-orin-32gb", "local", "on 'jetson-agx-orin-32gb', the plan is for 'local'"),
+        ("jetson-orin-nano-8gb", "jetson-orin-nano-4gb", "orin-nano-8gb', the plan is for .*orin-nano-4gb"),
+        (None, "local", "on None"),
+    ],
+)
+def test_a_profile_of_another_machine_is_refused(measured_on: str, target: str, message: str) -> None:
+    """Both machines are named."""
+    with pytest.raises(InputError, match=message):
+        predict(SHAPE, WORKLOAD, load_target(target), 8, profile=profile(target=measured_on))
+
+
+def test_a_profile_of_another_power_mode_is_refused() -> None:
+    """By nvpmodel's name for the mode; a governor's name or none is no power mode."""
+    board = "jetson-orin-nano-8gb"
+    for mode in ("25W", "MODE_25W", "schedutil", None):
+        given = profile(target=board, mode=mode)
+        assert predict(SHAPE, WORKLOAD, load_target(f"{board}@25W"), 8, profile=given).vision_ms.value == 2.0
+    for mode in ("15W", "MODE_15W", "MAXN_SUPER"):
+        with pytest.raises(InputError, match=f"in mode '{mode}', the plan is for {board}@25W"):
+            predict(
+                SHAPE,
+                WORKLOAD,
+                load_target(f"{board}@25W"),
+                8,
+                profile=profile(target=board, mode=mode),
+            )
+
+
+def test_a_profile_of_another_model_is_refused(
+    tiny_siglip_qwen2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The configuration's sha256 tells them apart; its own model's profile plans."""
+    from topovlm.artifacts import sha256_file
+    from topovlm.cli import main
+
+    digest = sha256_file(tiny_siglip_qwen2 / "config.json")
+    path = tmp_path / "profile.json"
+    words = ["plan", "--target", "local", "--model", str(tiny_siglip_qwen2), "--profile", str(path), "--json"]
+    fitting = {"schema": 1, "layers": 6, "workload": {}, "mode": "powersave"}
+    for known, code in ((digest, 0), (None, 0), ("0" * 64, 2)):
+        path.write_text(json.dumps(profile(**fitting, config_sha256=known)))
+        assert main(words) == code
+    message = capsys.readouterr().err
+    assert f"sha256 {'0' * 12}" in message
+    assert f"sha256 {digest[:12]}" in message
 
 
 def test_measured_memory_replaces_the_form() -> None:

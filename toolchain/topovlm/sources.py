@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from topovlm.artifacts import sha256_file
 from topovlm.config import REFERENCE_MODEL
 from topovlm.models import checkpoint
 from topovlm.models.card import license_of
@@ -53,6 +54,11 @@ def model_folder(name: str) -> Path | str:
 def model_config(name: str) -> dict[str, Any]:
     """config.json of `--model`; reads (and downloads) no weights. Raises `InputError`."""
     return checkpoint.read_config(model_folder(name))
+
+
+def config_sha256(name: str) -> str:
+    """sha256 (hex) of the bytes of config.json of `--model`: what a profile names its model by."""
+    return sha256_file(checkpoint.resolve(model_folder(name), config_only=True) / "config.json")
 
 
 def find_model(name: str) -> Source:

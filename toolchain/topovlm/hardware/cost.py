@@ -16,7 +16,7 @@ from topovlm.hardware.formats import (
     weight_format,
 )
 from topovlm.hardware.interval import ZERO, Interval
-from topovlm.hardware.measured import from_profile
+from topovlm.hardware.measured import check_target, from_profile
 from topovlm.hardware.memory import MemoryEstimate, estimate_memory
 from topovlm.hardware.phases import Machine, decode_s, overhead_s, prefill_s, vision_s
 from topovlm.hardware.shape import ModelShape
@@ -86,7 +86,7 @@ def predict(
 
     `target` may itself be a measured profile; `profile` beside a target replaces its data-sheet
     efficiencies. Raises `InputError` for an unsupported format, an impossible number of layers, or a
-    profile of another model or workload.
+    profile of another model, workload or target.
     """
     if isinstance(target, Mapping):
         profile = target
@@ -99,6 +99,8 @@ def predict(
     assert memory is not None
     memory_bytes = memory.total
     if profile is not None:
+        if isinstance(target, ResolvedTarget):
+            check_target(profile, target)
         found = from_profile(profile, shape, workload, keep)
         vision, prefill, token = found.vision_ms, found.prefill_ms, found.token_ms
         runtime, source = found.runtime, found.source

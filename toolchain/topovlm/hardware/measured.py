@@ -13,12 +13,15 @@ from typing import Any
 from topovlm.errors import InputError, explain
 from topovlm.hardware.interval import Interval
 from topovlm.hardware.shape import ModelShape
+from topovlm.hardware.target import ResolvedTarget
 from topovlm.hardware.vision import Workload, visual_tokens
 
 # A profile states its spread; a figure without one is trusted to this relative error.
 _UNSTATED_SPREAD = 0.10
 # Token counts may differ by this share (templates are counted a little differently by different tools).
 _SAME_TOKENS = 0.10
+# What a profile calls a board that the measuring program did not recognise: its owner knows which it is.
+_UNRECOGNISED = "board"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,33 @@ def check_fits(profile: Mapping[str, Any], shape: ModelShape, workload: Workload
         if has is not None and abs(has - value) > _SAME_TOKENS * max(has, value):
             rule = f"was measured with {has} {name.replace('_', ' ')}, this workload has {value}"
             raise InputError(explain("profile", profile.get("target"), rule, "Measure this workload"))
+
+
+def check_target(profile: Mapping[str, Any], target: ResolvedTarget) -> None:
+    """Raise `InputError` when the profile was measured on another machine, or in another power mode."""
+    measured_on = profile.get("target")
+    if measured_on not in (target.board.id, _UNRECOGNISED):
+        rule = f"was measured on {measured_on!r}, the plan is for {target.board.id!r}"
+        remedy = f"Plan with --target {measured_on}, or measure {target.board.id} itself (`topovlm profile`)"
+        raise InputError(explain("profile", measured_on, rule, remedy))
+    mode = str(profile.get("mode")).casefold().removeprefix("mode_")  # nvpmodel writes MODE_30W for 30W
+    # Elsewhere the mode is a governor's name or unknown, which says nothing against the target's.
+    if mode in {known.name.casefold() for known in target.board.modes} - {target.mode.name.casefold()}:
+        rule = f"was measured in mode {profile['mode']!r}, the plan is for {target.key}"
+        remedy = f"Plan with --mode {mode}, or measure in mode {target.mode.name}"
+        raise InputError(explain("profile", measured_on, rule, remedy))
+
+
+def check_model(profile: Mapping[str, Any], config_sha256: str, model: str) -> None:
+    """Raise `InputError` when the profile was measured with a model of another config.json."""
+    measured = profile.get("config_sha256")
+    if measured is not None and measured != config_sha256:
+        rule = (
+            f"was measured with a model of another configuration (sha256 {str(measured)[:12]}...) "
+            f"than {model} (sha256 {config_sha256[:12]}...)"
+        )
+        remedy = f"Measure this model: `topovlm profile --model {model}`"
+        raise InputError(explain("profile", profile.get("target"), rule, remedy))
 
 
 def _line(line: Mapping[str, Any], unit: str, keep_layers: int) -> float:

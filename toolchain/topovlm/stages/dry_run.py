@@ -11,7 +11,7 @@ from topovlm.console import Display, library_chatter
 from topovlm.errors import InputError, explain
 from topovlm.hardware.target import ResolvedTarget, load_target
 from topovlm.rundir import RunDir
-from topovlm.sources import find_model, model_config
+from topovlm.sources import config_sha256, find_model, model_config
 from topovlm.stages import planning
 
 
@@ -31,9 +31,11 @@ def dry_run(config: Config, display: Display, profile: str | None = None) -> dic
     target = resolve_target(config)
     measured = None
     if profile is not None:
-        from topovlm.hardware.probe import load_profile
+        from topovlm.hardware.measured import check_model
+        from topovlm.hardware.profiles import load_profile
 
         measured = load_profile(profile)
+        check_model(measured, config_sha256(config.model), config.model)
     elif target.board.id == "local":
         return _plan_in_temporary_folder(config, target, display)
     planned = planning.compute_plan(config, target, model_config(config.model), measured)
