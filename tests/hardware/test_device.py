@@ -424,6 +424,22 @@ def test_killed_without_warning(board: Sshd, url: str, export: Path, victim: str
 
 
 @needs_sshd
+def test_network_that_is_gone(board: Sshd, url: str) -> None:
+    """A connection that stays open but carries nothing any more: the board's side tidies up by itself."""
+    with open_device(url, limits=Limits(silence_s=1.5)) as device:
+        assert isinstance(device, SshDevice)
+        device.run(["true"])
+        time.sleep(2)
+        assert device.run(["echo", "here"]).lines == ("here",)
+        client = device._session._client.pid
+        os.kill(client, signal.SIGSTOP)
+        assert board.left_behind() == []
+        os.kill(client, signal.SIGCONT)
+        with pytest.raises(ConnectionLost):
+            device.run(["true"])
+
+
+@needs_sshd
 def test_leftovers_of_a_dead_agent(board: Sshd, url: str) -> None:
     """An old folder that no process holds is removed at the next visit; a held one is not touched."""
     for name in ("dead", "held"):

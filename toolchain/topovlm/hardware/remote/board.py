@@ -224,7 +224,10 @@ class SshDevice:
             return
         why = "; ".join(runtimes["lacking"][name] for name in lacking)
         rule = f"missing runtime: {runtimes['python']} has no {' and no '.join(lacking)} ({why})"
-        remedy = (
+        beside = ""
+        if runtimes["trtexec"] or "tensorrt" in runtimes["versions"]:
+            beside = "TensorRT is there: `topovlm deploy --format tensorrt` writes graphs to build with it. "
+        remedy = beside + (
             f"On the board: {runtimes['python']} -m pip install {' '.join(lacking)} (a Jetson's GPU needs "
             "NVIDIA's own onnxruntime-gpu wheel), or name a Python that has them: "
             f"{self.address.text}?python=/path/to/bin/python"
@@ -232,7 +235,7 @@ class SshDevice:
         raise DeviceError(self.address, "checking the runtime", rule, remedy)
 
     def _check_memory(self, look: Look, parcel: Parcel) -> None:
-        free, need = look.memory_available_bytes, round(_MEMORY_COPIES * parcel.size_bytes)
+        free, need = look.memory_available_bytes, round(_MEMORY_COPIES * parcel.loaded_bytes)
         if free is not None and need > free:
             rule = f"the graphs need about {format_bytes(need)} of memory, {format_bytes(free)} are available"
             remedy = "Stop other programs there (the desktop takes about 1 GiB), or time fewer models at once"

@@ -31,7 +31,6 @@ from typing import Any
 MARK = b"topovlm:"
 PREFIX = "topovlm-board-"
 LOCK = ".held"
-SILENCE_S = 60.0  # the other side sends a sign of life far more often
 STALE_S = 600.0  # a younger folder may belong to an agent that is about to lock it
 CHUNK_BYTES = 1 << 18
 LARGEST_FACT_BYTES = 1 << 18
@@ -49,7 +48,8 @@ class Refusal(Exception):
 class Agent:
     """One connection: its folder, its child process, its last sign of life."""
 
-    def __init__(self):
+    def __init__(self, silence_s):
+        self.silence_s = silence_s
         self.folder: str | None = None
         self.lock: int | None = None
         self.child: Any = None
@@ -229,8 +229,8 @@ class Agent:
     def watch(self):
         """Leave when the other side is silent: a network that is gone does not end a connection."""
         while True:
-            time.sleep(SILENCE_S / 10)
-            if time.monotonic() - self.heard > SILENCE_S:
+            time.sleep(self.silence_s / 10)
+            if time.monotonic() - self.heard > self.silence_s:
                 self.leave()
 
     def clean(self):
@@ -341,7 +341,7 @@ def main():
 
     for name in ("SIGHUP", "SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), end)
-    agent = Agent()
+    agent = Agent(silence_s=float(sys.argv[1]))
     threading.Thread(target=agent.watch, daemon=True).start()
     try:
         agent.serve()

@@ -191,6 +191,8 @@ def choose_providers(ort, wanted):
     for name in chosen:
         if name not in present:
             raise Failure("provider", "{} is not in this onnxruntime ({})".format(name, ", ".join(present)))
+    if TENSORRT in chosen and CUDA in present and CUDA not in chosen:
+        chosen = [*chosen, CUDA]  # for what TensorRT does not take
     return [name for name in chosen if name != CPU] + [CPU]
 
 

@@ -78,6 +78,7 @@ class Parcel:
     copies: tuple[tuple[str, str], ...]
     variants: dict[str, str]
     layers: dict[str, int]
+    loaded_bytes: int  # of all graphs when every engine is open
 
     @property
     def size_bytes(self) -> int:
@@ -109,6 +110,9 @@ def pack(
     files: dict[str, Path] = {}
     variants, layers = {}, {}
     image_token_id = 0
+    wanted = [SHORT_NAMES.get(provider.lower(), provider) for provider in providers or ()]
+    if variant == "auto" and SHORT_NAMES["tensorrt"] in wanted:
+        variant = "plain"  # the fused operators are not TensorRT's
     for number, (name, folder) in enumerate(folders.items()):
         manifest = load_manifest(folder)
         image_token_id = manifest.image_token_id
@@ -126,7 +130,7 @@ def pack(
         "cases": [asdict(case) for case in cases],
         "footprint_prompt": footprint_prompt,
         "threads": threads,
-        "providers": [SHORT_NAMES.get(name.lower(), name) for name in providers or ()],
+        "providers": wanted,
         "rules": asdict(rules),
     }
     small = {
@@ -146,7 +150,8 @@ def pack(
         else:
             seen[digest] = path
             items[path] = Item(path, file, file.stat().st_size, digest)
-    return Parcel(tuple(items.values()), tuple(copies), variants, layers)
+    loaded = sum(file.stat().st_size for file in files.values())
+    return Parcel(tuple(items.values()), tuple(copies), variants, layers, loaded)
 
 
 def _archive(prompts: Sequence[Prepared]) -> bytes:

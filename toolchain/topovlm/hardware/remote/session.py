@@ -24,7 +24,6 @@ from topovlm.hardware.remote.address import FLAG, Address, complaint, no_python
 from topovlm.units import format_bytes
 
 _WINDOW = 4  # chunks under way; fits into the channel's own buffers, so that a write never blocks for good
-_PING_S = 10.0
 _ALIVE_ANYWAY = "Nothing was left on the board: its part of the program removes its files itself"
 
 
@@ -60,6 +59,7 @@ class Limits:
     reply_s: float = 60.0
     stall_s: float = 60.0  # an upload that does not advance
     load_s: float = 600.0  # beside the measurement itself: loading, warm-up
+    silence_s: float = 60.0  # without a sign of life from here the board's side tidies up and leaves
     quiet_s: float = 600.0  # a program that prints nothing (a large graph is loading)
 
 
@@ -87,7 +87,7 @@ class Session:
     def __enter__(self) -> Session:
         source = Path(board_agent.__file__).read_bytes()
         boot = f"import sys;exec(compile(sys.stdin.buffer.read({len(source)}),'topovlm-agent','exec'))"
-        command = f'exec {self.address.python} -u -c "{boot}"'
+        command = f'exec {self.address.python} -u -c "{boot}" {self.limits.silence_s:g}'
         argv = self.address.client(command, self.limits.connect_s)
         # A process group of its own: Ctrl-C is ours to handle, and the agent hears of it from us.
         self._client = subprocess.Popen(
@@ -284,7 +284,7 @@ class Session:
 
     def _live(self) -> None:
         """Signs of life, without which the agent would think us gone."""
-        while not self._closed.wait(_PING_S):
+        while not self._closed.wait(self.limits.silence_s / 6):
             with self._writing, contextlib.suppress(OSError, ValueError):
                 self._write(b'{"op": "ping"}\n')
 
