@@ -33,6 +33,7 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, A
     run.check()
     target = resolve_target(config)
     display.note(f"target: {target.describe()}")
+    planning.dtype_for(config, target)
     source = find_model(config.model)
     context = Context(config, source, target, run)
     choosing.check_inputs(context)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from topovlm import __version__, artifacts
 from topovlm.config import Config
 from topovlm.console import Progress
-from topovlm.errors import BudgetError
+from topovlm.errors import BudgetError, InputError, explain
 from topovlm.rundir import Record
 from topovlm.stages.context import Context, board_digest
 from topovlm.stages.exporting import BASELINE
@@ -26,8 +26,10 @@ def plan_inputs(config: Config, target: ResolvedTarget, model_config: dict[str, 
     side = vision.get("image_size", _PICTURELESS_SIDE_PX)
     sparsity = config.sparsity
     if config.drop is not None:
-        layers = int(model_config["text_config"]["num_hidden_layers"])
-        sparsity = len(config.drop) / layers
+        from topovlm.models.surgery import check_drop
+
+        layers = decoder_layers(model_config)
+        sparsity = len(check_drop(config.drop, layers)) / layers
     return {
         "topovlm": __version__,
         "target": target.key,
@@ -49,10 +51,14 @@ def plan_inputs(config: Config, target: ResolvedTarget, model_config: dict[str, 
 
 
 def dtype_for(config: Config, target: ResolvedTarget) -> str:
-    """The precision to plan for: what the target runs best, unless asked otherwise."""
+    """The precision to plan for: what the target runs best, unless asked otherwise. Raises `InputError`."""
+    local = target.board.id == "local"
+    if local and config.dtype not in ("auto", "fp32"):
+        rule = "this machine is measured with the fp32 graphs that are deployed on it"
+        raise InputError(explain("--dtype", config.dtype, rule, "Leave --dtype out with --target local"))
     if config.dtype != "auto":
         return config.dtype
-    return "fp32" if target.board.id == "local" else "fp16"
+    return "fp32" if local else "fp16"
 
 
 def compute_plan(
@@ -98,10 +104,17 @@ def _hold_to_drop(planned: dict[str, Any], dropped: int) -> None:
 
 def protected(model_config: dict[str, Any]) -> set[int]:
     """Layers that never go."""
-    from topovlm.models.families import decoder_of, family_of, layer_count, protected_layers
+    from topovlm.models.families import family_of, protected_layers
+
+    return protected_layers(decoder_layers(model_config), family_of(model_config))
+
+
+def decoder_layers(model_config: dict[str, Any]) -> int:
+    """Layers of the decoder; old configurations leave the number out. Raises `InputError`: other families."""
+    from topovlm.models.families import decoder_of, family_of, layer_count
 
     family = family_of(model_config)
-    return protected_layers(layer_count(model_config, family, decoder_of(model_config, family)), family)
+    return layer_count(model_config, family, decoder_of(model_config, family))
 
 
 def refuse_infeasible(plan: dict[str, Any]) -> None:
