@@ -161,13 +161,13 @@ def _drop_unused(graph: GraphProto) -> None:
     nodes = []
     for node in reversed(graph.node):
         if needed & set(node.output):
-            needed |= set(node.input)
+            needed |= set(node.input) - {""}  # an empty name stands for an input or output that is left out
             nodes.append(node)
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(reversed(nodes))
     graph.initializer.extend(weights)
-    missing = needed - {""} - {name for node in nodes for name in node.output}
+    missing = needed - {name for node in nodes for name in node.output}
     missing -= {port.name for port in graph.input} | {tensor.name for tensor in weights}
     if missing:
         rule = "are still needed by the layers that stay"
