@@ -158,7 +158,10 @@ def plan() -> Plan:
             prefill=_predicted(0.6 + 0.44 * n),
             token=_predicted(0.1 + 0.072 * n),
             ttft=_predicted(2.7 + 0.44 * n),
+            total=_predicted(2.7 + 0.44 * n + 3 * (0.1 + 0.072 * n)),
             memory=_predicted(8e6 + 0.7e6 * n, "bytes"),
+            exceeds=("latency",) if 2.7 + 0.44 * n > 7.4 else (),
+            at_risk=("latency",) if 2.7 + 0.44 * n <= 7.4 < 1.12 * (2.7 + 0.44 * n) else (),
             fits=2.7 + 0.44 * n <= 7.4,
         )
         for n in range(1, LAYERS + 1)

@@ -22,7 +22,7 @@ from topovlm.report.html import render_html, write_reports
 from topovlm.report.markdown import render_markdown
 from topovlm.report.plots import all_plots, layers_plot
 from topovlm.report.sections import accuracy_section
-from topovlm.report.summary import cards
+from topovlm.report.summary import Card, cards
 from topovlm.report.tables import sections
 
 replace = msgspec.structs.replace
@@ -173,7 +173,68 @@ def test_a_single_round_is_no_proof() -> None:
     assert {(p.dense.low, p.dense.high) for p in report.latency.phases} == {(None, None)}
     fits = cards(report)[0]
     assert fits.status == "partly"
-    assert "1 timed round give no interval: at least 6" in fits.detail[0]
+    assert "1 timed round gives no interval: at least 6" in fits.detail[0]
+
+
+def test_every_budget_is_judged() -> None:
+    """One broken budget of four is a no; per token, memory and sparsity count as latency does."""
+    report = factory.standard()
+    assert report.latency is not None
+
+    def fits(**asked: float | str | None) -> Card:
+        return cards(replace(report, budget=replace(report.budget, **asked)))[0]
+
+    assert fits(max_token_latency_ms=1.0, max_memory_bytes=210_000_000, sparsity=0.3).status == "yes"
+    card = fits(max_token_latency_ms=0.5)
+    assert (card.status, card.kind) == ("no", "measured")
+    assert "per token, 0.500 ms allowed" in card.headline
+    assert any("75 % allowed" in line and "yes (measured)" in line for line in card.detail)
+    card = fits(max_memory_bytes=200_000_000)  # the slim model's measured peak is 201 MB
+    assert card.status == "no"
+    assert "of memory" in card.headline
+    assert fits(sparsity=0.4).status == "no"  # 6 of 16 layers are 37.5 %
+    assert fits(max_latency=None).status == "unknown"
+    assert fits(max_latency=None, sparsity=0.3).status == "yes"
+
+
+def test_a_predicted_budget_is_judged_as_the_plan_judged_it() -> None:
+    """Where only the range of a prediction breaks a limit it is "partly", and the plan's own word counts."""
+    report = elsewhere()
+
+    def fits(**limits: tuple[str, ...]) -> Card:
+        rows = tuple(replace(row, **{"exceeds": (), "at_risk": (), **limits}) for row in report.plan.rows)
+        return cards(replace(report, plan=replace(report.plan, rows=rows)))[0]
+
+    # 60 % of dense: the range's upper end is above the bound in ms and within the share of dense's upper end.
+    report = replace(report, budget=replace(report.budget, max_latency="60%", latency_ms=7.2))
+    assert fits().status == "yes"
+    assert fits(at_risk=("latency",)).status == "partly"
+    assert "range of the prediction" in fits(at_risk=("latency",)).detail[0]
+    assert fits(exceeds=("latency",)).status == "no"
+    assert fits(at_risk=("memory",)).status == "partly"  # the target's own memory, without a budget
+    assert fits(at_risk=("memory",)).kind == "predicted"
+
+
+def test_each_table_names_its_own_workload() -> None:
+    """What was timed with eight new tokens is not shown as one, nor predicted as eight."""
+    report = factory.standard()
+    assert report.latency is not None
+    timed = replace(report.latency, workload=replace(report.workload, new_tokens=8))
+    for tokens, shown in ((1, False), (4, True)):
+        report = replace(report, latency=timed, workload=replace(report.workload, new_tokens=tokens))
+        measured, *_, expected = sections(report)[0].tables
+        assert "8 new tokens" in measured.caption
+        assert f"{tokens} new token{'s' if tokens > 1 else ''}," in expected.caption
+        assert ("end to end" in {row[0] for row in expected.rows}) is shown
+        assert (formats.predicted(report, "slim", "end_to_end") is not None) is shown
+
+
+def test_a_prediction_claims_no_confidence() -> None:
+    """Ninety-five per cent belongs to samples; a predicted range claims none."""
+    report = factory.standard()
+    assert report.latency is not None
+    assert report.plan.rows[0].ttft.confidence is None
+    assert report.latency.phases[0].dense.confidence == 0.95
 
 
 def test_predictions_are_never_called_measured() -> None:
@@ -196,14 +257,6 @@ def test_bad_news_is_said() -> None:
     assert "the floor is vision" in fits.detail[0]
     assert any("no better than guessing" in line for line in right.detail)
     assert cards(bare())[1].status == "unknown"
-
-
-def test_allowed_drop_decides_when_given() -> None:
-    """With --max-drop the card is a verdict, not an impression."""
-    report = factory.standard()
-    for allowed, status in ((0.07, "yes"), (0.045, "partly"), (0.02, "no")):
-        card = cards(replace(report, budget=replace(report.budget, max_drop=allowed)))[1]
-        assert card.status == status
 
 
 def test_few_questions_and_guessing_models_are_no_yes() -> None:

@@ -20,6 +20,7 @@ SCHEMA_VERSION = 1
 
 Phase = Literal["vision", "embed", "prefill", "token", "ttft", "end_to_end"]
 PHASES: tuple[Phase, ...] = ("vision", "embed", "prefill", "token", "ttft", "end_to_end")
+PEAK_MEMORY = "peak resident set"  # the `MemoryUse` that a memory budget bounds
 Kind = Literal["measured", "predicted"]
 VOLATILE = msgspec.Meta(extra={"volatile": True}, extra_json_schema={"x-volatile": True})
 
@@ -29,7 +30,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Figure(Part, frozen=True, kw_only=True):
-    """One number as shown; `low`..`high` is its `confidence` interval, `n` the samples behind it."""
+    """One number as shown; `low`..`high` is its interval, `n` the samples behind it.
+
+    `confidence` belongs to intervals of samples. A prediction's range (the errors that its predictor showed
+    where it was checked) claims none.
+    """
 
     value: float
     unit: str
@@ -38,7 +43,7 @@ class Figure(Part, frozen=True, kw_only=True):
     low: float | None = None
     high: float | None = None
     n: int | None = None
-    confidence: float = 0.95
+    confidence: float | None = None
 
 
 class Target(Part, frozen=True, kw_only=True):
@@ -80,15 +85,23 @@ class Budget(Part, frozen=True, kw_only=True):
 
 
 class PlanRow(Part, frozen=True, kw_only=True):
-    """Predicted figures with `kept` decoder layers, on the target, at the workload."""
+    """Predicted figures with `kept` decoder layers, on the target, at the workload.
+
+    `exceeds` names the limits (`latency`, `per-token`, `memory`) that the value breaks, `at_risk` those that
+    only the upper end of its range breaks. A share of the dense latency is a share of the upper end there:
+    what the predictor gets wrong, it gets wrong for both models.
+    """
 
     kept: int
     vision: Figure
     prefill: Figure
     token: Figure
     ttft: Figure
+    total: Figure  # end to end: the first token and the workload's other new tokens
     memory: Figure
-    fits: bool | None = None  # None without a budget
+    exceeds: tuple[str, ...]
+    at_risk: tuple[str, ...]
+    fits: bool  # as a choice: the number of layers counts too
 
 
 class Plan(Part, frozen=True, kw_only=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
-from topovlm.report.document import Figure, Phase, PlanRow, Workload
+from topovlm.report.document import Figure, Phase, Report, Workload, plan_row
 from topovlm.units import format_bytes
 
 PHASE_NAMES: dict[str, str] = {
@@ -109,9 +110,16 @@ def workload_text(workload: Workload) -> str:
     return f"{images} of {size} px, {tokens}, {new}, batch {workload.batch}, {workload.dtype}"
 
 
-def predicted(row: PlanRow | None, phase: str) -> Figure | None:
+def predicted_phases(report: Report) -> tuple[str, ...]:
+    """The phases that the plan predicts; the whole answer where it has more than its first token."""
+    phases = ("vision", "prefill", "token", "ttft")
+    return (*phases, "end_to_end") if report.workload.new_tokens > 1 else phases
+
+
+def predicted(report: Report, model: Literal["dense", "slim"], phase: str) -> Figure | None:
     """The plan's figure for a phase, where it predicts that phase."""
-    if row is None or phase not in ("vision", "prefill", "token", "ttft"):
+    row = plan_row(report, model)
+    if row is None or phase not in predicted_phases(report):
         return None
-    figure: Figure = getattr(row, phase)
+    figure: Figure = row.total if phase == "end_to_end" else getattr(row, phase)
     return figure

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from topovlm.report import formats
-from topovlm.report.document import Figure, PhaseTimes, Report, Selection, plan_row
-from topovlm.report.summary import bound_ms
+from topovlm.report.budgets import bound_ms
+from topovlm.report.document import Figure, PhaseTimes, PlanRow, Report, Selection, plan_row
 from topovlm.report.svg import DENSE, INK, MUTED, PAPER, SHADE, SLIM, render_svg
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def _whisker(axes: Axes, y: float, figure: Figure, color: str, scale: float = 1.
 def _models(report: Report, phase: str) -> list[tuple[str, float, str, str, Figure | None]]:
     """Per model: name, offset within the row, colour, fill, predicted figure of the phase."""
     return [
-        ("dense", -0.18, DENSE, PAPER, formats.predicted(plan_row(report, "dense"), phase)),
-        ("slim", 0.18, SLIM, SLIM, formats.predicted(plan_row(report, "slim"), phase)),
+        ("dense", -0.18, DENSE, PAPER, formats.predicted(report, "dense", phase)),
+        ("slim", 0.18, SLIM, SLIM, formats.predicted(report, "slim", phase)),
     ]
 
 
@@ -102,7 +102,7 @@ def _timed_rows(axes: Axes, phases: tuple[PhaseTimes, ...], report: Report, here
 
 
 def _predicted_rows(axes: Axes, report: Report) -> list[str]:
-    names = ["vision", "prefill", "token", "ttft"]
+    names = list(formats.predicted_phases(report))
     for row, name in enumerate(names):
         for model, offset, color, fill, figure in _models(report, name):
             if figure is not None:
@@ -151,8 +151,9 @@ def latency_plot(report: Report) -> str:
             axes.legend(loc="upper center", bbox_to_anchor=(0.42, -0.2 if len(names) > 3 else -0.3), ncols=3)
 
     rows = len(latency.phases) if latency else 0
-    height = 1.1 * max(1, len(panels)) + 0.5 * (rows + (4 if len(panels) > (1 if latency else 0) else 0))
-    description = "Bars: medians in ms by phase; lines: 95 % intervals. The tables below list every figure."
+    expected = len(formats.predicted_phases(report)) if len(panels) > (1 if latency else 0) else 0
+    height = 1.1 * max(1, len(panels)) + 0.5 * (rows + expected)
+    description = "Bars: medians in ms by phase; lines: 95 % intervals (measured) or ranges (predicted). The tables below list every figure."
     return render_svg(
         "latency", "Latency of dense and slim by phase", description, (7.2, max(height, 2.4)), draw
     )
@@ -194,42 +195,47 @@ def accuracy_plot(report: Report) -> str:
 
 
 def plan_plot(report: Report) -> str:
-    """Predicted time to first token against layers kept: the floor, the budget and the choice."""
+    """The predicted latency that the budget bounds, against layers kept: the vision, the budget, the choice."""
     rows = sorted(report.plan.rows, key=lambda row: row.kept)
+    whole = report.budget.latency_phase == "end_to_end"
+    name = formats.phase_name(report.budget.latency_phase)
+
+    def bounded(row: PlanRow) -> Figure:
+        return row.total if whole else row.ttft
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.subplots()
         kept = [row.kept for row in rows]
-        ttft = [row.ttft.value for row in rows]
-        bounds = [(row.ttft.low, row.ttft.high) for row in rows]
+        latency = [bounded(row).value for row in rows]
+        bounds = [(bounded(row).low, bounded(row).high) for row in rows]
         if all(low is not None and high is not None for low, high in bounds):
             lows, highs = [low or 0.0 for low, _ in bounds], [high or 0.0 for _, high in bounds]
-            axes.fill_between(kept, lows, highs, color=SHADE, linewidth=0, label="interval")
+            axes.fill_between(kept, lows, highs, color=SHADE, linewidth=0, label="range")
         axes.plot(
             kept,
-            ttft,
+            latency,
             color=DENSE,
             linewidth=2,
             marker="D",
             markersize=4,
-            label="time to first token, predicted",
+            label=f"{name}, predicted",
         )
         axes.plot(kept, [row.vision.value for row in rows], color=MUTED, linewidth=1.6, linestyle=(0, (5, 2)),
                   label="of it vision, predicted")  # fmt: skip
-        if report.budget.latency_ms is not None and report.budget.latency_phase == "ttft":
+        if report.budget.latency_ms is not None:
             axes.axhline(
                 report.budget.latency_ms, color=INK, linewidth=1.8, linestyle=(0, (4, 2)), label="budget"
             )
         chosen = plan_row(report, "slim") or plan_row(report, "dense")
         if chosen is not None:
-            x, y = [chosen.kept], [chosen.ttft.value]
+            x, y = [chosen.kept], [bounded(chosen).value]
             axes.plot(x, y, "o", color=SLIM, markersize=10, linestyle="", label="deployed")
         axes.set(xlabel="decoder layers kept", ylabel="ms")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
         axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3)
 
-    description = "Predicted time to first token grows with the layers kept; values in the table below."
+    description = f"Predicted {name} grows with the layers kept; values in the table below."
     return render_svg("plan", "Predicted latency by layers kept", description, (7.2, 3.3), draw)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from topovlm.evaluation.timing_stats import least_samples
-from topovlm.report import formats
-from topovlm.report.document import FamilyAccuracy, Figure, Report, phase_times, plan_row
+from topovlm.report import budgets, formats
+from topovlm.report.budgets import Status
+from topovlm.report.document import FamilyAccuracy, Figure, Report, phase_times
 
-Status = Literal["yes", "partly", "no", "unknown"]
 _FINE = 0.02  # share: a loss below two points is called none when the interval excludes more
 _LINES = 5  # per card: the first screen stays one screen
 STATUS_WORDS: dict[Status, str] = {"yes": "yes", "partly": "partly", "no": "no", "unknown": "not shown"}
@@ -32,13 +30,24 @@ def verdict(report: Report) -> str:
     done = f"all {layers} decoder layers kept"
     if report.slim is not None:
         done = f"{report.slim.layers} of {layers} decoder layers kept, {layers - report.slim.layers} dropped"
-    budget = f" Latency budget: {_asked(report)}." if report.budget.max_latency else ""
+    asked = _asked(report)
+    budget = f" Budget: {', '.join(asked)}." if asked else ""
     return f"{name}: {done}. Target: {report.target.board} ({report.target.mode}).{budget}"
 
 
-def _asked(report: Report) -> str:
-    asked = report.budget.max_latency or ""
-    return f"{asked} of dense" if asked.endswith("%") else asked
+def _asked(report: Report) -> list[str]:
+    """Every budget as it was asked for."""
+    budget = report.budget
+    words = []
+    if budget.max_latency:
+        words.append(f"{formats.phase_name(budget.latency_phase)} {budgets.asked_latency(report)}")
+    if budget.max_token_latency_ms is not None:
+        words.append(f"{formats.milliseconds(budget.max_token_latency_ms)} per token")
+    if budget.max_memory_bytes is not None:
+        words.append(f"{formats.number(budget.max_memory_bytes, 'bytes')} of memory")
+    if budget.sparsity is not None:
+        words.append(f"at least {100 * budget.sparsity:g} % of the layers dropped")
+    return words
 
 
 def cards(report: Report) -> tuple[Card, ...]:
@@ -53,72 +62,15 @@ def _short(card: Card) -> Card:
     return replace(card, detail=(*card.detail[: _LINES - 1], f"and {hidden} more remarks below"))
 
 
-def _deployed_latency(report: Report) -> Figure | None:
-    """The figure that the budget is judged on: measured on the target, else predicted for it."""
-    phase = report.budget.latency_phase
-    timed = phase_times(report, phase)
-    if timed and report.latency and report.latency.is_target:
-        return timed.slim or timed.dense
-    return formats.predicted(plan_row(report, "slim" if report.slim else "dense"), phase)
-
-
-def _within(figure: Figure, bound: float) -> Status:
-    """A yes needs an interval that lies within the bound: a median without one proves nothing."""
-    if figure.value > bound:
-        return "no"
-    return "yes" if figure.high is not None and figure.high <= bound else "partly"
-
-
-def _why_partly(figure: Figure) -> str:
-    if figure.high is not None:
-        return "within the budget, but the interval reaches beyond it"
-    rounds = f"{figure.n} timed round{'s' if figure.n != 1 else ''}" if figure.n else "the figure"
-    return f"within the budget, but {rounds} give no interval: at least {least_samples()} are needed"
-
-
-def _relative(report: Report) -> tuple[Figure, float] | None:
-    """Measured slim / dense and the share allowed, for a relative budget that was measured on the target.
-
-    The ratio is taken round by round: what slows both models down divides out.
-    """
-    asked = (report.budget.max_latency or "").strip()
-    timed = phase_times(report, report.budget.latency_phase)
-    if (
-        not asked.endswith("%")
-        or not timed
-        or not timed.ratio
-        or not (report.latency and report.latency.is_target)
-    ):
-        return None
-    return timed.ratio, float(asked.rstrip("%")) / 100
-
-
-def bound_ms(report: Report) -> float | None:
-    """The latency budget in ms; a relative one, measured on the target, as a share of the measured dense."""
-    relative, timed = _relative(report), phase_times(report, report.budget.latency_phase)
-    return relative[1] * timed.dense.value if relative and timed else report.budget.latency_ms
-
-
-def _judged(report: Report, figure: Figure) -> tuple[Status, str]:
-    """Whether the figure is within the latency budget, and the headline that says so."""
-    ms, relative, bound = formats.milliseconds(figure.value), _relative(report), report.budget.latency_ms
-    if relative:
-        ratio, share = relative
-        return _within(ratio, share), f"{100 * ratio.value:.1f} % of dense, {100 * share:g} % allowed ({ms})"
-    if bound is None:
-        return "unknown", f"{ms}, no latency budget given"
-    why = f" ({_asked(report)})" if (report.budget.max_latency or "").endswith("%") else ""
-    return _within(figure, bound), f"{ms}, {formats.milliseconds(bound)} allowed{why}"
-
-
 def _fits(report: Report) -> Card:
+    """The worst of the budgets is the answer; the others stand below it."""
     question, phase = "Does it fit?", report.budget.latency_phase
-    figure = _deployed_latency(report)
-    if figure is None:
-        return Card(question, "unknown", "no latency for the target", ("neither measured nor predicted",))
-    detail = [
-        f"{formats.phase_name(phase)} on {report.target.board}: {formats.figure_text(figure)}, {figure.kind}"
-    ]
+    found = sorted(budgets.judged(report), key=lambda item: budgets.SEVERITY.index(item.status))
+    figure = budgets.deployed_phase(report, phase)
+    detail = [f"{item.headline}: {item.status}{f' ({item.kind})' if item.kind else ''}" for item in found[1:]]
+    if figure is not None:
+        text = f"{formats.phase_name(phase)} on {report.target.board}: {formats.figure_text(figure)}"
+        detail.append(f"{text}, {figure.kind}")
     timed = phase_times(report, phase)
     if timed and timed.ratio and timed.slim and report.latency:
         here = "" if report.latency.is_target else " (not the target)"
@@ -127,23 +79,21 @@ def _fits(report: Report) -> Card:
             f"dense {dense} → slim {slim}, "
             f"{formats.figure_text(timed.ratio)}, measured on {report.latency.where}{here}"
         )
-    detail += _memory_lines(report)
-    status, headline = _judged(report, figure)
-    if status == "partly":
-        relative = _relative(report)
-        detail.insert(0, _why_partly(relative[0] if relative else figure))
-    if status == "no":
-        detail.insert(0, f"over the budget; the floor is {report.plan.floor}: {report.plan.floor_text}")
-    return Card(question, status, headline, tuple(detail), figure.kind)
-
-
-def _memory_lines(report: Report) -> list[str]:
-    row = plan_row(report, "slim" if report.slim else "dense")
-    if row is None:
-        return []
-    bound = report.budget.max_memory_bytes
-    limit = f" of {formats.number(bound, 'bytes')} allowed" if bound else ""
-    return [f"memory: {formats.number(row.memory.value, 'bytes')}{limit}, {row.memory.kind}"]
+    memory = budgets.deployed_memory(report)
+    if memory and report.budget.max_memory_bytes is None:
+        detail.append(f"memory: {formats.number(memory.value, 'bytes')}, {memory.kind}")
+    if not found:
+        if figure is None:
+            reason = ("neither measured nor predicted",)
+            return Card(question, "unknown", "no latency for the target", (*reason, *detail))
+        headline = f"{formats.milliseconds(figure.value)}, no budget given"
+        return Card(question, "unknown", headline, tuple(detail), figure.kind)
+    worst = found[0]
+    if worst.why:
+        floor = f"; the floor is {report.plan.floor}: {report.plan.floor_text}"
+        named = worst.status == "no" and report.plan.floor != "none"
+        detail.insert(0, worst.why + (floor if named else ""))
+    return Card(question, worst.status, worst.headline, tuple(detail), worst.kind)
 
 
 def _right(report: Report) -> Card:

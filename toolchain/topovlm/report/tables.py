@@ -53,8 +53,7 @@ def _table(caption: str, header: str, rows: Iterable[tuple[str, ...]], *, long: 
 
 def _latency(report: Report) -> Section:
     latency, dense_row, slim_row = report.latency, plan_row(report, "dense"), plan_row(report, "slim")
-    text = [f"Workload: {formats.workload_text(report.workload)}."]
-    tables = []
+    text, tables = [], []
     if latency:
         text.append(
             f"Measured on {latency.where} ({latency.runtime}, {latency.variant} graph, "
@@ -70,7 +69,10 @@ def _latency(report: Report) -> Section:
             )
             for p in latency.phases
         ]
-        caption = f"Measured latency on {latency.where}: median (95 % interval)"
+        caption = (
+            f"Measured latency on {latency.where}: median (95 % interval). "
+            f"Workload: {formats.workload_text(latency.workload)}"
+        )
         tables.append(_table(caption, "phase|dense|slim|slim / dense|rounds", rows))
         uses = [
             (use.name, figure_text(use.dense), figure_text(use.slim), use.dense.kind)
@@ -85,16 +87,19 @@ def _latency(report: Report) -> Section:
         text.append(f"Predicted for {report.target.board} ({report.target.mode}): {report.plan.source}.")
         predictions = [
             (
-                name,
-                figure_text(getattr(dense_row, key)),
-                figure_text(getattr(slim_row, key)) if slim_row else ABSENT,
+                phase_name(phase),
+                figure_text(formats.predicted(report, "dense", phase)),
+                figure_text(formats.predicted(report, "slim", phase)),
             )
-            for key, name in (*formats.PHASE_NAMES.items(), ("memory", "memory"))
-            if hasattr(dense_row, key)
+            for phase in formats.predicted_phases(report)
         ]
-        tables.append(
-            _table(f"Predicted for {report.target.board}: value (interval)", "figure|dense|slim", predictions)
+        slim_memory = slim_row.memory if slim_row else None
+        predictions.append(("memory", figure_text(dense_row.memory), figure_text(slim_memory)))
+        caption = (
+            f"Predicted for {report.target.board}: value (range). "
+            f"Workload: {formats.workload_text(report.workload)}"
         )
+        tables.append(_table(caption, "figure|dense|slim", predictions))
     return Section("latency", "Latency and memory", tuple(text), ("latency",), tuple(tables))
 
 
@@ -202,11 +207,18 @@ def _judged(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3g}"
 
 
-def _plan_cells(row: PlanRow, bound: bool, deployed: int) -> tuple[str, ...]:
-    fits = ABSENT if not bound or row.fits is None else "yes" if row.fits else "no"
-    figures = (row.vision, row.prefill, row.token, row.ttft, row.memory)
+def _plan_fits(row: PlanRow) -> str:
+    if not row.fits:
+        # Nothing is exceeded: too few layers for those that are protected, or too many for the sparsity.
+        return f"no: {', '.join(row.exceeds)}" if row.exceeds else "no"
+    return f"perhaps: {', '.join(row.at_risk)}" if row.at_risk else "yes"
+
+
+def _plan_cells(row: PlanRow, whole: bool, deployed: int) -> tuple[str, ...]:
+    latencies = (row.vision, row.prefill, row.token, row.ttft, *((row.total,) if whole else ()))
     name = f"{row.kept} (deployed)" if row.kept == deployed else str(row.kept)
-    return (name, *(number(figure.value, figure.unit) for figure in figures), fits)
+    cells = (number(figure.value, figure.unit) for figure in (*latencies, row.memory))
+    return (name, *cells, _plan_fits(row))
 
 
 def _plan(report: Report) -> Section:
@@ -226,9 +238,10 @@ def _plan(report: Report) -> Section:
     if report.target.alias_of or report.target.siblings:
         siblings = f" Siblings: {', '.join(report.target.siblings)}." if report.target.siblings else ""
         text.append(f"Target “{report.target.requested}” means {report.target.key}.{siblings}")
-    bound = report.budget.latency_ms is not None or report.budget.max_memory_bytes is not None
-    rows = [_plan_cells(row, bound, deployed) for row in sorted(plan.rows, key=lambda r: -r.kept)]
-    header = "layers kept|vision|prefill|per token|time to first token|memory|fits"
+    whole = "end_to_end" in formats.predicted_phases(report)
+    rows = [_plan_cells(row, whole, deployed) for row in sorted(plan.rows, key=lambda r: -r.kept)]
+    latencies = f"vision|prefill|per token|time to first token{'|end to end' if whole else ''}"
+    header = f"layers kept|{latencies}|memory|fits"
     tables = (_table(f"Predicted for {report.target.board}", header, rows, long=True),) if rows else ()
     return Section("plan", "Plan", tuple(text), ("plan",) if rows else (), tables)
 

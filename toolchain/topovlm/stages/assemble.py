@@ -83,10 +83,13 @@ def plan_part(plan: dict[str, Any], *, local: bool) -> doc.Plan:
     for row in plan["rows"]:
         figures = {
             name: _predicted(row[f"{name}_ms"], "ms", row["source"])
-            for name in ("vision", "prefill", "token", "ttft")
+            for name in ("vision", "prefill", "token", "ttft", "total")
         }
         memory = _predicted(row["memory_bytes"], "bytes", row["source"])
-        rows.append(doc.PlanRow(kept=row["keep_layers"], memory=memory, fits=row.get("fits"), **figures))
+        limits = {name: tuple(row[name]) for name in ("exceeds", "at_risk")}
+        rows.append(
+            doc.PlanRow(kept=row["keep_layers"], memory=memory, fits=row["fits"], **limits, **figures)
+        )
     return doc.Plan(
         verdict=plan["verdict"],
         keep_layers=plan["keep_layers"],

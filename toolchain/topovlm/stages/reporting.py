@@ -125,7 +125,7 @@ def _latency(context: Context) -> doc.Latency:
 
 def _memory(engines: dict[str, Any], plan: dict[str, Any]) -> list[doc.MemoryUse]:
     """Measured in a process of its own per model; absent where that failed."""
-    rows = {"peak resident set": "peak_bytes", "added by the model at its peak": "model_bytes"}
+    rows = {doc.PEAK_MEMORY: "peak_bytes", "added by the model at its peak": "model_bytes"}
     uses = []
     for name, key in rows.items():
         figures = {}

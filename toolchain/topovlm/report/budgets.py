@@ -1,0 +1,168 @@
+"""Every budget that was asked for, judged on the deployed model: measured on the target, else predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from topovlm.evaluation.timing_stats import least_samples
+from topovlm.report import formats
+from topovlm.report.document import PEAK_MEMORY, Figure, PlanRow, Report, phase_times, plan_row
+
+Status = Literal["yes", "partly", "no", "unknown"]
+# Worst first: a budget that is broken, one without a figure, one that may be broken.
+SEVERITY: tuple[Status, ...] = ("no", "unknown", "partly", "yes")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One budget: `headline` is the figure against its bound, `why` says what keeps it from a yes."""
+
+    status: Status
+    headline: str
+    why: str = ""
+    kind: str = ""  # "measured", "predicted" or ""
+
+
+def judged(report: Report) -> tuple[Judged, ...]:
+    """Latency, per token, memory and sparsity, as far as they were asked for."""
+    found = (_latency(report), _per_token(report), _memory(report), _sparsity(report))
+    return tuple(item for item in found if item)
+
+
+def asked_latency(report: Report) -> str:
+    """The latency budget in words: `200ms`, `60% of dense`; empty without one."""
+    asked = report.budget.max_latency or ""
+    return f"{asked} of dense" if asked.endswith("%") else asked
+
+
+def deployed_row(report: Report) -> PlanRow | None:
+    """The plan's row of the deployed model."""
+    return plan_row(report, "slim" if report.slim else "dense")
+
+
+def deployed_phase(report: Report, phase: str) -> Figure | None:
+    """A phase of the deployed model: measured on the target, else predicted for it."""
+    timed = phase_times(report, phase)
+    if timed and report.latency and report.latency.is_target:
+        return timed.slim or timed.dense
+    return formats.predicted(report, "slim" if report.slim else "dense", phase)
+
+
+def deployed_memory(report: Report) -> Figure | None:
+    """Peak memory of the deployed model: measured on the target, else predicted for it."""
+    uses = report.latency.memory if report.latency and report.latency.is_target else ()
+    peak = next((use for use in uses if use.name == PEAK_MEMORY), None)
+    measured = peak and (peak.slim if report.slim else peak.dense)
+    row = deployed_row(report)
+    return measured or (row.memory if row else None)
+
+
+def relative_latency(report: Report) -> tuple[Figure, float] | None:
+    """Measured slim / dense and the share allowed, for a relative budget that was measured on the target.
+
+    The ratio is taken round by round: what slows both models down divides out.
+    """
+    asked = (report.budget.max_latency or "").strip()
+    timed = phase_times(report, report.budget.latency_phase)
+    on_target = bool(report.latency and report.latency.is_target)
+    if not asked.endswith("%") or not on_target or not timed or not timed.ratio:
+        return None
+    return timed.ratio, float(asked.rstrip("%")) / 100
+
+
+def bound_ms(report: Report) -> float | None:
+    """The latency budget in ms; a relative one, measured on the target, as a share of the measured dense."""
+    relative, timed = relative_latency(report), phase_times(report, report.budget.latency_phase)
+    return relative[1] * timed.dense.value if relative and timed else report.budget.latency_ms
+
+
+def _measured(figure: Figure, bound: float, headline: str) -> Judged:
+    """A yes needs an interval that lies within the bound: a median without one proves nothing."""
+    if figure.value > bound:
+        return Judged("no", headline, "over the budget", figure.kind)
+    if figure.high is not None and figure.high <= bound:
+        return Judged("yes", headline, kind=figure.kind)
+    why = "the interval reaches beyond it"
+    if figure.high is None:
+        rounds = "1 timed round gives" if figure.n == 1 else f"{figure.n or 'too few'} timed rounds give"
+        why = f"{rounds} no interval: at least {least_samples()} are needed"
+    return Judged("partly", headline, f"within the budget, but {why}", figure.kind)
+
+
+def _predicted(report: Report, name: str, headline: str) -> Judged:
+    """As the plan judged its row: `name` is the plan's name of the limit."""
+    row = deployed_row(report)
+    if row is None:
+        return Judged("unknown", headline)
+    if name in row.exceeds:
+        return Judged("no", headline, "over the budget", "predicted")
+    if name in row.at_risk:
+        why = "within the budget, but the range of the prediction reaches beyond it"
+        return Judged("partly", headline, why, "predicted")
+    return Judged("yes", headline, kind="predicted")
+
+
+def _latency(report: Report) -> Judged | None:
+    if not report.budget.max_latency:
+        return None
+    figure, bound = deployed_phase(report, report.budget.latency_phase), report.budget.latency_ms
+    relative = relative_latency(report)
+    if figure is None or bound is None:
+        return Judged("unknown", "no latency for the target", "neither measured nor predicted")
+    ms = formats.milliseconds(figure.value)
+    if report.slim is None and figure.kind == "measured" and asked_latency(report).endswith("dense"):
+        # The dense model is all of itself, whatever the clock says.
+        share = float((report.budget.max_latency or "").strip().rstrip("%")) / 100
+        return Judged(
+            "yes" if share >= 1 else "no", f"the dense model, {100 * share:g} % of it allowed ({ms})"
+        )
+    if relative:
+        ratio, share = relative
+        text = f"{100 * ratio.value:.1f} % of dense, {100 * share:g} % allowed ({ms})"
+        return _measured(ratio, share, text)
+    why = f" ({asked_latency(report)})" if asked_latency(report).endswith("dense") else ""
+    text = f"{ms}, {formats.milliseconds(bound)} allowed{why}"
+    if figure.kind == "measured":
+        return _measured(figure, bound, text)
+    return _predicted(report, "latency", text)
+
+
+def _per_token(report: Report) -> Judged | None:
+    bound = report.budget.max_token_latency_ms
+    if bound is None:
+        return None
+    figure = deployed_phase(report, "token")
+    if figure is None:
+        return Judged("unknown", "no latency per token", "neither measured nor predicted")
+    text = f"{formats.milliseconds(figure.value)} per token, {formats.milliseconds(bound)} allowed"
+    if figure.kind == "measured":
+        return _measured(figure, bound, text)
+    return _predicted(report, "per-token", text)
+
+
+def _memory(report: Report) -> Judged | None:
+    """Of the budget; without one only what the plan says of the target's own memory, where it is short."""
+    bound, row, figure = report.budget.max_memory_bytes, deployed_row(report), deployed_memory(report)
+    if bound is None and not (row and "memory" in (*row.exceeds, *row.at_risk)):
+        return None
+    if figure is None:
+        return Judged("unknown", "no memory figure", "neither measured nor predicted")
+    whose = f"{formats.number(bound, 'bytes')} allowed" if bound else f"on {report.target.board}"
+    text = f"{formats.number(figure.value, 'bytes')} of memory, {whose}"
+    if figure.kind == "measured" and bound is not None:
+        # A peak is counted, not sampled: it has no interval.
+        over = figure.value > bound
+        return Judged("no" if over else "yes", text, "over the budget" if over else "", figure.kind)
+    return _predicted(report, "memory", text)
+
+
+def _sparsity(report: Report) -> Judged | None:
+    asked = report.budget.sparsity
+    if asked is None:
+        return None
+    dense = report.dense.layers
+    gone = dense - (report.slim.layers if report.slim else dense)
+    text = f"{gone} of {dense} layers dropped, at least {100 * asked:g} % asked"
+    met = gone >= asked * dense - 1e-9
+    return Judged("yes" if met else "no", text, "" if met else "fewer layers went than asked")
