@@ -56,6 +56,7 @@ class Address:
             "RequestTTY": "no",
             "RemoteCommand": "none",
             "ClearAllForwardings": "yes",
+            "ControlMaster": "no",  # a shared connection is used where there is one, never left behind
         }
         words += [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
         words += ["-a", "-x"]  # the board gets neither the user's agent nor the screen

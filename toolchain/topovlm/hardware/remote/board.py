@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Folders = Mapping[str, str | Path]
 RoundProgress = Callable[[int, float], None]  # (rounds done, seconds spent)
-_MACHINES = ("x86_64", "aarch64", "arm64")
+_MACHINES = ("x86_64", "aarch64")
 _LEAST_PYTHON = (3, 8)
 _ROOM_BYTES = 32 << 20  # beside the graphs: the timer, prompts, what a runtime writes
 _MEMORY_COPIES = 1.2  # of the graphs' bytes, while they load
@@ -186,10 +186,13 @@ class SshDevice:
             rule = f"its {self.address.python} is Python {hello['python']}; 3.8 or later is needed"
             remedy = f"Name another one: {self.address.text}?python=/path/to/bin/python"
             raise DeviceError(self.address, step, rule, remedy)
+        if not hello["system"].startswith("Linux"):
+            rule = f"it runs {hello['system']}; a board is measured under Linux"
+            raise DeviceError(self.address, step, rule, "Measure that machine with --device local, on itself")
         if hello["machine"] not in _MACHINES or hello["bits"] != 64 or hello["byteorder"] != "little":
             rule = (
                 f"wrong architecture: {hello['machine']}, {hello['bits']}-bit Python; no runtime for these "
-                f"graphs exists for it (64-bit {' or '.join(_MACHINES[:2])} is needed)"
+                f"graphs exists for it (64-bit {' or '.join(_MACHINES)} is needed)"
             )
             raise DeviceError(self.address, step, rule, "Install a 64-bit system, or use another board")
 

@@ -258,7 +258,7 @@ def machine():
         "bits": 64 if sys.maxsize > 2**32 else 32,
         "byteorder": sys.byteorder,
         "cores": os.cpu_count() or 1,
-        "usable_cores": len(os.sched_getaffinity(0)),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         "load_1min": os.getloadavg()[0],
     }
 

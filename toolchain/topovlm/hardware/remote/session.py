@@ -269,10 +269,14 @@ class Session:
         assert self._client.stdout is not None
         for line in self._client.stdout:
             mark, found, rest = line.partition(board_agent.MARK)
-            if found and not mark.strip():
-                self._answers.put(json.loads(rest))
-            else:
+            try:
+                answer = json.loads(rest) if found and not mark.strip() else None
+            except ValueError:
+                answer = None  # cut in the middle of a line
+            if answer is None:
                 self._noise.append(line.decode("utf-8", "replace").strip())
+            else:
+                self._answers.put(answer)
         self._answers.put(None)
 
     def _read_errors(self) -> None:
@@ -301,8 +305,8 @@ class Session:
             self._client.wait()
         for thread in self._threads:
             thread.join(2)
-        for stream in (self._client.stdout, self._client.stderr):
-            if stream is not None:
+        for thread, stream in zip(self._threads, (self._client.stdout, self._client.stderr), strict=True):
+            if stream is not None and not thread.is_alive():  # a client that lives on may hold the pipe
                 stream.close()
 
 
