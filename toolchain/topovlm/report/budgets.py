@@ -114,9 +114,8 @@ def _latency(report: Report) -> Judged | None:
     if report.slim is None and figure.kind == "measured" and asked_latency(report).endswith("dense"):
         # The dense model is all of itself, whatever the clock says.
         share = float((report.budget.max_latency or "").strip().rstrip("%")) / 100
-        return Judged(
-            "yes" if share >= 1 else "no", f"the dense model, {100 * share:g} % of it allowed ({ms})"
-        )
+        text = f"the dense model, {100 * share:g} % of it allowed ({ms})"
+        return Judged("yes" if share >= 1 else "no", text, kind=figure.kind)
     if relative:
         ratio, share = relative
         text = f"{100 * ratio.value:.1f} % of dense, {100 * share:g} % allowed ({ms})"

@@ -175,17 +175,17 @@ def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) 
         moved += f", {100 * (against.ratio.value - 1):+.1f} % against the dense model timed beside it"
     text = f"{moved} (drift within runs {100 * shown.drift:.1f} %): {text}"
     medians = (run.slim or run.dense).value, (baseline.slim or baseline.dense).value
-    ratio = shown.ratio
-    bounds = (ratio.low, ratio.high) if math.isfinite(ratio.high) else (None, None)
+    ratio, known = shown.ratio, math.isfinite(shown.ratio.high)
     return Check(
         f"latency.{run.phase}",
         verdict,
         text,
         "ms",
         *medians,
-        ratio.value,
-        *bounds,
-        rules.tolerance,
+        change=ratio.value,
+        low=ratio.low if known else None,
+        high=ratio.high if known else None,
+        tolerance=rules.tolerance,
     )
 
 

@@ -153,7 +153,10 @@ def latency_plot(report: Report) -> str:
     rows = len(latency.phases) if latency else 0
     expected = len(formats.predicted_phases(report)) if len(panels) > (1 if latency else 0) else 0
     height = 1.1 * max(1, len(panels)) + 0.5 * (rows + expected)
-    description = "Bars: medians in ms by phase; lines: 95 % intervals (measured) or ranges (predicted). The tables below list every figure."
+    description = (
+        "Bars: medians in ms by phase; lines: 95 % intervals of what was measured, ranges of what is "
+        "predicted. The tables below list every figure."
+    )
     return render_svg(
         "latency", "Latency of dense and slim by phase", description, (7.2, max(height, 2.4)), draw
     )
@@ -195,7 +198,7 @@ def accuracy_plot(report: Report) -> str:
 
 
 def plan_plot(report: Report) -> str:
-    """The predicted latency that the budget bounds, against layers kept: the vision, the budget, the choice."""
+    """The predicted latency that the budget bounds, by layers kept: its vision, the budget, the choice."""
     rows = sorted(report.plan.rows, key=lambda row: row.kept)
     whole = report.budget.latency_phase == "end_to_end"
     name = formats.phase_name(report.budget.latency_phase)

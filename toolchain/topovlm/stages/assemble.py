@@ -86,9 +86,15 @@ def plan_part(plan: dict[str, Any], *, local: bool) -> doc.Plan:
             for name in ("vision", "prefill", "token", "ttft", "total")
         }
         memory = _predicted(row["memory_bytes"], "bytes", row["source"])
-        limits = {name: tuple(row[name]) for name in ("exceeds", "at_risk")}
         rows.append(
-            doc.PlanRow(kept=row["keep_layers"], memory=memory, fits=row["fits"], **limits, **figures)
+            doc.PlanRow(
+                kept=row["keep_layers"],
+                memory=memory,
+                exceeds=tuple(row["exceeds"]),
+                at_risk=tuple(row["at_risk"]),
+                fits=row["fits"],
+                **figures,
+            )
         )
     return doc.Plan(
         verdict=plan["verdict"],
