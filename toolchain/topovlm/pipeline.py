@@ -18,6 +18,7 @@ from topovlm.sources import find_model
 from topovlm.stages import choosing, exporting, measuring, planning, reporting
 from topovlm.stages.context import Context
 from topovlm.stages.dry_run import resolve_target
+from topovlm.stages.prompt_length import check_prompt_length
 
 # With --target local one more layer goes as long as the measured latency misses the budget.
 _MOST_ATTEMPTS = 4
@@ -40,6 +41,7 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, A
     exporting.check_tensorrt(context)
     if not context.local:
         planning.refuse_infeasible(planning.compute_plan(config, target, source.checkpoint.config))
+    check_prompt_length(context)
     with run.locked(), library_chatter(run.root / "logs" / "libraries.log"):
         return _stages(context, list(argv), began)
 

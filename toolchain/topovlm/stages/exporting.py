@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.console import Progress
-from topovlm.errors import InputError, explain
 from topovlm.rundir import Record
 from topovlm.stages.context import ANSWER_TOKENS, Context, board_digest
 
@@ -64,16 +63,11 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def check_tensorrt(context: Context) -> None:
-    """Refuse, before anything runs, a target without TensorRT, or an engine that cannot be built here."""
-    if "tensorrt" not in context.config.format:
-        return
-    if context.target.board.family == "rtx":
-        from topovlm.export.tensorrt import import_rtx
+    """Refuse, before anything runs, a target that TensorRT does not serve or cannot be built for here."""
+    if "tensorrt" in context.config.format:
+        from topovlm.export.tensorrt import check_target
 
-        import_rtx()
-    elif not context.target.board.match.compute_capability:
-        rule = f"{context.target.board.name} has no NVIDIA GPU that topovlm knows of"
-        raise InputError(explain("--format", "tensorrt", rule, "Name a board or an RTX card with --target"))
+        check_target(context.target)
 
 
 def tensorrt(context: Context) -> Record:

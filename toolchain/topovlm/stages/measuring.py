@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from topovlm.runtime.timing import TimingRules
 
 
+# Questions whose pictures are decoded at a time: photos of a user's data may be large.
+_PICTURES_AT_ONCE = 64
+
+
 def evaluate(context: Context, name: str, folder: str, exported: Record) -> Record | None:
     """Answer the held-out questions with one exported folder; None without questions that have answers."""
     inputs = {
@@ -47,16 +51,13 @@ def evaluate(context: Context, name: str, folder: str, exported: Record) -> Reco
 
 def answer(folder: Path, samples: Sequence[Sample], threads: int, progress: Progress) -> list[Outcome]:
     """Answer questions with an exported folder and score them."""
-    from topovlm.evaluation.evaluate import check_samples, score_text
+    from topovlm.evaluation.evaluate import evaluate as answer_in_chunks
     from topovlm.runtime.engine import Engine
 
-    check_samples(samples)
     engine = Engine(folder, variant="plain", threads=threads)
-    items = [(sample.load_images(), sample.prompt) for sample in samples]
-    answers = engine.generate_batch(
-        items, max_new_tokens=ANSWER_TOKENS, progress=lambda done: progress(done, len(items))
+    return answer_in_chunks(
+        engine, samples, max_new_tokens=ANSWER_TOKENS, chunk=_PICTURES_AT_ONCE, progress=progress
     )
-    return [score_text(sample, said.text) for sample, said in zip(samples, answers, strict=True)]
 
 
 def read_outcomes(context: Context, name: str) -> list[Outcome]:
