@@ -396,6 +396,53 @@ def test_interrupted_here(board: Sshd, url: str, export: Path) -> None:
 
 
 @needs_sshd
+def test_interrupted_in_the_middle_of_a_file(board: Sshd, url: str) -> None:
+    """Ctrl-C while a file travels ends at once, and leaves nothing there."""
+
+    def interrupt(arrived: int) -> None:
+        raise KeyboardInterrupt
+
+    def send() -> None:
+        with open_device(url) as device:
+            assert isinstance(device, SshDevice)
+            device.run(["true"])
+            device._session.put("x", bytes(4 << 20), "0" * 64, interrupt)
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        send()
+    assert time.monotonic() - began < 8
+    assert board.left_behind() == []
+
+
+@needs_sshd
+def test_shared_connections_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that shares connections is used when one is open, and no new one is left behind."""
+    with served(tmp_path, monkeypatch) as server:
+        socket = tmp_path / "shared"
+        with (server.folder / "ssh_config").open("a") as file:
+            file.write(f"ControlMaster auto\nControlPath {socket}\nControlPersist 60\n")
+        with open_device(server.url) as device:
+            assert device.run(["echo", "alone"]).lines == ("alone",)
+        assert not socket.exists()
+        master = subprocess.Popen(
+            [*server.command.split(), "-N", "-M", "-p", str(server.port), "127.0.0.1"],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while not socket.exists() and master.poll() is None:
+                time.sleep(0.05)
+            with open_device(server.url) as device:
+                assert device.run(["echo", "shared"]).lines == ("shared",)
+            assert socket.exists()
+        finally:
+            master.terminate()
+            master.wait(10)
+        assert server.left_behind() == []
+
+
+@needs_sshd
 @pytest.mark.parametrize("victim", ["caller", "agent"])
 def test_killed_without_warning(board: Sshd, url: str, export: Path, victim: str) -> None:
     """The caller, or the agent on the board, dies at once: what runs there ends and the folder goes."""
@@ -426,10 +473,10 @@ def test_killed_without_warning(board: Sshd, url: str, export: Path, victim: str
 @needs_sshd
 def test_network_that_is_gone(board: Sshd, url: str) -> None:
     """A connection that stays open but carries nothing any more: the board's side tidies up by itself."""
-    with open_device(url, limits=Limits(silence_s=1.5)) as device:
+    with open_device(url, limits=Limits(silence_s=0.9)) as device:
         assert isinstance(device, SshDevice)
         device.run(["true"])
-        time.sleep(2)
+        time.sleep(1.2)
         assert device.run(["echo", "here"]).lines == ("here",)
         client = device._session._client.pid
         os.kill(client, signal.SIGSTOP)
