@@ -192,6 +192,25 @@ def test_failed_or_missing_verifications_regress(baseline: Report) -> None:
     }
 
 
+def test_a_candidate_that_needs_no_pruning_is_no_regression(baseline: Report) -> None:
+    """What only a pruned model has (surgery, reload) is not asked of a dense one; the rest is."""
+    parity = replace(baseline.verifications[2], model="dense")
+    pruned = replace(baseline, verifications=(*baseline.verifications, parity))
+    dense = replace(factory.standard(pruned=False), verifications=(parity,))
+
+    def checks(run: Report, before: Report) -> dict[str, str]:
+        found = compare(run, before).checks
+        return {check.name: check.verdict for check in found if check.name.startswith("verification")}
+
+    assert checks(dense, pruned) == {f"verification.{parity.name}": "pass"}
+    left_out = replace(dense, verifications=())
+    assert checks(left_out, pruned) == {f"verification.{parity.name}": "regressed"}
+    # The other way round: the slim model must have what the dense one had.
+    assert set(checks(pruned, dense).values()) == {"pass"}
+    unchecked = replace(baseline, verifications=baseline.verifications[:2])
+    assert checks(unchecked, dense)[f"verification.{parity.name}"] == "regressed"
+
+
 def test_runs_of_unlike_kind_are_refused_by_field(baseline: Report) -> None:
     """Target, workload, runtime, questions: the message names the field and both values."""
     assert baseline.latency is not None

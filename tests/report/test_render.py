@@ -161,7 +161,7 @@ def test_first_screen_answers_four_questions() -> None:
     assert right.status == "partly"
     assert "points" in right.detail[0]
     assert "1,740 questions" in right.detail[0]
-    assert (loads.status, loads.headline) == ("yes", "4 of 4 checks passed")
+    assert (loads.status, loads.headline) == ("partly", "4 of 4 checks passed, TensorRT was not run")
     assert trust.status == "yes"
     assert any("40 timed rounds" in line for line in trust.detail)
 
@@ -274,6 +274,33 @@ def test_few_questions_and_guessing_models_are_no_yes() -> None:
     card = cards(replace(report, accuracy=section))[1]
     assert card.status == "unknown"
     assert "not clearly better than guessing" in card.detail[0]
+
+
+def test_a_model_that_guesses_now_is_a_no() -> None:
+    """Dense knew, slim guesses: that is no question of degree."""
+    guessing = {family: right & False for family, right in factory.dense_answers().items()}
+    card = cards(factory.report(slim=guessing))[1]
+    assert card.status == "no"
+    assert "not clearly better than guessing any more" in card.detail[0]
+
+
+def test_only_engines_that_ran_are_a_plain_yes() -> None:
+    """Without a TensorRT artefact every check passed means yes; with one, the card says it was not run."""
+    report = factory.standard()
+    card = cards(replace(report, artifacts=report.artifacts[:2]))[2]
+    assert (card.status, card.headline) == ("yes", "4 of 4 checks passed")
+    assert "onnx: ONNX graphs, 12.30 MiB, for ONNX Runtime, transformers.js" in card.detail
+    assert "no TensorRT engine was run" in cards(report)[2].detail[0]
+
+
+def test_trust_claims_only_what_was_measured() -> None:
+    """Latency without accuracy is not called both; a disturbed run says so in its headline."""
+    report = factory.standard()
+    card = cards(replace(report, accuracy=None))[3]
+    assert (card.status, card.headline) == ("partly", "latency is measured here, accuracy is not")
+    assert report.latency is not None
+    busy = replace(report, latency=replace(report.latency, warnings=("the machine is busy",)))
+    assert cards(busy)[3].headline == "latency and accuracy are measured here, with doubts"
 
 
 def test_the_first_screen_stays_short() -> None:

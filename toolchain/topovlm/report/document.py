@@ -78,7 +78,6 @@ class Budget(Part, frozen=True, kw_only=True):
     max_latency: str | None = None
     max_token_latency_ms: float | None = None
     max_memory_bytes: int | None = None
-    max_drop: float | None = None
     sparsity: float | None = None
     latency_phase: Literal["ttft", "end_to_end"] = "ttft"
     latency_ms: Annotated[float | None, VOLATILE] = None  # a share of a measured dense latency is volatile

@@ -8,6 +8,13 @@ from topovlm.report import budgets, formats
 from topovlm.report.budgets import Status
 from topovlm.report.document import FamilyAccuracy, Figure, Report, phase_times
 
+_FORMATS = {
+    "checkpoint": "checkpoint",
+    "onnx": "ONNX graphs",
+    "tensorrt-engine": "TensorRT engines",
+    "tensorrt-bundle": "TensorRT build bundle",
+    "other": "other files",
+}
 _FINE = 0.02  # share: a loss below two points is called none when the interval excludes more
 _LINES = 5  # per card: the first screen stays one screen
 STATUS_WORDS: dict[Status, str] = {"yes": "yes", "partly": "partly", "no": "no", "unknown": "not shown"}
@@ -122,9 +129,11 @@ def _right(report: Report) -> Card:
     if _guesses(overall):
         chance = formats.number(overall.chance, "share")
         detail.insert(0, f"the dense model itself is not clearly better than guessing ({chance})")
+    if _at_chance(overall):
+        detail.insert(0, "the deployed model is not clearly better than guessing any more")
     if lost:
         detail.append(f"no better than guessing now: {', '.join(lost)}")
-    return Card(question, _right_status(report, overall, bool(lost)), headline, tuple(detail), "measured")
+    return Card(question, _right_status(overall, bool(lost)), headline, tuple(detail), "measured")
 
 
 def _percent(figure: Figure) -> str:
@@ -143,13 +152,13 @@ def _at_chance(family: FamilyAccuracy) -> bool:
     return family.dense.low > family.chance >= family.slim.low
 
 
-def _right_status(report: Report, overall: FamilyAccuracy, lost: bool) -> Status:
-    gap, allowed = overall.difference, report.budget.max_drop
+def _right_status(overall: FamilyAccuracy, lost: bool) -> Status:
+    gap = overall.difference
     if gap is None or gap.low is None or gap.high is None or _guesses(overall):
         return "unknown"
-    if allowed is not None:
-        return "yes" if gap.low >= -allowed and not lost else "no" if gap.high < -allowed else "partly"
-    # Without an allowance a yes needs a loss that is neither shown nor, to a fine resolution, possible.
+    if _at_chance(overall):
+        return "no"
+    # A yes needs a loss that is neither shown nor, to a fine resolution, possible.
     return "yes" if gap.high >= 0 and gap.low >= -_FINE and not lost else "partly"
 
 
@@ -164,10 +173,11 @@ def _loads(report: Report) -> Card:
     total = len(report.verifications)
     deployed = "slim" if report.slim else "dense"
     items = [item for item in report.artifacts if item.model == deployed]
-    clients = list(dict.fromkeys(client for item in items for client in item.loads_in))
-    detail = [f"{item.format}: {item.path} ({formats.number(item.bytes, 'bytes')})" for item in items]
-    if clients:
-        detail.insert(0, f"made for {', '.join(clients)}")
+    detail = [
+        f"{item.path}: {_FORMATS[item.format]}, {formats.number(item.bytes, 'bytes')}"
+        f"{f', for {clients}' if (clients := ', '.join(item.loads_in)) else ''}"
+        for item in items
+    ]
     if failed:
         names = ", ".join(check.name for check in failed)
         return Card(
@@ -175,7 +185,11 @@ def _loads(report: Report) -> Card:
         )
     if not total:
         return Card(question, "unknown", "the artefacts were not checked", tuple(detail))
-    return Card(question, "yes", f"{total} of {total} checks passed", tuple(detail), "measured")
+    headline = f"{total} of {total} checks passed"
+    if any(item.format.startswith("tensorrt") for item in items):
+        detail.insert(0, "the checks are of checkpoint and ONNX graphs: no TensorRT engine was run here")
+        return Card(question, "partly", f"{headline}, TensorRT was not run", tuple(detail), "measured")
+    return Card(question, "yes", headline, tuple(detail), "measured")
 
 
 def _trust(report: Report) -> Card:
@@ -192,7 +206,9 @@ def _trust(report: Report) -> Card:
         )
     on_target = bool(report.latency and report.latency.is_target)
     if on_target:
-        headline = "latency and accuracy are measured here"
+        measured = "latency and accuracy are" if report.accuracy else "latency is"
+        apart = "" if report.accuracy else ", accuracy is not"
+        headline = f"{measured} measured here{apart}{', with doubts' if doubts else ''}"
     elif report.plan.rows:
         headline = f"figures for {report.target.board} are predictions"
         detail.append(f"predicted: {report.plan.source}")
@@ -203,6 +219,6 @@ def _trust(report: Report) -> Card:
     else:
         detail += [f"caution: {doubt}" for doubt in doubts]
     detail += [f"not shown: {limit}" for limit in report.provenance.limits]
-    status: Status = "yes" if on_target and not doubts else "partly"
+    status: Status = "yes" if on_target and report.accuracy and not doubts else "partly"
     kind = "measured" if on_target else "predicted" if report.plan.rows else ""
     return Card(question, status, headline, tuple(detail), kind)

@@ -158,11 +158,12 @@ def artifacts_part(root: Path, records: dict[str, Record]) -> tuple[doc.Artifact
     return tuple(made)
 
 
-def parity_checks(exported: Record, model: str) -> list[doc.Verification]:
-    """One verification per graph and prompt, and its negative controls."""
+def parity_checks(exported: Record, model: str, dtype: str = "") -> list[doc.Verification]:
+    """One verification per graph and prompt, and its negative controls; `dtype` names graphs apart."""
     checks = []
     for result in exported.value["parity"]:
-        name = f"ONNX = torch: {result['graph']}, {result['prompt']}"
+        graph = f"{dtype} {result['graph']}".strip()
+        name = f"ONNX = torch: {graph}, {result['prompt']}"
         limit = result["tolerance"] * result["max_logit"]
         detail = (
             f"worst logit error {result['max_logit_error']:.3g} over {result['decode_steps']} cached steps"
@@ -182,7 +183,7 @@ def parity_checks(exported: Record, model: str) -> list[doc.Verification]:
             if seen is not None:
                 checks.append(
                     doc.Verification(
-                        name=f"negative control ({control}): {result['graph']}, {result['prompt']}",
+                        name=f"negative control ({control}): {graph}, {result['prompt']}",
                         model=model,  # type: ignore[arg-type]
                         passed=True,
                         detail="the gate notices the broken input",
@@ -191,6 +192,22 @@ def parity_checks(exported: Record, model: str) -> list[doc.Verification]:
                     )
                 )
     return checks
+
+
+def tensorrt_checks(records: dict[str, Record]) -> list[doc.Verification]:
+    """Of the fp16 graphs that TensorRT builds from, run in ONNX Runtime; none without --format tensorrt."""
+    if "tensorrt" not in records:
+        return []
+    return parity_checks(records["tensorrt"], "slim" if "prune" in records else "dense", "fp16 (TensorRT's)")
+
+
+def tensorrt_limits(records: dict[str, Record]) -> list[str]:
+    """What no check of this run says about TensorRT."""
+    if "tensorrt" not in records:
+        return []
+    if records["tensorrt"].value["kind"] == "engine":
+        return ["the TensorRT engines were built here and not run: the checks are of the graphs behind them"]
+    return ["the TensorRT engines are built on the board: the checks are of the graphs behind them"]
 
 
 def run_part(context: Context, argv: list[str], created: str) -> doc.Run:

@@ -54,6 +54,7 @@ def build_report(context: Context, argv: list[str], attempts: list[dict[str, Any
         )
         slim = assemble.model_part(open_checkpoint(root / "model"), name, pruned.outputs["model"])
         checks = choosing.verifications(pruned) + assemble.parity_checks(records["export"], "slim") + checks
+    checks += assemble.tensorrt_checks(records)
     return doc.Report(
         schema_version=doc.SCHEMA_VERSION,
         topovlm_version=__version__,
@@ -164,6 +165,7 @@ def _provenance(context: Context, attempts: list[dict[str, Any]]) -> doc.Provena
     limits = list(context.notes)
     if not context.local:
         limits.append(f"nothing was timed on {context.target.board.name}: its figures are predictions")
+    limits += assemble.tensorrt_limits(context.run.records)
     return doc.Provenance(
         model_source=context.source.display_name,
         model_licence=context.source.licence,
