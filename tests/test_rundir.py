@@ -67,6 +67,21 @@ def test_a_failing_stage_leaves_the_old_outputs(tmp_path: Path) -> None:
         assert write(run, "a", {"v": 1}).cached
 
 
+def test_other_outputs_take_away_what_was_made_from_the_old_ones(tmp_path: Path) -> None:
+    """A run that ends after a changed stage leaves no later results beside it; equal outputs keep them."""
+    run = RunDir(tmp_path / "run", Display(quiet=True), {"a": ("b",)})
+    with run.locked():
+        write(run, "a", {"v": 1})
+        write(run, "b", {})
+        write(run, "a", {"v": 2})  # runs again, with the same outputs
+        assert (run.root / "b.txt").exists()
+        write(run, "a", {"v": 3}, "other")
+        assert not (run.root / "b.txt").exists()
+        assert not (run.root / "b").exists()
+        assert run.recorded("b") is None
+        assert write(run, "a", {"v": 3}).cached
+
+
 def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     """Temporary files and work folders go when the directory is next used; results stay."""
     root = tmp_path / "run"

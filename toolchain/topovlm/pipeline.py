@@ -22,6 +22,16 @@ from topovlm.stages.prompt_length import check_prompt_length
 
 # With --target local one more layer goes as long as the measured latency misses the budget.
 _MOST_ATTEMPTS = 4
+# What was made from a stage's outputs, and would contradict new ones that a killed run left beside it.
+_FROM_GRAPHS = ("measure", "tensorrt", "evaluate-slim")
+_FROM_MODEL = ("export", *_FROM_GRAPHS)
+_DOWNSTREAM = {
+    "export-dense": ("profile", "score", "select", "prune", *_FROM_MODEL, "evaluate-dense"),
+    "score": ("select", "prune", *_FROM_MODEL),
+    "select": ("prune", *_FROM_MODEL),
+    "prune": _FROM_MODEL,
+    "export": _FROM_GRAPHS,
+}
 # Stages that a dense deployment has too.
 _DEPLOYMENT = ("export", "measure", "tensorrt")
 
@@ -30,7 +40,7 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, A
     """Run every stage; returns what `--json` prints. Raises the errors of `topovlm.errors`."""
     began = time.perf_counter()
     # All that can be refused is refused before the run directory exists: bad input leaves nothing behind.
-    run = RunDir(config.output, display)
+    run = RunDir(config.output, display, _DOWNSTREAM)
     run.check()
     target = resolve_target(config)
     display.note(f"target: {target.describe()}")
@@ -64,6 +74,7 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
         measuring.measure(context, slim=False)
         attempts: list[dict[str, Any]] = []
     else:
+        _forget_other_depths(context, planned["keep_layers"])
         attempts = _fit(context, planned)
     if "tensorrt" in context.config.format:
         exporting.tensorrt(context)
@@ -75,6 +86,19 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
     report = reporting.write_report(context, argv, attempts)
     reporting.write_run_file(context, argv, attempts, began)
     return _outcome(context, planned, attempts, report.value["content_hash"], began)
+
+
+def _forget_other_depths(context: Context, keep: int) -> None:
+    """A slim model of another depth than the plan's goes before a new one is made.
+
+    On this machine attempts end below the plan's depth, never above it.
+    """
+    selected = context.run.recorded("select")
+    if selected is None:
+        return
+    depth = selected.inputs["keep"]
+    if depth > keep or (depth < keep and not context.local):
+        _withdraw(context.run, *_DEPLOYMENT)
 
 
 def _fit(context: Context, planned: dict[str, Any]) -> list[dict[str, Any]]:

@@ -49,9 +49,13 @@ class Record:
 class RunDir:
     """Stages of one deployment under `root`. Use inside `with run.locked():`."""
 
-    def __init__(self, root: Path, display: Display) -> None:
+    def __init__(
+        self, root: Path, display: Display, downstream: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """`downstream`: stages whose results must not stand beside other outputs of the stage named."""
         self.root = root
         self.display = display
+        self.downstream = downstream or {}
         self.records: dict[str, Record] = {}
         self._digests = _DigestCache(root / HIDDEN / "digests.json")
 
@@ -126,11 +130,12 @@ class RunDir:
             artifacts.remove(work)
             work.mkdir(parents=True)
             value = make(work, progress)
+            digests = {output: self._digests.of(work / output) for output in outputs}
+            self._forget_stale(name, digests)
             self._forget_record(name)
-            digests = {}
             for output in outputs:
                 artifacts.move_into_place(work / output, self.root / output)
-                digests[output] = self._digests.of(self.root / output)
+                self._digests.moved(work / output, self.root / output)
             artifacts.remove(work)
         plain_inputs = json.loads(artifacts.canonical_json(inputs))
         plain_value = json.loads(artifacts.canonical_json(value))
@@ -140,6 +145,16 @@ class RunDir:
         artifacts.write_json(self._record_path(name), document)
         self._digests.save()
         return self._keep(record)
+
+    def _forget_stale(self, name: str, digests: Mapping[str, str]) -> None:
+        """Other outputs than those recorded: what was made from the old ones goes before they do.
+
+        A run that is killed or fails later then leaves less, never a mixture.
+        """
+        record = self.recorded(name)
+        if record is None or record.outputs != digests:
+            for later in self.downstream.get(name, ()):
+                self.forget(later)
 
     def _keep(self, record: Record) -> Record:
         self.records[record.name] = record
@@ -226,6 +241,12 @@ class _DigestCache:
         digest = artifacts.sha256_file(path)
         self._known[key] = [*stamp, digest]
         return digest
+
+    def moved(self, before: Path, after: Path) -> None:
+        """Digests of a file or folder that was renamed: nothing in it is read again."""
+        old, new = str(before.resolve()), str(after.resolve())
+        for key in [key for key in self._known if key == old or key.startswith(old + os.sep)]:
+            self._known[new + key[len(old) :]] = self._known.pop(key)
 
     def save(self) -> None:
         with contextlib.suppress(InputError):  # only a cache: without room for it everything still works
