@@ -229,6 +229,19 @@ def test_each_table_names_its_own_workload() -> None:
         assert (formats.predicted(report, "slim", "end_to_end") is not None) is shown
 
 
+def test_the_plan_says_what_each_depth_breaks() -> None:
+    """A row that cannot be chosen names the limit, or that the layers are protected."""
+    report = factory.standard()
+    few = tuple(replace(row, fits=row.fits and row.kept >= 5) for row in report.plan.rows)
+    report = replace(report, plan=replace(report.plan, rows=few))
+    table = next(section for section in sections(report) if section.name == "plan").tables[0]
+    fits = {row[0]: row[-1] for row in table.rows}
+    assert fits["16"] == "no: latency"
+    assert fits["10 (deployed)"] == "perhaps: latency"
+    assert fits["5"] == "yes"
+    assert fits["4"] == "no: protected layers"
+
+
 def test_a_prediction_claims_no_confidence() -> None:
     """Ninety-five per cent belongs to samples; a predicted range claims none."""
     report = factory.standard()

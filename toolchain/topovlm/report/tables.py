@@ -51,13 +51,17 @@ def _table(caption: str, header: str, rows: Iterable[tuple[str, ...]], *, long: 
     return Table(caption, tuple(header.split("|")), tuple(rows), long)
 
 
+def _threads(number_of: int) -> str:
+    return f"{number_of} thread{'s' if number_of != 1 else ''}"
+
+
 def _latency(report: Report) -> Section:
     latency, dense_row, slim_row = report.latency, plan_row(report, "dense"), plan_row(report, "slim")
     text, tables = [], []
     if latency:
         text.append(
-            f"Measured on {latency.where} ({latency.runtime}, {latency.variant} graph, "
-            f"{latency.threads} thread{'s' if latency.threads != 1 else ''}). {latency.method}"
+            f"Measured on {latency.where}: {latency.runtime}, {latency.variant} graph, "
+            f"{_threads(latency.threads)}. {latency.method}"
         )
         rows = [
             (
@@ -150,8 +154,13 @@ def _accuracy(report: Report) -> Section | None:
         tables.append(
             _table(caption, "question|family|right answer|dense said|slim said", answers, long=True)
         )
-    text = (f"Questions: {accuracy.sample_source}. Answered by {accuracy.source}.", accuracy.method)
-    return Section("accuracy", "Accuracy", text, ("accuracy",), tuple(tables))
+    text = [f"Questions: {accuracy.sample_source}. Answered by {accuracy.source}.", accuracy.method]
+    if report.latency and report.latency.variant not in accuracy.source:
+        text.append(
+            f"The {report.latency.variant} graph that was timed answered none of them: that it agrees with the "
+            "model is among the checks below."
+        )
+    return Section("accuracy", "Accuracy", tuple(text), ("accuracy",), tuple(tables))
 
 
 def _spread(items: list, limit: int) -> list:
@@ -207,18 +216,19 @@ def _judged(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3g}"
 
 
-def _plan_fits(row: PlanRow) -> str:
+def _plan_fits(row: PlanRow, chosen: int) -> str:
     if not row.fits:
-        # Nothing is exceeded: too few layers for those that are protected, or too many for the sparsity.
-        return f"no: {', '.join(row.exceeds)}" if row.exceeds else "no"
+        # Where no limit is exceeded it is the number of layers itself that may not be.
+        count_rule = "protected layers" if row.kept < chosen else "sparsity"
+        return f"no: {', '.join(row.exceeds) or count_rule}"
     return f"perhaps: {', '.join(row.at_risk)}" if row.at_risk else "yes"
 
 
-def _plan_cells(row: PlanRow, whole: bool, deployed: int) -> tuple[str, ...]:
+def _plan_cells(row: PlanRow, whole: bool, chosen: int, deployed: int) -> tuple[str, ...]:
     latencies = (row.vision, row.prefill, row.token, row.ttft, *((row.total,) if whole else ()))
     name = f"{row.kept} (deployed)" if row.kept == deployed else str(row.kept)
     cells = (number(figure.value, figure.unit) for figure in (*latencies, row.memory))
-    return (name, *cells, _plan_fits(row))
+    return (name, *cells, _plan_fits(row, chosen))
 
 
 def _plan(report: Report) -> Section:
@@ -239,7 +249,10 @@ def _plan(report: Report) -> Section:
         siblings = f" Siblings: {', '.join(report.target.siblings)}." if report.target.siblings else ""
         text.append(f"Target “{report.target.requested}” means {report.target.key}.{siblings}")
     whole = "end_to_end" in formats.predicted_phases(report)
-    rows = [_plan_cells(row, whole, deployed) for row in sorted(plan.rows, key=lambda r: -r.kept)]
+    rows = [
+        _plan_cells(row, whole, plan.keep_layers, deployed)
+        for row in sorted(plan.rows, key=lambda r: -r.kept)
+    ]
     latencies = f"vision|prefill|per token|time to first token{'|end to end' if whole else ''}"
     header = f"layers kept|{latencies}|memory|fits"
     tables = (_table(f"Predicted for {report.target.board}", header, rows, long=True),) if rows else ()
@@ -296,7 +309,7 @@ def _origin(report: Report) -> Section:
             f"{environment.cpu}, {environment.cores} cores, {number(environment.memory_bytes, 'bytes')}",
         ),
         ("accelerator", environment.accelerator or "none used"),
-        ("system", f"{environment.system}, Python {environment.python}, {environment.threads} threads"),
+        ("system", f"{environment.system}, Python {environment.python}, {_threads(environment.threads)}"),
         (
             "versions",
             ", ".join(f"{name} {version}" for name, version in environment.versions.items()) or ABSENT,
