@@ -110,13 +110,13 @@ def test_second_export_gives_the_same_bytes(
 
 def test_models_of_other_depth_are_not_traced_again(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
     """Dense and slim share their traced pieces, and the slim one still passes its own gate."""
-    from topovlm.export import graphs
+    from topovlm.export import pieces
 
     export_onnx(tiny_siglip_qwen2, tmp_path / "dense", variants=("plain",))
-    traced = set(graphs._traced)
+    traced = set(pieces._memory)
     slim = tiny.build(tmp_path / "model", layers=3, seed=1)
     report = export_onnx(slim, tmp_path / "slim", variants=("plain",))
-    assert set(graphs._traced) == traced
+    assert set(pieces._memory) == traced
     graph = onnx.load(tmp_path / "slim/onnx/decoder_model_merged.onnx").graph
     assert len(graph.output) == 1 + 2 * 3
     assert all(row.max_logit_error <= 1e-4 * row.max_logit for row in report.parity)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from topovlm import __version__
 from topovlm.errors import InputError, explain
+from topovlm.export.pieces import remembered
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -70,14 +71,13 @@ def check_family(config: Any) -> None:
 
 
 _DEPTH_FIELDS = ("num_hidden_layers", "layer_types", "max_window_layers")
-_traced: dict[str, ir.Model | DecoderPieces] = {}  # what was traced in this process, by facts
 
 
 def _facts(model: Any) -> str:
     """Everything that shapes a traced piece: the config without depth, and the type.
 
-    Pieces hold no weights, and their buffers follow from the config. So models that differ only in weights or
-    in the number of decoder layers (dense and slim) share them: the second export does not trace.
+    So models that differ only in weights or in the number of decoder layers (dense and slim) share their
+    pieces: the second export does not trace.
     """
     config = model.config.to_dict()
     for part in (config, config["text_config"], config["vision_config"]):
@@ -99,12 +99,13 @@ def vision_graph(model: Any) -> ir.Model:
     size = model.config.vision_config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     pixels = torch.zeros(2, model.config.vision_config.num_channels, height, width, dtype=model.dtype)
-    module, key = Vision(model), f"vision {_facts(model)}"
-    piece = _traced.get(key) or trace(
-        module, {"pixel_values": pixels}, {"pixel_values": {0: IMAGES}}, ["image_features"]
-    )
-    assert not isinstance(piece, DecoderPieces)
-    _traced[key] = piece
+    module = Vision(model)
+
+    def make() -> dict[str, ir.Model]:
+        axes = {"pixel_values": {0: IMAGES}}
+        return {"vision": trace(module, {"pixel_values": pixels}, axes, ["image_features"])}
+
+    piece = remembered(_facts(model), ("vision",), make)["vision"]
     stack = Stack("image_features", OPSET)
     bound = {"pixel_values": stack.input("pixel_values", piece.graph.inputs[0])}
     results = stack.append(piece, "", bound, dict(module.named_parameters()))
@@ -155,14 +156,11 @@ class DecoderPieces:
 def trace_decoder(model: Any) -> DecoderPieces:
     """The decoder's pieces, traced once. Layers of different parameter shapes: `InputError`."""
     _check_same_layers(model.model.language_model.layers)
-    key = f"decoder {_facts(model)}"
-    pieces = _traced.get(key) or _trace_pieces(model)
-    _traced[key] = pieces
-    assert isinstance(pieces, DecoderPieces)
-    return pieces
+    names = ("prelude", "layer", "head")
+    return DecoderPieces(**remembered(_facts(model), names, lambda: _trace_pieces(model)))
 
 
-def _trace_pieces(model: Any) -> DecoderPieces:
+def _trace_pieces(model: Any) -> dict[str, ir.Model]:
     import torch
 
     from topovlm.export.modules import Head, Layer, Prelude
@@ -206,7 +204,7 @@ def _trace_pieces(model: Any) -> DecoderPieces:
         ["hidden_out", "present_key", "present_value"],
     )
     head = trace(Head(model), {"hidden": hidden}, {"hidden": token_axes}, ["logits"])
-    return DecoderPieces(prelude, layer, head)
+    return {"prelude": prelude, "layer": layer, "head": head}
 
 
 def decoder_graph(model: Any, pieces: DecoderPieces) -> ir.Model:

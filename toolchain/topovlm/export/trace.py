@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from topovlm.errors import VerificationError, explain
+from topovlm.errors import InputError, VerificationError, explain
 from topovlm.export.quiet import quiet_exporter
 
 if TYPE_CHECKING:
@@ -30,12 +30,18 @@ def trace(
 ) -> ir.Model:
     """Trace `module(*inputs.values())`; `axes` names the dynamic axes of each input.
 
+    What the module stores must be parameters: a stored buffer would stay in the graph as it is here.
+
     Sample tensors need sizes >= 2, different for axes with different names: a size of 1, or two equal ones,
     would be baked in. Raises `VerificationError` when the tracer still fixed a dynamic axis.
     """
     import onnxscript.optimizer
     import torch
 
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    if stored := set(module.state_dict()) - parameters:
+        rule = "is a stored buffer; only parameters are exported"
+        raise InputError(explain("checkpoint", sorted(stored)[0], rule))
     auto = torch.export.Dim.AUTO
     shapes = tuple(dict.fromkeys(axes.get(name, {}), auto) for name in inputs)
     with torch.no_grad(), quiet_exporter():
@@ -45,7 +51,7 @@ def trace(
         exported = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, opset_version=OPSET)
         assert exported is not None  # None only without dynamo
         model = exported.model
-        weights_to_inputs(model, {name for name, _ in module.named_parameters()})
+        weights_to_inputs(model, parameters)
         name_axes(model, list(inputs), axes)
         for value, name in zip(model.graph.outputs, outputs, strict=True):
             value.name = name
