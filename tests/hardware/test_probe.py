@@ -71,7 +71,9 @@ def test_lines_come_from_the_samples(profile: dict[str, Any]) -> None:
     assert profile["phases"]["prefill"]["slope_ms_per_layer"] == pytest.approx(
         surfaces["prefill"].ms(9, 20) - surfaces["prefill"].ms(8, 20)
     )
-    assert profile["phases"]["token"]["intercept_ms"] == pytest.approx(surfaces["token"].ms(0, 21.5))
+    assert profile["phases"]["token"]["intercept_ms"] == pytest.approx(
+        surfaces["token"].line(21.5, 6)["intercept_ms"]
+    )
     pooled = [value for at in profile["samples"].values() for cell in at.values() for value in cell["vision"]]
     assert profile["phases"]["vision"]["slope_ms_per_layer"] == 0
     assert profile["affine"]["vision_ms"] == pytest.approx(np.median(pooled))
@@ -177,9 +179,10 @@ def test_given_lengths_are_timed(folder: Path) -> None:
 
 
 def test_default_depths() -> None:
-    """Two and six layers beside the dense model; nearer ones where it is small."""
-    assert default_layer_counts(16) == [2, 6]
-    assert default_layer_counts(28) == [2, 6]
+    """Two, six and the middle of the rest beside the dense model; nearer ones where it is small."""
+    assert default_layer_counts(16) == [2, 6, 11]
+    assert default_layer_counts(28) == [2, 6, 17]
+    assert default_layer_counts(9) == [2, 5]
     assert default_layer_counts(8) == [2, 5]
     assert default_layer_counts(3) == [2]
     with pytest.raises(InputError, match="layers"):

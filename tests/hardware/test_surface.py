@@ -67,6 +67,28 @@ def test_one_length_is_a_line_in_layers() -> None:
     assert fit_surface("embed", {(0, 50): 0.3}).ms(0, 50) == pytest.approx(0.3)
 
 
+def test_weights_that_outgrow_a_cache() -> None:
+    """Where a layer costs more beyond a depth that was timed, both sides are met, and the line is local."""
+
+    def token(n: float, c: float) -> float:
+        return 0.1 + n * (0.05 + 1e-5 * c) + 0.06 * max(0.0, n - 6)
+
+    depths = (2, 6, 11, 16)
+    points = {(n, c): token(n, c) for n in depths for c in (43, 120, 224)}
+    surface = fit_surface("token", points, bends=(6, 11))
+    assert surface.residual < 1e-6
+    for n in (3, 5, 8, 14, 20):
+        assert surface.ms(n, 99) == pytest.approx(token(n, 99))
+        line = surface.line(99, n)
+        assert line["intercept_ms"] + n * line["slope_ms_per_layer"] == pytest.approx(token(n, 99))
+    assert surface.line(99, 4)["slope_ms_per_layer"] == pytest.approx(0.05099)
+    assert surface.line(99, 12)["slope_ms_per_layer"] == pytest.approx(0.11099)
+    assert surface.bend(99, 12) == pytest.approx(0.0, abs=1e-6)
+    assert surface.bend(99, 7) > 0.05
+    assert Surface.from_dict(surface.to_dict()) == surface
+    assert fit_surface("token", points).residual > 0.05
+
+
 def test_surfaces_survive_json() -> None:
     """What is written is read back the same; something else is refused."""
     surface = fit_surface("token", {(n, s): 0.1 + n * (0.05 + 1e-5 * s) for n in DEPTHS for s in LENGTHS})
@@ -87,6 +109,7 @@ def profile() -> dict[str, Any]:
     return {
         "target": "local",
         "surfaces": {name: surface.to_dict() for name, surface in surfaces.items()},
+        "layers": 16,
         "lengths": list(LENGTHS),
         "noise": {"prefill": 0.005, "token": 0.004},
         "workload": {"visual_tokens": 36, "prompt_tokens": 19, "prefill_tokens": 55, "new_tokens": 8},

@@ -1,6 +1,6 @@
 """Measure the machine at hand with the model itself: each phase over decoder layers and prompt length.
 
-The dense export and two slices of it are timed interleaved at several prompt lengths. What comes out is a
+The dense export and slices of it are timed interleaved at several prompt lengths. What comes out is a
 profile that the predictor uses in place of a data sheet, at the workload asked for and (`surface.profile_at`)
 at lengths that were never timed. Layout: see `profiles.py`.
 
@@ -59,7 +59,8 @@ def measure_local(
 ) -> dict[str, Any]:
     """Profile of this machine from the dense export `folder` and `shallower` ones, (layers, folder) each.
 
-    Without `shallower`, slices of `layer_counts` layers (default: 2 and 6) are cut out of the dense graph.
+    Without `shallower`, slices of `layer_counts` layers (default: 2, 6 and the middle of the rest) are cut
+    out of the dense graph.
     `prompt_tokens` counts text with its template (default: 16 words); `lengths` are the prompt lengths to
     time with it, visual tokens included (default: from the bare template to four times the workload, as far
     as the model's context reaches). Where one round of all that takes too long for `rules`, fewer lengths
@@ -113,12 +114,15 @@ def measure_local(
 
 
 def default_layer_counts(layers: int) -> list[int]:
-    """Depths to time beside the dense one: 2, and 6 or (in a small model) the middle."""
+    """Depths to time beside the dense one: 2 and 6, and the middle between 6 and all where there is room."""
     if layers < 3:
         rule = "is too few to cut slices from"
         raise InputError(explain("layers", layers, rule, "Give shallower exports"))
     low, high = _SLICES
-    return sorted({low, min(high, (layers + low) // 2)} - {layers})
+    depths = {low, min(high, (layers + low) // 2)}
+    if layers >= high + 4:
+        depths.add((high + layers) // 2)
+    return sorted(depths - {layers})
 
 
 def default_lengths(shortest: int, base: int, limit: int | None, new_tokens: int) -> list[int]:

@@ -4,7 +4,7 @@ Layout (all times in ms):
 
     {"schema": 1, "kind": "measured", "target": "local", "mode": ..., "runtime": "onnxruntime-cpu",
      "dtype": "fp32", "variant": "fused", "threads": 2, "model_sha256": ..., "config_sha256": ...,
-     "layers": 16, "depths": [2, 6, 16], "lengths": [prefill tokens timed],
+     "layers": 16, "depths": [2, 6, 11, 16], "lengths": [prefill tokens timed],
      "workload": {images, image_height, image_width, prompt_tokens, visual_tokens,
                                 prefill_tokens, new_tokens, batch, source},
      "surfaces": {"embed" | "prefill" | "token": {<term>_ms, "residual", "held_out"}},    see surface.py
@@ -35,7 +35,7 @@ import numpy as np
 
 from topovlm.artifacts import read_json, sha256_file, write_json
 from topovlm.errors import InputError, VerificationError, explain
-from topovlm.hardware.surface import FORMS, LEAST_SPREAD, Surface, first_token_line, fit_surface
+from topovlm.hardware.surface import FORMS, LEAST_SPREAD, Surface, first_token_line, fit_surface, usual_depth
 
 if TYPE_CHECKING:
     from topovlm.hardware.sweep import Sweep
@@ -87,11 +87,12 @@ def fit_surfaces(run: Sweep, new_tokens: int) -> dict[str, Surface]:
     for (_, tokens), value in run.medians("embed").items():
         embed.setdefault(tokens, []).append(value)
     steps = {(n, tokens + new_tokens / 2): ms for (n, tokens), ms in run.medians("token").items()}
+    depths = sorted({layers for layers, _ in run.samples})
     prefill = {(n, float(tokens)): ms for (n, tokens), ms in run.medians("prefill").items()}
     return {
         "embed": fit_surface("embed", {(0, s): float(np.median(v)) for s, v in embed.items()}),
         "prefill": fit_surface("prefill", prefill),
-        "token": fit_surface("token", steps),
+        "token": fit_surface("token", steps, depths[1:-1]),
     }
 
 
@@ -106,17 +107,17 @@ def document(
     pooled = [value for samples in run.samples.values() for value in samples["vision"]]
     vision_ms = float(np.median(pooled)) if base.images else 0.0
     drift = abs(run.drift) if abs(run.drift) > DRIFT_LIMIT else 0.0
+    context, depth = total + base.new_tokens / 2, usual_depth(dense.manifest.layers)
     spread = {
         "vision": max(LEAST_SPREAD, noise["vision"]) + drift,
         "prefill": surfaces["prefill"].spread + noise["prefill"] + drift,
-        "decode": surfaces["token"].spread + noise["token"] + drift,
+        "decode": surfaces["token"].spread + noise["token"] + drift + surfaces["token"].bend(context, depth),
     }
-    context = total + base.new_tokens / 2
     lines = {
         "vision": {"intercept_ms": vision_ms, "slope_ms_per_layer": 0.0},
         "embed": surfaces["embed"].line(total),
         "prefill": surfaces["prefill"].line(total),
-        "token": surfaces["token"].line(context),
+        "token": surfaces["token"].line(context, depth),
     }
     spreads = {**spread, "embed": noise["embed"], "token": spread["decode"]}
     provider = dense.providers_used["decoder"][0].removesuffix("ExecutionProvider").lower()

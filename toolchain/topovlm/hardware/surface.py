@@ -1,16 +1,19 @@
 """Times of a phase over depth and length: sums of the terms that the work of a transformer consists of.
 
     prefill(n, s) = a + b s + n (c + d s + e s^2)    n decoder layers, s prompt tokens with visual ones
-    token(n, c)   = a + n (b + d c)                  c tokens of context
+    token(n, c)   = a + n (b + d c) + sum of k (n - m)+      c tokens of context, m depths that were timed
     embed(s)      = a + b s
 
 a: what every call costs; b s: embedding rows and copies; n c: a layer's fixed cost and its weights' way
-through the caches; n d s: its matrix products; n e s^2: its attention. No term can be negative, so none is:
-lengths and depths that were never timed are interpolated by a shape that work can have.
+through the caches; n d s: its matrix products; n e s^2: its attention; k: what a layer costs more once the
+weights of m layers have filled a cache (a new token reads each weight once, so where it lies is its time).
+No term can be negative, so none is: lengths and depths that were never timed are interpolated by a shape
+that work can have.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -35,6 +38,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "prefill": tuple(_TERMS),
     "token": ("fixed_ms", "per_layer_ms", "per_layer_token_ms"),
 }
+_BEYOND = re.compile(r"per_layer_beyond_(\d+)_ms")
 # How far beyond the timed lengths a prediction may reach, as a factor.
 _REACH = 2.0
 LEAST_SPREAD = 0.01  # a prediction is never claimed to be closer than this
@@ -50,12 +54,20 @@ class Surface:
 
     def ms(self, layers: float, tokens: float) -> float:
         """The phase's time."""
-        return sum(value * _TERMS[name](layers, tokens) for name, value in self.coefficients.items())
+        return sum(value * _term(name)(layers, tokens) for name, value in self.coefficients.items())
 
-    def line(self, tokens: float) -> dict[str, float]:
-        """At one length the surface is a line in layers."""
-        intercept = self.ms(0, tokens)
-        return {"intercept_ms": intercept, "slope_ms_per_layer": self.ms(1, tokens) - intercept}
+    def line(self, tokens: float, layers: float = 1) -> dict[str, float]:
+        """At one length the surface is a line in layers; where it bends, the one that ends at `layers`."""
+        value = self.ms(layers, tokens)
+        slope = value - self.ms(layers - 1, tokens)
+        return {"intercept_ms": value - slope * layers, "slope_ms_per_layer": slope}
+
+    def bend(self, tokens: float, layers: int) -> float:
+        """How far the surface leaves `line(tokens, layers)` from a third below to a third above, relative."""
+        line = self.line(tokens, layers)
+        depths = range(max(1, layers * 2 // 3), layers * 4 // 3 + 1)
+        straight = (line["intercept_ms"] + line["slope_ms_per_layer"] * n for n in depths)
+        return max(abs(ms / self.ms(n, tokens) - 1) for n, ms in zip(depths, straight, strict=True))
 
     @property
     def spread(self) -> float:
@@ -70,19 +82,22 @@ class Surface:
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Surface:
         """Raises KeyError, TypeError or ValueError for what is no surface."""
-        coefficients = {name: float(facts[name]) for name in _TERMS if name in facts}
+        coefficients = {
+            name: float(facts[name]) for name in facts if name in _TERMS or _BEYOND.fullmatch(name)
+        }
         if not coefficients:
             raise ValueError("a surface has no terms")
         return cls(coefficients, float(facts["residual"]), tuple(map(float, facts["held_out"])))
 
 
-def fit_surface(form: str, points: Mapping[Point, float]) -> Surface:
+def fit_surface(form: str, points: Mapping[Point, float], bends: Sequence[int] = ()) -> Surface:
     """Fit `points` -> ms (all positive), relative errors weighing alike; then each point from the others.
 
+    `bends`: depths from which on a further layer may cost more (those timed, between the least and the most).
     Terms that the points cannot tell apart are left to the earlier one.
     """
     places, values = list(points), np.array(list(points.values()), float)
-    names = FORMS[form]
+    names = (*FORMS[form], *(f"per_layer_beyond_{depth}_ms" for depth in bends))
     coefficients = nonnegative_fit(names, places, values)
     whole = _design(names, places) @ coefficients
     held_out = []
@@ -104,7 +119,7 @@ def fit_surface(form: str, points: Mapping[Point, float]) -> Surface:
 def nonnegative_fit(names: Sequence[str], places: Sequence[Point], values: np.ndarray) -> np.ndarray:
     """Coefficients >= 0 `[len(names)]` of least squared relative error: every subset of terms is tried.
 
-    With five terms that is 31 small problems, exact and without iteration.
+    With seven terms that is 127 small problems, exact and without iteration.
     """
     design = _design(names, places) / values[:, None]
     scale = np.abs(design).max(axis=0)
@@ -124,9 +139,13 @@ def nonnegative_fit(names: Sequence[str], places: Sequence[Point], values: np.nd
     return best / scale
 
 
-def profile_at(profile: Mapping[str, Any], *, prefill_tokens: int, new_tokens: int = 1) -> dict[str, Any]:
+def profile_at(
+    profile: Mapping[str, Any], *, prefill_tokens: int, new_tokens: int = 1, keep_layers: int | None = None
+) -> dict[str, Any]:
     """The profile as if measured with this prompt length: lines, spread and workload at other tokens.
 
+    Where a phase bends over depth, its line is the one that holds at `keep_layers` (default: at three
+    quarters of the layers, as the profile states it).
     `prefill_tokens` counts visual tokens too. Beyond the timed lengths the spread grows; more than twice
     beyond, and for profiles that hold one length only, the profile comes back as it is (and the predictor
     refuses it by its workload). Raises `InputError` for a broken profile.
@@ -139,18 +158,21 @@ def profile_at(profile: Mapping[str, Any], *, prefill_tokens: int, new_tokens: i
         shortest, longest = min(facts["lengths"]), max(facts["lengths"])
         work, noise = dict(facts["workload"]), facts["noise"]
         context = prefill_tokens + new_tokens / 2
+        bend = token.bend(context, usual_depth(facts["layers"])) if keep_layers is None else 0.0
         beyond = max(shortest / prefill_tokens, prefill_tokens / longest, 1.0)
         if beyond > _REACH:
             return facts
         facts["affine"] = {
             **facts["affine"],
             "prefill": first_token_line(embed, prefill, prefill_tokens),
-            "decode": token.line(context),
+            "decode": token.line(
+                context, usual_depth(facts["layers"]) if keep_layers is None else keep_layers
+            ),
         }
         facts["spread"] = {
             **facts["spread"],
             "prefill": (prefill.spread + noise["prefill"]) * beyond**2,
-            "decode": (token.spread + noise["token"]) * beyond**2,
+            "decode": (token.spread + noise["token"] + bend) * beyond**2,
         }
         text = prefill_tokens - work["visual_tokens"]
         facts["workload"] = {
@@ -162,6 +184,11 @@ def profile_at(profile: Mapping[str, Any], *, prefill_tokens: int, new_tokens: i
     return facts
 
 
+def usual_depth(layers: int) -> int:
+    """The depth that a profile's own lines are made for: what pruning commonly leaves."""
+    return max(1, round(0.75 * layers))
+
+
 def first_token_line(embed: Surface, prefill: Surface, tokens: float) -> dict[str, float]:
     """All between the picture features and the first token, as a line in layers."""
     before, graph = embed.line(tokens), prefill.line(tokens)
@@ -169,11 +196,21 @@ def first_token_line(embed: Surface, prefill: Surface, tokens: float) -> dict[st
 
 
 def _design(names: Sequence[str], places: Sequence[Point]) -> np.ndarray:
-    return np.array([[_TERMS[name](n, s) for name in names] for n, s in places], float)
+    terms = [_term(name) for name in names]
+    return np.array([[term(n, s) for term in terms] for n, s in places], float)
+
+
+def _term(name: str) -> Term:
+    beyond = _BEYOND.fullmatch(name)
+    if beyond is None:
+        return _TERMS[name]
+    depth = int(beyond[1])
+    return lambda n, s: max(0.0, n - depth)
 
 
 def _rank(names: Sequence[str], places: Sequence[Point]) -> int:
     if not places:
         return 0
     design = _design(names, places)
-    return int(np.linalg.matrix_rank(design / np.abs(design).max(axis=0)))
+    scale = np.abs(design).max(axis=0)
+    return int(np.linalg.matrix_rank(design / np.where(scale > 0, scale, 1.0)))
