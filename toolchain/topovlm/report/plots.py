@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from topovlm.report import formats
 from topovlm.report.budgets import bound_ms
-from topovlm.report.document import Figure, PhaseTimes, PlanRow, Report, Selection, plan_row
+from topovlm.report.document import Figure, PhaseTimes, PlanRow, Report, Selection, Workload, plan_row
 from topovlm.report.svg import DENSE, INK, MUTED, PAPER, SHADE, SLIM, render_svg
 
 if TYPE_CHECKING:
@@ -123,6 +123,11 @@ def _budget_mark(axes: Axes, names: list[str], report: Report) -> None:
     axes.annotate("budget", (bound, row - 0.48), ha="center", va="bottom", color=INK, fontsize=9.5)
 
 
+def _row_name(phase: str, workload: Workload) -> str:
+    name = formats.phase_name(phase)
+    return f"{name}, {workload.new_tokens} tokens" if phase == "end_to_end" else name
+
+
 def latency_plot(report: Report) -> str:
     """Measured medians by phase; predictions beside them, or on a panel of their own for another machine."""
     latency = report.latency
@@ -142,7 +147,8 @@ def latency_plot(report: Report) -> str:
                 names = _predicted_rows(axes, report)
             if here or axes is not canvas.axes[0] or not latency:
                 _budget_mark(axes, names, report)
-            axes.set_yticks(range(len(names)), [formats.phase_name(name) for name in names])
+            workload = latency.workload if latency and title == panels[0] else report.workload
+            axes.set_yticks(range(len(names)), [_row_name(name, workload) for name in names])
             axes.set_ylim(len(names) - 0.4, -0.75)
             axes.set_xlim(left=0)
             axes.set_xlabel("ms")

@@ -88,7 +88,7 @@ def _fits(report: Report) -> Card:
         )
     memory = budgets.deployed_memory(report)
     if memory and report.budget.max_memory_bytes is None:
-        detail.append(f"memory: {formats.number(memory.value, 'bytes')}, {memory.kind}")
+        detail.append(f"memory at its peak: {formats.number(memory.value, 'bytes')}, {memory.kind}")
     if not found:
         if figure is None:
             reason = ("neither measured nor predicted",)
@@ -201,9 +201,8 @@ def _trust(report: Report) -> Card:
         detail.append(f"latency: median of {rounds} timed rounds{turns}, 95 % intervals, raw samples kept")
     if report.accuracy:
         unparsed = (report.accuracy.overall.slim_unparsed or 0) + report.accuracy.overall.dense_unparsed
-        detail.append(
-            f"accuracy: same questions, exported graphs; {unparsed} unparsed answers counted as wrong"
-        )
+        answers = f"{unparsed} unparsed answers counted as wrong" if unparsed else "every answer was parsed"
+        detail.append(f"accuracy: same questions, exported graphs; {answers}")
     on_target = bool(report.latency and report.latency.is_target)
     if on_target:
         measured = "latency and accuracy are" if report.accuracy else "latency is"

@@ -157,8 +157,8 @@ def _accuracy(report: Report) -> Section | None:
     text = [f"Questions: {accuracy.sample_source}. Answered by {accuracy.source}.", accuracy.method]
     if report.latency and report.latency.variant not in accuracy.source:
         text.append(
-            f"The {report.latency.variant} graph that was timed answered none of them: that it agrees with the "
-            "model is among the checks below."
+            f"The {report.latency.variant} graph that was timed answered none of them: that it agrees with "
+            "the model is among the checks below."
         )
     return Section("accuracy", "Accuracy", tuple(text), ("accuracy",), tuple(tables))
 
