@@ -51,7 +51,7 @@ def deploy(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         ([*TARGET, "--scorer", "zigzagg"], 2, "is none of zigzag"),
         ([*TARGET, "--data", "/nothing/here.jsonl"], 2, "does not exist"),
         ([*TARGET, "--config", "/nothing/here.toml"], 2, "does not exist"),
-        (["--target", "local", "--format", "onnx,tensorrt"], 2, "has no NVIDIA GPU"),
+        (["--target", "local", "--format", "onnx,tensorrt"], 2, "has no known NVIDIA compute capability"),
     ],
 )
 def test_bad_options(deploy, words: list[str], code: int, message: str) -> None:

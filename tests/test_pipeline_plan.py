@@ -75,3 +75,58 @@ def test_tensorrt_is_refused_before_anything_runs(tmp_path: Path) -> None:
         else:
             with pytest.raises(InputError, match="its newest TensorRT is 8"):
                 check_tensorrt(here)
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """The JSON of `topovlm plan`."""
+    import json
+
+    assert cli.main(["plan", "--target", "jetson-orin", "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_well_known_models_are_planned_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Sizes are shipped: no folder, no hub. A family that cannot be pruned is said to be so."""
+    plan = planned(capsys, "--model", "qwen3-vl-2b", "--max-latency", "70%", "--image-size", "640x480")
+    assert (plan["total_layers"], plan["verdict"]) == (28, "prune")
+    assert plan["workload"]["visual_tokens"] == (640 // 32) * (480 // 32)
+    assert any("qwen3_vl: layers of this family cannot be removed yet" in note for note in plan["notes"])
+    same = planned(capsys, "--model", "Qwen/Qwen3-VL-2B-Instruct", "--visual-tokens", "300", "--drop", "9")
+    assert (same["keep_layers"], same["workload"]["visual_tokens"]) == (27, 300)
+
+
+def test_confidence_keeps_fewer_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --confident upper ends must fit: never more layers than without."""
+    words = ["--model", "smolvlm2-256m", "--max-latency", "1s"]
+    bold, careful = planned(capsys, *words), planned(capsys, *words, "--confident")
+    assert careful["confident"]
+    assert (careful["keep_layers"] or 0) <= bold["keep_layers"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--image-size", "640"], "--image-size = '640': must be height x width"),
+        (["--image-size", "0x3"], "must be height x width"),
+        (["--visual-tokens", "many"], "--visual-tokens = 'many': must be a whole number"),
+        (["--visual-tokens", "9", "--image-size", "3x3"], "Give one"),
+    ],
+)
+def test_sizes_of_pictures_are_checked(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 and the flag's name."""
+    assert cli.main(["plan", "--target", "jetson-orin", "--model", "qwen3-vl-2b", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_plan_for_people_names_target_budget_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error; standard output stays empty. An infeasible plan is shown, then refused."""
+    words = ["plan", "--target", "jetson-orin", "--model", "qwen3-vl-8b", "--max-latency"]
+    assert cli.main([*words, "60%"]) in (0, 3)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for part in ("Target", "Budget", "note: qwen3_vl"):
+        assert part in captured.err
+    assert cli.main([*words, "1ms"]) == 3
+    assert "INFEASIBLE" in capsys.readouterr().err

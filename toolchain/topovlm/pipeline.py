@@ -68,6 +68,8 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
         _withdraw(run, *_DEPLOYMENT)
         raise
     display.note(planned["summary"])
+    for note in planned["notes"]:
+        display.note(f"note: {note}")
     if planned["verdict"] == "dense":
         _withdraw(run)
         exporting.deploy_dense(context, dense)

@@ -23,11 +23,7 @@ def run(args: argparse.Namespace) -> int:
         from topovlm.commands.plan import show
         from topovlm.stages.dry_run import dry_run
 
-        planned = dry_run(config, Display())
-        if args.json:
-            print_json(planned)
-        else:
-            show(planned)
+        show(dry_run(config, Display()), args.json)
         return 0
 
     from topovlm import pipeline

@@ -1,16 +1,23 @@
 """Predict vision, prefill, per-token time and memory for every number of layers, and choose.
 
-Reads config.json alone, no weights; writes nothing. `--target local` times this machine first.
+Reads config.json alone, no weights; writes nothing. --model also takes names of well-known models, e.g.
+qwen3-vl-2b. `--target local` times this machine first.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from topovlm.commands.common import add_options, config_of, print_json
-from topovlm.console import Display, say, table
-from topovlm.units import format_bytes, format_ms
+from topovlm.config import integer
+from topovlm.console import Display
+from topovlm.errors import InputError, explain
+
+if TYPE_CHECKING:
+    from topovlm.plan import Plan
+
+_FILE_WIDTH = 160
 
 _OPTIONS = (
     "target",
@@ -36,37 +43,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", metavar="FILE", help="plan with this measured profile (`topovlm profile`)"
     )
+    parser.add_argument("--image-size", metavar="HxW", help="size of each picture in px, e.g. 448x640")
+    parser.add_argument("--visual-tokens", metavar="N", help="visual tokens in all, instead of a size")
+    parser.add_argument(
+        "--confident", action="store_true", help="upper ends of the figures must fit the budget too"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
+    height, width = parse_size(args.image_size, "--image-size") if args.image_size else (None, None)
+    tokens = integer(0)(args.visual_tokens, "--visual-tokens") if args.visual_tokens else None
+    if tokens is not None and height is not None:
+        raise InputError("--image-size and --visual-tokens both say how large the pictures are. Give one")
 
     from topovlm.stages.dry_run import dry_run
+    from topovlm.stages.planning import Choices
 
-    planned = dry_run(config, Display(), args.profile)
-    if args.json:
-        print_json(planned)
-    else:
-        show(planned)
+    show(dry_run(config, Display(), args.profile, Choices(height, width, tokens, args.confident)), args.json)
     return 0
 
 
-def show(planned: dict[str, Any]) -> None:
-    """The plan for people: one row per number of layers, every figure predicted."""
-    workload = planned["workload"]
-    say(planned["summary"])
-    for advice in planned["advice"]:
-        say(f"  {advice}")
-    tokens = f"{workload['visual_tokens']} visual + {workload['prompt_tokens']} text tokens"
-    request = f"{workload['images']} picture(s), {tokens}, {workload['new_tokens']} new, {planned['dtype']}"
-    title = f"predicted ({planned['source']}); {request}"
-    rows = []
-    for row in reversed(planned["rows"]):
-        times = [_range(row[name], format_ms) for name in ("vision_ms", "prefill_ms", "token_ms", "ttft_ms")]
-        mark = "<- kept" if row["keep_layers"] == planned["keep_layers"] else "" if row["fits"] else "no"
-        rows.append((row["keep_layers"], *times, _range(row["memory_bytes"], format_bytes), mark))
-    table(title, ("layers", "vision", "prefill", "per token", "first token", "memory", "fits"), rows)
+def parse_size(text: str, field: str) -> tuple[int, int]:
+    """`448x640` -> (height, width) in px."""
+    height, cross, width = text.lower().partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise InputError(explain(field, text, "must be height x width in pixels", "For example 448x640"))
+    return int(height), int(width)
 
 
-def _range(interval: dict[str, float], show_one: Any) -> str:
-    return f"{show_one(interval['value'])} (to {show_one(interval['high'])})"
+def show(plan: Plan, as_json: bool) -> None:
+    """The plan as JSON, or for people on standard error. Raises `BudgetError` when it is infeasible."""
+    from topovlm.stages.planning import refuse_infeasible
+
+    planned = plan.to_dict()
+    if as_json:
+        refuse_infeasible(planned)
+        print_json(planned)
+        return
+    from rich.console import Console
+
+    from topovlm.plan_view import render_plan
+
+    # A file or a pipe has no width: there the table keeps its lines whole.
+    console = Console(stderr=True)
+    render_plan(plan, console if console.is_terminal else Console(stderr=True, width=_FILE_WIDTH))
+    refuse_infeasible(planned)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from topovlm.config import Config
+from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.console import Display, library_chatter
 from topovlm.errors import InputError, explain
 from topovlm.hardware.target import ResolvedTarget, load_target
+from topovlm.models import checkpoint
 from topovlm.rundir import RunDir
-from topovlm.sources import config_sha256, find_model, model_config
+from topovlm.sources import config_sha256, find_model, model_config, model_folder
 from topovlm.stages import planning
+from topovlm.stages.planning import Choices
+
+if TYPE_CHECKING:
+    from topovlm.hardware.known_models import KnownModel
+    from topovlm.plan import Plan
 
 
 def resolve_target(config: Config) -> ResolvedTarget:
@@ -23,27 +29,57 @@ def resolve_target(config: Config) -> ResolvedTarget:
     return load_target(config.target, config.mode)
 
 
-def dry_run(config: Config, display: Display, profile: str | None = None) -> dict[str, Any]:
-    """The plan as JSON-able data; `profile` is a measured profile's file.
+def dry_run(
+    config: Config, display: Display, profile: str | None = None, choices: Choices | None = None
+) -> Plan:
+    """The plan, feasible or not; `profile` is a measured profile's file.
 
-    Raises `BudgetError` when no number of layers meets the budget.
+    `--model` may also be the name of a well-known model, whose sizes are shipped: then nothing is read.
     """
+    choices = choices or Choices()
     target = resolve_target(config)
+    planning.dtype_for(config, target)
+    known = _known_model(config.model)
     measured = None
     if profile is not None:
         from topovlm.hardware.measured import check_model
         from topovlm.hardware.profiles import load_profile
 
         measured = load_profile(profile)
-        check_model(measured, config_sha256(config.model), config.model)
+        if known is None:
+            check_model(measured, config_sha256(config.model), config.model)
     elif target.board.id == "local":
-        return _plan_in_temporary_folder(config, target, display)
-    planned = planning.compute_plan(config, target, model_config(config.model), measured)
-    planning.refuse_infeasible(planned)
-    return planned
+        if known is not None:
+            rule = "only its sizes are known here, and this machine is measured"
+            raise InputError(explain("--model", config.model, rule, "Give the model's folder, or a board"))
+        measured = _measured_here(config, target, display)
+    if known is not None:
+        return planning.build_plan(
+            config, target, known.config, measured, preprocessor=known.preprocessor, choices=choices
+        )
+    model = model_config(config.model)
+    preprocessor = _preprocessor(config.model)
+    return planning.build_plan(config, target, model, measured, preprocessor=preprocessor, choices=choices)
 
 
-def _plan_in_temporary_folder(config: Config, target: ResolvedTarget, display: Display) -> dict[str, Any]:
+def _known_model(name: str) -> KnownModel | None:
+    """A model whose sizes are shipped, unless a folder of that name is there."""
+    from topovlm.hardware.known_models import find_known_model
+
+    return None if name == REFERENCE_MODEL or Path(name).exists() else find_known_model(name)
+
+
+def _preprocessor(name: str) -> dict[str, Any] | None:
+    """The image processor's configuration beside config.json, where there is one."""
+    folder = checkpoint.resolve(model_folder(name), config_only=True)
+    for file, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        if (folder / file).is_file():
+            held = checkpoint.read_json_object(folder / file, file)
+            return held if key is None else held.get(key)
+    return None
+
+
+def _measured_here(config: Config, target: ResolvedTarget, display: Display) -> dict[str, Any]:
     """This machine has no data sheet: export the dense model, time it, and throw the files away."""
     from topovlm.stages import exporting
     from topovlm.stages.context import Context
@@ -54,5 +90,4 @@ def _plan_in_temporary_folder(config: Config, target: ResolvedTarget, display: D
         library_chatter(run.root / "logs" / "libraries.log"),
     ):
         context = Context(config, find_model(config.model), target, run)
-        dense = exporting.export_dense(context)
-        return planning.plan(context, planning.profile(context, dense)).value
+        return planning.profile(context, exporting.export_dense(context)).value

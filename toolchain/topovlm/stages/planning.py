@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,29 @@ from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
 if TYPE_CHECKING:
     from topovlm.hardware.target import ResolvedTarget
+    from topovlm.plan import Plan
 
 _PICTURELESS_SIDE_PX = 224
+_ANY_SIDE_PX = 448
 
 
-def plan_inputs(config: Config, target: ResolvedTarget, model_config: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Choices:
+    """What a plan alone may be asked, besides the configuration; `None`: what the model says."""
+
+    image_height: int | None = None  # px
+    image_width: int | None = None
+    visual_tokens: int | None = None
+    confident: bool = False  # upper ends of all figures must fit, not only their central values
+
+
+def plan_inputs(
+    config: Config, target: ResolvedTarget, model_config: dict[str, Any], choices: Choices = Choices()
+) -> dict[str, Any]:
     """Everything that the plan depends on besides a measured profile; JSON-able."""
-    vision = model_config.get("vision_config") or {}
-    side = vision.get("image_size", _PICTURELESS_SIDE_PX)
+    vision = model_config.get("vision_config")
+    # Towers without a size of their own take any picture.
+    side = (vision or {}).get("image_size") or (_ANY_SIDE_PX if vision else _PICTURELESS_SIDE_PX)
     sparsity = config.sparsity
     if config.drop is not None:
         from topovlm.models.surgery import check_drop
@@ -38,8 +54,9 @@ def plan_inputs(config: Config, target: ResolvedTarget, model_config: dict[str, 
         "dtype": dtype_for(config, target),
         "workload": {
             "images": config.images,
-            "image_height": side,
-            "image_width": side,
+            "image_height": choices.image_height or side,
+            "image_width": choices.image_width or side,
+            "visual_tokens": choices.visual_tokens,
             "prompt_tokens": config.prompt_tokens,
             "new_tokens": config.new_tokens,
         },
@@ -68,10 +85,23 @@ def compute_plan(
     profile: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The plan as JSON-able data. An infeasible plan is returned, not raised."""
+    return build_plan(config, target, model_config, profile).to_dict()
+
+
+def build_plan(
+    config: Config,
+    target: ResolvedTarget,
+    model_config: dict[str, Any],
+    profile: dict[str, Any] | None = None,
+    *,
+    preprocessor: dict[str, Any] | None = None,
+    choices: Choices = Choices(),
+) -> Plan:
+    """The plan for a model's config.json (and its image processor's). An infeasible one is returned too."""
     from topovlm.hardware.cost import ModelShape, Workload
     from topovlm.plan import Budgets, make_plan
 
-    inputs = plan_inputs(config, target, model_config)
+    inputs = plan_inputs(config, target, model_config, choices)
     budgets = Budgets(
         max_latency=config.max_latency,
         max_token_latency_ms=config.max_token_latency,
@@ -79,7 +109,7 @@ def compute_plan(
         sparsity=inputs["sparsity"],
     )
     plan = make_plan(
-        ModelShape.from_config(model_config),
+        ModelShape.from_config(model_config, preprocessor),
         Workload(**inputs["workload"]),
         target,
         budgets,
@@ -87,34 +117,47 @@ def compute_plan(
         profile=profile,
         # Layers named by hand may be any: the user has looked.
         protected=protected(model_config) if config.drop is None else (),
+        confident=choices.confident,
     )
-    planned = plan.to_dict()
-    if config.drop is not None and planned["verdict"] != "infeasible":
-        _hold_to_drop(planned, len(config.drop))
-    return planned
+    if not _prunable(model_config):
+        rule = "layers of this family cannot be removed yet: the plan says what its sizes allow"
+        plan = replace(plan, notes=(*plan.notes, f"{model_config['model_type']}: {rule}"))
+    return plan if config.drop is None else _held_to_drop(plan, len(config.drop))
 
 
-def _hold_to_drop(planned: dict[str, Any], dropped: int) -> None:
+def _held_to_drop(plan: Plan, dropped: int) -> Plan:
     """--drop says exactly what goes: a budget that needs more to go is not met."""
-    keep = planned["total_layers"] - dropped
-    if planned["keep_layers"] < keep:
-        rule = f"the budget leaves {planned['keep_layers']} layers, --drop leaves {keep}"
-        planned.update(verdict="infeasible", keep_layers=None, summary=f"{rule}. {planned['summary']}")
+    keep = plan.total_layers - dropped
+    if plan.keep_layers is None or plan.keep_layers == keep:
+        return plan
+    text = f"the budget leaves {plan.keep_layers} layers, --drop leaves {keep}. {plan.floor.text}"
+    return replace(plan, verdict="infeasible", keep_layers=None, floor=replace(plan.floor, text=text))
 
 
 def protected(model_config: dict[str, Any]) -> set[int]:
     """Layers that never go."""
-    from topovlm.models.families import family_of, protected_layers
+    from topovlm.models.families import FAMILIES, protected_layers
 
-    return protected_layers(decoder_layers(model_config), family_of(model_config))
+    return protected_layers(decoder_layers(model_config), FAMILIES.get(model_config.get("model_type", "")))
 
 
 def decoder_layers(model_config: dict[str, Any]) -> int:
-    """Layers of the decoder; old configurations leave the number out. Raises `InputError`: other families."""
+    """Layers of the decoder; old configurations leave the number out."""
     from topovlm.models.families import decoder_of, family_of, layer_count
 
+    if not _prunable(model_config):
+        from topovlm.hardware.cost import ModelShape
+
+        return ModelShape.from_config(model_config).total_layers
     family = family_of(model_config)
     return layer_count(model_config, family, decoder_of(model_config, family))
+
+
+def _prunable(model_config: dict[str, Any]) -> bool:
+    """Whether layers of this family can be removed; a checkpoint of another is refused before it is read."""
+    from topovlm.models.families import FAMILIES
+
+    return model_config.get("model_type") in FAMILIES
 
 
 def refuse_infeasible(plan: dict[str, Any]) -> None:
