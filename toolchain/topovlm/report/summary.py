@@ -36,7 +36,7 @@ def verdict(report: Report) -> str:
     name, layers = report.dense.name, report.dense.layers
     done = f"all {layers} decoder layers kept"
     if report.slim is not None:
-        done = f"{report.slim.layers} of {layers} decoder layers kept, {layers - report.slim.layers} dropped"
+        done = f"{report.slim.layers} of {layers} decoder layers kept (“slim” below)"
     asked = _asked(report)
     budget = f" Budget: {', '.join(asked)}." if asked else ""
     return f"{name}: {done}. Target: {report.target.board} ({report.target.mode}).{budget}"

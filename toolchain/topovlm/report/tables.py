@@ -191,6 +191,11 @@ def _layers(selection: Selection) -> Section:
         text.append(
             f"Repair: {repair.name}, {repair.before:.3g} → {repair.after:.3g} {repair.unit}. {repair.text}"
         )
+    if selection.barcode:
+        text.append(
+            "Barcode: each line is a feature of the samples' neighbour graph (H0: a component, H1: a loop), "
+            "from the layer where it appears to the layer where it is gone."
+        )
     rows = [
         (str(layer.layer), layer.decision, _judged(layer.score), count(layer.rank), layer.why)
         for layer in selection.layers
