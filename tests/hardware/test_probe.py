@@ -149,7 +149,7 @@ def test_drift_is_that_of_the_pace() -> None:
         for n in (2, 6, 16, 20)
     }
     assert Sweep(samples, (), 30, "rounds", 1.0).drift == pytest.approx(0.1, abs=0.01)
-    assert Sweep({}, (), 2, "rounds", 1.0).drift == 0
+    assert Sweep(samples, (), 8, "rounds", 1.0).drift == 0
 
 
 def test_default_lengths_stay_within_the_context(tmp_path: Path) -> None:

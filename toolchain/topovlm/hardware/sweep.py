@@ -18,6 +18,7 @@ from topovlm.runtime.workload import TimingWorkload
 Cell = tuple[int, int]  # (decoder layers, prompt tokens with visual ones)
 PHASES = ("vision", "embed", "prefill", "token")
 _CHECK_EVERY = 5  # rounds between looks at the interval
+_LEAST_THIRD = 3  # rounds that a look at the drift needs at either end
 _OVERTIME = 2.0  # how far the least number of rounds may overrun the time limit
 
 
@@ -37,9 +38,12 @@ class Sweep:
 
     @property
     def drift(self) -> float:
-        """Relative change of the machine's pace from the first third of the rounds to the last."""
+        """Relative change of the machine's pace from the first third of the rounds to the last.
+
+        Zero for runs too short to tell: single rounds differ without any drift.
+        """
         third = self.rounds // 3
-        if third < 1:
+        if third < _LEAST_THIRD:
             return 0.0
         rows = [np.add(s["prefill"], s["token"]) for s in self.samples.values()]
         pace = round_effects(np.log(np.array(rows)))
