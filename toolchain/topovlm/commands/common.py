@@ -17,7 +17,12 @@ from topovlm.console import Display, library_chatter
 from topovlm.errors import InputError, explain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from topovlm.stages.context import Context
+
+
+_FILE_WIDTH = 160
 
 
 def add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
@@ -53,6 +58,14 @@ def config_of(args: argparse.Namespace) -> Config:
 def print_json(document: Any) -> None:
     """The one JSON document of `--json`."""
     print(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def screen() -> Console:
+    """Standard error for tables; a file or a pipe has no width, so that lines stay whole there."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_terminal else Console(stderr=True, width=_FILE_WIDTH)
 
 
 def new_folder(path: Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from topovlm.commands.common import add_options, config_of, print_json
+from topovlm.commands.common import add_options, config_of, print_json, screen
 from topovlm.config import integer
 from topovlm.console import Display
 from topovlm.errors import InputError, explain
@@ -17,7 +17,6 @@ from topovlm.errors import InputError, explain
 if TYPE_CHECKING:
     from topovlm.plan import Plan
 
-_FILE_WIDTH = 160
 
 _OPTIONS = (
     "target",
@@ -81,11 +80,7 @@ def show(plan: Plan, as_json: bool) -> None:
         refuse_infeasible(planned)
         print_json(planned)
         return
-    from rich.console import Console
-
     from topovlm.plan_view import render_plan
 
-    # A file or a pipe has no width: there the table keeps its lines whole.
-    console = Console(stderr=True)
-    render_plan(plan, console if console.is_terminal else Console(stderr=True, width=_FILE_WIDTH))
+    render_plan(plan, screen())
     refuse_infeasible(planned)

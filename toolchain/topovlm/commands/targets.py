@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from topovlm.commands.common import print_json
-from topovlm.console import say, table
+from topovlm.commands.common import print_json, screen
+from topovlm.console import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,15 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from topovlm.hardware.target import list_targets, load_target
+    from topovlm.plan_view import render_target, render_targets
 
     if args.name:
         target = load_target(args.name)
-        facts = target.to_dict()
         if args.json:
-            print_json(facts)
+            print_json(target.to_dict())
         else:
             say(target.describe())
-            table("", ("fact", "value"), [(key, _plain(value)) for key, value in facts.items() if value])
+            render_target(target, screen())
         return 0
     boards = list_targets()
     if args.json:
@@ -41,24 +41,6 @@ def run(args: argparse.Namespace) -> int:
         ]
         print_json(rows)
         return 0
-    rows_text = [
-        (
-            board.id,
-            ", ".join(board.aliases) or "-",
-            board.default_mode,
-            ", ".join(m.name for m in board.modes),
-        )
-        for board in boards
-    ]
-    table(
-        f"{len(boards)} targets, and `local` for this machine",
-        ("target", "aliases", "default", "modes"),
-        rows_text,
-    )
+    say(f"{len(boards)} targets, and `local` for this machine")
+    render_targets(boards, screen())
     return 0
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
