@@ -15,6 +15,7 @@ from typing import Any
 
 from topovlm.artifacts import read_json, sha256_file, write_json
 from topovlm.errors import InputError, explain
+from topovlm.hardware.shape import ModelShape
 
 RUNTIME_FILE = "topovlm_runtime.json"
 PARTS = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
@@ -169,8 +170,12 @@ def _processor_config(model_dir: Path, config: dict[str, Any], tokens_per_image:
     for ending in ("Pil", "Fast"):
         kind = kind.removesuffix(ending)
     images = {**images, "image_processor_type": kind}
-    side = config["vision_config"]["image_size"]
-    patch = processor.get("patch_size") or config["vision_config"]["patch_size"]
+    tower = ModelShape.from_config(config).vision  # knows what a configuration may leave out
+    if tower is None:
+        raise InputError(
+            explain("vision_config", config.get("vision_config"), "must describe a vision tower")
+        )
+    side, patch = tower.image_size, processor.get("patch_size") or tower.patch
     additional = tokens_per_image - (side // patch) ** 2
     if additional < 0:
         rule = f"is more than the {tokens_per_image} features that the vision graph returns per picture"

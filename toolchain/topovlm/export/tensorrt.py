@@ -207,12 +207,16 @@ def _capability(target: ResolvedTarget) -> str:
 def _check_software(target: ResolvedTarget) -> None:
     """A board whose every known release brings an older TensorRT cannot build these graphs."""
     known = [release.tensorrt for release in target.board.software if release.tensorrt[:1].isdigit()]
-    majors = [int(version.split(".")[0]) for version in known]
+    majors = [_major(version) for version in known]
     if majors and max(majors) < build_engines.LEAST_TENSORRT:
         rule = (
             f"its newest TensorRT is {max(known)}; typed graphs need {build_engines.LEAST_TENSORRT} or later"
         )
         raise InputError(explain("--target", target.board.id, rule, "Leave tensorrt out of --format"))
+
+
+def _major(version: str) -> int:
+    return int(version.split(".", maxsplit=1)[0])
 
 
 def _build_script(shapes: dict[str, Any]) -> str:
@@ -241,7 +245,9 @@ def _readme(target: ResolvedTarget, reason: str, export: ExportReport, shapes: d
     worst = max(row.max_logit_error / row.max_logit for row in export.parity)
     releases = [r for r in target.board.software if r.tensorrt[:1].isdigit()]
     software = "\n".join(
-        f"- JetPack {r.jetpack}, L4T {r.l4t}: TensorRT {r.tensorrt}, Python {r.python}" for r in releases
+        f"- JetPack {r.jetpack}, L4T {r.l4t}: TensorRT {r.tensorrt}, Python {r.python}"
+        + ("" if _major(r.tensorrt) >= build_engines.LEAST_TENSORRT else ": **too old for these graphs**")
+        for r in releases
     )
     return f"""# TensorRT build bundle for {target.board.name}
 
@@ -263,7 +269,7 @@ Known software of this board:
 
 ## What is here
 
-- `onnx/`: standard ONNX, operator set 18, types fixed in the graph (fp16; norms and softmax in fp32). Build
+- `onnx/`: standard ONNX, operator set 18, types fixed in the graph (fp16; the decoder's norms in fp32). Build
   strongly typed; there is no fp16 flag to set.
 - `shapes.json`: the shapes the engines are built for. Edit and build again for others.
 - tokenizer, processor and prompt files, as in any exported folder.

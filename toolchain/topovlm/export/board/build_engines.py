@@ -3,7 +3,7 @@
     python3 build_engines.py [--graph NAME] [--any-device] [--ignore-memory] [--force]
 
 Needs Python >= 3.8 and TensorRT's own Python bindings (JetPack brings them), TensorRT 10 or later. The
-graphs are typed (fp16 where it is safe, fp32 where it is not) and built strongly typed: no precision flag is
+graphs are typed (fp16, with fp32 where it matters) and built strongly typed: no precision flag is
 set, because TensorRT 11 has none and would ignore it in silence. `shapes.json` beside this file says which
 shapes the engines are for; edit it and build again for others.
 
