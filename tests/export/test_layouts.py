@@ -97,3 +97,14 @@ def test_checkpoint_without_its_processor_files_is_refused(
     out.mkdir()
     with pytest.raises(InputError, match=message):
         layouts.write_texts(source, out, tokens_per_image=16, graphs={}, decoder={})
+
+
+def test_sizes_of_the_tower_may_be_left_out(tiny_siglip_qwen2: Path) -> None:
+    """transformers' defaults count then: 224 pixels in patches of 16 for SigLIP."""
+    config = _json(tiny_siglip_qwen2 / "config.json")
+    for name in ("image_size", "patch_size"):
+        config["vision_config"].pop(name)
+    processor = _json(tiny_siglip_qwen2 / "processor_config.json")
+    patch = processor.get("patch_size") or 16
+    made = layouts._processor_config(tiny_siglip_qwen2, config, (224 // patch) ** 2 + 1)
+    assert (made["patch_size"], made["num_additional_image_tokens"]) == (patch, 1)

@@ -94,3 +94,12 @@ def test_what_cannot_be_planned_is_refused_by_name(config: dict[str, object], na
     """Field and value in the message, no guess."""
     with pytest.raises(InputError, match=names):
         ModelShape.from_config(config)
+
+
+@pytest.mark.parametrize("value", ["x", ["x"], {"a": 1}, [1, 2]])
+@pytest.mark.parametrize("field", ["num_key_value_heads", "head_dim"])
+def test_sizes_of_a_wrong_type_are_refused(field: str, value: object) -> None:
+    """Optional sizes, too: never a traceback."""
+    config = {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, field: value}
+    with pytest.raises(InputError, match=field):
+        ModelShape.from_config(config)

@@ -138,6 +138,10 @@ def test_hub_id_in_the_local_cache_resolves_offline(
         (lambda c: c["text_config"].update(num_hidden_layers=7), r"layers\.6\..*missing"),
         (lambda c: c.update(auto_map={"AutoModel": "x.Y"}), "code of its own"),
         (lambda c: c.update(quantization_config={"quant_method": "gptq"}), "'gptq'.*quantised"),
+        (lambda c: c.update(quantization_config="gptq"), "'gptq'.*quantised"),
+        (lambda c: c.update(quantization_config=["awq"]), "'awq'.*quantised"),
+        (lambda c: c.update(vision_config="x"), "vision_config = 'x': is missing or not an object"),
+        (lambda c: c.pop("vision_config"), "vision_config = None"),
     ],
 )
 def test_refuses_configurations_by_name(copy: Path, change: Callable, message: str) -> None:

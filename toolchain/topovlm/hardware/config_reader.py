@@ -129,6 +129,11 @@ def _size(config: Mapping[str, Any], part: str, *names: str) -> int:
     )
 
 
+def _optional_size(config: Mapping[str, Any], part: str, *names: str) -> int | None:
+    """As `_size`, but None where the configuration leaves it out (or says null or 0)."""
+    return _size(config, part, *names) if any(config.get(name) for name in names) else None
+
+
 def _decoder(text: Mapping[str, Any], config: Mapping[str, Any]) -> DecoderShape:
     for name in ("num_experts", "num_local_experts", "n_routed_experts"):
         if text.get(name):
@@ -137,19 +142,20 @@ def _decoder(text: Mapping[str, Any], config: Mapping[str, Any]) -> DecoderShape
     hidden = _size(text, "text", "hidden_size")
     heads = _size(text, "text", "num_attention_heads")
     layers = _size(text, "text", "num_hidden_layers", "num_layers")
-    window = text.get("sliding_window") if text.get("use_sliding_window", True) else None
+    sliding = text.get("use_sliding_window", True)
+    window = _optional_size(text, "text", "sliding_window") if sliding else None
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     return DecoderShape(
         layers=layers,
         hidden=hidden,
         heads=heads,
-        kv_heads=int(text.get("num_key_value_heads") or heads),
-        head_dim=int(text.get("head_dim") or hidden // heads),
+        kv_heads=_optional_size(text, "text", "num_key_value_heads") or heads,
+        head_dim=_optional_size(text, "text", "head_dim") or hidden // heads,
         intermediate=_size(text, "text", "intermediate_size"),
         vocab=_size({**config, **text}, "text", "vocab_size"),
         tied=bool(tied),
         gated=text.get("model_type") not in _WITHOUT_GATE,
-        sliding_window=int(window) if window else None,
+        sliding_window=window,
         sliding_share=_sliding_share(text, layers) if window else 0.0,
     )
 
@@ -192,7 +198,7 @@ def _vision(
         gated=vision.get("model_type") == "qwen2_5_vl",
         patch=patch,
         image_size=image_size,
-        channels=int(vision.get("num_channels") or vision.get("in_channels") or 3),
+        channels=_optional_size(vision, "vision", "num_channels", "in_channels") or 3,
         class_token=vision.get("model_type") in ("clip_vision_model", "internvl_vision"),
         merge=merge,
         temporal_patch=int(vision.get("temporal_patch_size", 1)) if layout == "native" else 1,

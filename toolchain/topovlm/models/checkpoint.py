@@ -136,9 +136,15 @@ def _checked_config(folder: Path, source: str) -> dict[str, Any]:
     family = family_of(config)
     decoder = decoder_of(config, family)
     layer_count(config, family, decoder)
+    if not isinstance(config.get("vision_config"), dict):
+        rule = "is missing or not an object, so there is no vision tower"
+        raise InputError(
+            explain("vision_config", config.get("vision_config"), rule, "Give a complete config.json")
+        )
     for where in (config, config[family.text_key]):
-        if where.get("quantization_config"):
-            method = dict(where["quantization_config"]).get("quant_method", "unknown")
+        held = where.get("quantization_config")
+        if held:
+            method = held.get("quant_method", "unknown") if isinstance(held, dict) else held
             remedy = "Give the unquantised source; quantisation comes after pruning"
             raise InputError(explain("quantization_config", method, "the weights are quantised", remedy))
     return config
@@ -189,7 +195,8 @@ def _find_shards(folder: Path, source: str) -> tuple[list[Path], dict[str, str],
         if missing:
             rule = f"lacks {len(missing)} of the {len(names)} shards its index names: {', '.join(missing)}"
             raise InputError(explain("--model", source, rule, "Download the missing files"))
-        return [folder / name for name in names], weight_map, dict(content.get("metadata") or {})
+        metadata = content.get("metadata")
+        return [folder / name for name in names], weight_map, metadata if isinstance(metadata, dict) else {}
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
     if pickles:
         rule = f"holds only pickled weights ({pickles[0]}), which can run code when they are opened"
