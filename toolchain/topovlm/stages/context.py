@@ -159,8 +159,8 @@ class Context:
             found.append("no --data: layers are scored and judged on the shipped pictures, not on your task")
         if self.judge_shares_samples:
             found.append(
-                f"{self.sample_source} is too small for samples of their own: the judge uses those that "
-                "scored the layers, and the repair is left out because nothing could confirm it"
+                f"{self.sample_source} is too small to split four ways: no samples are left that could judge "
+                "layers without having scored them, or confirm a repair (so none is made)"
             )
         if self.user_samples is not None and not self.held_out_samples():
             found.append(f"{self.sample_source} has no answers to hold out: accuracy is not measured")
