@@ -99,6 +99,7 @@ def fit_surfaces(run: Sweep, new_tokens: int) -> dict[str, Surface]:
 def document(
     dense: Engine, base: TimingWorkload, watched: Watched, memory: dict[str, float] | None
 ) -> dict[str, Any]:
+    """The profile (see above) of the model `dense` at the workload `base`, from a watched sweep."""
     from topovlm.hardware.sweep import PHASES
 
     run, total = watched.sweep, base.prompt_tokens

@@ -18,6 +18,7 @@ from topovlm.runtime.workload import TimingWorkload
 Cell = tuple[int, int]  # (decoder layers, prompt tokens with visual ones)
 PHASES = ("vision", "embed", "prefill", "token")
 _CHECK_EVERY = 5  # rounds between looks at the interval
+_DECIMALS = 5  # of a millisecond: clocks tell no more, and files stay small
 _LEAST_THIRD = 3  # rounds that a look at the drift needs at either end
 _OVERTIME = 2.0  # how far the least number of rounds may overrun the time limit
 
@@ -105,7 +106,7 @@ def sweep(
                 )
                 times = (found.vision_ms, found.embed_ms, found.prefill_ms, median(found.token_ms))
                 for phase, value in zip(PHASES, times, strict=True):
-                    samples[cell][phase].append(value)
+                    samples[cell][phase].append(round(value, _DECIMALS))
                 order.append(cell)
             done, spent = done + 1, perf_counter() - began
             if progress:
