@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -11,7 +14,7 @@ from topovlm.errors import InputError
 from topovlm.evaluation.metrics import score_answer
 from topovlm.reference.data import samples
 from topovlm.reference.drawing import digit_pool
-from topovlm.reference.scenes import FAMILIES, MAKERS
+from topovlm.reference.makers import FAMILIES, MAKERS
 
 ROUND = len(FAMILIES)
 
@@ -86,3 +89,26 @@ def test_unknown_names_are_refused(kwargs: dict):
     """An unknown split or family is an input error that lists the known ones."""
     with pytest.raises(InputError, match="none of"):
         samples(count=1, **kwargs)
+
+
+def test_samples_do_not_depend_on_the_process():
+    """Another process, with another seed of its string hashes, draws the same samples."""
+    code = (
+        "import hashlib; from topovlm.reference.data import samples\n"
+        "digest = hashlib.sha256()\n"
+        "for s in samples('test', 39, 1):\n"
+        "    digest.update(repr((s.prompt, s.answer)).encode())\n"
+        "    digest.update(b''.join(i.tobytes() for i in s.load_images()))\n"
+        "print(digest.hexdigest())"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(seen) == 1

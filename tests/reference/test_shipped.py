@@ -8,8 +8,8 @@ import pytest
 
 from topovlm.reference import model_dir
 from topovlm.reference.data import TEST_SEED, samples
+from topovlm.reference.makers import FAMILIES
 from topovlm.reference.release import accuracy_table, answers, as_markdown
-from topovlm.reference.scenes import FAMILIES
 
 
 @pytest.fixture(scope="module")

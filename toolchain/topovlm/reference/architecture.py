@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topovlm.reference.drawing import CANVAS
-from topovlm.reference.scenes import MAKERS
+from topovlm.reference.makers import MAKERS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

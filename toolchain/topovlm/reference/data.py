@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
-from topovlm.reference.scenes import FAMILIES, MAKERS, SPLITS, Question, Scene
+from topovlm.reference.makers import FAMILIES, MAKERS
+from topovlm.reference.scenes import SPLITS, Question, Scene
 from topovlm.samples import Sample
 
 TEST_COUNT = 2080

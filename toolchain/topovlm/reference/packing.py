@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from topovlm.reference.architecture import ASSISTANT, END, IMAGE, PAD, USER
 from topovlm.reference.drawing import CANVAS
-from topovlm.reference.scenes import MAKERS, Scene
+from topovlm.reference.makers import MAKERS
+from topovlm.reference.scenes import Scene
 
 # Share of each maker among the single-picture sequences; the frame sequences have their own slots.
 SINGLE_WEIGHTS = {

@@ -1,0 +1,41 @@
+"""Which pictures there are, and which family of questions is asked of which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from topovlm.reference.charts import bar_chart, line_chart
+from topovlm.reference.diagrams import diagram
+from topovlm.reference.frames import motion, order
+from topovlm.reference.handwriting import arithmetic, digits
+from topovlm.reference.scenes import Scene
+from topovlm.reference.stills import still
+
+MAKERS: dict[str, Callable[[np.random.Generator, str], Scene]] = {
+    "still": still,
+    "bar_chart": bar_chart,
+    "line_chart": line_chart,
+    "diagram": diagram,
+    "digits": digits,
+    "arithmetic": arithmetic,
+    "motion": motion,
+    "order": order,
+}
+# Which maker's pictures a family's questions are asked of.
+FAMILIES: dict[str, str] = {
+    "diagram": "diagram",
+    "bar_chart": "bar_chart",
+    "line_chart": "line_chart",
+    "counting": "still",
+    "colour": "still",
+    "shape": "still",
+    "position": "still",
+    "comparison": "still",
+    "describe": "still",
+    "digits": "digits",
+    "arithmetic": "arithmetic",
+    "motion": "motion",
+    "order": "order",
+}
