@@ -169,6 +169,23 @@ def test_doctor_reports_this_machine(capsys: pytest.CaptureFixture[str]) -> None
     assert {row["name"] for row in document["packages"]} >= {"torch", "onnxruntime"}
 
 
+def test_doctor_sees_two_builds_of_onnxruntime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The CPU and the GPU wheel share files: both being installed is named, with the way out."""
+    installed = tmp_path / "onnxruntime_gpu-9.9.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 9.9\n")
+    assert cli.main(["doctor", "--json"]) == 0
+    assert "conflict" not in {row["state"] for row in json.loads(capsys.readouterr().out)["packages"]}
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cli.main(["doctor", "--json"]) == 0
+    packages = json.loads(capsys.readouterr().out)["packages"]
+    (row,) = [row for row in packages if row["state"] == "conflict"]
+    assert "onnxruntime-gpu 9.9" in row["version"]
+    assert "--force-reinstall --no-deps onnxruntime-gpu" in row["remedy"]
+
+
 def surface() -> str:
     """Every command with its flags and positional arguments, one per line."""
     import argparse

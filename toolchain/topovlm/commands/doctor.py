@@ -11,6 +11,7 @@ from importlib import util
 
 from topovlm.commands.common import print_json
 from topovlm.console import say, table
+from topovlm.hardware.environment import versions
 from topovlm.units import format_bytes
 
 # import name -> what it is for; all are dependencies of the package
@@ -38,7 +39,7 @@ class Finding:
     """One line of the doctor: a thing, its state, and what to do about it."""
 
     name: str
-    state: str  # ok, missing, absent (optional)
+    state: str  # ok, missing, absent (optional), conflict
     version: str
     use: str
     remedy: str = ""
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     machine = describe_machine()
     findings = [_required(name, use) for name, use in _REQUIRED.items()]
+    findings += _conflicts()
     findings += [_optional(name, use, remedy) for name, (use, remedy) in _OPTIONAL.items()]
     providers = _providers()
     missing = [finding for finding in findings if finding.state == "missing"]
@@ -93,6 +95,18 @@ def _optional(name: str, use: str, remedy: str) -> Finding:
     if util.find_spec(name) is None:
         return Finding(name, "absent", "", f"{use} (optional)", remedy)
     return Finding(name, "ok", _version(name), use)
+
+
+def _conflicts() -> list[Finding]:
+    """The CPU and the GPU build of ONNX Runtime, installed over each other."""
+    both = ("onnxruntime", "onnxruntime-gpu")
+    found = versions(both)
+    if len(found) < len(both):
+        return []
+    from topovlm.runtime.sessions import GPU_BUILD
+
+    told = ", ".join(f"{name} {found[name]}" for name in both)
+    return [Finding(" + ".join(both), "conflict", told, "they overwrite each other's files", GPU_BUILD)]
 
 
 def _providers() -> list[str]:

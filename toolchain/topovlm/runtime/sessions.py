@@ -23,8 +23,10 @@ _DTYPES: dict[str, Any] = {
     "tensor(int32)": np.int32,
     "tensor(bool)": np.bool_,
 }
-_CUDA_REMEDY = (
-    "pip uninstall onnxruntime, then pip install 'topovlm[gpu]' (the two cannot share an environment)"
+# Both wheels write the same files: whichever was installed last wins, and removing one breaks the other.
+GPU_BUILD = (
+    "pip uninstall -y onnxruntime, then pip install --force-reinstall --no-deps onnxruntime-gpu "
+    "(the two share files; one replaces the other)"
 )
 
 
@@ -38,7 +40,7 @@ def provider_names(providers: Sequence[str] | None) -> list[str]:
             raise InputError(explain("provider", name, rule))
         if name not in present:
             rule = f"is not in this build of onnxruntime, which has {', '.join(present)}"
-            raise MissingToolError(explain("provider", name, rule, _CUDA_REMEDY))
+            raise MissingToolError(explain("provider", name, rule, GPU_BUILD))
     cpu = SHORT_NAMES["cpu"]
     return [*(name for name in wanted if name != cpu), cpu]
 
