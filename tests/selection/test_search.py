@@ -60,7 +60,7 @@ def test_budget_and_protection_hold_and_nothing_gets_worse(
 
 
 def test_interaction_cliffs_are_seen() -> None:
-    """Two cheap neighbours that are ruinous together are not both dropped (method.md, section 3)."""
+    """Two cheap neighbours that are ruinous together are not both dropped."""
     judge = Additive([5, 1, 1.1, 1.2, 5], {(1, 2): 100})
     result = search(judge, {"zigzag": [1, 2]}, 5, budget=100)
     best = min(combinations(range(5), 2), key=judge.kl)

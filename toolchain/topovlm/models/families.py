@@ -220,7 +220,8 @@ def rewrite_config(
 def protected_layers(layers: int, family: Family | None = None, extra: Collection[int] = ()) -> set[int]:
     """Layers that never go: by default the first three and the last two, one and one below eight layers.
 
-    The early phase is where removals destroy a model and the last layers read out (method.md, section 3).
+    The early phase is where removals destroy a model, and the last layers read out (see Gromov et al.,
+    arXiv 2403.17887, on the last).
     """
     first = family.protect_first if family else 3
     last = family.protect_last if family else 2

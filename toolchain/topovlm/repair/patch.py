@@ -1,4 +1,4 @@
-"""Closed-form repair of the cuts, folded into the MLP down-projection before each (method.md, section 5).
+"""Closed-form repair of the cuts, folded into the MLP down-projection before each.
 
 Layers i+1..i+n are gone. Block i computes x = y + W a (a the MLP's inner activations, W its down-projection);
 the dense model had t after layer i+n. W becomes W + D with D = argmin sum_t w_t ||D a_t - (t_t - x_t)||^2

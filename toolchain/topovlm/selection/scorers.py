@@ -52,7 +52,7 @@ def _barcode(states: np.ndarray, settings: Settings) -> Barcode:
 
 
 def _zigzag(states: np.ndarray, settings: Settings) -> tuple[np.ndarray, dict[str, Any]]:
-    """Mean inter-layer persistence of H1 with alpha = 0 (method.md, section 2): high consistency may go."""
+    """Mean inter-layer persistence of H1 with alpha = 0 (docs/method.md, Descriptors): high may go."""
     from topovlm.topology.descriptors import betti_curve, births_frequency, mean_persistence
 
     barcode = _barcode(states, settings)
@@ -145,7 +145,7 @@ def _angular(states: np.ndarray, settings: Settings) -> tuple[np.ndarray, dict[s
 
 
 def _depth_prior(states: np.ndarray, settings: Settings) -> tuple[np.ndarray, dict[str, Any]]:
-    """Nearness to 0.7 of the depth, without looking at the model (method.md, section 3)."""
+    """Nearness to 0.7 of the depth, without looking at the model (docs/method.md, Descriptors)."""
     depth = (np.arange(len(states)) + 0.5) / len(states)
     return 1.0 - np.abs(depth - 0.7), {"centre": 0.7}
 
