@@ -87,6 +87,13 @@ class Sshd:
             time.sleep(0.05)
         return sorted(path.name for path in self.room.iterdir())
 
+    def still_running(self, wait_s: float = 8.0) -> list[int]:
+        """Our processes there that are not gone after a while."""
+        until = time.monotonic() + wait_s
+        while (found := descendants(self.process.pid, "python")) and time.monotonic() < until:
+            time.sleep(0.05)
+        return found
+
     def close(self) -> None:
         self.cut()
         self.process.terminate()

@@ -24,14 +24,15 @@ from tests.runtime.toy_export import Toy
 from topovlm import cli
 from topovlm.errors import InputError, MissingToolError
 from topovlm.hardware.device import DeviceError, Limits, LocalDevice, SshDevice, open_device
-from topovlm.hardware.remote import board_agent, board_timer, facts
+from topovlm.hardware.remote import board_agent, checks, facts, traveller
 from topovlm.hardware.remote.address import COMMAND_VARIABLE, parse_address
-from topovlm.hardware.remote.parcel import synthetic
+from topovlm.hardware.remote.parcel import Case, pack, synthetic
 from topovlm.hardware.remote.session import ConnectionLost, DeviceTimeout
 from topovlm.runtime.timing import TimingRules
 
 needs_sshd = pytest.mark.skipif(sshd.ABSENT, reason=sshd.WHY)
 RULES = TimingRules(warmup=1, min_rounds=4, max_rounds=4, time_limit_s=20, memory=False)
+TRT = "TensorrtExecutionProvider"
 LONG = TimingRules(warmup=1, min_rounds=10**6, max_rounds=10**6, time_limit_s=60, memory=False)
 
 
@@ -467,7 +468,7 @@ def test_killed_without_warning(board: Sshd, url: str, export: Path, victim: str
     _, errors = caller.communicate(timeout=30)
     assert victim == "caller" or "the connection was lost" in errors
     assert board.left_behind() == []
-    assert sshd.descendants(board.process.pid, "python") == []
+    assert board.still_running() == []
 
 
 @needs_sshd
@@ -518,8 +519,10 @@ def test_damaged_file_is_refused(board: Sshd, url: str) -> None:
 @needs_sshd
 def test_oldest_python(board: Sshd, url: str) -> None:
     """What travels is Python 3.8 by its grammar, and runs on one where there is one."""
-    for module in (board_agent, board_timer):
-        ast.parse(Path(module.__file__).read_text(), feature_version=(3, 8))
+    files = sorted(Path(facts.__file__).parent.glob("board_*.py"))
+    assert len(files) == 4
+    for file in files:
+        ast.parse(file.read_text(), feature_version=(3, 8))
     candidates = [shutil.which("python3.8"), *Path.home().glob(".pyenv/versions/3.8*/bin/python3.8")]
     for python in filter(None, candidates):
         if subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
@@ -531,9 +534,43 @@ def test_oldest_python(board: Sshd, url: str) -> None:
 def test_timer_spares_other_folders(tmp_path: Path) -> None:
     """Started by hand in a folder of somebody's, the timer never removes it."""
     (tmp_path / "precious").touch()
-    command = [sys.executable, board_timer.__file__, "time"]
+    command = [sys.executable, str(traveller("board_timer.py")), "time"]
     subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     assert (tmp_path / "precious").exists()
+
+
+# -- which runtime ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("versions", "providers", "asked", "chosen"),
+    [
+        ({"numpy": "1.26", "onnxruntime": "1.19"}, ["CPU"], None, "onnxruntime"),
+        ({"numpy": "1.26", "onnxruntime": "1.19", "tensorrt": "10.3.0"}, ["CPU"], None, "onnxruntime"),
+        ({"numpy": "1.26", "onnxruntime": "1.19", "tensorrt": "10.3.0"}, ["CPU"], ["tensorrt"], "tensorrt"),
+        ({"numpy": "1.26", "onnxruntime": "1.19", "tensorrt": "10.3.0"}, [TRT], ["tensorrt"], "onnxruntime"),
+        ({"numpy": "1.26", "tensorrt": "10.3.0"}, [], None, "tensorrt"),
+        ({"numpy": "1.26", "tensorrt": "8.5.2"}, [], None, "onnxruntime"),
+        ({"tensorrt": "10.3.0"}, [], None, "onnxruntime"),
+    ],
+)
+def test_runtime_that_is_chosen(versions: Any, providers: Any, asked: Any, chosen: str) -> None:
+    """ONNX Runtime where it is; TensorRT alone where only that is there, or where it was asked for."""
+    assert checks.backend({"versions": versions, "providers": providers}, asked) == chosen
+
+
+def test_parcel_for_tensorrt(export: Path) -> None:
+    """TensorRT gets the plain graph, its builder, and shapes that reach up to the longest prompt."""
+    prompts = [synthetic(export, images=1, prompt_tokens=n).prompts[0] for n in (20, 30)]
+    cases = [Case("a@20", "a", (0,)), Case("a@30", "a", (1,))]
+    parcel = pack({"a": export}, prompts, cases, RULES, new_tokens=4, backend="tensorrt")
+    items = {item.path: item for item in parcel.items}
+    assert parcel.variants == {"a": "plain"}
+    assert {"board_tensorrt.py", "build_engines.py", "0/decoder_model_merged.onnx"} <= items.keys()
+    assert "0/decoder_model_merged_fused.onnx" not in items
+    request = json.loads(items["request.json"].source)
+    prefill, decode = request["engines"]["a"]["profiles"]["decoder"]
+    assert prefill["inputs"]["inputs_embeds"]["opt"] == [1, 30, 16]
+    assert decode["inputs"]["past_key_values.2.key"]["max"][2] >= 34
+    assert request["engines"]["a"]["profiles"]["vision"][0]["inputs"]["pixel_values"]["max"] == [1, 3, 8, 8]
 
 
 # -- what a board is ----------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from topovlm import __version__
 from topovlm.artifacts import sha256_file, write_json
 from topovlm.hardware.environment import Environment
-from topovlm.hardware.remote import board_timer, facts
+from topovlm.hardware.remote import checks, facts, traveller
 from topovlm.hardware.remote.address import Address
+from topovlm.hardware.remote.checks import Ready
+from topovlm.hardware.remote.parcel import ONNXRUNTIME
 from topovlm.hardware.remote.session import DeviceError, Limits, Session
 from topovlm.hardware.telemetry import Doubt, doubts
 from topovlm.units import format_bytes
@@ -27,10 +29,7 @@ if TYPE_CHECKING:
 
 Folders = Mapping[str, str | Path]
 RoundProgress = Callable[[int, float], None]  # (rounds done, seconds spent)
-_MACHINES = ("x86_64", "aarch64")
-_LEAST_PYTHON = (3, 8)
 _ROOM_BYTES = 32 << 20  # beside the graphs: the timer, prompts, what a runtime writes
-_MEMORY_COPIES = 1.2  # of the graphs' bytes, while they load
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Completed:
 class Campaign:
     """A timing run's surroundings: the board before and after, and what speaks against the figures."""
 
+    ready: Ready
     environment: Environment
-    before: Look
     after: Look
     doubts: list[Doubt]
 
@@ -66,7 +65,7 @@ class SshDevice:
     def __enter__(self) -> SshDevice:
         self._session.__enter__()
         try:
-            self._check_machine()
+            self._require("checking the machine", checks.machine(self._session.hello, self.address))
         except BaseException:
             self._session.__exit__()
             raise
@@ -118,6 +117,7 @@ class SshDevice:
         from topovlm.runtime import timing
 
         rules = rules or timing.TimingRules()
+        ready = self.prepare(providers)
         longest = max(range(len(workload.prompts)), key=lambda i: len(workload.prompts[i].input_ids))
         parcel = pack(
             folders,
@@ -125,6 +125,7 @@ class SshDevice:
             [Case(name, name, tuple(range(len(workload.prompts)))) for name in folders],
             rules,
             new_tokens=workload.new_tokens,
+            backend=ready.backend,
             footprint_prompt=longest,
             variant=variant,
             threads=threads,
@@ -140,7 +141,7 @@ class SshDevice:
                 folders, parcel, workload, rules=rules, environment=environment, warnings=warnings
             )
 
-        watched = self.campaign(parcel, rounds, rules, lambda *facts: result(*facts).to_dict())
+        watched = self.campaign(ready, parcel, rounds, rules, lambda *facts: result(*facts).to_dict())
         return result(watched.environment, [doubt.text for doubt in watched.doubts])
 
     def profile(self, folder: str | Path, **settings: Any) -> dict[str, Any]:
@@ -149,25 +150,34 @@ class SshDevice:
 
         return measure_board(self, folder, **settings)
 
+    def prepare(self, providers: Sequence[str] | None) -> Ready:
+        """Look at the board, choose the runtime; raises `DeviceError` when there is none."""
+        self._folder(0)
+        look, runtimes = self._look(), self._runtimes()
+        backend = checks.backend(runtimes, providers)
+        if backend == ONNXRUNTIME:
+            self._require("checking the runtime", checks.runtime(runtimes, self.address))
+        return Ready(look, runtimes, backend)
+
     def campaign(
         self,
+        ready: Ready,
         parcel: Parcel,
         rounds: Rounds,
         rules: TimingRules,
         partial: Callable[[Environment, list[str]], dict[str, Any]],
     ) -> Campaign:
         """Check, send, time; `rounds` is filled. On a break `partial` says what was measured by then."""
+        before, runtimes = ready.look, ready.runtimes
         self._folder(parcel.size_bytes + _ROOM_BYTES)
-        before, runtimes = self._look(), self._runtimes()
-        self._check_runtime(runtimes)
-        self._check_memory(before, parcel)
+        self._require("checking the memory", checks.memory(before, parcel))
         self._send(parcel)
         environment = self._environment(before, runtimes)
         limit_s = self.limits.load_s + 5 * rules.time_limit_s
         try:
             self._say(f"timing on {before.model or before.cpu}")
             self._timer("timing", ["time"], limit_s, rounds.line)
-            if rules.memory:
+            if rules.memory and ready.backend == ONNXRUNTIME:  # a GPU's memory is not this process's
                 for name in parcel.layers:
                     self._timer(f"memory of {name}", ["footprint", name], limit_s, rounds.footprint(name))
             after = self._look()
@@ -176,25 +186,12 @@ class SshDevice:
                 kept = partial(environment, [str(error)])
                 error.keep(kept, _keep(kept))
             raise
-        return Campaign(environment, before, after, doubts(before.telemetry, after.telemetry))
+        return Campaign(ready, environment, after, doubts(before.telemetry, after.telemetry))
 
     # -- steps --------------------------------------------------------------------------------------
-    def _check_machine(self) -> None:
-        hello, step = self._session.hello, "checking the machine"
-        version = tuple(int(part) for part in hello["python"].split(".")[:2])
-        if version < _LEAST_PYTHON:
-            rule = f"its {self.address.python} is Python {hello['python']}; 3.8 or later is needed"
-            remedy = f"Name another one: {self.address.text}?python=/path/to/bin/python"
-            raise DeviceError(self.address, step, rule, remedy)
-        if not hello["system"].startswith("Linux"):
-            rule = f"it runs {hello['system']}; a board is measured under Linux"
-            raise DeviceError(self.address, step, rule, "Measure that machine with --device local, on itself")
-        if hello["machine"] not in _MACHINES or hello["bits"] != 64 or hello["byteorder"] != "little":
-            rule = (
-                f"wrong architecture: {hello['machine']}, {hello['bits']}-bit Python; no runtime for these "
-                f"graphs exists for it (64-bit {' or '.join(_MACHINES)} is needed)"
-            )
-            raise DeviceError(self.address, step, rule, "Install a 64-bit system, or use another board")
+    def _require(self, step: str, complaint: tuple[str, str] | None) -> None:
+        if complaint is not None:
+            raise DeviceError(self.address, step, *complaint)
 
     def _folder(self, need_bytes: int) -> None:
         """A private folder on the board with room for so much, and the timer in it."""
@@ -202,8 +199,9 @@ class SshDevice:
             return
         self._session.call("checking the disk", "open", need_bytes=max(need_bytes, _ROOM_BYTES // 32))
         self._has_folder = True
-        source = Path(board_timer.__file__)
-        self._session.put("board_timer.py", source, sha256_file(source), lambda done: None)
+        for name in ("board_engine.py", "board_timer.py"):
+            source = traveller(name)
+            self._session.put(source.name, source, sha256_file(source), lambda done: None)
 
     def _look(self) -> Look:
         commands = [list(command) for command in facts.COMMANDS]
@@ -220,29 +218,6 @@ class SshDevice:
                 found: dict[str, Any] = json.loads(line)
                 return found
         raise DeviceError(self.address, "checking the runtime", f"an answer that is none: {lines[-1:]}")
-
-    def _check_runtime(self, runtimes: dict[str, Any]) -> None:
-        lacking = [name for name in ("numpy", "onnxruntime") if name in runtimes["lacking"]]
-        if not lacking:
-            return
-        why = "; ".join(runtimes["lacking"][name] for name in lacking)
-        rule = f"missing runtime: {runtimes['python']} has no {' and no '.join(lacking)} ({why})"
-        beside = ""
-        if runtimes["trtexec"] or "tensorrt" in runtimes["versions"]:
-            beside = "TensorRT is there: `topovlm deploy --format tensorrt` writes graphs to build with it. "
-        remedy = beside + (
-            f"On the board: {runtimes['python']} -m pip install {' '.join(lacking)} (a Jetson's GPU needs "
-            "NVIDIA's own onnxruntime-gpu wheel), or name a Python that has them: "
-            f"{self.address.text}?python=/path/to/bin/python"
-        )
-        raise DeviceError(self.address, "checking the runtime", rule, remedy)
-
-    def _check_memory(self, look: Look, parcel: Parcel) -> None:
-        free, need = look.memory_available_bytes, round(_MEMORY_COPIES * parcel.loaded_bytes)
-        if free is not None and need > free:
-            rule = f"the graphs need about {format_bytes(need)} of memory, {format_bytes(free)} are available"
-            remedy = "Stop other programs there (the desktop takes about 1 GiB), or time fewer models at once"
-            raise DeviceError(self.address, "checking the memory", rule, remedy)
 
     def _send(self, parcel: Parcel) -> None:
         self._say(f"sending {format_bytes(parcel.size_bytes)} to {self.address.text}")

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from topovlm.artifacts import sha256_file
-from topovlm.hardware.remote import board_timer
+from topovlm.export.board import build_engines
+from topovlm.hardware.remote import traveller
 
 if TYPE_CHECKING:
     from topovlm.runtime.engine import Engine, Prepared
     from topovlm.runtime.manifest import Manifest
     from topovlm.runtime.timing import TimingRules
     from topovlm.runtime.workload import TimingWorkload
+
+ONNXRUNTIME, TENSORRT = "onnxruntime", "tensorrt"
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def pack(
     rules: TimingRules,
     *,
     new_tokens: int,
+    backend: str = ONNXRUNTIME,
     footprint_prompt: int = 0,
     variant: str = "auto",
     threads: int | None = None,
@@ -99,6 +103,7 @@ def pack(
 ) -> Parcel:
     """Graphs of `folders` (name -> exported folder) and all that the timer needs beside them.
 
+    `backend`: `onnxruntime`, or `tensorrt` for engines that the board builds from the plain graphs.
     Memory is measured with the prompt of index `footprint_prompt`.
 
     Raises `InputError` for a folder that is no export.
@@ -106,12 +111,12 @@ def pack(
     from topovlm.runtime.manifest import load_manifest
     from topovlm.runtime.sessions import SHORT_NAMES
 
-    engines: dict[str, dict[str, str]] = {}
+    engines: dict[str, dict[str, Any]] = {}
     files: dict[str, Path] = {}
     variants, layers = {}, {}
     image_token_id = 0
     wanted = [SHORT_NAMES.get(provider.lower(), provider) for provider in providers or ()]
-    if variant == "auto" and SHORT_NAMES["tensorrt"] in wanted:
+    if variant == "auto" and (backend == TENSORRT or SHORT_NAMES["tensorrt"] in wanted):
         variant = "plain"  # the fused operators are not TensorRT's
     for number, (name, folder) in enumerate(folders.items()):
         manifest = load_manifest(folder)
@@ -119,6 +124,8 @@ def pack(
         variants[name], layers[name] = manifest.resolve(variant), manifest.layers
         graphs = dict(zip(("vision", "embed", "decoder"), manifest.parts(variants[name]), strict=True))
         engines[name] = {key: f"{number}/{path.name}" for key, path in graphs.items()}
+        if backend == TENSORRT:
+            engines[name]["profiles"] = _profiles(manifest, prompts, new_tokens)
         for graph in graphs.values():
             for file in sorted(graph.parent.glob(f"{graph.name}*")):  # external weights lie beside
                 files[f"{number}/{file.name}"] = file
@@ -127,6 +134,7 @@ def pack(
         "image_token_id": image_token_id,
         "new_tokens": new_tokens,
         "prompts": len(prompts),
+        "backend": backend,
         "cases": [asdict(case) for case in cases],
         "footprint_prompt": footprint_prompt,
         "threads": threads,
@@ -134,13 +142,15 @@ def pack(
         "rules": asdict(rules),
     }
     small = {
-        "board_timer.py": Path(board_timer.__file__).read_bytes(),
         "request.json": json.dumps(request).encode(),
         "prompts.npz": _archive(prompts),
     }
     items = {
         path: Item(path, data, len(data), hashlib.sha256(data).hexdigest()) for path, data in small.items()
     }
+    if backend == TENSORRT:
+        for source in (traveller("board_tensorrt.py"), Path(build_engines.__file__)):
+            items[source.name] = Item(source.name, source, source.stat().st_size, sha256_file(source))
     copies: list[tuple[str, str]] = []
     seen: dict[str, str] = {}
     for path, file in files.items():
@@ -152,6 +162,26 @@ def pack(
             items[path] = Item(path, file, file.stat().st_size, digest)
     loaded = sum(file.stat().st_size for file in files.values())
     return Parcel(tuple(items.values()), tuple(copies), variants, layers, loaded)
+
+
+def _profiles(manifest: Manifest, prompts: Sequence[Prepared], new_tokens: int) -> dict[str, Any]:
+    """Shapes that the engines must take, by part: up to the longest prompt."""
+    from topovlm.export.profiles import shape_profiles
+    from topovlm.hardware.vision import Workload
+
+    longest = max(prompts, key=lambda prompt: len(prompt.input_ids))
+    images = 0 if longest.pixels is None else len(longest.pixels)
+    height, width = (1, 1) if longest.pixels is None else longest.pixels.shape[2:]
+    workload = Workload(
+        images=images,
+        image_height=height,
+        image_width=width,
+        prompt_tokens=len(longest.input_ids) - images * manifest.tokens_per_image,
+        new_tokens=new_tokens,
+    )
+    found = shape_profiles(manifest.raw, workload)
+    names = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
+    return {part: found[name] for part, name in names.items()}
 
 
 def _archive(prompts: Sequence[Prepared]) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from topovlm.hardware.probe import context_limit, default_layer_counts, default_lengths
 from topovlm.hardware.profiles import DRIFT_LIMIT, Watched, document
-from topovlm.hardware.remote.parcel import Case, Preparer, pack, synthetic
+from topovlm.hardware.remote.parcel import TENSORRT, Case, Preparer, pack, synthetic
 from topovlm.hardware.remote.rounds import Generations, Rounds
 from topovlm.hardware.slices import slice_export
 from topovlm.hardware.telemetry import Doubt
@@ -65,10 +65,12 @@ def measure_board(
 ) -> dict[str, Any]:
     """Profile of a board, its `target` the board's id where known; arguments as `probe.measure_local`."""
     began = perf_counter()
+    ready = device.prepare(providers)
     rules = rules or TimingRules(time_limit_s=30)
     local = Preparer(folder)
     manifest = local.manifest
-    name = manifest.resolve(variant)
+    native = ready.backend == TENSORRT
+    name = manifest.resolve("plain" if native and variant == "auto" else variant)
     new_tokens = max(2, new_tokens)  # a profile needs a time per token, whatever the workload asks for
     total = None if prompt_tokens is None else prompt_tokens + images * manifest.tokens_per_image
     base = synthetic(folder, images=images, prompt_tokens=total, new_tokens=new_tokens)
@@ -89,6 +91,7 @@ def measure_board(
             [Case(case, str(layers), (order.index(tokens),)) for case, (layers, tokens) in cells.items()],
             rules,
             new_tokens=new_tokens,
+            backend=ready.backend,
             footprint_prompt=order.index(base.prompt_tokens),
             variant=name,
             threads=threads,
@@ -102,7 +105,7 @@ def measure_board(
             facts = {"environment": environment.to_dict(), "warnings": warnings}
             return {"kind": "measured", "rounds": rounds.count, "samples": samples, **facts}
 
-        campaign = device.campaign(parcel, rounds, rules, partial)
+        campaign = device.campaign(ready, parcel, rounds, rules, partial)
     run = rounds.sweep(cells)
     found = list(campaign.doubts)
     found += [Doubt("load", text) for text in campaign.environment.warnings()]
@@ -113,7 +116,7 @@ def measure_board(
         run,
         campaign.environment.to_dict(),
         {
-            "before": campaign.before.telemetry.to_dict(),
+            "before": ready.look.telemetry.to_dict(),
             "after": campaign.after.telemetry.to_dict(),
         },
         None,
@@ -123,10 +126,11 @@ def measure_board(
     decoder = _Graph(manifest.parts(name)[2], {"inputs_embeds": np.dtype(loaded["dtype"])})
     dense = _Opened(manifest, name, loaded["threads"], loaded["providers"], decoder)
     measured = document(cast("Engine", dense), base, watched, _memory(rounds.footprints))
-    facts = campaign.before.to_dict()
+    facts = ready.look.to_dict()
     return {
         **measured,
-        "target": campaign.before.target or UNKNOWN_BOARD,
+        "runtime": TENSORRT if native else measured["runtime"],
+        "target": ready.look.target or UNKNOWN_BOARD,
         "board": {key: facts[key] for key in ("board", "compatible", "l4t")},
         "seconds": perf_counter() - began,
     }

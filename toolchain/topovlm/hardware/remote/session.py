@@ -58,9 +58,9 @@ class Limits:
     greeting_s: float = 30.0  # from the start of the client to the agent's first word
     reply_s: float = 60.0
     stall_s: float = 60.0  # an upload that does not advance
-    load_s: float = 600.0  # beside the measurement itself: loading, warm-up
+    load_s: float = 1800.0  # beside the measurement itself: loading, building engines, warm-up
     silence_s: float = 60.0  # without a sign of life from here the board's side tidies up and leaves
-    quiet_s: float = 600.0  # a program that prints nothing (a large graph is loading)
+    quiet_s: float = 1800.0  # a program that prints nothing (a large engine is being built)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,199 @@
+"""TensorRT on a board, without ONNX Runtime: graphs as callables. Travels as source text; Python >= 3.8.
+
+Uses TensorRT's own Python bindings (10 or later) and the CUDA runtime library through ctypes, both of which
+JetPack brings. Engines are built on the board by `build_engines`, which travels beside this file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import build_engines
+import numpy as np
+from board_engine import Engine, Failure
+
+HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
+_LIBRARIES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "/usr/local/cuda/lib64/libcudart.so")
+_LEAST_BYTES = 256  # an empty tensor needs an address too
+
+
+class CudaError(RuntimeError):
+    """A call of the CUDA runtime failed; the number is its own."""
+
+
+class Cuda:
+    """The few calls of the CUDA runtime that are needed, on one stream."""
+
+    def __init__(self):
+        self.library = self.load()
+        self.library.cudaMalloc.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t]
+        self.library.cudaFree.argtypes = [ctypes.c_void_p]
+        self.library.cudaMemcpy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        self.library.cudaStreamSynchronize.argtypes = [ctypes.c_void_p]
+        stream = ctypes.c_void_p()
+        self.check("cudaStreamCreate", self.library.cudaStreamCreate(ctypes.byref(stream)))
+        self.stream = stream.value
+
+    @staticmethod
+    def load():
+        for name in _LIBRARIES:
+            try:
+                return ctypes.CDLL(name)
+            except OSError:
+                continue
+        raise CudaError("no CUDA runtime library ({})".format(", ".join(_LIBRARIES)))
+
+    @staticmethod
+    def check(call, status):
+        if status != 0:
+            raise CudaError(f"{call} failed with error {status}")
+
+    def allocate(self, size):
+        pointer = ctypes.c_void_p()
+        self.check("cudaMalloc", self.library.cudaMalloc(ctypes.byref(pointer), max(size, _LEAST_BYTES)))
+        return pointer.value
+
+    def free(self, pointer):
+        self.check("cudaFree", self.library.cudaFree(pointer))
+
+    def copy(self, target, source, size, direction):
+        self.check("cudaMemcpy", self.library.cudaMemcpy(target, source, size, direction))
+
+    def wait(self):
+        self.check("cudaStreamSynchronize", self.library.cudaStreamSynchronize(self.stream))
+
+
+class OnDevice:
+    """A tensor that stays on the GPU."""
+
+    def __init__(self, pointer, shape):
+        self.pointer, self.shape = pointer, shape
+
+
+class Part:
+    """One engine. Profile 0 serves the first call of a prompt, the last one every later call."""
+
+    def __init__(self, trt, cuda, plan):
+        self.cuda, self.mode = cuda, trt.TensorIOMode
+        self.runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self.engine = self.runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise CudaError("the engine could not be loaded")
+        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
+        self.dtypes = {name: np.dtype(trt.nptype(self.engine.get_tensor_dtype(name))) for name in names}
+        self.inputs = [name for name in names if self.engine.get_tensor_mode(name) == self.mode.INPUT]
+        self.outputs = [name for name in names if name not in self.inputs]
+        self.contexts = []
+        # One context per profile: to switch a context would be timed with the work.
+        for index in range(self.engine.num_optimization_profiles):
+            context = self.engine.create_execution_context()
+            context.set_optimization_profile_async(index, cuda.stream)
+            self.contexts.append(context)
+        cuda.wait()
+        self.buffers: dict[tuple[str, int], tuple[int, int]] = {}
+        self.turn = 0
+
+    def run(self, feeds, first=True, stay=()):
+        """Outputs by name: arrays, or `OnDevice` for names in `stay` (good until the next call but one)."""
+        context = self.contexts[0 if first else -1]
+        self.turn = 1 - self.turn  # what stays from the last call is an input of this one
+        for name in self.inputs:
+            value = feeds[name]
+            if isinstance(value, OnDevice):
+                pointer = value.pointer
+            else:
+                value = np.ascontiguousarray(value, self.dtypes[name])
+                pointer = self.buffer(name, value.nbytes)
+                self.cuda.copy(pointer, value.ctypes.data, value.nbytes, HOST_TO_DEVICE)
+            if not context.set_input_shape(name, tuple(value.shape)):
+                raise CudaError(f"{name}: shape {tuple(value.shape)} is outside of the engine's profile")
+            context.set_tensor_address(name, pointer)
+        places = {}
+        for name in self.outputs:
+            shape = tuple(context.get_tensor_shape(name))
+            size = int(np.prod(shape)) * self.dtypes[name].itemsize
+            places[name] = (self.buffer(name, size), shape, size)
+            context.set_tensor_address(name, places[name][0])
+        if not context.execute_async_v3(self.cuda.stream):
+            raise CudaError("the engine did not run")
+        self.cuda.wait()
+        results: dict[str, Any] = {}
+        for name, (pointer, shape, size) in places.items():
+            if name in stay:
+                results[name] = OnDevice(pointer, shape)
+            else:
+                array = np.empty(shape, self.dtypes[name])
+                self.cuda.copy(array.ctypes.data, pointer, size, DEVICE_TO_HOST)
+                results[name] = array
+        return results
+
+    def buffer(self, name, size):
+        """Memory for a tensor in this turn; it grows by half, so that a growing cache seldom moves."""
+        held = self.buffers.get((name, self.turn))
+        if held is not None and held[1] >= size:
+            return held[0]
+        if held is not None:
+            self.cuda.free(held[0])
+        room = size + size // 2
+        self.buffers[(name, self.turn)] = (self.cuda.allocate(room), room)
+        return self.buffers[(name, self.turn)][0]
+
+
+class TensorRTEngine(Engine):
+    """The same steps on engines of TensorRT that are built here from the plain graphs."""
+
+    def __init__(self, name, facts, request):
+        self.name, self.facts = name, facts
+        self.image_token_id, self.new_tokens = request["image_token_id"], request["new_tokens"]
+        self.threads = 1
+        try:
+            trt, cuda = build_engines.import_tensorrt(("tensorrt",)), Cuda()
+            plans = {}
+            for part in ("vision", "embed", "decoder"):
+                path = Path(facts[part])
+                build_engines.check_memory(
+                    path.name, build_engines.graph_files(Path(), {"file": path}), False
+                )
+                plans[part] = build_engines.build_engine(trt, path, facts["profiles"][part])
+            start = perf_counter()
+            parts = {part: Part(trt, cuda, plan) for part, plan in plans.items()}
+        except (build_engines.BuildError, CudaError) as error:
+            raise Failure("graph", str(error)) from None
+        self.load_ms = (perf_counter() - start) * 1e3
+        self.vision, self.embed, self.decoder = parts["vision"], parts["embed"], parts["decoder"]
+        self.types = self.decoder.dtypes
+        self.past_names = [name for name in self.decoder.inputs if name.startswith("past_key_values.")]
+        self.presents = [name.replace("past_key_values.", "present.") for name in self.past_names]
+
+    def describe(self):
+        providers = {part: ["TensorRT"] for part in ("vision", "embed", "decoder")}
+        dtype = self.types["inputs_embeds"].name
+        return {"load_ms": self.load_ms, "threads": self.threads, "providers": providers, "dtype": dtype}
+
+    def only(self, part, value):
+        (name,), (result,) = part.inputs, part.outputs
+        return part.run({name: value})[result]
+
+    def see(self, pixels):
+        return self.only(self.vision, pixels)
+
+    def tokens(self, ids):
+        return self.only(self.embed, ids)
+
+    def empty_cache(self):
+        shapes = [self.decoder.engine.get_tensor_shape(name) for name in self.past_names]
+        return [np.zeros((1, shape[1], 0, shape[3])) for shape in shapes]
+
+    def step(self, embeds, cache, past):
+        size = embeds.shape[1]
+        feeds = {
+            "inputs_embeds": embeds,
+            "attention_mask": np.ones((1, past + size)),
+            "position_ids": np.arange(past, past + size)[None],
+        }
+        feeds.update(zip(self.past_names, cache))  # noqa: B905
+        results = self.decoder.run(feeds, first=past == 0, stay=self.presents)
+        return results["logits"][:, -1].argmax(-1), [results[name] for name in self.presents]
