@@ -59,6 +59,21 @@ def test_staged_folder_appears_only_on_success(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
+def test_a_link_where_links_are_possible_else_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replacing one name leaves the other's content alone, either way."""
+    (tmp_path / "a").write_text("x")
+    artifacts.link_or_copy(tmp_path / "a", tmp_path / "linked")
+    assert (tmp_path / "linked").samefile(tmp_path / "a")
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    artifacts.link_or_copy(tmp_path / "a", tmp_path / "copied")
+    artifacts.write_text(tmp_path / "a", "y")
+    assert [(tmp_path / name).read_text() for name in ("linked", "copied")] == ["x", "x"]
+
+
 def test_digest_depends_on_names_and_bytes(tmp_path: Path) -> None:
     """A renamed or changed file changes the digest of its folder."""
     (tmp_path / "a").write_text("x")

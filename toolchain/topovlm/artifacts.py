@@ -170,6 +170,17 @@ def move_into_place(staged: Path, final: Path) -> None:
         _sync(final.parent)
 
 
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """A second name for a file where the file system can, else a copy.
+
+    Finished files are replaced by renames, never changed in place: a shared file is as good as a copy.
+    """
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder if it is there."""
     if path.is_dir() and not path.is_symlink():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import torch
 
-from topovlm.artifacts import staged_folder, write_text
+from topovlm.artifacts import link_or_copy, staged_folder, write_text
 from topovlm.errors import InputError, explain
 from topovlm.models.checkpoint import Checkpoint, open_checkpoint
 from topovlm.models.live import Live, as_live
@@ -153,18 +151,11 @@ def _write_back(checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor], rep
                 tensors = [(name, entry) for name, entry in checkpoint.tensors.items() if entry.file == path]
                 write_file(stage / path.name, tensors, checkpoint.metadata[path], raw)
             elif path.is_file():
-                _link_or_copy(path, stage / path.name)
+                link_or_copy(path, stage / path.name)
         card = stage / "README.md"
         if card.is_file():
             text = card.read_text(encoding="utf-8")
             write_text(card, text.replace(", byte for byte.", " but for the repair below.") + _card(report))
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 def _card(report: RepairReport) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from topovlm.artifacts import link_or_copy
 from topovlm.console import Progress
 from topovlm.rundir import Record
 from topovlm.stages.context import ANSWER_TOKENS, Context, board_digest
@@ -48,18 +48,10 @@ def deploy_dense(context: Context, dense: Record) -> Record:
     """onnx/: the dense graphs as they are, when the budget allows them (links where the disk can)."""
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        shutil.copytree(context.run.root / BASELINE, work / DEPLOYED, copy_function=_link_or_copy)
+        shutil.copytree(context.run.root / BASELINE, work / DEPLOYED, copy_function=link_or_copy)
         return dense.value
 
     return context.run.stage("export", {"dense": dense.outputs}, [DEPLOYED], make)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    # Results are replaced by renames, never changed in place: a shared file is as good as a copy.
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def check_tensorrt(context: Context) -> None:
