@@ -205,9 +205,11 @@ def test_a_predicted_budget_is_judged_as_the_plan_judged_it() -> None:
         rows = tuple(replace(row, **{"exceeds": (), "at_risk": (), **limits}) for row in report.plan.rows)
         return cards(replace(report, plan=replace(report.plan, rows=rows)))[0]
 
-    # 60 % of dense: the range's upper end is above the bound in ms and within the share of dense's upper end.
-    report = replace(report, budget=replace(report.budget, max_latency="60%", latency_ms=7.2))
+    # 75 % of dense: the range's upper end is above the bound in ms and within the share of dense's upper end.
+    report = replace(report, budget=replace(report.budget, max_latency="75%", latency_ms=7.3))
     assert fits().status == "yes"
+    assert "72.9 % of dense, 75 % allowed (7.10 ms)" in fits().headline
+    assert "for both models" in fits().detail[0]
     assert fits(at_risk=("latency",)).status == "partly"
     assert "range of the prediction" in fits(at_risk=("latency",)).detail[0]
     assert fits(exceeds=("latency",)).status == "no"

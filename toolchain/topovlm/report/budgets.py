@@ -58,17 +58,20 @@ def deployed_memory(report: Report) -> Figure | None:
     return measured or (row.memory if row else None)
 
 
+def _asked_share(report: Report) -> float | None:
+    """The share of the dense latency that was asked for; None for a budget in ms."""
+    asked = (report.budget.max_latency or "").strip()
+    return float(asked.rstrip("%")) / 100 if asked.endswith("%") else None
+
+
 def relative_latency(report: Report) -> tuple[Figure, float] | None:
     """Measured slim / dense and the share allowed, for a relative budget that was measured on the target.
 
     The ratio is taken round by round: what slows both models down divides out.
     """
-    asked = (report.budget.max_latency or "").strip()
-    timed = phase_times(report, report.budget.latency_phase)
+    share, timed = _asked_share(report), phase_times(report, report.budget.latency_phase)
     on_target = bool(report.latency and report.latency.is_target)
-    if not asked.endswith("%") or not on_target or not timed or not timed.ratio:
-        return None
-    return timed.ratio, float(asked.rstrip("%")) / 100
+    return (timed.ratio, share) if share is not None and on_target and timed and timed.ratio else None
 
 
 def bound_ms(report: Report) -> float | None:
@@ -90,7 +93,7 @@ def _measured(figure: Figure, bound: float, headline: str) -> Judged:
     return Judged("partly", headline, f"within the budget, but {why}", figure.kind)
 
 
-def _predicted(report: Report, name: str, headline: str) -> Judged:
+def _predicted(report: Report, name: str, headline: str, why_yes: str = "") -> Judged:
     """As the plan judged its row: `name` is the plan's name of the limit."""
     row = deployed_row(report)
     if row is None:
@@ -100,31 +103,37 @@ def _predicted(report: Report, name: str, headline: str) -> Judged:
     if name in row.at_risk:
         why = "within the budget, but the range of the prediction reaches beyond it"
         return Judged("partly", headline, why, "predicted")
-    return Judged("yes", headline, kind="predicted")
+    return Judged("yes", headline, why_yes, "predicted")
 
 
 def _latency(report: Report) -> Judged | None:
     if not report.budget.max_latency:
         return None
     figure, bound = deployed_phase(report, report.budget.latency_phase), report.budget.latency_ms
-    relative = relative_latency(report)
     if figure is None or bound is None:
         return Judged("unknown", "no latency for the target", "neither measured nor predicted")
-    ms = formats.milliseconds(figure.value)
-    if report.slim is None and figure.kind == "measured" and asked_latency(report).endswith("dense"):
-        # The dense model is all of itself, whatever the clock says.
-        share = float((report.budget.max_latency or "").strip().rstrip("%")) / 100
-        text = f"the dense model, {100 * share:g} % of it allowed ({ms})"
-        return Judged("yes" if share >= 1 else "no", text, kind=figure.kind)
-    if relative:
-        ratio, share = relative
-        text = f"{100 * ratio.value:.1f} % of dense, {100 * share:g} % allowed ({ms})"
-        return _measured(ratio, share, text)
-    why = f" ({asked_latency(report)})" if asked_latency(report).endswith("dense") else ""
-    text = f"{ms}, {formats.milliseconds(bound)} allowed{why}"
+    share = _asked_share(report)
+    if share is not None:
+        return _share_of_dense(report, figure, share)
+    text = f"{formats.milliseconds(figure.value)}, {formats.milliseconds(bound)} allowed"
     if figure.kind == "measured":
         return _measured(figure, bound, text)
     return _predicted(report, "latency", text)
+
+
+def _share_of_dense(report: Report, figure: Figure, share: float) -> Judged:
+    allowed = f"{100 * share:g} % allowed ({formats.milliseconds(figure.value)})"
+    relative = relative_latency(report)
+    if relative:
+        ratio = relative[0]
+        return _measured(ratio, share, f"{100 * ratio.value:.1f} % of dense, {allowed}")
+    if figure.kind == "measured":
+        # Nothing was pruned: the dense model is all of itself, whatever the clock says.
+        return Judged("yes" if share >= 1 else "no", f"the dense model, {allowed}", kind=figure.kind)
+    dense = formats.predicted(report, "dense", report.budget.latency_phase)
+    text = f"{100 * figure.value / dense.value:.1f} % of dense, {allowed}" if dense else allowed
+    why = "judged as a share: what the prediction gets wrong, it gets wrong for both models"
+    return _predicted(report, "latency", text, why)
 
 
 def _per_token(report: Report) -> Judged | None:

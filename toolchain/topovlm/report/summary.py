@@ -198,7 +198,10 @@ def _trust(report: Report) -> Card:
     if report.latency:
         rounds = max((p.dense.n or 0 for p in report.latency.phases), default=0)
         turns = ", the two models in turns" if report.slim else ""
-        detail.append(f"latency: median of {rounds} timed rounds{turns}, 95 % intervals, raw samples kept")
+        where = "" if report.latency.is_target else " on this machine, which is not the target"
+        detail.append(
+            f"latency{where}: median of {rounds} timed rounds{turns}, 95 % intervals, raw samples kept"
+        )
     if report.accuracy:
         unparsed = (report.accuracy.overall.slim_unparsed or 0) + report.accuracy.overall.dense_unparsed
         answers = f"{unparsed} unparsed answers counted as wrong" if unparsed else "every answer was parsed"
