@@ -95,6 +95,12 @@ def test_well_known_models_are_planned_by_name(capsys: pytest.CaptureFixture[str
     assert (same["keep_layers"], same["workload"]["visual_tokens"]) == (27, 300)
 
 
+def test_a_misspelt_model_gets_near_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a folder nor a hub id: the names that are known come first."""
+    assert cli.main(["plan", "--target", "jetson-orin", "--model", "qwen3-vl-2bb"]) == 2
+    assert "Did you mean qwen3-vl-2b" in capsys.readouterr().err
+
+
 def test_confidence_keeps_fewer_layers(capsys: pytest.CaptureFixture[str]) -> None:
     """With --confident upper ends must fit: never more layers than without."""
     words = ["--model", "smolvlm2-256m", "--max-latency", "1s"]

@@ -63,10 +63,13 @@ def dry_run(
 
 
 def _known_model(name: str) -> KnownModel | None:
-    """A model whose sizes are shipped, unless a folder of that name is there."""
-    from topovlm.hardware.known_models import find_known_model
+    """A model whose sizes are shipped, unless a folder of that name is there. Raises `InputError`: a typo."""
+    from topovlm.hardware.known_models import find_known_model, known_model
 
-    return None if name == REFERENCE_MODEL or Path(name).exists() else find_known_model(name)
+    if name == REFERENCE_MODEL or Path(name).expanduser().exists():
+        return None
+    could_be_elsewhere = "/" in name or "\\" in name  # a path, or a hub id
+    return find_known_model(name) if could_be_elsewhere else known_model(name)
 
 
 def _preprocessor(name: str) -> dict[str, Any] | None:
