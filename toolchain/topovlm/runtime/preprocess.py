@@ -7,6 +7,7 @@ whose Pillow backend is the oracle in the tests. A step that we do not know is r
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ _UNKNOWN_STEPS = (
     "min_pixels",
     "max_patches",
 )
+
+
+# What Pillow raises for truncated and malformed files; a broken EXIF block gives the last four.
+_MALFORMED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def load_image(path: str | Path) -> Image.Image:
         ) from None
     except Image.DecompressionBombError as error:
         raise InputError(explain("image", str(path), f"is too large: {error}", "Scale it down")) from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's truncated and malformed files
+    except _MALFORMED as error:
         raise InputError(explain("image", str(path), f"is broken: {error}", "Save it again")) from None
 
 
