@@ -120,6 +120,7 @@ def test_batch_needs_one_shape() -> None:
         batch_pixels([picture("RGB", 9, 9), picture("RGB", 9, 18)], recipe)
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow remarks on the damage
 def test_damaged_pictures_are_bad_input(tmp_path: Path) -> None:
     """Bytes changed at random, EXIF block included: a picture or a sentence, never another error."""
     exif = Image.Exif()
