@@ -2,9 +2,10 @@
 
     python -m benchmarks.local_profile [DIR ...] [--points 18 --time-limit 30s --json]
 
-Profiles each exported folder as `topovlm profile` does (2 and 6 layers and the dense model, at four prompt
-lengths), then times other depths at other lengths and prints predicted against measured. Without DIR it
-exports two models: the reference model, and a wider random one of another family.
+Profiles each exported folder as `topovlm profile` does (a few slices and the dense model, at four prompt
+lengths), then times other depths and other lengths and prints predicted against measured. The dense model at
+the workload itself is timed in both runs: it tells how far the machine's own pace changed between them.
+Without DIR two models are exported: the reference model, and a wider random one of another family.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ def check(
     providers: Sequence[str] | None = None,
     depths: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Profile `folder`, time at least `points` unseen (layers, length) pairs, compare. JSON-able."""
+    """Profile `folder`, time at least `points` (layers, length) pairs that it did not, compare. JSON-able."""
     profile = measure_local(folder, threads=threads, providers=providers, rules=rules)
     work, visual = profile["workload"], profile["workload"]["visual_tokens"]
-    new_tokens = work["new_tokens"]
+    new_tokens, dense, anchor = work["new_tokens"], profile["layers"], work["prefill_tokens"]
     layers = list(depths) or unseen(profile["depths"], 4)
     lengths = unseen(profile["lengths"], max(1, -(-points // max(1, len(layers)))), min(profile["lengths"]))
     if not layers or not lengths:
@@ -71,18 +72,22 @@ def check(
             )
             for n in layers
         }
-        one = next(iter(engines.values()))
+        one = engines[dense] = Engine(
+            folder, variant=profile["variant"], threads=threads, providers=providers
+        )
         workloads = {
             tokens: synthetic_workload(
                 one, images=work["images"], prompt_tokens=tokens, new_tokens=new_tokens
             )
-            for tokens in lengths
+            for tokens in sorted([*lengths, anchor])
         }
         warm_up(engines, workloads, rules.warmup)
         run = sweep(engines, workloads, rules)
     surfaces = {phase: Surface.from_dict(profile["surfaces"][phase]) for phase in PHASES}
     rows = []
     for depth, tokens in sorted(run.samples):
+        if depth in profile["depths"] and tokens in profile["lengths"]:
+            continue
         for phase in PHASES:
             at = tokens + new_tokens / 2 if phase == "token" else tokens
             predicted = surfaces[phase].ms(depth, at)
@@ -99,9 +104,13 @@ def check(
                     "within": abs(measured / predicted - 1) <= spread,
                 }
             )
+    before = profile["samples"][str(dense)][str(anchor)]
     return {
         "folder": folder.name,
         "rows": rows,
+        "pace": {
+            phase: median(run.samples[dense, anchor][phase]) / median(before[phase]) - 1 for phase in PHASES
+        },
         "drift": run.drift,
         "seconds": profile["seconds"],
         "profile": {key: profile[key] for key in ("depths", "lengths", "workload", "spread", "warnings")},
@@ -136,6 +145,8 @@ def table(result: dict[str, Any]) -> str:
         times = f"{format_ms(row['predicted_ms']):>9}  {format_ms(row['measured_ms']):>9}"
         place = f"{row['layers']:>6}  {row['prompt_tokens']:>6}  {row['phase']:<7}"
         lines.append(f"{place}  {times}  {100 * row['error']:+6.1f} %")
+    pace = ", ".join(f"{phase} {100 * change:+.1f} %" for phase, change in result["pace"].items())
+    lines.append(f"the machine itself, between the two runs: {pace}")
     lines += [f"note: {warning}" for warning in timed["warnings"]]
     return "\n".join(lines)
 

@@ -22,16 +22,17 @@ def test_table_of_predicted_against_measured(folder: Path, capsys: pytest.Captur
     assert main([str(folder), "--json", *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
     (model,) = found["models"]
-    assert {row["layers"] for row in model["rows"]} == {3, 6}
-    assert not {3, 6} & set(model["profile"]["depths"])
+    assert {row["layers"] for row in model["rows"]} == {3, 6, 8}
     visual = model["profile"]["workload"]["visual_tokens"]
-    assert not {row["prompt_tokens"] + visual for row in model["rows"]} & set(model["profile"]["lengths"])
+    timed = [(n, s - visual) for n in model["profile"]["depths"] for s in model["profile"]["lengths"]]
+    assert not {(row["layers"], row["prompt_tokens"]) for row in model["rows"]} & set(timed)
+    assert set(model["pace"]) == {"prefill", "token"}
     for row in model["rows"]:
         assert row["error"] == pytest.approx(row["predicted_ms"] / row["measured_ms"] - 1)
-    assert found["summary"]["points"] == len(model["rows"]) == 8
+    assert found["summary"]["points"] == len(model["rows"]) == 16
     assert found["summary"]["max_error"] == max(abs(row["error"]) for row in model["rows"])
-    lines = table(model).splitlines()[2:10]
-    assert [line.split()[0] for line in lines] == ["3"] * 4 + ["6"] * 4
+    lines = table(model).splitlines()[2:18]
+    assert [line.split()[0] for line in lines] == ["3"] * 6 + ["6"] * 6 + ["8"] * 4
     assert {line.split()[2] for line in lines} == {"prefill", "token"}
     assert [path.name for path in folder.parent.iterdir()] == ["x"]
 
