@@ -3,8 +3,9 @@
 Default: 512 samples, 33 layers, k = 15, width 256, four kinds of trajectories. `--grid` runs samples 128,
 512, 1,000 and 2,000, layers 13, 33 and 81, k 5 and 15. `--large` runs 10,000 samples once. Times are medians
 of repeated runs, ours and a peer's in turn; a peer's time is its solver alone, ours starts at the graphs; a
-ratio is the peer's time over ours on one thread. Compilation is not in any of them. Every case runs in a
-process of its own; memory is its peak beyond what it held before the barcode.
+ratio is the peer's time over ours on one thread. Compilation is not in any of them. CPU seconds stand
+beside the wall time of one thread: on a busy machine they tell more. Every case runs in a process of its own;
+memory is its peak beyond what it held before the barcode.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Row:
     bars: int = 0
     neighbours_s: float = 0.0
     one_thread_s: float = 0.0
+    one_thread_cpu_s: float = 0.0
     all_threads_s: float = 0.0
     whole_path_s: float = 0.0
     memory_bytes: int = 0
@@ -83,13 +85,16 @@ def measure(case: Case, repeats: int, peers: list[Peer], peer_limit_s: float) ->
     row.bars = len(barcode.bars)
     ours = [(int(p), int(b), int(d)) for p, b, d in barcode.bars]
 
-    single, parallel, whole = [], [], []
+    single, busy, parallel, whole = [], [], [], []
     for _ in range(repeats):
+        before_cpu = time.process_time()
         single.append(timed(lambda: zigzag_barcode(graphs, threads=1)))
+        busy.append(time.process_time() - before_cpu)
         parallel.append(timed(lambda: zigzag_barcode(graphs)))
         whole.append(timed(lambda: mean_persistence(zigzag_barcode(clouds, case.k))))
     if repeats:
-        row.one_thread_s, row.all_threads_s, row.whole_path_s = map(median, (single, parallel, whole))
+        row.one_thread_s, row.one_thread_cpu_s = median(single), median(busy)
+        row.all_threads_s, row.whole_path_s = median(parallel), median(whole)
 
     problem = Problem.of(as_layers(graphs), SKELETONS) if peers else None
     for peer in peers:
@@ -172,8 +177,9 @@ def line(row: Row) -> str:
         for name, seconds in row.peers_s.items()
     )
     size = f"| {case.kind} | {case.samples} | {case.layers} | {case.k} | {row.edges:.0f} | {row.bars} "
-    topology = f"| {row.neighbours_s:.3f} | {row.one_thread_s:.4f} | {row.all_threads_s:.4f} "
-    return f"{size}{topology}| {row.whole_path_s:.3f} | {row.memory_bytes / 2**20:.0f} | {peers or '-'} |"
+    topology = f"| {row.neighbours_s:.3f} | {row.one_thread_s:.4f} | {row.one_thread_cpu_s:.4f} "
+    rest = f"| {row.all_threads_s:.4f} | {row.whole_path_s:.3f} | {row.memory_bytes / 2**20:.0f} "
+    return f"{size}{topology}{rest}| {peers or '-'} |"
 
 
 def main() -> None:
@@ -214,8 +220,10 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     for reason in find_peers(options)[1]:
         print(f"skipped: {reason}")
-    print("\n| kind | N | L | k | edges | bars | kNN s | 1 thread s | all s | whole s | MiB | peers |")
-    print("|" + "---|" * 12)
+    titles = ["kind", "N", "L", "k", "edges", "bars", "kNN s", "1 thread s", "its CPU s", "all s", "whole s"]
+    titles += ["MiB", "peers"]
+    print(f"\n| {' | '.join(titles)} |")
+    print("|" + "---|" * len(titles))
     rows = []
     for case in cases_of(options):
         rows.append(in_own_process(case, options))
