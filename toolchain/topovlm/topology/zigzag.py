@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -40,6 +41,8 @@ def zigzag_barcode(
     hundred samples on. `threads` (all processors by default) never changes the result. Raises InputError for
     anything that cannot be a sequence of layers.
     """
+    from threadpoolctl import threadpool_limits
+
     from topovlm.topology.engine import ZigzagStream
 
     if isinstance(max_homology_dim, bool) or max_homology_dim not in range(LARGEST_DIM + 1):
@@ -51,11 +54,13 @@ def zigzag_barcode(
     kept: list[Graph] = []
     try:
         stream = ZigzagStream(min(max_homology_dim, FAST_DIMS), pool, workers)
-        for graph in _graphs(layers, k, pool, workers):
-            stream.push(graph)
-            if max_homology_dim > FAST_DIMS:
-                kept.append(graph)
-        barcode = stream.barcode()
+        # Layers run side by side: threads inside one matrix product would only stand in each other's way.
+        with threadpool_limits(limits=1, user_api="blas") if pool else nullcontext():
+            for graph in _graphs(layers, k, pool, workers):
+                stream.push(graph)
+                if max_homology_dim > FAST_DIMS:
+                    kept.append(graph)
+            barcode = stream.barcode()
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
