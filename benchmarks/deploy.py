@@ -40,8 +40,8 @@ def run(words: list[str], out: Path) -> dict[str, Any]:
         "words": words,
         "wall_s": wall_s,
         "stages_s": seconds,
-        "report": report,
         **json.loads(done.stdout),
+        "report": report,
     }
 
 

@@ -109,6 +109,10 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+# Below this many parameters a layer's products take microseconds: threads wait for each other, not for work.
+_ONE_THREAD_PARAMETERS = 20_000_000
+
+
 def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str = "auto") -> Live:
     """Load a checkpoint with stock transformers, for inference.
 
@@ -139,6 +143,8 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
             first = str(sorted(map(str, facts[kind]))[0])
             rule = f"transformers reports {kind.replace('_', ' ')}: {first}"
             raise InputError(explain("--model", str(folder), rule, "The checkpoint and its config disagree"))
+    if model.num_parameters() < _ONE_THREAD_PARAMETERS:
+        torch.set_num_threads(1)
     if getattr(processor, "chat_template", None) is None:
         rule = "has no chat template, so a prompt cannot be written the way it was trained"
         raise InputError(explain("--model", str(folder), rule, "Add chat_template.jinja"))
