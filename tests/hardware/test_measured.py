@@ -129,3 +129,20 @@ def test_a_profile_of_something_else_is_refused(changes: dict[str, Any], message
     """Another model, another workload, a broken file: no scaling, no guess."""
     with pytest.raises(InputError, match=message):
         predict(SHAPE, WORKLOAD, profile(**changes), 8)
+
+
+def test_lengths_that_were_never_timed() -> None:
+    """A profile over lengths predicts at any of them; far beyond them it is refused as before."""
+    lines = {"residual": 0.01, "held_out": [0.02, -0.01]}
+    surfaces = {
+        "embed": {"fixed_ms": 0.1, "per_token_ms": 0.001, **lines},
+        "prefill": {"fixed_ms": 0.2, "per_layer_ms": 0.05, "per_layer_token_ms": 0.002, **lines},
+        "token": {"fixed_ms": 0.1, "per_layer_ms": 0.05, "per_layer_beyond_6_ms": 0.02, **lines},
+    }
+    noise = {"prefill": 0.005, "token": 0.005}
+    known = profile(surfaces=surfaces, lengths=[40, 56, 224], noise=noise)
+    found = predict(SHAPE, Workload(prompt_tokens=100, new_tokens=5), known, 8)
+    assert found.prefill_ms.value == pytest.approx(0.1 + 0.136 + 0.2 + 8 * (0.05 + 0.002 * 136))
+    assert found.token_ms.value == pytest.approx(0.1 + 8 * 0.05 + 2 * 0.02)
+    with pytest.raises(InputError, match="prefill tokens"):
+        predict(SHAPE, Workload(prompt_tokens=500), known, 8)

@@ -13,6 +13,7 @@ from typing import Any
 from topovlm.errors import InputError, explain
 from topovlm.hardware.interval import Interval
 from topovlm.hardware.shape import ModelShape
+from topovlm.hardware.surface import profile_at
 from topovlm.hardware.target import ResolvedTarget
 from topovlm.hardware.vision import Workload, visual_tokens
 
@@ -40,6 +41,10 @@ def from_profile(
     profile: Mapping[str, Any], shape: ModelShape, workload: Workload, keep_layers: int
 ) -> MeasuredPhases:
     """Phases at `keep_layers`. Raises `InputError` for a broken profile, or one of something else."""
+    tokens = visual_tokens(shape, workload) + workload.prompt_tokens
+    profile = profile_at(
+        profile, prefill_tokens=tokens, new_tokens=workload.new_tokens, keep_layers=keep_layers
+    )
     check_fits(profile, shape, workload)
     try:
         affine, spread = profile["affine"], profile.get("spread")
