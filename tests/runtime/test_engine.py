@@ -176,7 +176,7 @@ def test_bad_calls(engine: Engine, toy: Toy, tmp_path: Path) -> None:
     for bad, message in (({"threads": 0}, "threads"), ({"providers": ["gpu!"]}, "provider")):
         with pytest.raises(InputError, match=message):
             Engine(folder, **bad)
-    with pytest.raises(MissingToolError, match="pip install .* onnxruntime-gpu"):
+    with pytest.raises(MissingToolError, match=r"pip install .* onnxruntime-gpu"):
         Engine(folder, providers=["cuda"])
     with pytest.raises(InputError, match="max_new_tokens"):
         engine.generate([], "red", 0)
