@@ -64,7 +64,7 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, words: str) -> None:
         ("drop", "3-1", "runs backwards"),
         ("drop", "a", "neither a layer nor a range"),
         ("target", " ", "is empty"),
-        ("device", "ssh://board", "is none of local"),
+        ("device", "ftp://board", "is neither local nor the address of a board"),
     ],
 )
 def test_a_bad_flag_is_named(flag: str, value: str, words: str) -> None:

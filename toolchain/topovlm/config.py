@@ -91,6 +91,15 @@ def parse_path(text: str, field: str) -> Path:
     return Path(parse_text(text, field)).expanduser()
 
 
+def parse_device(text: str, field: str) -> str:
+    """`local`, or the address of a board."""
+    from topovlm.hardware.remote.address import parse_address
+
+    if text != "local":
+        parse_address(text)
+    return text
+
+
 def integer(low: int, high: int | None = None) -> Callable[[str, str], int]:
     """A parser of whole numbers within bounds (inclusive)."""
 
@@ -177,7 +186,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("threads", integer(1), None, "CPU threads (default: all cores available)", "N"),
     Option("measure_time", parse_duration_ms, 20_000.0, "longest latency measurement (default: 20s)", "TIME"),
     Option("output", parse_path, Path("topovlm-out"), "run directory (default: topovlm-out)", "DIR", "-o"),
-    Option("device", one_of("local"), "local", "where to measure: local", "WHERE"),
+    Option("device", parse_device, "local", "where to measure: local, or ssh://user@host[:port]", "WHERE"),
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 

@@ -15,12 +15,11 @@ from topovlm.console import Display, library_chatter
 from topovlm.errors import BudgetError
 from topovlm.rundir import Record, RunDir
 from topovlm.sources import find_model
-from topovlm.stages import choosing, exporting, measuring, planning, reporting
+from topovlm.stages import boards, choosing, exporting, measuring, planning, reporting
 from topovlm.stages.context import Context
-from topovlm.stages.dry_run import resolve_target
 from topovlm.stages.prompt_length import check_prompt_length
 
-# With --target local one more layer goes as long as the measured latency misses the budget.
+# Where the target is measured, one more layer goes as long as the measured latency misses the budget.
 _MOST_ATTEMPTS = 4
 # What was made from a stage's outputs, and would contradict new ones that a killed run left beside it.
 _FROM_GRAPHS = ("measure", "tensorrt", "evaluate-slim")
@@ -42,14 +41,15 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, A
     # All that can be refused is refused before the run directory exists: bad input leaves nothing behind.
     run = RunDir(config.output, display, _DOWNSTREAM)
     run.check()
-    target = resolve_target(config)
+    board = boards.look(config, display)
+    target = boards.resolve_target(config, board)
     display.note(f"target: {target.describe()}")
     planning.dtype_for(config, target)
     source = find_model(config.model)
-    context = Context(config, source, target, run)
+    context = Context(config, source, target, run, board)
     choosing.check_inputs(context)
     exporting.check_tensorrt(context)
-    if not context.local:
+    if not context.on_target:
         planning.refuse_infeasible(planning.compute_plan(config, target, source.checkpoint.config))
     check_prompt_length(context)
     with run.locked(), library_chatter(run.root / "logs" / "libraries.log"):
@@ -61,7 +61,7 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
     for note in context.notes:
         display.note(f"note: {note}")
     dense = exporting.export_dense(context)
-    profiled = planning.profile(context, dense) if context.local else None
+    profiled = planning.profile(context, dense) if context.on_target else None
     try:
         planned = planning.plan(context, profiled).value
     except BudgetError:
@@ -93,24 +93,24 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
 def _forget_other_depths(context: Context, keep: int) -> None:
     """A slim model of another depth than the plan's goes before a new one is made.
 
-    On this machine attempts end below the plan's depth, never above it.
+    On a measured target attempts end below the plan's depth, never above it.
     """
     selected = context.run.recorded("select")
     if selected is None:
         return
     depth = selected.inputs["keep"]
-    if depth > keep or (depth < keep and not context.local):
+    if depth > keep or (depth < keep and not context.on_target):
         _withdraw(context.run, *_DEPLOYMENT)
 
 
 def _fit(context: Context, planned: dict[str, Any]) -> list[dict[str, Any]]:
-    """Score, then cut, export and measure; on this machine until the measured latency meets the budget."""
+    """Score, then cut, export and measure; on a measured target until its latency meets the budget."""
     config, display = context.config, context.run.display
     scored = choosing.score(context)
     least = max(1, planned["min_layers"])
     keep = planned["keep_layers"]
     attempts: list[dict[str, Any]] = []
-    if not context.local:  # the target's latency is predicted: nothing measured here can reject it
+    if not context.on_target:  # the target's latency is predicted: nothing measured here can reject it
         _cut(context, keep, scored)
         return []
     while True:

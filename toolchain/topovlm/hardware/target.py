@@ -11,9 +11,19 @@ from pathlib import Path
 from topovlm.errors import InputError, explain
 from topovlm.hardware.board import GIB, Board, Memory, Mode, read_board
 
-__all__ = ["Board", "Mode", "ResolvedTarget", "data_dir", "list_targets", "load_target"]
+__all__ = [
+    "Board",
+    "Mode",
+    "ResolvedTarget",
+    "data_dir",
+    "list_targets",
+    "load_target",
+    "unrecognised_target",
+]
 
 LOCAL = "local"
+# What a profile calls a board or GPU that no target matches: its owner knows which it is.
+UNRECOGNISED = "board"
 
 
 @dataclass(frozen=True)
@@ -101,20 +111,29 @@ def list_targets() -> list[Board]:
 
 def _local_board() -> Board:
     total_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    memory = Memory(
-        unified=True, total_gib=total_bytes / GIB, os_reserve_gib={"headless": 0.55, "desktop": 1.6}
-    )
-    mode = Mode(name="as-is", cpu_cores=os.cpu_count() or 1, note="this machine: measured, not looked up")
+    return _bare_board(LOCAL, "this machine", total_bytes, os.cpu_count() or 1)
+
+
+def _bare_board(board_id: str, name: str, memory_bytes: int, cores: int) -> Board:
+    """A machine without a data sheet: all that counts about it is measured."""
+    reserve = {"headless": 0.55, "desktop": 1.6}
+    mode = Mode(name="as-is", cpu_cores=cores, note=f"{name}: measured, not looked up")
     return Board(
         schema=1,
-        id=LOCAL,
-        name="this machine",
-        family=LOCAL,
+        id=board_id,
+        name=name,
+        family=board_id,
         default_mode=mode.name,
-        memory=memory,
+        memory=Memory(unified=True, total_gib=memory_bytes / GIB, os_reserve_gib=reserve),
         modes=(mode,),
-        provenance={"facts": "measured on this machine"},
+        provenance={"facts": f"measured on {name}"},
     )
+
+
+def unrecognised_target(memory_bytes: int, cores: int, model: str | None = None) -> ResolvedTarget:
+    """A machine at hand that is none of the known boards; `model`: what it calls itself."""
+    board = _bare_board(UNRECOGNISED, model or "the board", memory_bytes, cores)
+    return ResolvedTarget(board, board.mode())
 
 
 def _looks_like_path(name: str) -> bool:

@@ -308,7 +308,7 @@ class Latency(Part, frozen=True, kw_only=True):
     workload: Workload
     warmup: int
     order: tuple[str, ...]  # "dense" or "slim", one per timed run, in the order taken
-    is_target: bool  # True when this machine is the target: the budget is judged on these figures
+    is_target: bool  # True when the target itself was timed: the budget is judged on these figures
     phases: tuple[PhaseTimes, ...]
     memory: tuple[MemoryUse, ...] = ()
     method: str = ""

@@ -23,7 +23,7 @@ def target_part(context: Context) -> doc.Target:
         key=target.key,
         board=target.board.name,
         mode=target.mode.name,
-        runtime="onnxruntime-cpu" if context.local else "tensorrt",
+        runtime=context.run.records["profile"].value["runtime"] if context.on_target else "tensorrt",
         alias_of=target.alias_of,
         siblings=tuple(target.siblings),
         facts={name: float(value) if isinstance(value, int) else value for name, value in plain.items()},
@@ -77,7 +77,7 @@ def _predicted(interval: dict[str, float], unit: str, source: str) -> doc.Figure
     )
 
 
-def plan_part(plan: dict[str, Any], *, local: bool) -> doc.Plan:
+def plan_part(plan: dict[str, Any], *, measured: bool) -> doc.Plan:
     """The plan with one predicted row per number of layers kept."""
     rows = []
     for row in plan["rows"]:
@@ -102,7 +102,7 @@ def plan_part(plan: dict[str, Any], *, local: bool) -> doc.Plan:
         total_layers=plan["total_layers"],
         floor=plan["floor"]["name"],
         floor_text=plan["floor"]["text"],
-        predictor="measured-here" if local else "published",
+        predictor="measured-here" if measured else "published",
         source=plan["source"],
         rows=tuple(rows),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from topovlm.sources import Source
 from topovlm.stages.user_data import UserSplit, held_out_digest, split_user_samples
 
 if TYPE_CHECKING:
+    from topovlm.hardware.device import Device
     from topovlm.hardware.target import ResolvedTarget
 
 # Samples that judge sets of layers (half choose, half confirm), and as many that confirm a repair.
@@ -43,11 +45,23 @@ class Context:
     source: Source
     target: ResolvedTarget
     run: RunDir
+    board: Mapping[str, Any] | None = None  # what --device leads to (`boards.look`); None: this machine
 
     @property
-    def local(self) -> bool:
-        """Whether this machine is the target: then latency is measured and the budget judged on it."""
-        return self.target.board.id == "local"
+    def on_target(self) -> bool:
+        """Whether latency is measured on the target itself: then the budget is judged on it."""
+        return measured_on_target(self.config, self.target)
+
+    @property
+    def where(self) -> str:
+        """The machine that latency is measured on, for people."""
+        return "this machine" if self.board is None else f"{self.target.board.name} over ssh"
+
+    def device(self) -> Device:
+        """The machine that latency is measured on; use it as a context manager."""
+        from topovlm.hardware.device import open_device
+
+        return open_device(self.config.device, say=self.run.display.note)
 
     @functools.cached_property
     def model_digest(self) -> str:
@@ -65,9 +79,12 @@ class Context:
         """Inputs of every stage that times something: the machine, the packages, and how long."""
         from topovlm.hardware.environment import cpu_name, usable_cores
 
+        if self.board is None:
+            machine: dict[str, Any] = {"cpu": cpu_name(), "cores": usable_cores()}
+        else:
+            machine = {"device": self.config.device, "board": dict(self.board)}
         return {
-            "cpu": cpu_name(),
-            "cores": usable_cores(),
+            **machine,
             "threads": self.config.threads,
             "measure_time_ms": self.config.measure_time,
             "topovlm": __version__,
@@ -165,6 +182,11 @@ class Context:
         if self.user_samples is not None and not self.held_out_samples():
             found.append(f"{self.sample_source} has no answers to hold out: accuracy is not measured")
         return found
+
+
+def measured_on_target(config: Config, target: ResolvedTarget) -> bool:
+    """Whether this machine is the target, or --device leads to it."""
+    return target.board.id == "local" or config.device != "local"
 
 
 def board_digest(target: ResolvedTarget) -> str:

@@ -9,24 +9,17 @@ from typing import TYPE_CHECKING, Any
 from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.console import Display, library_chatter
 from topovlm.errors import InputError, explain
-from topovlm.hardware.target import ResolvedTarget, load_target
+from topovlm.hardware.target import LOCAL, ResolvedTarget
 from topovlm.models import checkpoint
 from topovlm.rundir import RunDir
 from topovlm.sources import config_sha256, find_model, model_config, model_folder
 from topovlm.stages import planning
+from topovlm.stages.boards import resolve_target
 from topovlm.stages.planning import Choices
 
 if TYPE_CHECKING:
     from topovlm.hardware.known_models import KnownModel
     from topovlm.plan import Plan
-
-
-def resolve_target(config: Config) -> ResolvedTarget:
-    """The board of --target in its mode. Raises `InputError` when it is not given or not known."""
-    if config.target is None:
-        remedy = "Name a board (`topovlm targets` lists them), or `local` for this machine"
-        raise InputError(explain("--target", None, "is missing", remedy))
-    return load_target(config.target, config.mode)
 
 
 def dry_run(
@@ -37,6 +30,10 @@ def dry_run(
     `--model` may also be the name of a well-known model, whose sizes are shipped: then nothing is read.
     """
     choices = choices or Choices()
+    if config.device != LOCAL:
+        rule = "is measured, and a dry run measures no board"
+        remedy = "Use `topovlm profile --device ... -o FILE`, then `topovlm plan --profile FILE`"
+        raise InputError(explain("--device", config.device, rule, remedy))
     target = resolve_target(config)
     planning.dtype_for(config, target)
     known = _known_model(config.model)

@@ -21,15 +21,16 @@ def _facts(report: Any) -> dict[str, Any]:
     return facts
 
 
-def export_dense(context: Context) -> Record:
+def export_dense(context: Context, dtype: str = "fp32") -> Record:
     """baseline/: the dense model's graphs, which every comparison runs on."""
+    inputs = context.base if dtype == "fp32" else {**context.base, "dtype": dtype}
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
         from topovlm.export.onnx import export_onnx
 
-        return _facts(export_onnx(context.source.folder, work / BASELINE))
+        return _facts(export_onnx(context.source.folder, work / BASELINE, dtype=dtype))
 
-    return context.run.stage("export-dense", context.base, [BASELINE], make)
+    return context.run.stage("export-dense", inputs, [BASELINE], make)
 
 
 def export_slim(context: Context, pruned: Record) -> Record:

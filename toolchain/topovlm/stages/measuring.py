@@ -1,4 +1,4 @@
-"""Accuracy and latency of exported folders, dense and slim, on this machine."""
+"""Accuracy of exported folders, dense and slim, on this machine; latency on it or on the board."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def measure(context: Context, *, slim: bool) -> Record:
     }
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        return {
-            "timings": time_folders(config, {name: root / path for name, path in folders.items()}, progress)
-        }
+        paths = {name: root / path for name, path in folders.items()}
+        with context.device() as device:
+            return {"timings": time_folders(config, paths, progress, device=device)}
 
     return context.run.stage("measure", inputs, [], make)
 
@@ -168,7 +168,7 @@ def _attempt_inputs(context: Context, keep: int, scored: Record) -> dict[str, An
         "images": config.images,
         "prompt_tokens": config.prompt_tokens,
         "new_tokens": config.new_tokens,
-        "profile": context.run.records["profile"].digest if context.local else None,
+        "profile": context.run.records["profile"].digest if context.on_target else None,
     }
 
 

@@ -11,7 +11,7 @@ from topovlm.config import Config
 from topovlm.console import Progress
 from topovlm.errors import BudgetError, InputError, explain
 from topovlm.rundir import Record
-from topovlm.stages.context import Context, board_digest
+from topovlm.stages.context import Context, board_digest, measured_on_target
 from topovlm.stages.exporting import BASELINE
 from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
@@ -69,13 +69,15 @@ def plan_inputs(
 
 def dtype_for(config: Config, target: ResolvedTarget) -> str:
     """The precision to plan for: what the target runs best, unless asked otherwise. Raises `InputError`."""
-    local = target.board.id == "local"
-    if local and config.dtype not in ("auto", "fp32"):
-        rule = "this machine is measured with the fp32 graphs that are deployed on it"
-        raise InputError(explain("--dtype", config.dtype, rule, "Leave --dtype out with --target local"))
+    measured = measured_on_target(config, target)
+    if measured and config.dtype not in ("auto", "fp32"):
+        here = config.device == "local"
+        machine, flags = ("this machine", "--target local") if here else ("the board", "--device")
+        rule = f"{machine} is measured with the fp32 graphs that are deployed on it"
+        raise InputError(explain("--dtype", config.dtype, rule, f"Leave --dtype out with {flags}"))
     if config.dtype != "auto":
         return config.dtype
-    return "fp32" if local else "fp16"
+    return "fp32" if measured else "fp16"
 
 
 def compute_plan(
@@ -167,7 +169,7 @@ def refuse_infeasible(plan: dict[str, Any]) -> None:
 
 
 def profile(context: Context, dense: Record) -> Record:
-    """profile.json: this machine timed on the dense graphs and on a shallower cut of them."""
+    """profile.json: the target timed on the dense graphs and on shallower cuts of them."""
     config = context.config
     inputs = {
         "graphs": dense.outputs,
@@ -179,19 +181,18 @@ def profile(context: Context, dense: Record) -> Record:
     }
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        from topovlm.hardware.probe import measure_local
-
         rules = timing_rules(config)
-        measured = measure_local(
-            context.run.root / BASELINE,
-            images=config.images,
-            prompt_tokens=config.prompt_tokens,
-            new_tokens=timed_tokens(config),
-            threads=config.threads,
-            rules=rules,
-            scratch=work,
-            progress=timing_progress(rules, progress),
-        )
+        with context.device() as device:
+            measured = device.profile(
+                context.run.root / BASELINE,
+                images=config.images,
+                prompt_tokens=config.prompt_tokens,
+                new_tokens=timed_tokens(config),
+                threads=config.threads,
+                rules=rules,
+                scratch=work,
+                progress=timing_progress(rules, progress),
+            )
         artifacts.write_json(work / "profile.json", measured)
         return measured
 

@@ -62,7 +62,7 @@ def build_report(context: Context, argv: list[str], attempts: list[dict[str, Any
         target=assemble.target_part(context),
         workload=assemble.workload_part(plan),
         budget=assemble.budget_part(context.config, plan),
-        plan=assemble.plan_part(plan, local=context.local),
+        plan=assemble.plan_part(plan, measured=context.on_target),
         dense=dense,
         slim=slim,
         selection=selection_part(context) if pruned is not None else None,
@@ -96,7 +96,6 @@ def _latency(context: Context) -> doc.Latency:
     from topovlm.report.sections import latency_section
 
     timings = context.run.records["measure"].value["timings"]
-    plan = context.run.records["plan"].value
     engines, facts = timings["engines"], timings["workload"]
     slim = "slim" in engines
     workload = doc.Workload(
@@ -112,19 +111,24 @@ def _latency(context: Context) -> doc.Latency:
         phase_samples(timings, "dense"),
         phase_samples(timings, "slim") if slim else None,
         workload=workload,
-        where=f"this machine ({timings['environment']['cpu']})",
-        runtime="onnxruntime-cpu",
+        where=f"{context.where} ({timings['environment']['cpu']})",
+        runtime=f"onnxruntime-{_provider(engines['dense'])}",
         variant=engines["dense"]["variant"],
         threads=engines["dense"]["threads"],
         warmup=timings["rules"]["warmup"],
         order=timings["order"],
-        is_target=context.local,
-        memory=_memory(engines, plan),
+        is_target=context.on_target,
+        memory=_memory(engines, context.where),
         warnings=timings["warnings"],
     )
 
 
-def _memory(engines: dict[str, Any], plan: dict[str, Any]) -> list[doc.MemoryUse]:
+def _provider(engine: dict[str, Any]) -> str:
+    """`cpu`, `cuda`: what the decoder really ran on."""
+    return str(engine["providers"]["decoder"][0]).removesuffix("ExecutionProvider").lower()
+
+
+def _memory(engines: dict[str, Any], where: str) -> list[doc.MemoryUse]:
     """Measured in a process of its own per model; absent where that failed."""
     rows = {doc.PEAK_MEMORY: "peak_bytes", "added by the model at its peak": "model_bytes"}
     uses = []
@@ -136,7 +140,7 @@ def _memory(engines: dict[str, Any], plan: dict[str, Any]) -> list[doc.MemoryUse
                     value=timing["footprint"][key],
                     unit="bytes",
                     kind="measured",
-                    source="a fresh process on this machine",
+                    source=f"a fresh process on {where}",
                     n=1,
                 )
         if "dense" in figures:
@@ -163,7 +167,7 @@ def _environment(context: Context) -> doc.Environment:
 
 def _provenance(context: Context, attempts: list[dict[str, Any]]) -> doc.Provenance:
     limits = list(context.notes)
-    if not context.local:
+    if not context.on_target:
         limits.append(f"nothing was timed on {context.target.board.name}: its figures are predictions")
     limits += assemble.tensorrt_limits(context.run.records)
     return doc.Provenance(
