@@ -5,7 +5,10 @@
 Profiles each exported folder as `topovlm profile` does (a few slices and the dense model, at four prompt
 lengths), then times other depths and other lengths and prints predicted against measured. The dense model at
 the workload itself is timed in both runs: it tells how far the machine's own pace changed between them.
-Without DIR two models are exported: the reference model, and a wider random one of another family.
+Without DIR two models are exported: the reference model, and a wider random one of another family; `--large`
+takes a random one of the size of LLaVA-OneVision-0.5B instead of the latter. `--together` times what the
+profile knows and what it does not in the same rounds: what is left is the error of the form, without the
+machine's own change of pace. `--provider cuda` runs on the GPU, in fp16; `--profiles DIR` files the profiles.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +28,7 @@ from typing import Any
 from topovlm.console import say
 from topovlm.errors import InputError, MissingToolError, VerificationError, explain
 from topovlm.hardware.probe import measure_local
+from topovlm.hardware.profiles import fit_surfaces, save_profile
 from topovlm.hardware.slices import slice_export
 from topovlm.hardware.surface import Surface
 from topovlm.hardware.sweep import sweep, warm_up
@@ -53,8 +58,12 @@ def check(
     threads: int | None = None,
     providers: Sequence[str] | None = None,
     depths: Sequence[int] = (),
+    together: bool = False,
 ) -> dict[str, Any]:
-    """Profile `folder`, time at least `points` (layers, length) pairs that it did not, compare. JSON-able."""
+    """Profile `folder`, time at least `points` (layers, length) pairs that it did not, compare. JSON-able.
+
+    `together`: the profile's pairs are timed once more among the others, and predict from there.
+    """
     profile = measure_local(folder, threads=threads, providers=providers, rules=rules)
     work, visual = profile["workload"], profile["workload"]["visual_tokens"]
     new_tokens, dense, anchor = work["new_tokens"], profile["layers"], work["prefill_tokens"]
@@ -63,6 +72,8 @@ def check(
     if not layers or not lengths:
         rule = "leaves no depth or no prompt length between those that the profile times"
         raise InputError(explain("DIR", str(folder), rule, "Give a deeper model or a longer context"))
+    known = [(n, tokens) for n in profile["depths"] for tokens in profile["lengths"]]
+    again = known if together else [(dense, anchor)]
     with tempfile.TemporaryDirectory(prefix=".slices-", dir=folder.resolve().parent) as room:
         engines = {
             n: Engine(
@@ -70,7 +81,7 @@ def check(
                 threads=threads,
                 providers=providers,
             )
-            for n in layers
+            for n in sorted({*layers, *(n for n, _ in again)} - {dense})
         }
         one = engines[dense] = Engine(
             folder, variant=profile["variant"], threads=threads, providers=providers
@@ -79,11 +90,14 @@ def check(
             tokens: synthetic_workload(
                 one, images=work["images"], prompt_tokens=tokens, new_tokens=new_tokens
             )
-            for tokens in sorted([*lengths, anchor])
+            for tokens in sorted({*lengths, *(tokens for _, tokens in again)})
         }
         warm_up(engines, workloads, rules.warmup)
         run = sweep(engines, workloads, rules)
     surfaces = {phase: Surface.from_dict(profile["surfaces"][phase]) for phase in PHASES}
+    if together:
+        part = replace(run, samples={cell: run.samples[cell] for cell in known})
+        surfaces = fit_surfaces(part, new_tokens)
     rows = []
     for depth, tokens in sorted(run.samples):
         if depth in profile["depths"] and tokens in profile["lengths"]:
@@ -107,6 +121,7 @@ def check(
     before = profile["samples"][str(dense)][str(anchor)]
     return {
         "folder": folder.name,
+        "whole_profile": profile,
         "rows": rows,
         "pace": {
             phase: median(run.samples[dense, anchor][phase]) / median(before[phase]) - 1 for phase in PHASES
@@ -151,18 +166,35 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def export_models(room: Path) -> list[Path]:
-    """The reference model and a wider random one of another family, exported below `room`."""
+# Decoder and tower of LLaVA-OneVision-0.5B as a plain LLaVA: Qwen2-0.5B, SigLIP so400m at 384 px.
+_LARGE_TEXT = {"intermediate_size": 4864, "num_attention_heads": 14, "max_position_embeddings": 4096}
+_LARGE_VISION = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 16,
+    "patch_size": 16,
+}
+
+
+def export_models(room: Path, dtype: str, large: bool) -> list[Path]:
+    """The reference model and a larger random one, exported below `room`."""
     from tests.tiny import build
 
     from topovlm.export.onnx import export_onnx
     from topovlm.reference import model_dir
 
-    wide = build(room / "wide-checkpoint", "clip-llama", layers=12, width=192)
-    for name, source in (("reference", model_dir()), ("random-llama", wide)):
+    other, checkpoint = "random-llama", room / "checkpoint"
+    if large:
+        other = "random-qwen2-0.5b"
+        facts = {"text": _LARGE_TEXT, "vision": _LARGE_VISION}
+        build(checkpoint, "siglip-qwen2", layers=24, width=896, image_size=384, **facts)
+    else:
+        build(checkpoint, "clip-llama", layers=12, width=192)
+    for name, source in (("reference", model_dir()), (other, checkpoint)):
         say(f"exporting {name}")
-        export_onnx(source, room / name, variants=("fused",))
-    return [room / "reference", room / "random-llama"]
+        export_onnx(source, room / name, variants=("fused",), dtype=dtype)
+    return [room / "reference", room / other]
 
 
 def busy() -> str | None:
@@ -173,12 +205,17 @@ def busy() -> str | None:
     return f"load {load:.1f} on {cores} cores" if load > _QUIET_LOAD * cores else None
 
 
-def run_all(folders: Sequence[Path], check_one: Callable[[Path], dict[str, Any]]) -> list[dict[str, Any]]:
+def run_all(
+    folders: Sequence[Path],
+    check_one: Callable[[Path], dict[str, Any]],
+    dtype: str = "fp32",
+    large: bool = False,
+) -> list[dict[str, Any]]:
     """Check the folders, or two models exported for the purpose."""
     with ExitStack() as stack:
         if not folders:
             held = tempfile.TemporaryDirectory(prefix="topovlm-local-profile-")
-            folders = export_models(Path(stack.enter_context(held)))
+            folders = export_models(Path(stack.enter_context(held)), dtype, large)
         return [check_one(folder) for folder in folders]
 
 
@@ -190,6 +227,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--time-limit", default="30s", help="of each of the two timing runs, e.g. 60s")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--provider", default="cpu", help="cpu or cuda")
+    parser.add_argument("--together", action="store_true", help="time known and unknown points in turns")
+    parser.add_argument("--large", action="store_true", help="a random model of half a billion parameters")
+    parser.add_argument("--profiles", type=Path, metavar="DIR", help="file the profiles below this folder")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     try:
@@ -206,12 +246,19 @@ def main(argv: list[str] | None = None) -> int:
                 threads=args.threads,
                 providers=[args.provider],
                 depths=depths,
+                together=args.together,
             ),
+            "fp32" if args.provider == "cpu" else "fp16",
+            args.large,
         )
     except (InputError, MissingToolError, VerificationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return {InputError: 2, MissingToolError: 5}.get(type(error), 6)
     total = summary(found)
+    for result in found:
+        profile = result.pop("whole_profile")
+        if args.profiles:
+            say(f"wrote {save_profile(profile, args.profiles / result['folder'], force=True)}")
     if args.json:
         print(json.dumps({"models": found, "summary": total, "busy": noise}, indent=1))
         return 0

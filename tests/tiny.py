@@ -78,7 +78,16 @@ def _redraw(model: torch.nn.Module, seed: int) -> None:
                 value.copy_(noise * (2 / value[0].numel()) ** 0.5)
 
 
-def _configs(family: str, layers: int, width: int, image_size: int, vocab: int) -> dict[str, Any]:
+def _configs(
+    family: str,
+    layers: int,
+    width: int,
+    image_size: int,
+    vocab: int,
+    *,
+    text: dict[str, Any],
+    vision: dict[str, Any],
+) -> dict[str, Any]:
     from transformers import CLIPVisionConfig, LlamaConfig, Qwen2Config, SiglipVisionConfig
 
     text_facts = {
@@ -92,6 +101,7 @@ def _configs(family: str, layers: int, width: int, image_size: int, vocab: int) 
         "pad_token_id": SPECIALS.index(PAD),
         "bos_token_id": None,
         "eos_token_id": SPECIALS.index(END),
+        **text,
     }
     vision_facts = {
         "hidden_size": 32,
@@ -100,6 +110,7 @@ def _configs(family: str, layers: int, width: int, image_size: int, vocab: int) 
         "num_attention_heads": 2,
         "image_size": image_size,
         "patch_size": 8,
+        **vision,
     }
     if family == "siglip-qwen2":
         return {
@@ -130,17 +141,25 @@ def build(
     seed: int = 0,
     dtype: str = "float32",
     max_shard_size: str = "5GB",
+    text: dict[str, Any] | None = None,
+    vision: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a checkpoint folder: model, tokenizer, processor, chat template, card. Returns `folder`."""
+    """Write a checkpoint folder: model, tokenizer, processor, chat template, card. Returns `folder`.
+
+    `text`, `vision`: configuration fields that differ from the tiny ones.
+    """
     import torch
     from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 
     tokenizer = tokenizer_object()
-    facts = _configs(family, layers, width, image_size, tokenizer.get_vocab_size())
+    facts = _configs(
+        family, layers, width, image_size, tokenizer.get_vocab_size(), text=text or {}, vision=vision or {}
+    )
+    patch = facts["vision_config"].patch_size
     config = LlavaConfig(
         **facts,
         image_token_index=SPECIALS.index(IMAGE),
-        image_seq_length=(image_size // 8) ** 2,
+        image_seq_length=(image_size // patch) ** 2,
         pad_token_id=SPECIALS.index(PAD),
         eos_token_id=SPECIALS.index(END),
     )
@@ -153,12 +172,12 @@ def build(
     )
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
-    _save_processor(folder, tokenizer, family, image_size)
+    _save_processor(folder, tokenizer, family, image_size, patch)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\nA random model for tests.\n")
     return folder
 
 
-def _save_processor(folder: Path, tokenizer: Tokenizer, family: str, image_size: int) -> None:
+def _save_processor(folder: Path, tokenizer: Tokenizer, family: str, image_size: int, patch: int) -> None:
     from transformers import LlavaProcessor, PreTrainedTokenizerFast
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -177,7 +196,7 @@ def _save_processor(folder: Path, tokenizer: Tokenizer, family: str, image_size:
             additional_special_tokens=[USER, ASSISTANT, IMAGE],
             padding_side="left",
         ),
-        patch_size=8,
+        patch_size=patch,
         vision_feature_select_strategy="full" if family == "siglip-qwen2" else "default",
         num_additional_image_tokens=0 if family == "siglip-qwen2" else 1,
         image_token=IMAGE,

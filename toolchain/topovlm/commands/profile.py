@@ -14,7 +14,7 @@ from topovlm.commands.common import add_device, add_options, config_of, print_js
 from topovlm.console import Display, say, table
 from topovlm.units import format_ms
 
-_OPTIONS = ("model", "images", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time")
+_OPTIONS = ("model", "images", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time", "dtype")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from topovlm.hardware import microbench
     from topovlm.hardware.device import LOCAL, open_device
     from topovlm.hardware.probe import save_profile
-    from topovlm.runtime.sessions import provider_names
+    from topovlm.runtime.sessions import ON_CUDA, provider_names
     from topovlm.stages import exporting
     from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
@@ -46,8 +46,12 @@ def run(args: argparse.Namespace) -> int:
     if here:
         providers = provider_names(providers)
     device = open_device(args.board, say=display.note)
+    dtype = config.dtype
+    if dtype == "auto":
+        # What a GPU is used with: ONNX Runtime's fused attention has kernels for half precision only there.
+        dtype = "fp16" if here and providers and providers[0] in ON_CUDA else "fp32"
     with scratch_run(config, display) as context, device:
-        exporting.export_dense(context)
+        exporting.export_dense(context, dtype)
         folder = context.run.root / exporting.BASELINE
         with display.stage("profile") as progress:
             rules = timing_rules(config)

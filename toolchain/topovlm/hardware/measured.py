@@ -14,15 +14,13 @@ from topovlm.errors import InputError, explain
 from topovlm.hardware.interval import Interval
 from topovlm.hardware.shape import ModelShape
 from topovlm.hardware.surface import profile_at
-from topovlm.hardware.target import ResolvedTarget
+from topovlm.hardware.target import UNRECOGNISED, ResolvedTarget
 from topovlm.hardware.vision import Workload, visual_tokens
 
 # A profile states its spread; a figure without one is trusted to this relative error.
 _UNSTATED_SPREAD = 0.10
 # Token counts may differ by this share (templates are counted a little differently by different tools).
 _SAME_TOKENS = 0.10
-# What a profile calls a board that the measuring program did not recognise: its owner knows which it is.
-_UNRECOGNISED = "board"
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def check_fits(profile: Mapping[str, Any], shape: ModelShape, workload: Workload
 def check_target(profile: Mapping[str, Any], target: ResolvedTarget) -> None:
     """Raise `InputError` when the profile was measured on another machine, or in another power mode."""
     measured_on = profile.get("target")
-    if measured_on not in (target.board.id, _UNRECOGNISED):
+    if measured_on not in (target.board.id, UNRECOGNISED):
         rule = f"was measured on {measured_on!r}, the plan is for {target.board.id!r}"
         remedy = f"Plan with --target {measured_on}, or measure {target.board.id} itself (`topovlm profile`)"
         raise InputError(explain("profile", measured_on, rule, remedy))

@@ -110,7 +110,20 @@ def measure_local(
             workloads = _affordable(workloads, base.prompt_tokens, seconds, rules)
         run = _watched_sweep(engines, dict(sorted(workloads.items())), rules, progress)
         memory = _memory(engines, base) if rules.memory else None
-    return {**document(dense, base, run, memory), "seconds": perf_counter() - began}
+    measured = document(dense, base, run, memory)
+    return {**measured, "target": _target(dense, run), "seconds": perf_counter() - began}
+
+
+def _target(dense: Engine, run: Watched) -> str:
+    """`local`: this machine's processor; on its GPU the id of that card, or `board` for an unknown one."""
+    from topovlm.hardware.remote.facts import recognise
+    from topovlm.hardware.target import UNRECOGNISED
+    from topovlm.runtime.sessions import ON_CUDA
+
+    if dense.providers_used["decoder"][0] not in ON_CUDA:
+        return "local"
+    names = [gpu["name"] for gpu in run.environment["gpus"] if "name" in gpu]
+    return recognise((), names[:1]) or UNRECOGNISED
 
 
 def default_layer_counts(layers: int) -> list[int]:

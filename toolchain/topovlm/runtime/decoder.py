@@ -11,10 +11,9 @@ import onnxruntime as ort
 
 from topovlm.errors import InputError, explain
 from topovlm.runtime.manifest import Manifest
-from topovlm.runtime.sessions import input_dtypes, open_session
+from topovlm.runtime.sessions import ON_CUDA, input_dtypes, open_session
 
 _KNOWN = {"inputs_embeds", "attention_mask", "position_ids", "num_logits_to_keep"}
-_ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 Cache = list[ort.OrtValue]
 
 
@@ -45,7 +44,7 @@ class Decoder:
         self.past_shapes = [shapes[name] for name in self.past_names]
         self.max_batch = 1 if self.past_shapes and self.past_shapes[0][0] == 1 else None
         # Where the cache is bound to stay; None where the provider works on host memory anyway.
-        self.cache_device = "cuda" if self.session.get_providers()[0] in _ON_CUDA else None
+        self.cache_device = "cuda" if self.session.get_providers()[0] in ON_CUDA else None
 
     def empty_cache(self, batch: int) -> Cache:
         """A cache of no tokens, `[batch, kv_heads, 0, head_dim]` per entry."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ SHORT_NAMES = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 _DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -50,6 +54,8 @@ def open_session(path: Path, providers: Sequence[str], threads: int) -> ort.Infe
 
     Raises `InputError` when the graph cannot be loaded, `MissingToolError` when the provider does not start.
     """
+    if providers[0] in ON_CUDA:
+        _load_cuda_libraries()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -69,6 +75,18 @@ def open_session(path: Path, providers: Sequence[str], threads: int) -> ort.Infe
             explain("provider", providers[0], rule, "Check the CUDA libraries and the driver")
         )
     return session
+
+
+@functools.cache
+def _load_cuda_libraries() -> None:
+    """Load the CUDA libraries that pip installs, which the loader does not find by itself.
+
+    It prints what is missing there; system libraries may still serve, and a provider that does not start is
+    reported by `open_session`.
+    """
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
 
 
 def input_dtypes(session: ort.InferenceSession) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from topovlm.hardware.profiles import DRIFT_LIMIT, Watched, document
 from topovlm.hardware.remote.parcel import TENSORRT, Case, Preparer, pack, synthetic
 from topovlm.hardware.remote.rounds import Generations, Rounds
 from topovlm.hardware.slices import slice_export
+from topovlm.hardware.target import UNRECOGNISED
 from topovlm.hardware.telemetry import Doubt
 from topovlm.runtime.robust import summarise
 from topovlm.runtime.timing import TimingRules
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from topovlm.runtime.engine import Engine
     from topovlm.runtime.footprint import Footprint
     from topovlm.runtime.manifest import Manifest
-
-UNKNOWN_BOARD = "board"  # the target of a profile of a board that is none of the known ones
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def measure_board(
     return {
         **measured,
         "runtime": TENSORRT if native else measured["runtime"],
-        "target": ready.look.target or UNKNOWN_BOARD,
+        "target": ready.look.target or UNRECOGNISED,
         "board": {key: facts[key] for key in ("board", "compatible", "l4t")},
         "seconds": perf_counter() - began,
     }
