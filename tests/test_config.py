@@ -59,7 +59,7 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, words: str) -> None:
         ("max_memory", "6G", "--max-memory = '6G'"),
         ("format", "tensorrt", "must contain onnx"),
         ("format", "onnx,tensort", "Did you mean tensorrt"),
-        ("dtype", "fp8", "is none of"),
+        ("dtype", "fp7", "is none of"),
         ("sparsity", "100%", "some layers must stay"),
         ("drop", "3-1", "runs backwards"),
         ("drop", "a", "neither a layer nor a range"),

@@ -63,3 +63,14 @@ def test_the_token_budget_counts_too() -> None:
 def test_without_a_latency_budget_nothing_is_missed() -> None:
     """--sparsity alone asks for no latency."""
     assert judge(resolve({"sparsity": "25%"}), 8, timed(30))["met"]
+
+
+def test_the_measured_peak_of_memory_counts() -> None:
+    """--max-memory judges the process's own peak, where there is a figure; it has no interval."""
+    run = timed(10)
+    run.value["timings"]["engines"]["slim"]["footprint"] = {"peak_bytes": 600 << 20}
+    verdict = judge(resolve({"max_memory": "0.5GiB"}), 8, run)
+    assert not verdict["met"]
+    assert "of memory at its peak" in verdict["text"]
+    assert judge(resolve({"max_memory": "1GiB"}), 8, run)["met"]
+    assert judge(resolve({"max_memory": "0.5GiB"}), 8, timed(10))["met"]

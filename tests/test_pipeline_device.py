@@ -63,7 +63,7 @@ def test_layers_go_until_the_board_meets_the_budget(
 
 
 def test_the_board_says_what_it_is() -> None:
-    """Without --target it is the board that is there, in its present mode; an unknown one is taken as it is."""
+    """Without --target it is the board that is there, in its present mode; an unknown one as it is."""
     target = resolve_target(resolve(DEVICE), ORIN)
     assert target.key == "jetson-orin-nano-8gb@7W"
     assert resolve_target(resolve({**DEVICE, "target": "jetson-orin-nano-8gb"}), ORIN).key == target.key

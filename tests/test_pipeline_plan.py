@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from topovlm import cli
 from topovlm.config import resolve
 from topovlm.errors import InputError
-from topovlm.hardware.target import load_target
+from topovlm.hardware.target import data_dir, load_target
 from topovlm.stages.planning import dtype_for, plan_inputs
 
 OLD: dict[str, Any] = {"model_type": "llava", "vision_config": {}, "text_config": {"model_type": "llama"}}
@@ -40,6 +41,23 @@ def test_this_machine_is_planned_for_in_fp32() -> None:
     assert dtype_for(resolve({}), local) == dtype_for(resolve({"dtype": "fp32"}), local) == "fp32"
     with pytest.raises(InputError, match="--dtype = 'fp16': this machine is measured with the fp32 graphs"):
         dtype_for(resolve({"dtype": "fp16"}), local)
+
+
+def test_a_measured_plan_has_the_precision_that_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped profile of a GPU plans that card, for its own model, in fp16; nothing else is claimed."""
+    words = ["plan", "--target", "h200", "--max-latency", "4ms", "--prompt-tokens", "19"]
+    words += ["--profile", str(data_dir("profiles") / "reference" / "h200-sxm--onnxruntime-cuda--fp16.json")]
+    assert cli.main([*words, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["dtype"] == "fp16"
+    assert plan["verdict"] == "prune"
+    assert "measured on h200-sxm with onnxruntime-cuda" in plan["rows"][0]["source"]
+    assert cli.main([*words, "--dtype", "fp32"]) == 2
+    assert "the profile was measured in fp16" in capsys.readouterr().err
+    assert cli.main([*words, "--target", "h100"]) == 2
+    assert "was measured on 'h200-sxm'" in capsys.readouterr().err
 
 
 def test_prompts_that_cannot_be_are_refused_first(tmp_path: Path) -> None:

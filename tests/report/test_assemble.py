@@ -22,7 +22,7 @@ def planned(new_tokens: int = 64) -> tuple[dict[str, Any], Plan]:
     budgets = Budgets(LatencyBudget.parse("70%"))
     shape, target = known_model("qwen3-vl-2b").shape(), load_target("jetson-agx-orin-64gb@MAXN")
     plan = make_plan(shape, workload, target, budgets, "w4a16", advise=False).to_dict()
-    return plan, assemble.plan_part(plan, local=False)
+    return plan, assemble.plan_part(plan, measured=False)
 
 
 def test_the_plans_own_verdicts_travel() -> None:

@@ -7,23 +7,26 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.report import factory
 from topovlm.report import formats
-from topovlm.report.document import Figure, Report
+from topovlm.report.document import Bars, Figure, FormatPoint, Report
 from topovlm.report.html import render_html, write_reports
 from topovlm.report.markdown import render_markdown
-from topovlm.report.plots import all_plots, layers_plot
+from topovlm.report.plots import all_plots, barcode_of, layers_plot, pareto_front
 from topovlm.report.sections import accuracy_section
 from topovlm.report.summary import Card, cards
 from topovlm.report.tables import sections
+from topovlm.stages import choosing
+from topovlm.topology.zigzag import zigzag_barcode
 
 replace = msgspec.structs.replace
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -133,7 +136,14 @@ def test_tables_have_captions_and_plots_have_words(name: str) -> None:
 
 def test_plots_follow_the_data() -> None:
     """A report has the plots that it has data for, and equal reports have equal plots."""
-    assert set(all_plots(factory.standard())) == {"latency", "accuracy", "layers", "barcode", "plan"}
+    assert set(all_plots(factory.standard())) == {
+        "latency",
+        "accuracy",
+        "layers",
+        "barcode",
+        "topology",
+        "plan",
+    }
     assert set(all_plots(bare())) == set()
     assert layers_plot(factory.selection()) == layers_plot(factory.selection())
 
@@ -411,3 +421,39 @@ def test_a_real_browser_shows_the_page(tmp_path: Path) -> None:
         for name, code in re.findall(r"--(\w+): #(\w{6});", page_text("local"))[:11]
     }
     assert all(found[css[name]] > 200 for name in ("yes", "partly", "slim", "ink"))
+
+
+def test_the_pareto_plot_shows_what_no_format_beats() -> None:
+    """More layers in no more time and memory wins; a report without formats has no such plot."""
+    point = partial(FormatPoint, fits=True)
+    points = (
+        point(dtype="fp16", kept=4, latency_ms=40.0, memory_bytes=4e9),
+        point(dtype="w4a16", kept=4, latency_ms=50.0, memory_bytes=1e9),  # slower, but smaller
+        point(dtype="int8", kept=4, latency_ms=45.0, memory_bytes=4e9),  # beaten by fp16
+        point(dtype="int8", kept=5, latency_ms=60.0, memory_bytes=2e9),
+    )
+    assert pareto_front(points) == [points[0], points[1], points[3]]
+    report = factory.standard()
+    report = replace(report, plan=replace(report.plan, formats=points))
+    svg = all_plots(report)["pareto"]
+    assert all(name in svg for name in ("fp16", "w4a16", "int8"))
+    assert 'id="pareto-title"' in render_html(report)
+    assert "pareto" not in all_plots(factory.standard())
+
+
+def test_the_reports_bars_are_the_engines() -> None:
+    """What a report holds gives back the barcode that the layers were scored with."""
+    layers = np.random.default_rng(0).normal(size=(5, 40, 6))
+    barcode = zigzag_barcode(layers, k=4)
+    bars = tuple(Bars(dim=p, birth=b, death=d, count=n) for p, b, d, n in choosing._counted(barcode.bars))
+    selection = replace(factory.selection(), scores=(0.0,) * 5, barcode=bars)
+    assert np.array_equal(barcode_of(selection).bars, barcode.bars)
+
+
+def test_scores_that_tell_nothing_are_named() -> None:
+    """Too few samples for any loop: every layer scores zero, and the reader hears it."""
+    report = factory.standard()
+    told = "Every layer scored the same"
+    assert told not in render_markdown(report)
+    level = replace(report.selection, scores=(0.0,) * len(report.selection.scores))
+    assert told in render_markdown(replace(report, selection=level))

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.errors import InputError, explain
+from topovlm.hardware.formats import FORMATS as WEIGHT_FORMATS
 from topovlm.units import LatencyBudget, format_bytes, parse_bytes, parse_duration_ms, parse_fraction
 
 FORMATS = ("onnx", "tensorrt")
-DTYPES = ("auto", "fp32", "fp16")
+DTYPES = ("auto", *WEIGHT_FORMATS)  # what can be planned for
+EXPORTED = ("fp32", "fp16")  # what graphs are written in
 REFERENCE_MODEL = "reference"
 
 
@@ -180,7 +182,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("prompt_tokens", integer(1), 32, "text tokens of the workload, pictures not counted", "N"),
     Option("new_tokens", integer(1), 1, "generated tokens; above 1 the latency is end to end", "N"),
     Option("images", integer(0), 1, "pictures per prompt of the workload", "N"),
-    Option("dtype", one_of(*DTYPES), "auto", "precision to plan for: auto, fp32, fp16", "NAME"),
+    Option("dtype", one_of(*DTYPES), "auto", f"weights: {', '.join(DTYPES)}", "NAME"),
     Option("format", parse_formats, ("onnx",), "what to export: onnx or onnx,tensorrt", "LIST"),
     Option("seed", integer(0, 2**32 - 1), 0, "seed of every random choice", "N"),
     Option("threads", integer(1), None, "CPU threads (default: all cores available)", "N"),
@@ -246,3 +248,14 @@ def resolve(flags: Mapping[str, str], file: Path | None = None) -> Config:
     if values["sparsity"] is not None and values["drop"] is not None:
         raise InputError("--sparsity and --drop both say how many layers go. Give one of them")
     return Config(**values)
+
+
+def exported_dtype(config: Config, otherwise: str) -> str:
+    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one only planned for."""
+    if config.dtype == "auto":
+        return otherwise
+    if config.dtype not in EXPORTED:
+        rule = f"can be planned for; graphs are written in {' or '.join(EXPORTED)}"
+        remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
+        raise InputError(explain("--dtype", config.dtype, rule, remedy))
+    return config.dtype

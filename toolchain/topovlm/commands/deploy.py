@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from topovlm.commands.common import add_options, config_of, print_json
-from topovlm.config import OPTIONS
+from topovlm.config import OPTIONS, exported_dtype
 from topovlm.console import Display
 
 
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
+    exported_dtype(config, "fp32")
     if args.dry_run:
         from topovlm.commands.plan import show
         from topovlm.stages.dry_run import dry_run

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from topovlm.commands.common import add_options, config_of, new_folder, print_json
+from topovlm.config import exported_dtype
 from topovlm.console import Display, library_chatter, say
 from topovlm.units import format_bytes
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from topovlm.sources import find_model
 
     source = find_model(config.model)
-    dtype = "fp32" if config.dtype == "auto" else config.dtype
+    dtype = exported_dtype(config, "fp32")
     with (
         Display().stage("export"),
         tempfile.TemporaryDirectory(prefix="topovlm-") as scratch,

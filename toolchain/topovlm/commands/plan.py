@@ -7,6 +7,7 @@ qwen3-vl-2b. `--target local` times this machine first.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from topovlm.commands.common import add_options, config_of, print_json, screen
@@ -56,10 +57,12 @@ def run(args: argparse.Namespace) -> int:
     if tokens is not None and height is not None:
         raise InputError("--image-size and --visual-tokens both say how large the pictures are. Give one")
 
-    from topovlm.stages.dry_run import dry_run
+    from topovlm.stages.dry_run import compare_formats, dry_run
     from topovlm.stages.planning import Choices
 
-    show(dry_run(config, Display(), args.profile, Choices(height, width, tokens, args.confident)), args.json)
+    choices = Choices(height, width, tokens, args.confident)
+    plan = dry_run(config, Display(), args.profile, choices)
+    show(plan, args.json, {} if args.profile else compare_formats(config, choices))
     return 0
 
 
@@ -71,16 +74,25 @@ def parse_size(text: str, field: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def show(plan: Plan, as_json: bool) -> None:
-    """The plan as JSON, or for people on standard error. Raises `BudgetError` when it is infeasible."""
+def show(plan: Plan, as_json: bool, formats: Mapping[str, Plan] | None = None) -> None:
+    """The plan as JSON, or for people on standard error; `formats`: the same budget by weight format.
+
+    Raises `BudgetError` when it is infeasible.
+    """
     from topovlm.stages.planning import refuse_infeasible
 
     planned = plan.to_dict()
     if as_json:
         refuse_infeasible(planned)
-        print_json(planned)
+        by_format = {
+            name: {"verdict": other.verdict, "keep_layers": other.keep_layers, "source": other.source}
+            for name, other in (formats or {}).items()
+        }
+        print_json({**planned, "formats": by_format} if by_format else planned)
         return
-    from topovlm.plan_view import render_plan
+    from topovlm.plan_view import render_dtypes, render_plan
 
     render_plan(plan, screen())
+    if formats:
+        render_dtypes(dict(formats), screen())
     refuse_infeasible(planned)

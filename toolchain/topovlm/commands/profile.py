@@ -11,6 +11,7 @@ from pathlib import Path
 
 from topovlm.artifacts import check_output, check_output_file, write_json
 from topovlm.commands.common import add_device, add_options, config_of, print_json, scratch_run
+from topovlm.config import exported_dtype
 from topovlm.console import Display, say, table
 from topovlm.units import format_ms
 
@@ -46,10 +47,9 @@ def run(args: argparse.Namespace) -> int:
     if here:
         providers = provider_names(providers)
     device = open_device(args.board, say=display.note)
-    dtype = config.dtype
-    if dtype == "auto":
-        # What a GPU is used with: ONNX Runtime's fused attention has kernels for half precision only there.
-        dtype = "fp16" if here and providers and providers[0] in ON_CUDA else "fp32"
+    # ONNX Runtime's fused attention has kernels for half precision only on a GPU.
+    on_gpu = here and providers and providers[0] in ON_CUDA
+    dtype = exported_dtype(config, "fp16" if on_gpu else "fp32")
     with scratch_run(config, display) as context, device:
         exporting.export_dense(context, dtype)
         folder = context.run.root / exporting.BASELINE

@@ -103,6 +103,16 @@ class PlanRow(Part, frozen=True, kw_only=True):
     fits: bool  # as a choice: the number of layers counts too
 
 
+class FormatPoint(Part, frozen=True, kw_only=True):
+    """Central predictions in another weight format with `kept` layers; `latency_ms` is what is bounded."""
+
+    dtype: str
+    kept: int
+    latency_ms: float
+    memory_bytes: float
+    fits: bool
+
+
 class Plan(Part, frozen=True, kw_only=True):
     """Budget -> layers kept. `rows` hold one prediction per number of layers kept (dense included)."""
 
@@ -114,6 +124,7 @@ class Plan(Part, frozen=True, kw_only=True):
     predictor: Literal["published", "calibrated", "measured-here"]
     source: str
     rows: tuple[PlanRow, ...] = ()
+    formats: tuple[FormatPoint, ...] = ()  # the same budget by weight format and layers, for boards
 
 
 class Artifact(Part, frozen=True, kw_only=True):

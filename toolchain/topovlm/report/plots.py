@@ -6,16 +6,28 @@ Each function returns one `<svg>` string with a title and a description for scre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from topovlm.report import formats
 from topovlm.report.budgets import bound_ms
-from topovlm.report.document import Figure, PhaseTimes, PlanRow, Report, Selection, Workload, plan_row
+from topovlm.report.document import (
+    Figure,
+    FormatPoint,
+    PhaseTimes,
+    PlanRow,
+    Report,
+    Selection,
+    Workload,
+    plan_row,
+)
 from topovlm.report.svg import DENSE, INK, MUTED, PAPER, SHADE, SLIM, render_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+
+    from topovlm.topology.barcode import Barcode
 
 
 def layers_plot(selection: Selection) -> str:
@@ -248,6 +260,58 @@ def plan_plot(report: Report) -> str:
     return render_svg("plan", "Predicted latency by layers kept", description, (7.2, 3.3), draw)
 
 
+# Marker and line of each weight format in turn.
+_FORMAT_LOOKS = (
+    ("D", "-"),
+    ("s", (0, (5, 2))),
+    ("o", (0, (1, 1))),
+    ("^", "-."),
+    ("v", (0, (3, 1, 1, 1, 1, 1))),
+)
+
+
+def pareto_front(points: Sequence[FormatPoint]) -> list[FormatPoint]:
+    """The points that no other one beats: as many layers in no more time and memory, and less of one."""
+
+    def beats(a: FormatPoint, b: FormatPoint) -> bool:
+        no_worse = a.kept >= b.kept and a.latency_ms <= b.latency_ms and a.memory_bytes <= b.memory_bytes
+        same = (a.kept, a.latency_ms, a.memory_bytes) == (b.kept, b.latency_ms, b.memory_bytes)
+        return no_worse and not same
+
+    return [point for point in points if not any(beats(other, point) for other in points)]
+
+
+def pareto_plot(report: Report) -> str:
+    """Layers kept over the bounded latency, one line per weight format; points on the Pareto front filled."""
+    points = report.plan.formats
+    name = formats.phase_name(report.budget.latency_phase)
+    front = pareto_front(points)
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        for place, dtype in enumerate(dict.fromkeys(point.dtype for point in points)):
+            marker, line = _FORMAT_LOOKS[place % len(_FORMAT_LOOKS)]
+            rows = sorted((p for p in points if p.dtype == dtype), key=lambda p: p.kept)
+            x, y = [p.latency_ms for p in rows], [p.kept for p in rows]
+            axes.plot(x, y, color=DENSE, linestyle=line, linewidth=1.2, marker=marker, markersize=5,
+                      markerfacecolor=PAPER, label=dtype)  # fmt: skip
+            best = [p for p in rows if p in front]
+            axes.plot([p.latency_ms for p in best], [p.kept for p in best], marker, color=SLIM, markersize=5)
+        if report.budget.latency_ms is not None:
+            axes.axvline(report.budget.latency_ms, color=INK, linewidth=1.8, linestyle=(0, (4, 2)))
+        axes.set(xlabel=f"{name} in ms, predicted (dashed: budget)", ylabel="decoder layers kept")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.grid()
+        axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=5)
+
+    description = (
+        f"Predicted {name} against layers kept, by weight format. Filled points are the Pareto front: none "
+        "keeps as many layers in less time and memory. Fewer bits cost accuracy, too: that is not shown."
+    )
+    return render_svg("pareto", "Layers kept by weight format", description, (7.2, 3.3), draw)
+
+
 def barcode_plot(selection: Selection) -> str:
     """Zigzag bars by dimension over the layers; thicker for several equal ones, dropped layers shaded."""
     dims = sorted({bar.dim for bar in selection.barcode})
@@ -281,6 +345,47 @@ def barcode_plot(selection: Selection) -> str:
     return render_svg("barcode", "Zigzag barcode", description, (7.2, 1.0 + 1.6 * len(dims)), draw)
 
 
+def barcode_of(selection: Selection) -> Barcode:
+    """The report's bars as the engine gives them: one row each, with the index where a bar is gone."""
+    import numpy as np
+
+    from topovlm.topology.barcode import Barcode
+
+    rows = np.array([(bar.dim, bar.birth, bar.death + 1) for bar in selection.barcode])
+    counts = [bar.count for bar in selection.barcode]
+    return Barcode.from_rows(
+        np.repeat(rows, counts, axis=0), len(selection.scores), max(bar.dim for bar in selection.barcode)
+    )
+
+
+def topology_plot(selection: Selection) -> str:
+    """Persistence image of the loops, and by layer the share of features kept and where they are born."""
+    from topovlm.topology.plots import draw_births, draw_image, draw_mean_persistence
+
+    dims = sorted({bar.dim for bar in selection.barcode})
+    barcode = barcode_of(selection)
+
+    def draw(canvas: Canvas) -> None:
+        image, kept, born = canvas.subplots(1, 3)
+        draw_image(image, barcode, max(dims))
+        draw_mean_persistence(kept, barcode, tuple(dims))
+        draw_births(born, barcode, tuple(dims))
+        titles = (f"H{max(dims)}: bars, log scale", "share of features kept", "where features are born")
+        for axes, title in zip((image, kept, born), titles, strict=True):
+            axes.set_title("")
+            axes.set_title(title, loc="left", fontsize=10.5, color=MUTED)
+        for axes in (kept, born):
+            axes.set_ylabel("")
+            axes.grid(axis="y")
+
+    description = (
+        f"Three plots over {len(selection.scores)} layers: a heat map of the bars of dimension {max(dims)} "
+        "by birth layer and persistence; the mean share of a layer's features that other layers have, too "
+        "(high may go); the share of all features born at each layer (peaks are transitions)."
+    )
+    return render_svg("topology", "What the barcode says about the layers", description, (8.4, 3.0), draw)
+
+
 def all_plots(report: Report) -> dict[str, str]:
     """Every plot that the report has data for, by the name that `tables.Section.plots` uses."""
     plots: dict[str, str] = {}
@@ -292,6 +397,9 @@ def all_plots(report: Report) -> dict[str, str]:
         plots["layers"] = layers_plot(report.selection)
         if any(bar.death > bar.birth for bar in report.selection.barcode):
             plots["barcode"] = barcode_plot(report.selection)
+            plots["topology"] = topology_plot(report.selection)
     if report.plan.rows:
         plots["plan"] = plan_plot(report)
+    if report.plan.formats:
+        plots["pareto"] = pareto_plot(report)
     return plots

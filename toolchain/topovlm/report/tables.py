@@ -179,6 +179,11 @@ def _layers(selection: Selection) -> Section:
         f"Dropped: {formats.layer_list(selection.dropped)}. Kept: {formats.layer_list(selection.kept)}. "
         f"Protected: {formats.layer_list(selection.protected)}.",
     ]
+    if len(set(selection.scores)) == 1:
+        text.append(
+            "Every layer scored the same, so that their order alone made the proposal: "
+            "take more --samples or a smaller --k."
+        )
     if selection.judge:
         judge = selection.judge
         swaps = f" Swaps: {', '.join(judge.swaps)}." if judge.swaps else ""
@@ -213,7 +218,7 @@ def _layers(selection: Selection) -> Section:
         others.insert(0, (name, formats.layer_list(selection.dropped), chosen, ""))
         unit = f"{selection.judge.name} ({selection.judge.unit})" if selection.judge else "judged"
         tables.append(_table("What other scorers would drop", f"scorer|layers dropped|{unit}|note", others))
-    plots = ("layers", "barcode") if selection.barcode else ("layers",)
+    plots = ("layers", "barcode", "topology") if selection.barcode else ("layers",)
     return Section("layers", "Which layers went, and why", tuple(text), plots, tuple(tables))
 
 
@@ -261,7 +266,8 @@ def _plan(report: Report) -> Section:
     latencies = f"vision|prefill|per token|time to first token{'|end to end' if whole else ''}"
     header = f"layers kept|{latencies}|memory|fits"
     tables = (_table(f"Predicted for {report.target.board}", header, rows, long=True),) if rows else ()
-    return Section("plan", "Plan", tuple(text), ("plan",) if rows else (), tables)
+    plots = (*(("plan",) if rows else ()), *(("pareto",) if plan.formats else ()))
+    return Section("plan", "Plan", tuple(text), plots, tables)
 
 
 def _model_rows(dense: Model, slim: Model | None) -> list[tuple[str, ...]]:

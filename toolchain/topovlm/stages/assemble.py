@@ -105,6 +105,7 @@ def plan_part(plan: dict[str, Any], *, measured: bool) -> doc.Plan:
         predictor="measured-here" if measured else "published",
         source=plan["source"],
         rows=tuple(rows),
+        formats=tuple(doc.FormatPoint(**point) for point in plan.get("formats", ())),
     )
 
 

@@ -59,6 +59,17 @@ def dry_run(
     return planning.build_plan(config, target, model, measured, preprocessor=preprocessor, choices=choices)
 
 
+def compare_formats(config: Config, choices: Choices) -> dict[str, Plan]:
+    """The budget in every weight format of a board, when none is named; empty for this machine."""
+    target = resolve_target(config)
+    if config.dtype != "auto" or target.board.id == LOCAL:
+        return {}
+    known = _known_model(config.model)
+    model = model_config(config.model) if known is None else known.config
+    preprocessor = _preprocessor(config.model) if known is None else known.preprocessor
+    return planning.plan_formats(config, target, model, preprocessor=preprocessor, choices=choices)
+
+
 def _known_model(name: str) -> KnownModel | None:
     """A model whose sizes are shipped, unless a folder of that name is there. Raises `InputError`: a typo."""
     from topovlm.hardware.known_models import find_known_model, known_model

@@ -14,7 +14,7 @@ from topovlm.rundir import HIDDEN, Record
 from topovlm.samples import Sample
 from topovlm.stages.context import ANSWER_TOKENS, TIMED_TOKENS, Context, versions
 from topovlm.stages.exporting import BASELINE, DEPLOYED
-from topovlm.units import format_ms
+from topovlm.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
     from topovlm.evaluation.evaluate import Outcome
@@ -91,7 +91,7 @@ def measure(context: Context, *, slim: bool) -> Record:
 
 
 def judge(config: Config, keep: int, timed: Record) -> dict[str, Any]:
-    """Whether the measured slim model meets the latency budgets; `text` says it in words.
+    """Whether the measured slim model meets the budgets of latency and memory; `text` says it in words.
 
     The upper end of an interval is compared, unless noise is larger than what a layer costs: then the median,
     since taking out another layer would answer the noise. A relative budget is judged on the ratio of the two
@@ -127,6 +127,10 @@ def judge(config: Config, keep: int, timed: Record) -> dict[str, Any]:
         layer_ms = (before.median_ms - token.median_ms) / gone
         if _over(token.median_ms, token.high_ms, config.max_token_latency, layer_ms):
             misses.append(f"{format_ms(token.median_ms)} per token of {format_ms(config.max_token_latency)}")
+    footprint = engines["slim"].get("footprint")
+    if config.max_memory is not None and footprint and footprint["peak_bytes"] > config.max_memory:
+        peak, allowed = format_bytes(footprint["peak_bytes"]), format_bytes(config.max_memory)
+        misses.append(f"{peak} of memory at its peak of {allowed}")
     outcome = f"misses the budget: {'; '.join(misses)}" if misses else "meets the budget"
     return {
         "keep": keep,
@@ -165,6 +169,7 @@ def _attempt_inputs(context: Context, keep: int, scored: Record) -> dict[str, An
         "drop": None if config.drop is None else list(config.drop),
         "max_latency": None if config.max_latency is None else str(config.max_latency),
         "max_token_latency": config.max_token_latency,
+        "max_memory": config.max_memory,
         "images": config.images,
         "prompt_tokens": config.prompt_tokens,
         "new_tokens": config.new_tokens,

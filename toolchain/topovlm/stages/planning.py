@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topovlm import __version__, artifacts
-from topovlm.config import Config
+from topovlm.config import DTYPES, Config
 from topovlm.console import Progress
 from topovlm.errors import BudgetError, InputError, explain
 from topovlm.rundir import Record
@@ -16,8 +17,9 @@ from topovlm.stages.exporting import BASELINE
 from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
 if TYPE_CHECKING:
+    from topovlm.hardware.cost import ModelShape, Workload
     from topovlm.hardware.target import ResolvedTarget
-    from topovlm.plan import Plan
+    from topovlm.plan import Budgets, Plan
 
 _PICTURELESS_SIDE_PX = 224
 _ANY_SIDE_PX = 448
@@ -34,7 +36,11 @@ class Choices:
 
 
 def plan_inputs(
-    config: Config, target: ResolvedTarget, model_config: dict[str, Any], choices: Choices = Choices()
+    config: Config,
+    target: ResolvedTarget,
+    model_config: dict[str, Any],
+    choices: Choices = Choices(),
+    profile: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that the plan depends on besides a measured profile; JSON-able."""
     vision = model_config.get("vision_config")
@@ -51,7 +57,7 @@ def plan_inputs(
         "target": target.key,
         "board": board_digest(target),
         "model_config": model_config,
-        "dtype": dtype_for(config, target),
+        "dtype": dtype_for(config, target, profile),
         "workload": {
             "images": config.images,
             "image_height": choices.image_height or side,
@@ -67,8 +73,18 @@ def plan_inputs(
     }
 
 
-def dtype_for(config: Config, target: ResolvedTarget) -> str:
-    """The precision to plan for: what the target runs best, unless asked otherwise. Raises `InputError`."""
+def dtype_for(config: Config, target: ResolvedTarget, profile: Mapping[str, Any] | None = None) -> str:
+    """The precision to plan for: what was measured, else what the target runs best, unless asked otherwise.
+
+    Raises `InputError` for one that is not what was measured.
+    """
+    timed = None if profile is None else profile.get("dtype")
+    if timed in DTYPES:
+        if config.dtype not in ("auto", timed):
+            rule = f"is asked for, and the profile was measured in {timed}"
+            remedy = f"Leave --dtype out, or measure with `topovlm profile --dtype {config.dtype}`"
+            raise InputError(explain("--dtype", config.dtype, rule, remedy))
+        return str(timed)
     measured = measured_on_target(config, target)
     if measured and config.dtype not in ("auto", "fp32"):
         here = config.device == "local"
@@ -100,31 +116,77 @@ def build_plan(
     choices: Choices = Choices(),
 ) -> Plan:
     """The plan for a model's config.json (and its image processor's). An infeasible one is returned too."""
-    from topovlm.hardware.cost import ModelShape, Workload
-    from topovlm.plan import Budgets, make_plan
+    from topovlm.plan import make_plan
 
-    inputs = plan_inputs(config, target, model_config, choices)
-    budgets = Budgets(
-        max_latency=config.max_latency,
-        max_token_latency_ms=config.max_token_latency,
-        max_memory_bytes=config.max_memory,
-        sparsity=inputs["sparsity"],
-    )
+    inputs = plan_inputs(config, target, model_config, choices, profile)
+    shape, workload, budgets, kept = _question(config, inputs, model_config, preprocessor)
     plan = make_plan(
-        ModelShape.from_config(model_config, preprocessor),
-        Workload(**inputs["workload"]),
+        shape,
+        workload,
         target,
         budgets,
         inputs["dtype"],
         profile=profile,
-        # Layers named by hand may be any: the user has looked.
-        protected=protected(model_config) if config.drop is None else (),
+        protected=kept,
         confident=choices.confident,
     )
     if not _prunable(model_config):
         rule = "layers of this family cannot be removed yet: the plan says what its sizes allow"
         plan = replace(plan, notes=(*plan.notes, f"{model_config['model_type']}: {rule}"))
     return plan if config.drop is None else _held_to_drop(plan, len(config.drop))
+
+
+def plan_formats(
+    config: Config,
+    target: ResolvedTarget,
+    model_config: dict[str, Any],
+    *,
+    preprocessor: dict[str, Any] | None = None,
+    choices: Choices = Choices(),
+) -> dict[str, Plan]:
+    """The same budget in every weight format of the target, from its data sheet."""
+    from topovlm.plan_dtypes import plan_dtypes
+
+    inputs = plan_inputs(config, target, model_config, choices)
+    shape, workload, budgets, kept = _question(config, inputs, model_config, preprocessor)
+    return plan_dtypes(shape, workload, target, budgets, protected=kept, confident=choices.confident)
+
+
+def format_points(plans: Mapping[str, Plan]) -> list[dict[str, Any]]:
+    """Every format and number of layers with its central latency and memory; JSON-able."""
+    points = []
+    for dtype, plan in plans.items():
+        for row in plan.rows:
+            found = row.prediction
+            latency = found.ttft_ms if plan.workload.new_tokens == 1 else found.total_ms
+            points.append(
+                {
+                    "dtype": dtype,
+                    "kept": found.keep_layers,
+                    "latency_ms": latency.value,
+                    "memory_bytes": found.memory_bytes.value,
+                    "fits": row.fits(False),
+                }
+            )
+    return points
+
+
+def _question(
+    config: Config, inputs: dict[str, Any], model_config: dict[str, Any], preprocessor: dict[str, Any] | None
+) -> tuple[ModelShape, Workload, Budgets, set[int]]:
+    """What a plan is asked: model, workload, budgets, layers that must stay."""
+    from topovlm.hardware.cost import ModelShape, Workload
+    from topovlm.plan import Budgets
+
+    budgets = Budgets(
+        max_latency=config.max_latency,
+        max_token_latency_ms=config.max_token_latency,
+        max_memory_bytes=config.max_memory,
+        sparsity=inputs["sparsity"],
+    )
+    # Layers named by hand may be any: the user has looked.
+    kept = protected(model_config) if config.drop is None else set()
+    return ModelShape.from_config(model_config, preprocessor), Workload(**inputs["workload"]), budgets, kept
 
 
 def _held_to_drop(plan: Plan, dropped: int) -> Plan:
@@ -202,12 +264,16 @@ def profile(context: Context, dense: Record) -> Record:
 def plan(context: Context, profiled: Record | None) -> Record:
     """plan.json. Raises `BudgetError` (after writing it) when the budget is infeasible."""
     model_config = context.source.checkpoint.config
-    inputs = plan_inputs(context.config, context.target, model_config)
+    inputs = plan_inputs(
+        context.config, context.target, model_config, profile=None if profiled is None else profiled.value
+    )
     inputs["profile"] = None if profiled is None else profiled.digest
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
         measured = None if profiled is None else profiled.value
         planned = compute_plan(context.config, context.target, model_config, measured)
+        if not context.on_target:
+            planned["formats"] = format_points(plan_formats(context.config, context.target, model_config))
         artifacts.write_json(work / "plan.json", planned)
         return planned
 

@@ -17,8 +17,8 @@ from topovlm.topology.descriptors import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
 LONGEST_BARS = 400  # more lines than this cannot be told apart
@@ -40,7 +40,7 @@ def draw_barcode(axes: Axes, barcode: Barcode, dim: int, most: int = LONGEST_BAR
     axes.set_title(f"H{dim}: {shown}")
 
 
-def draw_image(axes: Axes, barcode: Barcode, dim: int, sigma: float | None = None) -> AxesImage:
+def draw_image(axes: Axes, barcode: Barcode, dim: int, sigma: float | None = None) -> QuadMesh:
     """Effective persistence image as a heat map: counts, or smoothed with width `sigma` in layers."""
     if sigma is None:
         counts = effective_image(barcode, dim)
@@ -52,8 +52,8 @@ def draw_image(axes: Axes, barcode: Barcode, dim: int, sigma: float | None = Non
     else:
         values = gaussian_image(barcode, dim, sigma)
         title = f"H{dim}: persistence image, width {sigma:g} layers"
-    extent = (-0.5, barcode.layers - 0.5, 0.5, barcode.layers + 0.5)
-    image = axes.imshow(values.T, origin="lower", aspect="auto", extent=extent, cmap="viridis")
+    edges = np.arange(barcode.layers + 1)
+    image = axes.pcolormesh(edges - 0.5, edges + 0.5, values.T, cmap="viridis", linewidth=0)
     axes.set_xlabel("birth layer")
     axes.set_ylabel("persistence in layers")
     axes.set_title(title)
