@@ -1,7 +1,7 @@
 """The zigzag engine against other programs: `python -m benchmarks.zigzag`.
 
 Default: 512 samples, 33 layers, k = 15, width 256, four kinds of trajectories. `--grid` runs samples 128,
-512, 1,000 and 2,000, layers 13, 33 and 81, k 5 and 15. `--large` runs 10,000 samples once. Times are medians
+512, 1,000 and 2,000 (`--sizes`: others), layers 13, 33 and 81, k 5 and 15. `--large` runs 10,000 samples once. Times are medians
 of repeated runs, ours and a peer's in turn; a peer's time is its solver alone, ours starts at the graphs; a
 ratio is the peer's time over ours on one thread. Compilation is not in any of them. CPU seconds stand
 beside the wall time of one thread: on a busy machine they tell more. Every case runs in a process of its own;
@@ -163,7 +163,7 @@ def cases_of(options: argparse.Namespace) -> list[Case]:
     if options.large:
         return [Case(options.kinds[0], 10_000, 33, 15)]
     if options.grid:
-        sizes = [(n, layers, k) for n in (128, 512, 1000, 2000) for layers in (13, 33, 81) for k in (5, 15)]
+        sizes = [(n, layers, k) for n in options.sizes for layers in (13, 33, 81) for k in (5, 15)]
     else:
         sizes = [(options.samples, options.layers, options.k)]
     return [Case(kind, *size, width=options.width) for size in sizes for kind in options.kinds]
@@ -193,6 +193,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--states", type=Path, help=".npy file [layers, samples, width] instead")
     parser.add_argument("--grid", action="store_true", help="all sizes, layers and k")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 512, 1000, 2000], help="of the grid")
     parser.add_argument("--large", action="store_true", help="10,000 samples, no peers")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--no-peers", action="store_true")

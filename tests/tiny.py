@@ -85,8 +85,8 @@ def _configs(
     image_size: int,
     vocab: int,
     *,
-    text: dict[str, Any],
-    vision: dict[str, Any],
+    text: dict[str, Any] | None = None,
+    vision: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     from transformers import CLIPVisionConfig, LlamaConfig, Qwen2Config, SiglipVisionConfig
 
@@ -101,7 +101,7 @@ def _configs(
         "pad_token_id": SPECIALS.index(PAD),
         "bos_token_id": None,
         "eos_token_id": SPECIALS.index(END),
-        **text,
+        **(text or {}),
     }
     vision_facts = {
         "hidden_size": 32,
@@ -110,7 +110,7 @@ def _configs(
         "num_attention_heads": 2,
         "image_size": image_size,
         "patch_size": 8,
-        **vision,
+        **(vision or {}),
     }
     if family == "siglip-qwen2":
         return {
