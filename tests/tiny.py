@@ -152,9 +152,7 @@ def build(
     from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 
     tokenizer = tokenizer_object()
-    facts = _configs(
-        family, layers, width, image_size, tokenizer.get_vocab_size(), text=text or {}, vision=vision or {}
-    )
+    facts = _configs(family, layers, width, image_size, tokenizer.get_vocab_size(), text=text, vision=vision)
     patch = facts["vision_config"].patch_size
     config = LlavaConfig(
         **facts,
