@@ -1,11 +1,11 @@
 """The zigzag engine against other programs: `python -m benchmarks.zigzag`.
 
 Default: 512 samples, 33 layers, k = 15, width 256, four kinds of trajectories. `--grid` runs samples 128,
-512, 1,000 and 2,000 (`--sizes`: others), layers 13, 33 and 81, k 5 and 15. `--large` runs 10,000 samples once.
-Times are medians of repeated runs, ours and a peer's in turn; a peer's time is its solver alone, ours starts at the graphs; a
-ratio is the peer's time over ours on one thread. Compilation is not in any of them. CPU seconds stand
-beside the wall time of one thread: on a busy machine they tell more. Every case runs in a process of its own;
-memory is its peak beyond what it held before the barcode.
+512, 1,000 and 2,000 (`--sizes`: others), layers 13, 33 and 81, k 5 and 15. `--large` runs 10,000 samples
+once. Times are medians of repeated runs, ours and a peer's in turn; a peer's time is its solver alone, ours
+starts at the graphs; a ratio is the peer's time over ours on one thread. Compilation is not in any of them.
+CPU seconds stand beside the wall time of one thread: on a busy machine they tell more. Every case runs in a
+process of its own; memory is its peak beyond what it held before the barcode.
 """
 
 from __future__ import annotations
