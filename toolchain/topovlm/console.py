@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,11 @@ def _bar(name: str) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def library_chatter(log: Path) -> Iterator[None]:
-    """Send what libraries print on standard output to a log: that stream belongs to `--json`."""
+    """Send what libraries print on standard output to a log: that stream belongs to `--json`.
+
+    What transformers says of its own future is for its developers, and left out.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from topovlm.artifacts import check_output, check_output_file, write_json
 from topovlm.commands.common import add_device, add_options, config_of, print_json, scratch_run
 from topovlm.config import exported_dtype
 from topovlm.console import Display, say, table
+from topovlm.errors import InputError, explain
 from topovlm.units import format_ms
 
+TORCH = "torch"
 _OPTIONS = ("model", "images", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time", "dtype")
 
 
@@ -25,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--provider",
         metavar="NAME",
-        help="where ONNX Runtime runs: cpu or cuda (default: cpu here, a board's GPU where it has one)",
+        help="where ONNX Runtime runs: cpu or cuda (default: cpu here, a board's GPU where it has one), "
+        "or torch: the checkpoint itself on torch, on this machine's GPU where it has one",
     )
 
 
@@ -43,29 +47,37 @@ def run(args: argparse.Namespace) -> int:
     from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
     display, here = Display(), args.board == LOCAL
-    providers = [args.provider] if args.provider else None
+    on_torch = args.provider == TORCH
+    if on_torch and not here:
+        rule = "times this machine; a board runs exported graphs"
+        raise InputError(explain("--provider", TORCH, rule, "Leave --provider or --device out"))
+    providers = [args.provider] if args.provider and not on_torch else None
     if here:
         providers = provider_names(providers)
     device = open_device(args.board, say=display.note)
     # ONNX Runtime's fused attention has kernels for half precision only on a GPU.
     on_gpu = here and providers and providers[0] in ON_CUDA
     dtype = exported_dtype(config, "fp16" if on_gpu else "fp32")
+    rules = timing_rules(config)
     with scratch_run(config, display) as context, device:
         exporting.export_dense(context, dtype)
         folder = context.run.root / exporting.BASELINE
         with display.stage("profile") as progress:
-            rules = timing_rules(config)
-            measured = device.profile(
-                folder,
-                images=config.images,
-                prompt_tokens=config.prompt_tokens,
-                new_tokens=timed_tokens(config),
-                threads=config.threads,
-                providers=providers,
-                rules=rules,
-                progress=timing_progress(rules, progress),
-            )
-        if here:
+            workload: dict[str, Any] = {
+                "images": config.images,
+                "prompt_tokens": config.prompt_tokens,
+                "new_tokens": timed_tokens(config),
+                "progress": timing_progress(rules, progress),
+            }
+            if on_torch:
+                from topovlm.stages.torch_profile import measure_torch
+
+                measured = measure_torch(context.source.folder, folder, config.dtype, rules, workload)
+            else:
+                measured = device.profile(
+                    folder, threads=config.threads, providers=providers, rules=rules, **workload
+                )
+        if here and not on_torch:
             with display.stage("machine"):
                 measured["machine"] = microbench.measure_machine(
                     folder,
@@ -76,16 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(measured)
     else:
-        rows = [
-            (name, format_ms(phase["intercept_ms"]), format_ms(phase["slope_ms_per_layer"]))
-            for name, phase in measured["phases"].items()
-        ]
-        where = "this machine" if here else f"{args.board} ({measured['target']}, {measured['mode']})"
-        table(f"measured on {where}", ("phase", "fixed", "per decoder layer"), rows)
-        if here:
-            say(microbench.table(measured["machine"]))
-        for warning in measured["warnings"]:
-            say(f"  note: {warning}")
+        _show(measured, args.board)
     if args.file:
         path = Path(args.file)
         if path.is_dir():
@@ -93,3 +96,20 @@ def run(args: argparse.Namespace) -> int:
         else:
             write_json(path, measured)
     return 0
+
+
+def _show(measured: dict[str, Any], board: str) -> None:
+    """The lines of the profile, the machine beside it, and what to doubt."""
+    from topovlm.hardware import microbench
+    from topovlm.hardware.device import LOCAL
+
+    rows = [
+        (name, format_ms(phase["intercept_ms"]), format_ms(phase["slope_ms_per_layer"]))
+        for name, phase in measured["phases"].items()
+    ]
+    where = "this machine" if board == LOCAL else f"{board} ({measured['target']}, {measured['mode']})"
+    table(f"measured on {where}", ("phase", "fixed", "per decoder layer"), rows)
+    if "machine" in measured:
+        say(microbench.table(measured["machine"]))
+    for warning in measured["warnings"]:
+        say(f"  note: {warning}")

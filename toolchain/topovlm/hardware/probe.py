@@ -34,6 +34,7 @@ __all__ = [
     "default_layer_counts",
     "default_lengths",
     "load_profile",
+    "measure_engines",
     "measure_local",
     "save_profile",
 ]
@@ -70,14 +71,10 @@ def measure_local(
     cannot be sliced.
     """
     from topovlm.hardware.slices import slice_export
-    from topovlm.hardware.sweep import warm_up
     from topovlm.runtime.engine import Engine
-    from topovlm.runtime.timing import TimingRules
-    from topovlm.runtime.workload import synthetic_workload
 
     began = perf_counter()
     dense = Engine(folder, variant=variant, threads=threads, providers=providers)
-    rules = rules or TimingRules(time_limit_s=30)
     with ExitStack() as stack:
         if shallower is None:
             counts = layer_counts or default_layer_counts(dense.manifest.layers)
@@ -90,26 +87,60 @@ def measure_local(
                 rule = f"the export has {engine.manifest.layers} layers; depths must differ"
                 raise InputError(explain("shallower", (layers, str(path)), rule))
             engines[layers] = engine
-        if len(engines) < 2:
-            raise InputError(explain("shallower", [], "at least one other depth is needed for a slope"))
-        new_tokens = max(2, new_tokens)  # a profile needs a time per token, whatever the workload asks for
-        visual = images * dense.manifest.tokens_per_image
-        total = None if prompt_tokens is None else prompt_tokens + visual
-        base = synthetic_workload(dense, images=images, prompt_tokens=total, new_tokens=new_tokens)
-        shortest = len(dense.prompter.encode("", images))
-        limit = context_limit(dense.manifest.folder)
-        wanted = lengths or default_lengths(shortest, base.prompt_tokens, limit, new_tokens)
-        workloads = {base.prompt_tokens: base}
-        for tokens in wanted:
-            workloads[tokens] = synthetic_workload(
-                dense, images=images, prompt_tokens=tokens, new_tokens=new_tokens
-            )
-        if lengths is None:
-            # The workload itself decides whether there is time for other lengths.
-            seconds = warm_up(engines, {base.prompt_tokens: base}, 2)  # the first run is slower
-            workloads = _affordable(workloads, base.prompt_tokens, seconds, rules)
-        run = _watched_sweep(engines, dict(sorted(workloads.items())), rules, progress)
-        memory = _memory(engines, base) if rules.memory else None
+        return measure_engines(
+            engines,
+            lengths=lengths,
+            images=images,
+            prompt_tokens=prompt_tokens,
+            new_tokens=new_tokens,
+            rules=rules,
+            progress=progress,
+            began=began,
+        )
+
+
+def measure_engines(
+    engines: Mapping[int, Engine],
+    *,
+    lengths: Sequence[int] | None = None,
+    images: int = 1,
+    prompt_tokens: int | None = None,
+    new_tokens: int = 8,
+    rules: TimingRules | None = None,
+    progress: Callable[[int, float], None] | None = None,
+    began: float | None = None,
+) -> dict[str, Any]:
+    """Profile of this machine from opened engines by depth, the deepest one dense; see `measure_local`.
+
+    `began`: when the work started, by `perf_counter` (default: now).
+    """
+    from topovlm.hardware.sweep import warm_up
+    from topovlm.runtime.timing import TimingRules
+    from topovlm.runtime.workload import synthetic_workload
+
+    began = perf_counter() if began is None else began
+    rules = rules or TimingRules(time_limit_s=30)
+    if len(engines) < 2:
+        raise InputError(explain("shallower", [], "at least one other depth is needed for a slope"))
+    dense = engines[max(engines)]
+    new_tokens = max(2, new_tokens)  # a profile needs a time per token, whatever the workload asks for
+    visual = images * dense.manifest.tokens_per_image
+    total = None if prompt_tokens is None else prompt_tokens + visual
+    base = synthetic_workload(dense, images=images, prompt_tokens=total, new_tokens=new_tokens)
+    shortest = len(dense.prompter.encode("", images))
+    limit = context_limit(dense.manifest.folder)
+    wanted = lengths or default_lengths(shortest, base.prompt_tokens, limit, new_tokens)
+    workloads = {base.prompt_tokens: base}
+    for tokens in wanted:
+        workloads[tokens] = synthetic_workload(
+            dense, images=images, prompt_tokens=tokens, new_tokens=new_tokens
+        )
+    if lengths is None:
+        # The workload itself decides whether there is time for other lengths.
+        seconds = warm_up(engines, {base.prompt_tokens: base}, 2)  # the first run is slower
+        workloads = _affordable(workloads, base.prompt_tokens, seconds, rules)
+    run = _watched_sweep(engines, dict(sorted(workloads.items())), rules, progress)
+    memory = _memory(engines, base) if rules.memory else None
     measured = document(dense, base, run, memory)
     return {**measured, "target": _target(dense, run), "seconds": perf_counter() - began}
 

@@ -121,7 +121,8 @@ def document(
         "token": surfaces["token"].line(context, depth),
     }
     spreads = {**spread, "embed": noise["embed"], "token": spread["decode"]}
-    provider = dense.providers_used["decoder"][0].removesuffix("ExecutionProvider").lower()
+    ran_on = dense.providers_used["decoder"][0]
+    provider = ran_on.removesuffix("ExecutionProvider")
     workload = {**base.to_dict(), "prompt_tokens": total - base.to_dict()["visual_tokens"]}
     samples: dict[str, dict[str, Any]] = {}
     for (layers, tokens), found in run.samples.items():
@@ -132,7 +133,7 @@ def document(
         "kind": "measured",
         "target": "local",
         "mode": environment["power_mode"] or environment["governor"] or "default",
-        "runtime": f"onnxruntime-{provider}",
+        "runtime": f"onnxruntime-{provider.lower()}" if provider != ran_on else ran_on,
         "dtype": _dtype(dense),
         "variant": dense.variant,
         "threads": dense.threads,

@@ -3,6 +3,8 @@
 The cut needs no names of the exporter. A node that every path of data from `inputs_embeds` to `logits` passes
 is a place where the whole residual stream flows through one node; the last such node before a layer's
 `present.i.key` is where layer i begins. Joining the beginnings of two layers leaves out what lies between.
+Where that node is a fused norm, its weights are those of the layer that was left out: the work is the same,
+the answers are not (slices of the plain graph answer as the model without those layers does).
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ SHORT_NAMES = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+# What runs on an NVIDIA GPU, as engines name it; the last is no provider of ONNX Runtime.
+ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "torch-cuda")
 _DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
