@@ -49,7 +49,8 @@ def test_a_profile_names_torch(siglip_export: tuple[Path, ExportReport], tiny_si
     """The document is that of any profile; its runtime says what ran."""
     rules = TimingRules(warmup=1, min_rounds=4, max_rounds=4)
     workload = {"images": 1, "prompt_tokens": 12, "new_tokens": 3}
-    profile = measure_torch(tiny_siglip_qwen2, siglip_export[0], "auto", rules, workload)
+    profile = measure_torch(tiny_siglip_qwen2, siglip_export[0], "auto", rules, workload, threads=1)
+    assert profile["threads"] == 1
     assert (profile["target"], profile["runtime"], profile["dtype"]) == ("local", "torch-cpu", "fp32")
     assert (profile["variant"], profile["layers"], profile["memory"]) == ("eager", 6, None)
     assert set(profile["samples"]) == {"2", "4", "6"}

@@ -104,10 +104,14 @@ def library_chatter(log: Path) -> Iterator[None]:
 
     What transformers says of its own future is for its developers, and left out.
     """
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+    with (
+        warnings.catch_warnings(),
+        log.open("a", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+    ):
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
         saved = os.dup(1)
         try:
             os.dup2(file.fileno(), 1)

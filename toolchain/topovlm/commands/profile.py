@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
             if on_torch:
                 from topovlm.stages.torch_profile import measure_torch
 
-                measured = measure_torch(context.source.folder, folder, config.dtype, rules, workload)
+                measured = measure_torch(
+                    context.source.folder, folder, config.dtype, rules, workload, threads=config.threads
+                )
             else:
                 measured = device.profile(
                     folder, threads=config.threads, providers=providers, rules=rules, **workload

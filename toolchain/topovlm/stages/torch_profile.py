@@ -16,7 +16,13 @@ _DTYPES = {"fp32": "float32", "fp16": "float16"}
 
 
 def measure_torch(
-    checkpoint: Path, exported: Path, dtype: str, rules: TimingRules, workload: dict[str, Any]
+    checkpoint: Path,
+    exported: Path,
+    dtype: str,
+    rules: TimingRules,
+    workload: dict[str, Any],
+    *,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Profile from the checkpoint; `exported` gives its prompts and pictures, `workload` what to time.
 
@@ -32,6 +38,8 @@ def measure_torch(
     if dtype == "auto":
         dtype = "fp16" if torch.cuda.is_available() else "fp32"
     live, manifest = load(checkpoint, dtype=_DTYPES[dtype]), load_manifest(exported)
+    if threads is not None:  # else what loading chose for the model's size
+        torch.set_num_threads(threads)
     depths = [*default_layer_counts(live.layers), live.layers]
     engines = {depth: cast("Engine", TorchEngine(live, manifest, depth)) for depth in depths}
     return measure_engines(engines, rules=replace(rules, memory=False), **workload)

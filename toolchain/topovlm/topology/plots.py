@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
+MARKERS = ("o", "s", "^", "D")  # beside the colours: curves are told apart without them
 LONGEST_BARS = 400  # more lines than this cannot be told apart
 
 
@@ -60,13 +61,19 @@ def draw_image(axes: Axes, barcode: Barcode, dim: int, sigma: float | None = Non
     return image
 
 
+def _draw_curve(axes: Axes, values: np.ndarray, dim: int) -> None:
+    """One value per layer of one homology dimension."""
+    colour, marker = COLOURS[dim % len(COLOURS)], MARKERS[dim % len(MARKERS)]
+    axes.plot(values, marker=marker, markersize=3, color=colour, label=f"H{dim}")
+
+
 def draw_mean_persistence(
     axes: Axes, barcode: Barcode, dims: tuple[int, ...] = (0, 1), alpha: float = 0.0
 ) -> None:
     """Zbar by layer, one curve per homology dimension; high means that the layer may go."""
     for dim in dims:
         values = mean_persistence(barcode, dim, alpha)
-        axes.plot(values, marker="o", markersize=3, color=COLOURS[dim % len(COLOURS)], label=f"H{dim}")
+        _draw_curve(axes, values, dim)
     axes.set_xlabel("layer")
     axes.set_ylabel("mean inter-layer persistence")
     axes.set_title(f"share of features kept, alpha = {alpha:g}")
@@ -77,7 +84,7 @@ def draw_births(axes: Axes, barcode: Barcode, dims: tuple[int, ...] = (0, 1)) ->
     """Share of bars born at every layer; peaks mark transitions."""
     for dim in dims:
         values = births_frequency(barcode, dim)
-        axes.plot(values, marker="o", markersize=3, color=COLOURS[dim % len(COLOURS)], label=f"H{dim}")
+        _draw_curve(axes, values, dim)
     axes.set_xlabel("layer")
     axes.set_ylabel("share of births")
     axes.set_title("where features are born")
