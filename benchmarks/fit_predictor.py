@@ -23,10 +23,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.predictor_fit.fit import borrow_spreads, fit_all, fit_coefficients, log_error
+from benchmarks.predictor_fit.rows import MemoryRow, PhaseRow, read_rows
 from topovlm.artifacts import write_text
-from topovlm.hardware.efficiencies import PATH, Coefficients, Entry, pick
-from topovlm.hardware.fit import borrow_spreads, fit_all, fit_coefficients, log_error
-from topovlm.hardware.fit_rows import MemoryRow, PhaseRow, read_rows
+from topovlm.predict.efficiencies import PATH, Coefficients, Entry, pick
 
 DATA = Path(__file__).parent / "data"
 COMMAND = "python -m benchmarks.fit_predictor"

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from topovlm.errors import InputError, MissingToolError
+from topovlm.measure.timing import PHASES, Comparison, TimingRules, compare
+from topovlm.measure.timing_workload import synthetic_workload
 from topovlm.runtime.engine import Engine
-from topovlm.runtime.timing import PHASES, Comparison, TimingRules, compare
-from topovlm.runtime.workload import synthetic_workload
 from topovlm.units import format_bytes, format_ms, parse_duration_ms
 
 

@@ -27,14 +27,14 @@ from typing import Any
 
 from topovlm.console import say
 from topovlm.errors import InputError, MissingToolError, VerificationError, explain
-from topovlm.hardware.probe import measure_local
-from topovlm.hardware.profiles import fit_surfaces, save_profile
-from topovlm.hardware.slices import slice_export
-from topovlm.hardware.surface import Surface
-from topovlm.hardware.sweep import sweep, warm_up
+from topovlm.exporters.onnx.slices import slice_export
+from topovlm.measure.probe import measure_local
+from topovlm.measure.profile import fit_surfaces, save_profile
+from topovlm.measure.sweep import sweep, warm_up
+from topovlm.measure.timing import TimingRules
+from topovlm.measure.timing_workload import synthetic_workload
+from topovlm.predict.surface import Surface
 from topovlm.runtime.engine import Engine
-from topovlm.runtime.timing import TimingRules
-from topovlm.runtime.workload import synthetic_workload
 from topovlm.units import format_ms, parse_duration_ms
 
 PHASES = ("prefill", "token")
@@ -181,7 +181,7 @@ def export_models(room: Path, dtype: str, large: bool) -> list[Path]:
     """The reference model and a larger random one, exported below `room`."""
     from tests.tiny import build
 
-    from topovlm.export.onnx import export_onnx
+    from topovlm.exporters.onnx.export import export_onnx
     from topovlm.reference import model_dir
 
     other, checkpoint = "random-llama", room / "checkpoint"

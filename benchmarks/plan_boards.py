@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from topovlm.hardware.known_models import known_model
-from topovlm.hardware.shape import ModelShape
-from topovlm.hardware.target import ResolvedTarget, list_targets, load_target
-from topovlm.hardware.vision import Workload
-from topovlm.plan import Budgets, Plan, make_plan
+from topovlm.families.known_models import known_model
+from topovlm.families.shape import ModelShape
+from topovlm.planner.solve import Budgets, Plan, make_plan
+from topovlm.predict.target import ResolvedTarget, list_targets, load_target
 from topovlm.units import LatencyBudget, format_ms
+from topovlm.workload import Workload
 
 _PROTECTED_FIRST, _PROTECTED_LAST = 3, 2
 

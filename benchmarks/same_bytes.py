@@ -21,15 +21,16 @@ from importlib import metadata
 from pathlib import Path
 
 STORED = Path(__file__).parent / "data" / "reference_bytes.json"
-_DEPLOY = (
-    "deploy --target jetson-orin --sparsity 25% --samples 64 --eval-samples 40 --measure-time 1s --threads 1"
-).split()
+_DEPLOY = ["deploy", "--target", "jetson-orin", "--sparsity", "25%", "--samples", "64"]
+_DEPLOY += ["--eval-samples", "40", "--measure-time", "1s", "--threads", "1"]
 _FOLDERS = ("model", "onnx", "baseline")
 _PACKAGES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy", "numba")
 
 
 def run(arguments: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "topovlm", *arguments], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "topovlm", *arguments], check=False, capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(f"topovlm {' '.join(arguments)} left with {done.returncode}:\n{done.stderr}")
 
@@ -60,7 +61,9 @@ def main() -> int:
     found = measure()
     facts = {"machine": platform.machine(), **{name: metadata.version(name) for name in _PACKAGES}}
     if args.write:
-        STORED.write_text(json.dumps({"made_with": facts, "sha256": found}, indent=1) + "\n", encoding="utf-8")
+        STORED.write_text(
+            json.dumps({"made_with": facts, "sha256": found}, indent=1) + "\n", encoding="utf-8"
+        )
         print(f"{len(found)} files stored in {STORED}")
         return 0
     stored = json.loads(STORED.read_text(encoding="utf-8"))

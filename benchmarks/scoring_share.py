@@ -56,8 +56,8 @@ def main() -> None:
     parser.add_argument("--decoders", nargs="*", default=["Qwen3-0.6B", "Qwen3-4B", "Llama-3-8B"])
     options = parser.parse_args()
 
-    from topovlm.calibration import collect_states
-    from topovlm.models.live import load
+    from topovlm.checkpoint.live import load
+    from topovlm.choose.calibration import collect_states
     from topovlm.reference import model_dir
     from topovlm.reference.data import samples
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.export.answers import greedy
+from tests.exporters.answers import greedy
 from tests.node import client
 
 from topovlm.reference import model_dir

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from topovlm.exporters.onnx.export import ExportReport
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The models are tiny: more threads would only wait for each other.
@@ -26,3 +30,23 @@ def tiny_clip_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import tiny
 
     return tiny.build(tmp_path_factory.mktemp("tiny") / "clip-llama", "clip-llama")
+
+
+@pytest.fixture(scope="session")
+def siglip_export(
+    tiny_siglip_qwen2: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, ExportReport]:
+    """(folder, report) of the SigLIP + Qwen2 checkpoint; read-only by convention."""
+    from topovlm.exporters.onnx.export import export_onnx
+
+    folder = tmp_path_factory.mktemp("export") / "siglip-qwen2"
+    return folder, export_onnx(tiny_siglip_qwen2, folder)
+
+
+@pytest.fixture(scope="session")
+def clip_export(tiny_clip_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportReport]:
+    """(folder, report) of the CLIP + Llama checkpoint; read-only by convention."""
+    from topovlm.exporters.onnx.export import export_onnx
+
+    folder = tmp_path_factory.mktemp("export") / "clip-llama"
+    return folder, export_onnx(tiny_clip_llama, folder)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from tests.export.answers import greedy
+from tests.exporters.answers import greedy
 from tests.node import client
-from topovlm.export.onnx import export_onnx
+from topovlm.exporters.onnx.export import export_onnx
 
 PICTURES, NEW_TOKENS = 3, 10
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from topovlm.hardware.known_models import known_model
-from topovlm.hardware.target import load_target
-from topovlm.hardware.vision import Workload
-from topovlm.plan import Budgets, make_plan
+from topovlm.families.known_models import known_model
+from topovlm.pipeline import assemble
+from topovlm.pipeline.rundir import Record
+from topovlm.planner.solve import Budgets, make_plan
+from topovlm.predict.target import load_target
 from topovlm.report.document import Plan
-from topovlm.rundir import Record
-from topovlm.stages import assemble
 from topovlm.units import LatencyBudget
+from topovlm.workload import Workload
 
 
 def planned(new_tokens: int = 64) -> tuple[dict[str, Any], Plan]:

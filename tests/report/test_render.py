@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.report import factory
+from topovlm.pipeline import choosing
 from topovlm.report import formats
 from topovlm.report.document import Bars, Figure, FormatPoint, Report
 from topovlm.report.html import render_html, write_reports
@@ -25,7 +26,6 @@ from topovlm.report.plots import all_plots, barcode_of, layers_plot, pareto_fron
 from topovlm.report.sections import accuracy_section
 from topovlm.report.summary import Card, cards
 from topovlm.report.tables import sections
-from topovlm.stages import choosing
 from topovlm.topology.zigzag import zigzag_barcode
 
 replace = msgspec.structs.replace

@@ -7,8 +7,8 @@ import pytest
 
 from tests.report import factory
 from topovlm.errors import InputError
-from topovlm.evaluation.stats import mcnemar_exact
 from topovlm.report.sections import accuracy_section, latency_section
+from topovlm.stats.paired import mcnemar_exact
 
 
 def test_counts_and_summaries_agree_with_the_raw_outcomes() -> None:

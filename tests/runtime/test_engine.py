@@ -191,7 +191,7 @@ def test_bad_calls(engine: Engine, toy: Toy, tmp_path: Path) -> None:
 def test_import_pulls_no_heavy_package() -> None:
     """Importing the runtime imports neither torch nor transformers, onnx, matplotlib or scipy."""
     code = (
-        "import sys, topovlm.runtime.engine, topovlm.runtime.timing, topovlm.runtime.run;"
+        "import sys, topovlm.runtime.engine, topovlm.measure.timing, topovlm.runtime.run;"
         "print(sorted({'torch', 'transformers', 'onnx', 'scipy', 'sklearn'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

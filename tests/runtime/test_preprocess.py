@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from topovlm.errors import InputError
-from topovlm.runtime.preprocess import ImageRecipe, batch_pixels, load_image, to_pixels
+from topovlm.pictures import load_image
+from topovlm.runtime.preprocess import ImageRecipe, batch_pixels, to_pixels
 
 
 def picture(mode: str, width: int, height: int) -> Image.Image:

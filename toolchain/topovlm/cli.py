@@ -1,7 +1,4 @@
-"""argv -> subcommand -> exit code. Exit codes live here and nowhere else.
-
-0 done, 1 internal error, 2 usage or bad input, 3 budget infeasible, 4 regression found,
-5 missing tool or device, 6 verification failed, 130 interrupted.
+"""argv -> subcommand -> exit code (`exit_codes`): the one place where an error becomes one.
 
 Nothing heavy is imported here: `topovlm --help`, `plan` and `check` must start at once.
 """
@@ -23,17 +20,13 @@ from topovlm import __version__, completion
 from topovlm.artifacts import disk_error
 from topovlm.commands import COMMANDS
 from topovlm.errors import BudgetError, InputError, MissingToolError, VerificationError
+from topovlm.exit_codes import ExitCode, help_text
 
-DONE, INTERNAL, USAGE, INFEASIBLE, REGRESSION, MISSING, UNVERIFIED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
-_CODES: tuple[tuple[type[Exception], int], ...] = (
-    (InputError, USAGE),
-    (BudgetError, INFEASIBLE),
-    (MissingToolError, MISSING),
-    (VerificationError, UNVERIFIED),
-)
-_EXIT_TEXT = (
-    "exit codes: 0 done, 1 internal error, 2 usage or bad input, 3 budget infeasible, "
-    "4 regression found, 5 missing tool or device, 6 verification failed, 130 interrupted"
+_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
+    (InputError, ExitCode.USAGE),
+    (BudgetError, ExitCode.INFEASIBLE),
+    (MissingToolError, ExitCode.MISSING),
+    (VerificationError, ExitCode.UNVERIFIED),
 )
 
 
@@ -49,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="topovlm",
         description="Make a vision-language model meet its board's latency and memory budget.",
-        epilog=_EXIT_TEXT,
+        epilog=help_text(),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"topovlm {__version__}")
@@ -61,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         assert module.__doc__
         summary = module.__doc__.partition("\n")[0].rstrip(".")
         child = subparsers.add_parser(
-            name, help=summary, description=module.__doc__, epilog=_EXIT_TEXT, allow_abbrev=False
+            name, help=summary, description=module.__doc__, epilog=help_text(), allow_abbrev=False
         )
         module.add_arguments(child)
         child.add_argument("--json", action="store_true", help="print one JSON document on standard output")
@@ -79,17 +72,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(words)
         if args.print_completion:
             print(completion.script(args.print_completion, parser))
-            return DONE
+            return ExitCode.DONE
         if args.command is None:
             parser.print_help(sys.stderr)
-            return USAGE
+            return ExitCode.USAGE
         args.argv = ["topovlm", *typed]
         return int(args.run(args))
     except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to resume", INTERRUPTED, words)
+        return _fail("interrupted; run the same command again to resume", ExitCode.INTERRUPTED, words)
     except BrokenPipeError:  # `topovlm ... --json | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INTERNAL
+        return ExitCode.INTERNAL
     except Exception as error:
         return _report(error, words)
 
@@ -114,19 +107,19 @@ def _report(error: Exception, words: Sequence[str]) -> int:
     if isinstance(error, OSError):
         known = disk_error(error, error.filename or "")
         if known is not None:
-            return _fail(str(known), USAGE, words, InputError.__name__)
+            return _fail(str(known), ExitCode.USAGE, words, InputError.__name__)
     if "--debug" in words:
         traceback.print_exception(error)
     text = " ".join(str(error).split())[:300]
     message = f"internal error: {type(error).__name__}: {text}. Details: {_log(error, words)}"
-    return _fail(message, INTERNAL, words, "InternalError")
+    return _fail(message, ExitCode.INTERNAL, words, "InternalError")
 
 
-def _fail(message: str, code: int, words: Sequence[str], kind: str = "Interrupted") -> int:
+def _fail(message: str, code: ExitCode, words: Sequence[str], kind: str = "Interrupted") -> int:
     """The message on standard error; with --json also as the one document on standard output."""
     print(f"topovlm: {message}", file=sys.stderr)
     if "--json" in words:
-        print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}, indent=1))
+        print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": int(code)}}, indent=1))
     return code
 
 

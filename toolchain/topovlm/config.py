@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.errors import InputError, explain
-from topovlm.hardware.formats import FORMATS as WEIGHT_FORMATS
+from topovlm.predict.weight_formats import FORMATS as WEIGHT_FORMATS
 from topovlm.units import LatencyBudget, format_bytes, parse_bytes, parse_duration_ms, parse_fraction
 
 FORMATS = ("onnx", "tensorrt")
@@ -95,7 +95,7 @@ def parse_path(text: str, field: str) -> Path:
 
 def parse_device(text: str, field: str) -> str:
     """`local`, or the address of a board."""
-    from topovlm.hardware.remote.address import parse_address
+    from topovlm.measure.ssh.address import parse_address
 
     if text != "local":
         parse_address(text)
@@ -140,7 +140,7 @@ def parse_formats(text: str, field: str) -> tuple[str, ...]:
 
 
 def _layers(text: str, field: str) -> tuple[int, ...]:
-    from topovlm.models.surgery import parse_layers
+    from topovlm.checkpoint.surgery import parse_layers
 
     return tuple(parse_layers(text, field))
 
@@ -216,7 +216,7 @@ def read_file(path: Path) -> dict[str, str]:
         name = key.replace("-", "_")
         if name not in BY_NAME:
             near = nearest(name, list(BY_NAME)).replace("_", "-")
-            raise InputError(f"{path}: {explain('key', key, 'is not known', near)}")
+            raise InputError(explain("key", key, "is not known", near).at(str(path)))
         texts[name] = _as_text(value, key, path)
     return texts
 
@@ -227,7 +227,7 @@ def _as_text(value: object, key: str, path: Path) -> str:
         return ",".join(str(part) for part in value)
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
-    raise InputError(f"{path}: {explain(key, value, 'must be a string, a number or a list')}")
+    raise InputError(explain(key, value, "must be a string, a number or a list").at(str(path)))
 
 
 def resolve(flags: Mapping[str, str], file: Path | None = None) -> Config:
@@ -242,7 +242,7 @@ def resolve(flags: Mapping[str, str], file: Path | None = None) -> Config:
         else:
             values[option.name] = option.default
     if values["threads"] is None:
-        from topovlm.hardware.environment import usable_cores
+        from topovlm.machine.environment import usable_cores
 
         values["threads"] = usable_cores()
     if values["sparsity"] is not None and values["drop"] is not None:

@@ -1,30 +1,64 @@
 """What can go wrong, by kind.
 
 Each class subclasses a builtin, so a library user can catch `ValueError` without knowing us.
-A message names the field, the value, the rule and the remedy; build it with `explain`.
-The exit code of each kind is the command line's business (`topovlm.cli`), not ours.
+A message names the field, the value, the rule and the remedy; build it with `explain`, and the error carries
+the four as attributes. The exit code of each kind is the command line's business (`exit_codes`), not ours.
 """
 
 from __future__ import annotations
 
 
-def explain(field: str, value: object, rule: str, remedy: str = "") -> str:
+class Explained(str):
+    """A message that still knows its parts."""
+
+    field: str
+    value: object
+    rule: str
+    remedy: str
+
+    def at(self, place: str) -> Explained:
+        """The same, with the file, line or sample that it is about in front."""
+        return _explained(f"{place}: {self}", self.field, self.value, self.rule, self.remedy)
+
+
+def _explained(text: str, field: str, value: object, rule: str, remedy: str) -> Explained:
+    message = Explained(text)
+    message.field, message.value, message.rule, message.remedy = field, value, rule, remedy
+    return message
+
+
+def explain(field: str, value: object, rule: str, remedy: str = "") -> Explained:
     """One sentence a user can act on: `field=value: rule; remedy`."""
     text = f"{field} = {value!r}: {rule}"
-    return f"{text}. {remedy}" if remedy else text
+    return _explained(f"{text}. {remedy}" if remedy else text, field, value, rule, remedy)
 
 
-class InputError(ValueError):
+class TopovlmError(Exception):
+    """Base of all errors that are for the user. `field`, `value`, `rule`, `remedy`: empty where not known.
+
+    Catch one of the four kinds, or this for all of them.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        explained = message if isinstance(message, Explained) else None
+        self.field: str = explained.field if explained else ""
+        self.value: object = explained.value if explained else None
+        self.rule: str = explained.rule if explained else str(message)
+        self.remedy: str = explained.remedy if explained else ""
+
+
+class InputError(TopovlmError, ValueError):
     """The user gave something that cannot be used: a flag, a file, a folder, a sample."""
 
 
-class BudgetError(ValueError):
+class BudgetError(TopovlmError, ValueError):
     """No number of layers meets the budget; the message names the floor that binds."""
 
 
-class MissingToolError(RuntimeError):
+class MissingToolError(TopovlmError, RuntimeError):
     """A tool, an extra or a device that this step needs is not there; says how to get it."""
 
 
-class VerificationError(RuntimeError):
+class VerificationError(TopovlmError, RuntimeError):
     """An artefact would be wrong (parity, reload, cache): nothing is written as a result."""

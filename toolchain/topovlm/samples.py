@@ -43,7 +43,7 @@ class Sample:
 
 def _open_rgb(image: Image | Path, where: str) -> Image:
     """As the runtime opens it: upright by its EXIF tag, transparency laid on white."""
-    from topovlm.runtime.preprocess import load_image, to_rgb
+    from topovlm.pictures import load_image, to_rgb
 
     if not isinstance(image, Path):
         return to_rgb(image)
@@ -81,9 +81,7 @@ def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
     seen: dict[str, str] = {}
     for sample in samples:
         if sample.id in seen:
-            raise InputError(
-                f"{sample.source}: {explain('id', sample.id, f'is already at {seen[sample.id]}')}"
-            )
+            raise InputError(explain("id", sample.id, f"is already at {seen[sample.id]}").at(sample.source))
         seen[sample.id] = sample.source
     return samples
 
@@ -118,9 +116,9 @@ def _text(record: Mapping[str, Any], name: str, where: str, default: str | None 
     if value is None:
         raise InputError(f"{where}: the field {name!r} is missing")
     if not isinstance(value, str):
-        raise InputError(f"{where}: {explain(name, value, 'must be a string')}")
+        raise InputError(explain(name, value, "must be a string").at(where))
     if name == "prompt" and not value.strip():
-        raise InputError(f"{where}: {explain(name, value, 'is empty')}")
+        raise InputError(explain(name, value, "is empty").at(where))
     return value
 
 
@@ -128,12 +126,12 @@ def _images(record: Mapping[str, Any], where: str) -> list[str]:
     value = record.get("image", [])
     images = [value] if isinstance(value, str) else value
     if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
-        raise InputError(f"{where}: {explain('image', value, 'must be a path or a list of paths')}")
+        raise InputError(explain("image", value, "must be a path or a list of paths").at(where))
     return images
 
 
 def _chance(record: Mapping[str, Any], where: str) -> float:
     value = record.get("chance", 0.0)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise InputError(f"{where}: {explain('chance', value, 'must be a number from 0 to below 1')}")
+        raise InputError(explain("chance", value, "must be a number from 0 to below 1").at(where))
     return float(value)

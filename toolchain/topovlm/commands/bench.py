@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
 
-    from topovlm.hardware.device import LOCAL, open_device
-    from topovlm.runtime.robust import paired_ratio, summarise
-    from topovlm.stages.measuring import time_folders
+    from topovlm.measure.device import LOCAL, open_device
+    from topovlm.pipeline.measuring import time_folders
+    from topovlm.stats.robust import paired_ratio, summarise
 
     names = [str(folder) for folder in args.folders]
     folders = {name: exported_folder(folder) for name, folder in zip(names, args.folders, strict=True)}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from topovlm.commands.common import print_json
 from topovlm.console import say
+from topovlm.exit_codes import ExitCode
 from topovlm.units import parse_fraction
 
 
@@ -30,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from topovlm.cli import DONE, REGRESSION
     from topovlm.report.gate import github_annotations, run_check, summary_lines
 
     result = run_check(
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         for line in github_annotations(result):
             print(line)
-    return REGRESSION if result.regressed else DONE
+    return ExitCode.REGRESSION if result.regressed else ExitCode.DONE
 
 
 def parse_share(text: str, field: str) -> float:

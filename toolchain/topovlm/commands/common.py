@@ -19,7 +19,7 @@ from topovlm.errors import InputError, explain
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from topovlm.stages.context import Context
+    from topovlm.pipeline.context import Context
 
 
 _FILE_WIDTH = 160
@@ -79,10 +79,10 @@ def new_folder(path: Path) -> Path:
 @contextlib.contextmanager
 def scratch_run(config: Config, display: Display) -> Iterator[Context]:
     """The stages of a deployment in a folder that goes away afterwards, with this machine as the target."""
-    from topovlm.hardware.target import load_target
-    from topovlm.rundir import RunDir
-    from topovlm.sources import find_model
-    from topovlm.stages.context import Context
+    from topovlm.pipeline.context import Context
+    from topovlm.pipeline.rundir import RunDir
+    from topovlm.pipeline.sources import find_model
+    from topovlm.predict.target import load_target
 
     with (
         tempfile.TemporaryDirectory(prefix="topovlm-") as folder,

@@ -22,12 +22,12 @@ def run(args: argparse.Namespace) -> int:
     exported_dtype(config, "fp32")
     if args.dry_run:
         from topovlm.commands.plan import show
-        from topovlm.stages.dry_run import dry_run
+        from topovlm.pipeline.dry_run import dry_run
 
         show(dry_run(config, Display()), args.json)
         return 0
 
-    from topovlm import pipeline
+    from topovlm.pipeline import deploy as pipeline
 
     outcome = pipeline.deploy(config, args.argv, Display())
     if args.json:

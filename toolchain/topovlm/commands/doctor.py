@@ -11,7 +11,8 @@ from importlib import util
 
 from topovlm.commands.common import print_json
 from topovlm.console import say, table
-from topovlm.hardware.environment import versions
+from topovlm.exit_codes import ExitCode
+from topovlm.machine.environment import versions
 from topovlm.units import format_bytes
 
 # import name -> what it is for; all are dependencies of the package
@@ -50,8 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from topovlm.cli import DONE, MISSING
-    from topovlm.hardware.environment import describe_machine
+    from topovlm.machine.environment import describe_machine
 
     machine = describe_machine()
     findings = [_required(name, use) for name, use in _REQUIRED.items()]
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             say(f"  note: {warning}")
         rows_text = [(f.name, f.state, f.version or "-", f.use, f.remedy) for f in findings]
         table("", ("package", "state", "version", "for", "how to get it"), rows_text)
-    return MISSING if missing else DONE
+    return ExitCode.MISSING if missing else ExitCode.DONE
 
 
 def _version(name: str) -> str:

@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
 
     from topovlm.evaluation.evaluate import check_samples
+    from topovlm.pipeline.measuring import answer
     from topovlm.report.sections import accuracy_section
     from topovlm.runtime.manifest import load_manifest
-    from topovlm.stages.measuring import answer
 
     folders = [exported_folder(folder) for folder in (args.baseline, args.folder) if folder is not None]
     for folder in folders:

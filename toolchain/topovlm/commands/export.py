@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
     import tempfile
     from pathlib import Path
 
-    from topovlm.export.onnx import export_onnx
-    from topovlm.sources import find_model
+    from topovlm.exporters.onnx.export import export_onnx
+    from topovlm.pipeline.sources import find_model
 
     source = find_model(config.model)
     dtype = exported_dtype(config, "fp32")

@@ -16,7 +16,7 @@ from topovlm.console import Display
 from topovlm.errors import InputError, explain
 
 if TYPE_CHECKING:
-    from topovlm.plan import Plan
+    from topovlm.planner.solve import Plan
 
 
 _OPTIONS = (
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if tokens is not None and height is not None:
         raise InputError("--image-size and --visual-tokens both say how large the pictures are. Give one")
 
-    from topovlm.stages.dry_run import compare_formats, dry_run
-    from topovlm.stages.planning import Choices
+    from topovlm.pipeline.dry_run import compare_formats, dry_run
+    from topovlm.pipeline.planning import Choices
 
     choices = Choices(height, width, tokens, args.confident)
     plan = dry_run(config, Display(), args.profile, choices)
@@ -79,7 +79,7 @@ def show(plan: Plan, as_json: bool, formats: Mapping[str, Plan] | None = None) -
 
     Raises `BudgetError` when it is infeasible.
     """
-    from topovlm.stages.planning import refuse_infeasible
+    from topovlm.pipeline.planning import refuse_infeasible
 
     planned = plan.to_dict()
     if as_json:
@@ -90,7 +90,7 @@ def show(plan: Plan, as_json: bool, formats: Mapping[str, Plan] | None = None) -
         }
         print_json({**planned, "formats": by_format} if by_format else planned)
         return
-    from topovlm.plan_view import render_dtypes, render_plan
+    from topovlm.planner.view import render_dtypes, render_plan
 
     render_plan(plan, screen())
     if formats:

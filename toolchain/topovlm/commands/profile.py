@@ -39,12 +39,12 @@ def run(args: argparse.Namespace) -> int:
         wanted = Path(args.file)
         (check_output if wanted.is_dir() else check_output_file)(wanted)
 
-    from topovlm.hardware import microbench
-    from topovlm.hardware.device import LOCAL, open_device
-    from topovlm.hardware.probe import save_profile
+    from topovlm.measure import microbench
+    from topovlm.measure.device import LOCAL, open_device
+    from topovlm.measure.probe import save_profile
+    from topovlm.pipeline import exporting
+    from topovlm.pipeline.measuring import timed_tokens, timing_progress, timing_rules
     from topovlm.runtime.sessions import ON_CUDA, provider_names
-    from topovlm.stages import exporting
-    from topovlm.stages.measuring import timed_tokens, timing_progress, timing_rules
 
     display, here = Display(), args.board == LOCAL
     on_torch = args.provider == TORCH
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
                 "progress": timing_progress(rules, progress),
             }
             if on_torch:
-                from topovlm.stages.torch_profile import measure_torch
+                from topovlm.measure.torch_profile import measure_torch
 
                 measured = measure_torch(
                     context.source.folder, folder, config.dtype, rules, workload, threads=config.threads
@@ -102,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(measured: dict[str, Any], board: str) -> None:
     """The lines of the profile, the machine beside it, and what to doubt."""
-    from topovlm.hardware import microbench
-    from topovlm.hardware.device import LOCAL
+    from topovlm.measure import microbench
+    from topovlm.measure.device import LOCAL
 
     rows = [
         (name, format_ms(phase["intercept_ms"]), format_ms(phase["slope_ms_per_layer"]))

@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     folder = new_folder(config.output)
 
     from topovlm.artifacts import move_into_place, staged_folder
-    from topovlm.models.surgery import prune_checkpoint
-    from topovlm.sources import find_model
+    from topovlm.checkpoint.surgery import prune_checkpoint
+    from topovlm.pipeline.sources import find_model
 
     source = find_model(config.model)
     if not args.no_verify:
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_memory(folder: Path) -> None:
     """Refuse before the work what cannot be verified after it."""
-    from topovlm.models.checkpoint import open_checkpoint
-    from topovlm.models.live import TooLargeError, refuse_too_large
+    from topovlm.checkpoint.files import open_checkpoint
+    from topovlm.checkpoint.live import TooLargeError, refuse_too_large
 
     try:
         refuse_too_large(open_checkpoint(folder))
@@ -72,7 +72,7 @@ def _check_memory(folder: Path) -> None:
 
 
 def _verify(folder: Path, source: Path, drop: Sequence[int], *, files_only: bool) -> dict[str, Any]:
-    from topovlm.models.verify import verify_checkpoint, verify_files
+    from topovlm.checkpoint.verify import verify_checkpoint, verify_files
 
     if files_only:
         return {"verified": None, "files_compared": verify_files(folder, source, drop)}

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     if args.file:
         check_output_file(args.file)
 
-    from topovlm.stages import choosing
+    from topovlm.pipeline import choosing
 
     with scratch_run(config, Display()) as context:
         choosing.check_inputs(context)

@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from topovlm.hardware.target import list_targets, load_target
-    from topovlm.plan_view import render_target, render_targets
+    from topovlm.planner.view import render_target, render_targets
+    from topovlm.predict.target import list_targets, load_target
 
     if args.name:
         target = load_target(args.name)

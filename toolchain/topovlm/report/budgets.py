@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from topovlm.evaluation.timing_stats import least_samples
 from topovlm.report import formats
 from topovlm.report.document import PEAK_MEMORY, Figure, PlanRow, Report, phase_times, plan_row
+from topovlm.stats.timing import least_samples
 
 Status = Literal["yes", "partly", "no", "unknown"]
 # Worst first: a budget that is broken, one without a figure, one that may be broken.

@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topovlm.errors import InputError, explain
-from topovlm.evaluation import stats, timing_stats
-from topovlm.evaluation.stats import Interval
 from topovlm.report.document import Answer, PhaseTimes, Question, Report
+from topovlm.stats import paired as stats
+from topovlm.stats import timing as timing_stats
+from topovlm.stats.paired import Interval
 
 Verdict = Literal["pass", "regressed", "inconclusive"]
 

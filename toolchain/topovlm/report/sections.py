@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from topovlm.errors import InputError, explain
-from topovlm.evaluation import stats, timing_stats
 from topovlm.evaluation.evaluate import Outcome, outcomes_sha256, pair
 from topovlm.report.document import (
     PHASES,
@@ -21,6 +20,8 @@ from topovlm.report.document import (
     Question,
     Workload,
 )
+from topovlm.stats import paired as stats
+from topovlm.stats import timing as timing_stats
 
 ACCURACY_METHOD = (
     "Both models answer the same questions by greedy decoding through their exported graphs; an answer that "

@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
-from topovlm.hardware.environment import usable_cores
+from topovlm.machine.environment import usable_cores
+from topovlm.pictures import load_image
 from topovlm.runtime.decoder import Cache, Decoder
 from topovlm.runtime.manifest import Manifest, load_manifest
-from topovlm.runtime.preprocess import batch_pixels, load_image
+from topovlm.runtime.preprocess import batch_pixels
 from topovlm.runtime.prompt import Prompter
 from topovlm.runtime.sessions import only_input, open_session, provider_names
 

@@ -7,16 +7,15 @@ whose Pillow backend is the oracle in the tests. A step that we do not know is r
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from topovlm.errors import InputError, explain
+from topovlm.pictures import to_rgb
 
 _UNKNOWN_STEPS = (
     "do_image_splitting",
@@ -25,10 +24,6 @@ _UNKNOWN_STEPS = (
     "min_pixels",
     "max_patches",
 )
-
-
-# What Pillow raises for truncated and malformed files; a broken EXIF block gives the last four.
-_MALFORMED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -92,35 +87,6 @@ def _crop_size(config: dict[str, Any]) -> tuple[int, int] | None:
     if isinstance(crop, int):
         return crop, crop
     return int(crop["height"]), int(crop["width"])
-
-
-def load_image(path: str | Path) -> Image.Image:
-    """A picture file as an upright RGB image (by its EXIF tag). Raises `InputError` naming the file."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise InputError(explain("image", str(path), "no such file")) from None
-    except IsADirectoryError:
-        raise InputError(explain("image", str(path), "is a folder", "Give one picture file")) from None
-    except UnidentifiedImageError:
-        raise InputError(
-            explain("image", str(path), "is not a picture that Pillow can read", "Use PNG, JPEG or WebP")
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise InputError(explain("image", str(path), f"is too large: {error}", "Scale it down")) from None
-    except _MALFORMED as error:
-        raise InputError(explain("image", str(path), f"is broken: {error}", "Save it again")) from None
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode -> RGB; transparency is laid on white, as the Hugging Face processors do."""
-    if "A" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def to_pixels(image: Image.Image, recipe: ImageRecipe) -> np.ndarray:

@@ -1,0 +1,136 @@
+"""The search: repairs proposals within its budget and never returns something worse."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import tiny
+from topovlm.choose.search import greedy_proposal, search, split_samples
+from topovlm.errors import InputError
+
+
+class Additive:
+    """A judge with a price per layer and a price for pairs; counts what it is asked."""
+
+    def __init__(self, prices: list[float], pairs: dict[tuple[int, int], float] | None = None) -> None:
+        self.prices, self.pairs, self.asked = prices, pairs or {}, 0
+
+    def kl(self, drop: Collection[int]) -> float:
+        self.asked += 1
+        both = sum(price for pair, price in self.pairs.items() if set(pair) <= set(drop))
+        return sum(self.prices[layer] for layer in drop) + both
+
+
+PRICES = st.lists(st.floats(0.01, 10), min_size=6, max_size=12)
+
+
+@given(prices=PRICES, data=st.data())
+@settings(deadline=None)
+def test_additive_prices_are_solved_exactly(prices: list[float], data: st.DataObject) -> None:
+    """Without interaction, swaps reach the cheapest set from any proposal."""
+    count = data.draw(st.integers(1, 4))
+    start = data.draw(st.permutations(range(len(prices))))[:count]
+    result = search(Additive(prices), {"zigzag": start}, len(prices), budget=10_000)
+    assert result.kl == pytest.approx(sum(sorted(prices)[:count]))
+    assert len(result.dropped) == count
+
+
+@given(prices=PRICES, data=st.data(), budget=st.integers(1, 30))
+@settings(deadline=None)
+def test_budget_and_protection_hold_and_nothing_gets_worse(
+    prices: list[float], data: st.DataObject, budget: int
+) -> None:
+    """Never more judgements than allowed, never a protected layer, never worse than the proposal."""
+    layers = len(prices)
+    guarded = data.draw(st.sets(st.integers(0, layers - 1), max_size=3))
+    free = [layer for layer in range(layers) if layer not in guarded]
+    start = data.draw(st.permutations(free))[:2]
+    judge = Additive(prices)
+    result = search(judge, {"zigzag": start}, layers, guarded, budget=budget)
+    assert judge.asked == result.evaluations <= budget
+    assert not set(result.dropped) & guarded
+    assert result.kl <= result.proposal_kl + 1e-12
+    assert result.repaired == (result.dropped != result.proposal)
+
+
+def test_interaction_cliffs_are_seen() -> None:
+    """Two cheap neighbours that are ruinous together are not both dropped."""
+    judge = Additive([5, 1, 1.1, 1.2, 5], {(1, 2): 100})
+    result = search(judge, {"zigzag": [1, 2]}, 5, budget=100)
+    best = min(combinations(range(5), 2), key=judge.kl)
+    assert result.dropped == sorted(best) == [1, 3]
+    assert result.repaired
+    assert result.steps[-1].kl == result.kl
+
+
+def test_a_second_proposal_is_a_second_start() -> None:
+    """From a local optimum the best of the other proposals leads on; all proposals are reported."""
+    pairs = {pair: 50.0 for pair in combinations(range(6), 2) if pair not in ((0, 1), (4, 5))}
+    judge = Additive([1.0, 1.0, 9, 9, 0.1, 0.1], pairs)
+    result = search(judge, {"zigzag": [0, 1], "depth-prior": [4, 5]}, 6, budget=100)
+    assert result.dropped == [4, 5]
+    assert (result.start, result.proposal, result.steps) == ("depth-prior", [4, 5], [])
+    assert result.proposals["zigzag"]["kl"] == 2.0
+    against = Additive([1.0, 1, 9, 9, 5, 5])
+    vetoed = search(judge, {"zigzag": [0, 1], "depth-prior": [4, 5]}, 6, budget=100, confirm=against)
+    assert (vetoed.start, vetoed.dropped, vetoed.steps) == ("zigzag", [0, 1], [])
+    assert vetoed.proposals["depth-prior"]["confirm_kl"] == 10
+
+
+def test_the_other_half_has_a_veto() -> None:
+    """A repair that only helps on the choosing half is taken back."""
+    choose, confirm = Additive([1, 2, 3]), Additive([3, 2, 1])
+    result = search(choose, {"zigzag": [2]}, 3, confirm=confirm)
+    assert result.dropped == [2]
+    assert not result.repaired
+    assert result.confirm_kl == result.confirm_proposal_kl == 1
+    agreed = search(choose, {"zigzag": [2]}, 3, confirm=Additive([1, 2, 3]))
+    assert agreed.dropped == [0]
+    assert agreed.confirm_kl == 1
+
+
+def test_progress_ends_at_its_total() -> None:
+    """The callback counts judgements."""
+    seen: list[tuple[int, int]] = []
+    search(Additive([3, 2, 1]), {"zigzag": [0]}, 3, budget=20, progress=lambda *state: seen.append(state))
+    assert seen[-1] == (20, 20)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_greedy_drops_the_cheapest_each_time() -> None:
+    """Known prices, one pair that must be avoided."""
+    judge = Additive([5, 1, 1.1, 3, 9], {(1, 2): 100})
+    assert greedy_proposal(judge, 2, 5) == [1, 3]
+    assert greedy_proposal(judge, 2, 5, protected={3}) == [0, 1]
+    with pytest.raises(InputError, match="not protected"):
+        greedy_proposal(judge, 3, 5, protected={0, 1, 2})
+
+
+def test_bad_proposals_are_refused() -> None:
+    """Protected or absent layers, unequal sizes, an unknown start."""
+    judge = Additive([1, 1, 1])
+    for proposals, options, message in (
+        ({"a": [0]}, {"protected": {0}}, "protected"),
+        ({"a": [3]}, {}, "do not exist"),
+        ({"a": [0], "b": [0, 1]}, {}, "same number"),
+        ({"a": [0]}, {"start": "b"}, "not among"),
+        ({}, {}, "not among"),
+    ):
+        with pytest.raises(InputError, match=message):
+            search(judge, proposals, 3, **options)  # type: ignore[arg-type]
+
+
+def test_halves_share_no_picture() -> None:
+    """Questions about one picture stay together; the split is balanced and repeatable."""
+    samples = [replace(sample, group=f"picture-{i // 3}") for i, sample in enumerate(tiny.samples(30))]
+    choose, confirm = split_samples(samples, seed=1)
+    assert not {s.group for s in choose} & {s.group for s in confirm}
+    assert len(choose) == len(confirm) == 15
+    assert [s.id for s in split_samples(samples, seed=1)[0]] == [s.id for s in choose]
+    assert [s.id for s in split_samples(samples, seed=2)[0]] != [s.id for s in choose]

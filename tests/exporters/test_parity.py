@@ -1,0 +1,70 @@
+"""The gate closes: on wrong weights, wrong wiring, and on models it could not judge."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from topovlm.errors import VerificationError
+from topovlm.exporters.onnx.export import ExportReport
+from topovlm.exporters.onnx.parity import check_parity
+
+Exported = tuple[Path, ExportReport]
+
+
+def _edited(exported: Exported, tmp_path: Path, name: str) -> tuple[Path, onnx.ModelProto, Path]:
+    folder = tmp_path / "edited"
+    shutil.copytree(exported[0], folder)
+    file = folder / "onnx" / f"{name}.onnx"
+    return folder, onnx.load(file), file
+
+
+def test_untouched_folder_passes(siglip_export: Exported, tiny_siglip_qwen2: Path) -> None:
+    """The gate can be run again on a folder that is already there."""
+    again = check_parity(tiny_siglip_qwen2, siglip_export[0])
+    assert [row.graph for row in again] == [row.graph for row in siglip_export[1].parity]
+
+
+@pytest.mark.parametrize("name", ["decoder_model_merged", "decoder_model_merged_fused", "vision_encoder"])
+def test_slightly_wrong_weight_fails(
+    name: str, siglip_export: Exported, tiny_siglip_qwen2: Path, tmp_path: Path
+) -> None:
+    """One matrix off by 1 % is enough, in any graph that ships."""
+    folder, model, file = _edited(siglip_export, tmp_path, name)
+    largest = max(
+        (t for t in model.graph.initializer if len(t.dims) == 2 and t.data_type == onnx.TensorProto.FLOAT),
+        key=lambda t: t.dims[0] * t.dims[1],
+    )
+    values = onnx.numpy_helper.to_array(largest) * np.float32(1.01)
+    largest.CopyFrom(onnx.numpy_helper.from_array(values, largest.name))
+    onnx.save(model, file)
+    with pytest.raises(VerificationError, match="logit error"):
+        check_parity(tiny_siglip_qwen2, folder)
+
+
+def test_swapped_cache_fails(siglip_export: Exported, tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
+    """Two layers' caches exchanged: prefill is right, the cached steps are not."""
+    folder, model, file = _edited(siglip_export, tmp_path, "decoder_model_merged")
+    swap = {"present.1.key": "present.2.key", "present.2.key": "present.1.key"}
+    for node in model.graph.node:
+        node.input[:] = [swap.get(n, n) for n in node.input]
+        node.output[:] = [swap.get(n, n) for n in node.output]
+    onnx.save(model, file)
+    with pytest.raises(VerificationError, match="logit error"):
+        check_parity(tiny_siglip_qwen2, folder)
+
+
+def test_graph_that_ignores_the_mask_fails(
+    siglip_export: Exported, tiny_siglip_qwen2: Path, tmp_path: Path
+) -> None:
+    """Without its padding mask a graph still answers one unpadded prompt rightly; the control notices."""
+    folder, model, file = _edited(siglip_export, tmp_path, "decoder_model_merged_fused")
+    greater = next(node for node in model.graph.node if node.op_type == "Greater")
+    greater.op_type = "GreaterOrEqual"  # attention_mask >= 0: every slot is seen
+    onnx.save(model, file)
+    with pytest.raises(VerificationError, match=r"a masked token.*blind"):
+        check_parity(tiny_siglip_qwen2, folder)

@@ -1,0 +1,86 @@
+"""Quantised decoders: named, smaller, runnable, and honest about what they cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests import tiny
+from topovlm.errors import InputError
+from topovlm.exporters.onnx.export import ExportReport, export_onnx
+from topovlm.exporters.onnx.quantize import QuantizedGraph, quantize_decoders
+
+Exported = tuple[Path, ExportReport]
+
+
+@pytest.fixture(scope="module")
+def quantized(
+    siglip_export: Exported, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, QuantizedGraph]]:
+    """A copy of the exported folder with all quantised decoders, and their rows by key."""
+    folder = tmp_path_factory.mktemp("quantized") / "folder"
+    shutil.copytree(siglip_export[0], folder)
+    return folder, {row.key: row for row in quantize_decoders(folder)}
+
+
+def test_files_follow_the_naming_convention(quantized: tuple[Path, dict[str, QuantizedGraph]]) -> None:
+    """`_quantized` is int8 and `_q4` is int4, for the plain and the fused graph; the manifest names them."""
+    folder, rows = quantized
+    assert {key: row.path for key, row in rows.items()} == {
+        "decoder_quantized": "onnx/decoder_model_merged_quantized.onnx",
+        "decoder_q4": "onnx/decoder_model_merged_q4.onnx",
+        "decoder_fused_quantized": "onnx/decoder_model_merged_fused_quantized.onnx",
+        "decoder_fused_q4": "onnx/decoder_model_merged_fused_q4.onnx",
+    }
+    graphs = json.loads((folder / "topovlm_runtime.json").read_text())["graphs"]
+    assert all(graphs[key] == row.path for key, row in rows.items())
+    assert {p.name for p in (folder / "onnx").iterdir()} == {Path(path).name for path in graphs.values()}
+
+
+def test_weights_are_really_quantised(quantized: tuple[Path, dict[str, QuantizedGraph]]) -> None:
+    """No float MatMul with constant weights is left, and files shrink."""
+    folder, rows = quantized
+    for row in rows.values():
+        graph = onnx.load(folder / row.path).graph
+        weights = {t.name for t in graph.initializer}
+        floats = [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in weights]
+        kind = "MatMulNBits" if row.format == "int4" else "MatMulInteger"
+        assert floats == []
+        assert any(node.op_type in (kind, "DynamicQuantizeMatMul") for node in graph.node)
+        assert row.size_bytes < row.source_size_bytes
+
+
+def test_cost_is_measured_not_assumed(quantized: tuple[Path, dict[str, QuantizedGraph]]) -> None:
+    """int4 loses more than int8, both lose something; plain and fused lose alike."""
+    rows = quantized[1]
+    for prefix in ("decoder", "decoder_fused"):
+        assert 0 < rows[f"{prefix}_quantized"].mean_logit_error < rows[f"{prefix}_q4"].mean_logit_error
+    plain, fused = rows["decoder_q4"].mean_logit_error, rows["decoder_fused_q4"].mean_logit_error
+    assert fused == pytest.approx(plain, rel=0.2)
+    assert all(0 < row.same_tokens <= row.compared_tokens for row in rows.values())
+
+
+@pytest.mark.parametrize("variant", ["plain_quantized", "plain_q4", "fused_quantized", "fused_q4"])
+def test_runtime_runs_them(variant: str, quantized: tuple[Path, dict[str, QuantizedGraph]]) -> None:
+    """The engine finds them under their variant's name and generates."""
+    from topovlm.runtime.engine import Engine
+
+    answer = Engine(quantized[0], variant=variant).generate(
+        [tiny.picture(0, 32)], tiny.PROMPTS[0], max_new_tokens=3
+    )
+    assert 1 <= len(answer.token_ids) <= 3
+
+
+def test_only_known_formats_and_fp32_sources(
+    siglip_export: Exported, tiny_siglip_qwen2: Path, tmp_path: Path
+) -> None:
+    """An unknown format and an fp16 folder are refused by name."""
+    with pytest.raises(InputError, match="int3"):
+        quantize_decoders(siglip_export[0], formats=("int3",))
+    export_onnx(tiny_siglip_qwen2, tmp_path / "half", dtype="fp16", variants=("plain",))
+    with pytest.raises(InputError, match="fp32"):
+        quantize_decoders(tmp_path / "half")

@@ -1,0 +1,245 @@
+"""Build bundles for boards, engines for RTX cards, and the script that runs on the board."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from topovlm.errors import InputError, MissingToolError
+from topovlm.exporters.tensorrt import export as tensorrt
+from topovlm.exporters.tensorrt.shapes import shape_profiles, trtexec_arguments
+from topovlm.predict.target import load_target
+from topovlm.travel import build_engines
+from topovlm.workload import Workload
+
+WORKLOAD = Workload(images=1, image_height=32, image_width=32, prompt_tokens=20, new_tokens=16)
+HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
+needs_rtx = pytest.mark.skipif(not HAS_RTX, reason=f"TensorRT-RTX is absent: {tensorrt.RTX_EXTRA}")
+
+
+@pytest.fixture(scope="module")
+def bundle(
+    tiny_siglip_qwen2: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, tensorrt.TensorRTReport]:
+    """A bundle for the AGX Orin."""
+    folder = tmp_path_factory.mktemp("bundle") / "orin"
+    return folder, tensorrt.deploy_tensorrt(
+        tiny_siglip_qwen2, folder, load_target("jetson-agx-orin-64gb"), WORKLOAD
+    )
+
+
+def test_bundle_holds_typed_standard_graphs(bundle: tuple[Path, Any]) -> None:
+    """fp16 inputs and outputs, standard operators only, hashes as stated."""
+    folder, report = bundle
+    assert report.kind == "bundle"
+    assert report.compute_capability == "8.7"
+    shapes = json.loads((folder / "shapes.json").read_text())
+    assert list(shapes["graphs"]) == ["vision_encoder", "embed_tokens", "decoder_model_merged"]
+    for graph in shapes["graphs"].values():
+        files = build_engines.graph_files(folder, graph)
+        assert build_engines.file_digest(files) == graph["sha256"]
+        model = onnx.load(files[0])
+        assert {node.domain for node in model.graph.node} == {""}
+        assert model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+
+
+def test_bundle_states_its_accuracy_and_why_it_is_not_built(bundle: tuple[Path, Any]) -> None:
+    """The README gives the reason and the measured error; the report carries the rows."""
+    folder, report = bundle
+    text = (folder / "README.md").read_text()
+    assert "Why it is not built here" in text
+    assert "8.7" in text
+    worst = max(row["max_logit_error"] / row["max_logit"] for row in report.parity)
+    assert f"{worst:.2e}" in text
+    assert worst <= 1e-2
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_profiles_cover_the_workload(bundle: tuple[Path, Any]) -> None:
+    """Prefill is tuned for the whole prompt, decoding for a cache that holds it and the answer."""
+    shapes = json.loads((bundle[0] / "shapes.json").read_text())
+    prefill, decode = shapes["graphs"]["decoder_model_merged"]["profiles"]
+    prompt = 20 + 16  # words and picture
+    assert prefill["inputs"]["inputs_embeds"]["opt"] == [1, prompt, 64]
+    assert prefill["inputs"]["past_key_values.0.key"]["max"][2] == 0
+    assert decode["inputs"]["inputs_embeds"]["max"] == [1, 1, 64]
+    assert decode["inputs"]["past_key_values.5.value"]["opt"] == [1, 2, prompt, 16]
+    assert decode["inputs"]["past_key_values.5.value"]["max"][2] >= prompt + 16
+    for profile in (prefill, decode):
+        for kind in ("min", "opt", "max"):
+            new = profile["inputs"]["position_ids"][kind][1]
+            past = profile["inputs"]["past_key_values.3.key"][kind][2]
+            assert profile["inputs"]["attention_mask"][kind] == [1, new + past]
+
+
+def test_profile_names_are_the_graphs_inputs(bundle: tuple[Path, Any]) -> None:
+    """Every dynamic input has a range; nothing else is named."""
+    folder = bundle[0]
+    for graph in json.loads((folder / "shapes.json").read_text())["graphs"].values():
+        names = [value.name for value in onnx.load(folder / graph["file"]).graph.input]
+        assert all(sorted(profile["inputs"]) == sorted(names) for profile in graph["profiles"])
+
+
+def test_trtexec_lines_are_strongly_typed_and_hold_every_profile(bundle: tuple[Path, Any]) -> None:
+    """No fp16 flag (TensorRT 11 has none); two profiles for the decoder; valid shell."""
+    script = (bundle[0] / "build.sh").read_text()
+    assert script.count("--stronglyTyped") == 3
+    assert "--fp16" not in script
+    assert "--profile=0" in script
+    assert "--profile=1" in script
+    subprocess.run(["sh", "-n", str(bundle[0] / "build.sh")], check=True)
+    assert os.access(bundle[0] / "build.sh", os.X_OK)
+
+
+def test_trtexec_arguments_spell_shapes_with_x() -> None:
+    """trtexec writes 1x3x32x32."""
+    profiles = [
+        {
+            "name": "p",
+            "inputs": {
+                "a": {"min": [1, 3], "opt": [2, 3], "max": [4, 3]},
+                "b": {k: [7] for k in ("min", "opt", "max")},
+            },
+        }
+    ]
+    assert trtexec_arguments(profiles) == [
+        "--minShapes=a:1x3,b:7",
+        "--optShapes=a:2x3,b:7",
+        "--maxShapes=a:4x3,b:7",
+    ]
+
+
+def test_profiles_without_pictures_still_serve_one() -> None:
+    """A text-only workload keeps a usable vision engine."""
+    manifest = {
+        "tokens_per_image": 4,
+        "image": {"height": 8, "width": 8},
+        "decoder": {"layers": 1, "hidden": 8, "kv_heads": 1, "head_dim": 8},
+    }
+    profiles = shape_profiles(manifest, replace(WORKLOAD, images=0, batch=2))
+    assert profiles["vision_encoder"][0]["inputs"]["pixel_values"]["opt"] == [1, 3, 8, 8]
+    assert profiles["decoder_model_merged"][0]["inputs"]["inputs_embeds"]["opt"] == [2, 20, 8]
+
+
+@pytest.mark.parametrize("target", ["jetson-agx-xavier", "local"])
+def test_boards_without_a_fitting_tensorrt_are_refused(
+    target: str, tiny_siglip_qwen2: Path, tmp_path: Path
+) -> None:
+    """Xavier's last TensorRT is 8; this machine has no NVIDIA GPU on record. Nothing is written."""
+    with pytest.raises(InputError, match="TensorRT"):
+        tensorrt.write_build_bundle(tiny_siglip_qwen2, tmp_path / "out", load_target(target), WORKLOAD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_board_script_is_python_3_8_and_needs_nothing_of_ours(bundle: tuple[Path, Any]) -> None:
+    """It parses as 3.8 and imports the standard library only (bindings are looked up by name)."""
+    source = (bundle[0] / "build_engines.py").read_text()
+    tree = ast.parse(source, feature_version=(3, 8))
+    imported = {
+        alias.name if isinstance(node, ast.Import) else str(node.module)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
+    assert {name.split(".")[0] for name in imported} <= set(sys.stdlib_module_names) | {"__future__"}
+    assert "removeprefix" not in source
+
+
+@pytest.mark.skipif(HAS_RTX, reason="bindings are installed")
+def test_board_script_without_bindings_exits_5(bundle: tuple[Path, Any]) -> None:
+    """One line that says how to get them; no traceback."""
+    command = [sys.executable, str(bundle[0] / "build_engines.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: no TensorRT Python bindings")
+    assert "Traceback" not in done.stderr
+
+
+def test_board_script_checks_device_memory_and_release(tmp_path: Path) -> None:
+    """Another GPU, too little memory, and the L4T release as boards write it."""
+    wanted = {"target": {"name": "AGX Orin", "compute_capability": "8.7"}}
+    build_engines.check_device(wanted, "8.7", any_device=False)
+    build_engines.check_device(wanted, "8.9", any_device=True)
+    for found in ("8.9", None):
+        with pytest.raises(build_engines.BuildError) as caught:
+            build_engines.check_device(wanted, found, any_device=False)
+        assert caught.value.code == 5
+    release = tmp_path / "nv_tegra_release"
+    release.write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n")
+    assert build_engines.l4t_release(release) == "36.4.3"
+    assert build_engines.l4t_release(tmp_path / "absent") == "none"
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:        7619000 kB\nMemAvailable:    6291456 kB\n")
+    assert build_engines.available_bytes(meminfo) == 6 * 2**30
+    huge = tmp_path / "huge.onnx"
+    with huge.open("wb") as file:
+        file.truncate(1 << 42)  # sparse: takes no disk
+    with pytest.raises(build_engines.BuildError, match="are available"):
+        build_engines.check_memory("decoder", [huge], ignore=False)
+    build_engines.check_memory("decoder", [huge], ignore=True)
+
+
+def test_engine_names_depend_on_all_that_engines_depend_on() -> None:
+    """Capability, TensorRT, L4T, graph and shapes: each changes the name."""
+    graph = {"sha256": "a" * 64, "profiles": [{"name": "p", "inputs": {}}]}
+    base = build_engines.engine_name("decoder", graph, "8.7", "10.3.0", "36.4.3")
+    assert base.startswith("decoder.sm87.trt10.3.0.l4t36.4.3.")
+    others = {
+        build_engines.engine_name("decoder", graph, "8.9", "10.3.0", "36.4.3"),
+        build_engines.engine_name("decoder", graph, "8.7", "10.16.2", "36.4.3"),
+        build_engines.engine_name("decoder", graph, "8.7", "10.3.0", "36.5.0"),
+        build_engines.engine_name("decoder", {**graph, "sha256": "b" * 64}, "8.7", "10.3.0", "36.4.3"),
+        build_engines.engine_name("decoder", {**graph, "profiles": []}, "8.7", "10.3.0", "36.4.3"),
+    }
+    assert len(others | {base}) == 6
+
+
+@pytest.mark.skipif(HAS_RTX, reason="bindings are installed")
+def test_rtx_target_without_the_extra_says_how_to_get_it(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
+    """MissingToolError naming the extra; nothing written."""
+    with pytest.raises(MissingToolError, match=r"topovlm\[tensorrt-rtx\]"):
+        tensorrt.deploy_tensorrt(tiny_siglip_qwen2, tmp_path / "out", load_target("rtx-4090"), WORKLOAD)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_rtx
+def test_rtx_engines_are_built_and_listed(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
+    """Three engine files for compute capability 8.9, without a GPU, hashes and sizes as listed."""
+    out = tmp_path / "rtx"
+    report = tensorrt.deploy_tensorrt(tiny_siglip_qwen2, out, load_target("rtx-4090"), WORKLOAD)
+    assert report.kind == "engine"
+    assert [engine.graph for engine in report.engines] == [
+        "vision_encoder",
+        "embed_tokens",
+        "decoder_model_merged",
+    ]
+    for engine in report.engines:
+        assert engine.compute_capability == "8.9"
+        assert ".sm89." in engine.file
+        assert (out / "engines" / engine.file).stat().st_size == engine.size_bytes > 10_000
+
+
+@needs_rtx
+def test_graph_that_tensorrt_cannot_take_is_refused_with_its_words(
+    bundle: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """A fused operator: the parser's own message, exit code 6."""
+    model = onnx.load(bundle[0] / "onnx/embed_tokens_fp16.onnx")
+    model.graph.node[0].domain, model.graph.node[0].op_type = "com.microsoft", "GatherBlockQuantized"
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, tmp_path / "bad.onnx")
+    shutil.copy(bundle[0] / "shapes.json", tmp_path)
+    with pytest.raises(build_engines.BuildError, match="refused by the parser") as caught:
+        build_engines.build_engine(tensorrt.import_rtx(), tmp_path / "bad.onnx", [])
+    assert caught.value.code == 6

@@ -1,0 +1,105 @@
+"""Sizes read from config.json: against published parameter counts, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from topovlm.errors import InputError
+from topovlm.families.known_models import find_known_model, known_model, list_known_models
+from topovlm.families.shape import ModelShape
+
+EXPECTED = (
+    "llava-next-8b",
+    "llava-onevision-0.5b",
+    "llava-onevision-7b",
+    "qwen2.5-vl-3b",
+    "qwen2.5-vl-7b",
+    "qwen3-vl-2b",
+    "qwen3-vl-4b",
+    "qwen3-vl-8b",
+    "smolvlm2-256m",
+    "smolvlm2-500m",
+    "smolvlm2-2.2b",
+    "internvl3-1b",
+    "internvl3-2b",
+    "internvl3-8b",
+    "paligemma2-3b",
+    "gemma3-4b",
+)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_sizes_add_up_to_the_published_parameter_count(name: str) -> None:
+    """Decoder, embeddings, tower and projector together: within 1 % of what the model page states."""
+    model = known_model(name)
+    shape = model.shape()
+    assert shape.vision is not None
+    decoder = shape.decoder
+    embeddings = decoder.head_params * (1 if decoder.tied else 2)
+    total = decoder.layers * decoder.linear_params_per_layer + embeddings + shape.vision.params
+    assert total / 1e9 == pytest.approx(model.parameters_b, rel=0.01)
+
+
+def test_known_models_are_found_by_id_alias_and_hub_id() -> None:
+    """Any case; an unknown name suggests near ones."""
+    assert {model.id for model in list_known_models()} >= set(EXPECTED)
+    assert known_model("Qwen/Qwen3-VL-2B-Instruct").id == "qwen3-vl-2b"
+    assert known_model("GEMMA3").id == "gemma3-4b"
+    assert find_known_model("no-such-model") is None
+    with pytest.raises(InputError, match=r"qwen3-vl-3b.*qwen3-vl"):
+        known_model("qwen3-vl-3b")
+
+
+def test_defaults_fill_what_a_config_leaves_out() -> None:
+    """LLaVA-1.5 style: the text part names only its type, the tower stops at the layer that is read."""
+    config = {
+        "model_type": "llava",
+        "text_config": {"model_type": "llama"},
+        "vision_config": {"model_type": "clip_vision_model", "num_hidden_layers": 24, "image_size": 336},
+    }
+    shape = ModelShape.from_config(config)
+    assert (shape.decoder.layers, shape.decoder.hidden, shape.decoder.vocab) == (32, 4096, 32000)
+    assert shape.vision is not None
+    assert shape.vision.layers == 23
+    assert shape.drop_first_token
+
+
+def test_sliding_layers_are_counted_from_list_or_pattern() -> None:
+    """Five of six Gemma 3 layers see a window; an explicit list wins."""
+    config = known_model("gemma3-4b").config
+    assert ModelShape.from_config(config).decoder.sliding_share == pytest.approx(29 / 34)
+    listed = {
+        **config,
+        "text_config": {**config["text_config"], "layer_types": ["full_attention", "sliding_attention"] * 17},
+    }
+    assert ModelShape.from_config(listed).decoder.sliding_share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (
+            {"model_type": "llava", "text_config": {"model_type": "llama", "num_experts": 8}},
+            "num_experts = 8",
+        ),
+        ({"model_type": "gpt9"}, "hidden_size"),
+        ({"model_type": "qwen2", "hidden_size": -4, "num_hidden_layers": 2}, "hidden_size = -4"),
+        (
+            {"model_type": "martian", "text_config": {"model_type": "llama"}, "vision_config": {}},
+            "model_type = 'martian'",
+        ),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_by_name(config: dict[str, object], names: str) -> None:
+    """Field and value in the message, no guess."""
+    with pytest.raises(InputError, match=names):
+        ModelShape.from_config(config)
+
+
+@pytest.mark.parametrize("value", ["x", ["x"], {"a": 1}, [1, 2]])
+@pytest.mark.parametrize("field", ["num_key_value_heads", "head_dim"])
+def test_sizes_of_a_wrong_type_are_refused(field: str, value: object) -> None:
+    """Optional sizes, too: never a traceback."""
+    config = {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, field: value}
+    with pytest.raises(InputError, match=field):
+        ModelShape.from_config(config)

@@ -1,0 +1,113 @@
+"""The floors of the house, from the ground up, and what its modules import: `test_house` holds them to it."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1] / "toolchain" / "topovlm"
+
+# A room (a package or a module) may import from rooms on lower floors, and within itself. Nothing climbs.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "exit_codes"),
+    ("units", "console", "workload", "pictures", "completion"),
+    ("artifacts",),
+    ("travel", "stats", "topology", "samples"),
+    ("machine", "families"),
+    ("predict", "runtime"),
+    ("planner", "checkpoint"),
+    ("evaluation", "exporters"),
+    ("measure", "choose", "reference"),
+    ("report",),
+    ("config",),
+    ("pipeline",),
+    ("api",),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name below `topovlm` -> file; a package by its own name."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports() -> dict[str, set[str]]:
+    """Module -> modules of ours that it imports: anywhere in the file, also for types alone."""
+    known = modules()
+    graph: dict[str, set[str]] = defaultdict(set)
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "topovlm":
+                base = (node.module or "").removeprefix("topovlm").removeprefix(".")
+                for alias in node.names:
+                    whole = f"{base}.{alias.name}".removeprefix(".")
+                    graph[name].add(whole if whole in known else base)
+            elif isinstance(node, ast.Import):
+                graph[name] |= {
+                    alias.name.removeprefix("topovlm.")
+                    for alias in node.names
+                    if alias.name.startswith("topovlm.")
+                }
+    return graph
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def climbs() -> list[str]:
+    """Imports that lead to the same floor's other rooms or upstairs, as `from -> to`."""
+    return sorted(
+        f"{module} -> {other}"
+        for module, others in imports().items()
+        for other in others
+        if module
+        and other
+        and room_of(module) != room_of(other)
+        and FLOOR[room_of(other)] >= FLOOR[room_of(module)]
+    )
+
+
+def circles() -> list[list[str]]:
+    """Groups of modules that import each other, directly or through others (Tarjan, iterative enough)."""
+    graph = imports()
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in sorted(graph.get(node, ())):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for node in sorted(modules()):
+        if node and node not in index:
+            visit(node)
+    return found
+
+
+def shares() -> dict[str, float]:
+    """Room -> its share of all lines of Python."""
+    lines: dict[str, int] = defaultdict(int)
+    for name, path in modules().items():
+        lines[room_of(name)] += len(path.read_text(encoding="utf-8").splitlines())
+    return {room: count / sum(lines.values()) for room, count in lines.items()}

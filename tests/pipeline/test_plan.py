@@ -1,0 +1,156 @@
+"""Plans before anything runs: layers by hand, old configurations, the precision of this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from topovlm import cli
+from topovlm.config import resolve
+from topovlm.errors import InputError
+from topovlm.pipeline.planning import dtype_for, plan_inputs
+from topovlm.predict.target import data_dir, load_target
+
+OLD: dict[str, Any] = {"model_type": "llava", "vision_config": {}, "text_config": {"model_type": "llama"}}
+
+
+def test_an_old_configuration_has_its_decoders_default_depth() -> None:
+    """--drop on a config without num_hidden_layers counts against the default 32 layers."""
+    inputs = plan_inputs(resolve({"drop": "12,13"}), load_target("jetson-orin"), OLD)
+    assert inputs["sparsity"] == 2 / 32
+
+
+def test_planning_without_layers_that_exist_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`plan --drop 99` names the layer, with exit code 2."""
+    from tests.pipeline import deploying
+
+    model = deploying.build_model(tmp_path / "model")
+    words = ["plan", "--target", "jetson-orin", "--model", str(model), "--drop", "99"]
+    assert cli.main(words) == 2
+    assert "layer 99 does not exist: the model has layers 0 to 7" in capsys.readouterr().err
+
+
+def test_this_machine_is_planned_for_in_fp32() -> None:
+    """What is measured here are fp32 graphs: another precision would be a label without a measurement."""
+    local = load_target("local")
+    assert dtype_for(resolve({}), local) == dtype_for(resolve({"dtype": "fp32"}), local) == "fp32"
+    with pytest.raises(InputError, match="--dtype = 'fp16': this machine is measured with the fp32 graphs"):
+        dtype_for(resolve({"dtype": "fp16"}), local)
+
+
+def test_a_measured_plan_has_the_precision_that_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped profile of a GPU plans that card, for its own model, in fp16; nothing else is claimed."""
+    words = ["plan", "--target", "h200", "--max-latency", "4ms", "--prompt-tokens", "19"]
+    words += ["--profile", str(data_dir("profiles") / "reference" / "h200-sxm--onnxruntime-cuda--fp16.json")]
+    assert cli.main([*words, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["dtype"] == "fp16"
+    assert plan["verdict"] == "prune"
+    assert "measured on h200-sxm with onnxruntime-cuda" in plan["rows"][0]["source"]
+    assert cli.main([*words, "--dtype", "fp32"]) == 2
+    assert "the profile was measured in fp16" in capsys.readouterr().err
+    assert cli.main([*words, "--target", "h100"]) == 2
+    assert "was measured on 'h200-sxm'" in capsys.readouterr().err
+
+
+def test_prompts_that_cannot_be_are_refused_first(tmp_path: Path) -> None:
+    """Shorter than the template, or beyond the context: named before a run directory exists."""
+    from tests.pipeline import deploying
+    from tests.pipeline.test_data import context
+    from topovlm.pipeline.prompt_length import check_prompt_length, template_tokens
+
+    model = deploying.build_model(tmp_path / "model")
+    here = context(model, tmp_path / "out")
+    check_prompt_length(here)
+    least = template_tokens(here, 1)
+    assert least > 1
+    check_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(least)))
+    for wrong, words in ((least - 1, "the chat template alone takes"), (10**7, "passes the model's context")):
+        with pytest.raises(InputError, match=words):
+            check_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(wrong)))
+
+
+def test_tensorrt_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """A board whose newest TensorRT is too old is named at once; without tensorrt in --format it is fine."""
+    from tests.pipeline import deploying
+    from tests.pipeline.test_data import context
+    from topovlm.pipeline.context import Context
+    from topovlm.pipeline.exporting import check_tensorrt
+
+    model = deploying.build_model(tmp_path / "model")
+    for formats in ("onnx", "onnx,tensorrt"):
+        asked = context(model, tmp_path / "out", format=formats)
+        here = Context(asked.config, asked.source, load_target("jetson-xavier-nx"), asked.run)
+        if formats == "onnx":
+            check_tensorrt(here)
+        else:
+            with pytest.raises(InputError, match="its newest TensorRT is 8"):
+                check_tensorrt(here)
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """The JSON of `topovlm plan`."""
+    import json
+
+    assert cli.main(["plan", "--target", "jetson-orin", "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_well_known_models_are_planned_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Sizes are shipped: no folder, no hub. A family that cannot be pruned is said to be so."""
+    plan = planned(capsys, "--model", "qwen3-vl-2b", "--max-latency", "70%", "--image-size", "640x480")
+    assert (plan["total_layers"], plan["verdict"]) == (28, "prune")
+    assert plan["workload"]["visual_tokens"] == (640 // 32) * (480 // 32)
+    assert any("qwen3_vl: layers of this family cannot be removed yet" in note for note in plan["notes"])
+    same = planned(capsys, "--model", "Qwen/Qwen3-VL-2B-Instruct", "--visual-tokens", "300", "--drop", "9")
+    assert (same["keep_layers"], same["workload"]["visual_tokens"]) == (27, 300)
+
+
+def test_a_misspelt_model_gets_near_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a folder nor a hub id: the names that are known come first."""
+    assert cli.main(["plan", "--target", "jetson-orin", "--model", "qwen3-vl-2bb"]) == 2
+    assert "Did you mean qwen3-vl-2b" in capsys.readouterr().err
+
+
+def test_confidence_keeps_fewer_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --confident upper ends must fit: never more layers than without."""
+    words = ["--model", "smolvlm2-256m", "--max-latency", "1s"]
+    bold, careful = planned(capsys, *words), planned(capsys, *words, "--confident")
+    assert careful["confident"]
+    assert (careful["keep_layers"] or 0) <= bold["keep_layers"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--image-size", "640"], "--image-size = '640': must be height x width"),
+        (["--image-size", "0x3"], "must be height x width"),
+        (["--visual-tokens", "many"], "--visual-tokens = 'many': must be a whole number"),
+        (["--visual-tokens", "9", "--image-size", "3x3"], "Give one"),
+    ],
+)
+def test_sizes_of_pictures_are_checked(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 and the flag's name."""
+    assert cli.main(["plan", "--target", "jetson-orin", "--model", "qwen3-vl-2b", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_plan_for_people_names_target_budget_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error; standard output stays empty. An infeasible plan is shown, then refused."""
+    words = ["plan", "--target", "jetson-orin", "--model", "qwen3-vl-8b", "--max-latency"]
+    assert cli.main([*words, "60%"]) in (0, 3)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for part in ("Target", "Budget", "note: qwen3_vl"):
+        assert part in captured.err
+    assert cli.main([*words, "1ms"]) == 3
+    assert "INFEASIBLE" in capsys.readouterr().err

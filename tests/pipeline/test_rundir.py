@@ -1,0 +1,147 @@
+"""The run directory: reuse by content, repeat what is stale, never two runs at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from topovlm.console import Display
+from topovlm.errors import InputError
+from topovlm.pipeline.rundir import HIDDEN, Record, RunDir
+
+
+def write(run: RunDir, name: str, inputs: dict[str, Any], text: str = "out") -> Record:
+    """A stage that writes one file and one folder and reports how it was called."""
+
+    def make(work: Path, progress: Any) -> dict[str, Any]:
+        (work / f"{name}.txt").write_text(text)
+        (work / name).mkdir()
+        (work / name / "part").write_text(text)
+        return {"text": text}
+
+    return run.stage(name, inputs, [f"{name}.txt", name], make)
+
+
+def test_equal_inputs_are_reused_and_others_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Same inputs: cached, same digest. Other inputs: run again, and what differs is said."""
+    with RunDir(tmp_path / "run", Display()).locked() as run:
+        first = write(run, "a", {"k": 5})
+        again = write(run, "a", {"k": 5}, "ignored")
+        assert (first.cached, again.cached, again.value) == (False, True, {"text": "out"})
+        assert first.digest == again.digest
+        changed = write(run, "a", {"k": 15}, "new")
+        assert not changed.cached
+        assert changed.digest != first.digest
+    assert "a runs again (k: 5 -> 15)" in capsys.readouterr().err
+    assert (tmp_path / "run" / "a" / "part").read_text() == "new"
+
+
+@pytest.mark.parametrize("spoil", ["change", "remove"])
+def test_touched_outputs_are_made_again(tmp_path: Path, spoil: str) -> None:
+    """A changed or missing output makes its stage stale."""
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        write(run, "a", {})
+        part = run.root / "a" / "part"
+        part.write_text("spoilt") if spoil == "change" else part.unlink()
+        assert not write(run, "a", {}).cached
+        assert part.read_text() == "out"
+
+
+def test_a_failing_stage_leaves_the_old_outputs(tmp_path: Path) -> None:
+    """Nothing of a failed stage is seen; the earlier result stays whole and valid."""
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        write(run, "a", {"v": 1})
+
+        def fail(work: Path, progress: Any) -> dict[str, Any]:
+            (work / "a.txt").write_text("half")
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            run.stage("a", {"v": 2}, ["a.txt"], fail)
+        assert (run.root / "a.txt").read_text() == "out"
+        assert write(run, "a", {"v": 1}).cached
+
+
+def test_other_outputs_take_away_what_was_made_from_the_old_ones(tmp_path: Path) -> None:
+    """A run that ends after a changed stage leaves no later results beside it; equal outputs keep them."""
+    run = RunDir(tmp_path / "run", Display(quiet=True), {"a": ("b",)})
+    with run.locked():
+        write(run, "a", {"v": 1})
+        write(run, "b", {})
+        write(run, "a", {"v": 2})  # runs again, with the same outputs
+        assert (run.root / "b.txt").exists()
+        write(run, "a", {"v": 3}, "other")
+        assert not (run.root / "b.txt").exists()
+        assert not (run.root / "b").exists()
+        assert run.recorded("b") is None
+        assert write(run, "a", {"v": 3}).cached
+
+
+def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
+    """Temporary files and work folders go when the directory is next used; results stay."""
+    root = tmp_path / "run"
+    with RunDir(root, Display(quiet=True)).locked() as run:
+        write(run, "a", {})
+    (root / HIDDEN / "work" / "b").mkdir(parents=True)
+    (root / ".report.json.17.tmp").write_text("half")
+    with RunDir(root, Display(quiet=True)).locked() as run:
+        assert write(run, "a", {}).cached
+    assert sorted(path.name for path in root.iterdir()) == [HIDDEN, "a", "a.txt"]
+    assert not (root / HIDDEN / "work" / "b").exists()
+
+
+def _hold(root: Path, ready: Any, done: Any) -> None:
+    with RunDir(root, Display(quiet=True)).locked():
+        ready.set()
+        done.wait(30)
+
+
+def test_two_runs_on_one_directory_are_refused(tmp_path: Path) -> None:
+    """The second is told; when the first is killed the lock is free at once."""
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "run", ready, done))
+    holder.start()
+    assert ready.wait(30)
+    second = RunDir(tmp_path / "run", Display(quiet=True))
+    with pytest.raises(InputError, match="in use by another run"), second.locked():
+        pass
+    holder.kill()
+    holder.join()
+    with second.locked() as run:
+        write(run, "a", {})
+
+
+def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
+    """A folder with somebody's files is no run directory; an empty one may become it."""
+    (tmp_path / "mine").write_text("")
+    with (
+        pytest.raises(InputError, match="is no run directory"),
+        RunDir(tmp_path, Display(quiet=True)).locked(),
+    ):
+        pass
+    (tmp_path / "mine").unlink()
+    with RunDir(tmp_path, Display(quiet=True)).locked():
+        pass
+
+
+def test_a_broken_record_is_no_record(tmp_path: Path) -> None:
+    """A record cut short means: run the stage again."""
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        write(run, "a", {})
+        record = run.root / HIDDEN / "stages" / "a.json"
+        record.write_text(record.read_text()[:40])
+        assert not write(run, "a", {}).cached
+
+
+def test_forgotten_stages_take_their_outputs_along(tmp_path: Path) -> None:
+    """What no longer applies is removed, not left to mislead."""
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        write(run, "a", {})
+        run.forget("a")
+        assert sorted(path.name for path in run.root.iterdir()) == [HIDDEN]

@@ -1,0 +1,234 @@
+"""The predictor: published figures as oracle, and what must hold for every model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.predict.test_board import GOOD
+from topovlm.errors import InputError
+from topovlm.families.known_models import known_model, list_known_models
+from topovlm.families.shape import ModelShape
+from topovlm.families.vision import vision_flop, vision_work
+from topovlm.predict.cost import Prediction, predict, supported_dtypes
+from topovlm.predict.interval import Interval
+from topovlm.predict.target import load_target
+from topovlm.workload import Workload
+
+AGX, NANO = "jetson-agx-orin-64gb@MAXN", "jetson-orin-nano-8gb@15W"
+FIGURES = ("vision_ms", "prefill_ms", "token_ms", "ttft_ms", "total_ms", "memory_bytes")
+TINY = {
+    "model_type": "llava",
+    "vision_feature_layer": -1,
+    "vision_feature_select_strategy": "full",
+    "text_config": {
+        "model_type": "qwen2",
+        "hidden_size": 128,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 384,
+        "vocab_size": 1000,
+    },
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
+        "image_size": 48,
+        "patch_size": 8,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "vision_ms", "prefill_ms", "tokens_per_s"),
+    [
+        ("qwen3-vl-2b", AGX, 39.0, 50.0, 98.4),
+        ("qwen3-vl-4b", AGX, 39.3, 123.7, 52.4),
+        ("qwen3-vl-8b", AGX, 57.2, 225.1, 32.3),
+        ("qwen3-vl-2b", NANO, 151.1, 190.9, 36.9),
+    ],
+)
+def test_published_figures_lie_in_the_interval(
+    model: str, target: str, vision_ms: float, prefill_ms: float, tokens_per_s: float
+) -> None:
+    """TensorRT Edge-LLM 0.9, INT4 decoder, 265 visual tokens of 292: within 8 %, and inside low..high."""
+    workload = Workload(visual_tokens=265, prompt_tokens=27, new_tokens=128)
+    found = predict(known_model(model).shape(), workload, load_target(target), dtype="w4a16")
+    for figure, published in (
+        (found.vision_ms, vision_ms),
+        (found.prefill_ms, prefill_ms),
+        (found.token_ms, 1e3 / tokens_per_s),
+    ):
+        assert figure.low <= published <= figure.high
+        assert figure.value == pytest.approx(published, rel=0.08)
+
+
+def test_published_memory_peak() -> None:
+    """Qwen3-VL-2B on Orin Nano, 2200 tokens of cache: 4380 MiB are published."""
+    workload = Workload(visual_tokens=265, prompt_tokens=27, new_tokens=1908)
+    found = predict(known_model("qwen3-vl-2b").shape(), workload, load_target(NANO), dtype="w4a16")
+    assert found.memory_bytes.low <= 4380 * 2**20 <= found.memory_bytes.high
+
+
+def _figures(found: Prediction) -> list[Interval]:
+    return [getattr(found, name) for name in FIGURES]
+
+
+SHAPES = st.sampled_from([*(model.shape() for model in list_known_models()), ModelShape.from_config(TINY)])
+TARGETS = st.sampled_from(["jetson-orin-nano@15W", AGX, "jetson-thor", "rtx-4090", "t4", "jetson-xavier-nx"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(SHAPES, TARGETS, st.integers(1, 2000), st.integers(1, 500), st.data())
+def test_no_figure_falls_when_layers_or_tokens_grow(
+    shape: ModelShape, name: str, prompt: int, more: int, data: st.DataObject
+) -> None:
+    """Monotone in layers kept and in prompt tokens; every interval holds its value."""
+    target, workload = load_target(name), Workload(prompt_tokens=prompt, new_tokens=4)
+    keep = data.draw(st.integers(1, shape.total_layers - 1))
+    base = predict(shape, workload, target, keep)
+    deeper = predict(shape, workload, target, keep + 1)
+    longer = predict(shape, replace(workload, prompt_tokens=prompt + more), target, keep)
+    for low, deep, long in zip(_figures(base), _figures(deeper), _figures(longer), strict=True):
+        assert 0 <= low.low <= low.value <= low.high
+        assert low.value <= deep.value
+        assert low.value <= long.value * (1 + 1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SHAPES, st.floats(1.01, 8), st.integers(1, 800))
+def test_more_bandwidth_or_clock_never_slows(shape: ModelShape, factor: float, prompt: int) -> None:
+    """A board with faster memory, or a faster GPU, is not predicted to be slower."""
+    target, workload = load_target("rtx-3090"), Workload(prompt_tokens=prompt)
+    bandwidth, clock = target.mode.bandwidth_gbs, target.mode.gpu_mhz
+    assert bandwidth
+    assert clock
+    faster_memory = replace_mode(target, bandwidth_gbs=bandwidth * factor)
+    faster_clock = replace_mode(target, gpu_mhz=clock * factor)
+    base = predict(shape, workload, target)
+    for other in (faster_memory, faster_clock):
+        found = predict(shape, workload, other)
+        assert found.ttft_ms.value <= base.ttft_ms.value
+        assert found.token_ms.value <= base.token_ms.value
+
+
+def replace_mode(target, **changes):  # type: ignore[no-untyped-def]
+    """The same board with other clocks."""
+    import msgspec
+
+    return replace(target, mode=msgspec.structs.replace(target.mode, **changes))
+
+
+def test_decoder_cost_is_a_line_in_layers() -> None:
+    """The affine model that planning relies on: second differences vanish (decode; prefill past zero)."""
+    shape, target = known_model("qwen3-vl-2b").shape(), load_target(AGX)
+    found = [predict(shape, Workload(), target, keep, "w4a16") for keep in range(1, 29)]
+    for name in ("prefill_ms", "token_ms"):
+        values = [getattr(row, name).value for row in found]
+        steps = [b - a for a, b in pairwise(values)]
+        assert max(steps) == pytest.approx(min(steps), rel=1e-6)
+
+
+def test_end_to_end_is_first_token_and_the_rest() -> None:
+    """total = ttft + (new - 1) x token."""
+    found = predict(known_model("gemma3-4b").shape(), Workload(new_tokens=11), load_target("jetson-thor"))
+    assert found.total_ms.value == pytest.approx(found.ttft_ms.value + 10 * found.token_ms.value)
+
+
+def test_fewer_bits_decode_faster_and_take_less_memory() -> None:
+    """w4a16 against fp16 on the same board."""
+    shape, target = known_model("qwen2.5-vl-7b").shape(), load_target(AGX)
+    half, four = (predict(shape, Workload(), target, dtype=dtype) for dtype in ("fp16", "w4a16"))
+    assert four.token_ms.value < half.token_ms.value
+    assert four.memory_bytes.value < half.memory_bytes.value
+
+
+def test_what_was_not_published_is_borrowed_with_a_wider_interval_and_says_so() -> None:
+    """Orin w4a16 has rows; Xavier has none."""
+    shape = known_model("qwen3-vl-2b").shape()
+
+    def spread(name: str) -> float:
+        ttft = predict(shape, Workload(), load_target(name), dtype="w4a16").ttft_ms
+        return ttft.high / ttft.value
+
+    assert spread("jetson-agx-xavier") > spread(AGX)
+    source = predict(shape, Workload(), load_target("jetson-agx-xavier"), dtype="w4a16").source
+    assert "borrowed from jetson-orin" in source
+    assert "fitted to published rows" in predict(shape, Workload(), load_target(AGX), dtype="w4a16").source
+
+
+def test_a_boards_own_efficiency_wins(tmp_path: Path) -> None:
+    """A user's target file may carry constants: 50 % of 10 TFLOPS makes 2 GFLOP last 0.4 ms."""
+    own = """
+[[efficiency]]
+runtime = "tensorrt"
+dtype = "fp16"
+phase = "vision"
+efficiency = 0.5
+spread = 0.02
+source = "calibrated"
+[[efficiency]]
+runtime = "tensorrt"
+dtype = "fp16"
+phase = "decode"
+efficiency = 0.9
+spread = 0.03
+source = "calibrated"
+"""
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD + own)
+    shape, target = known_model("qwen3-vl-2b").shape(), load_target(str(path))
+    assert shape.vision is not None
+    flop = vision_flop(shape.vision, vision_work(shape, Workload()))
+    found = predict(shape, Workload(), target)
+    assert found.vision_ms.value == pytest.approx(1e3 * flop / (0.5 * 8 * 1e9 * 2048))
+    assert found.vision_ms.high == pytest.approx(found.vision_ms.value * 1.02)
+    assert found.token_ms.high == pytest.approx(found.token_ms.value * 1.03)
+    assert "decode, vision: calibrated in the target file" in found.source
+
+
+def test_layers_smaller_than_any_published_are_marked_as_extrapolated() -> None:
+    """Their fixed cost may be nothing: the lower end is arithmetic and reads alone; the source says so."""
+    found = predict(ModelShape.from_config(TINY), Workload(), load_target(AGX), dtype="w4a16")
+    assert "extrapolated" in found.source
+    assert found.ttft_ms.low < 0.2 * found.ttft_ms.value
+    usual = predict(known_model("qwen3-vl-2b").shape(), Workload(), load_target(AGX), dtype="w4a16")
+    assert "extrapolated" not in usual.source
+    assert usual.ttft_ms.low > 0.7 * usual.ttft_ms.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dtype": "fp8"}, "--dtype = 'fp8'.*no such arithmetic.*w4a16"),
+        ({"dtype": "int3"}, "--dtype = 'int3'.*One of"),
+        ({"keep_layers": 0}, "keep_layers = 0"),
+        ({"keep_layers": 29}, "keep_layers = 29.*28"),
+    ],
+)
+def test_bad_requests_name_field_and_remedy(changes: dict[str, object], message: str) -> None:
+    """Formats that the board lacks, unknown formats, impossible depths."""
+    with pytest.raises(InputError, match=message):
+        predict(known_model("qwen3-vl-2b").shape(), Workload(), load_target(AGX), **changes)  # type: ignore[arg-type]
+
+
+def test_formats_follow_the_hardware() -> None:
+    """fp8 from Ada on, fp4 on Blackwell only."""
+    assert "fp8" not in supported_dtypes(load_target("rtx-3090"))
+    assert "fp8" in supported_dtypes(load_target("rtx-4090"))
+    assert "nvfp4" in supported_dtypes(load_target("jetson-thor"))
+    assert "nvfp4" not in supported_dtypes(load_target("rtx-4090"))
+
+
+def test_this_machine_cannot_be_predicted_without_a_profile() -> None:
+    """No data sheet, no guess."""
+    with pytest.raises(InputError, match="topovlm profile"):
+        predict(ModelShape.from_config(TINY), Workload(), load_target("local"))

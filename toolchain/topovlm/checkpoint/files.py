@@ -1,0 +1,268 @@
+"""Opening a checkpoint folder, or saying in one sentence why it cannot be used. Torch-free.
+
+`read_config` reads config.json alone (that is all a plan needs); `open_checkpoint` also reads the weight
+headers and checks that every tensor a run needs is really there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from topovlm.artifacts import digest_of, read_json, sha256_file
+from topovlm.checkpoint.safetensors_file import TensorEntry, read_header
+from topovlm.errors import InputError, explain
+from topovlm.families.records import Decoder, Family, decoder_of, family_of, layer_count
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+# What makes up a checkpoint besides its weights; other files of a repository are not ours to carry along.
+SIDE_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "NOTICE*", "USE_POLICY*")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_BLOB_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened folder: configuration, family facts and where every tensor lies. No weights in memory."""
+
+    folder: Path
+    source: str
+    config: dict[str, Any]
+    family: Family
+    decoder: Decoder
+    layers: int
+    layer_prefix: str
+    tensors: dict[str, TensorEntry]
+    metadata: dict[Path, dict[str, str]]
+    index_metadata: dict[str, Any]
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        return sum(entry.elements for entry in self.tensors.values())
+
+    def layer_of(self, name: str) -> int | None:
+        """The decoder layer a tensor belongs to; None for everything outside the decoder's blocks."""
+        if not name.startswith(self.layer_prefix):
+            return None
+        return int(name[len(self.layer_prefix) :].split(".", 1)[0])
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether the text has the form `owner/name` of a model hub."""
+    return _HUB_ID.fullmatch(source) is not None
+
+
+def resolve(source: Path | str, *, config_only: bool = False) -> Path:
+    """The folder of a checkpoint: a local folder, else a hub id resolved through the local hub cache.
+
+    `HF_HUB_OFFLINE`, `HF_HOME` and `HF_TOKEN` are respected. Raises `InputError` when it cannot be had.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise InputError(explain("--model", str(source), "is a file", "Give the checkpoint's folder"))
+    if not isinstance(source, str) or not is_hub_id(source):
+        rule = "is neither a folder nor a hub id of the form owner/name"
+        raise InputError(explain("--model", str(source), rule))
+    return _from_hub(source, config_only)
+
+
+def _from_hub(source: str, config_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        # snapshot_download gives up at once without a network; hf_hub_download retries for half a minute.
+        patterns = ["config.json"] if config_only else [*SIDE_FILES, "*.safetensors", "README.md"]
+        return Path(snapshot_download(source, allow_patterns=patterns))
+    except GatedRepoError:
+        rule, remedy = "is gated", "Accept its terms on the hub and set HF_TOKEN"
+    except RepositoryNotFoundError:
+        rule, remedy = "does not exist on the hub, or is private", "Check the name, or set HF_TOKEN"
+    except HFValidationError:
+        rule, remedy = "is not a valid hub id", "Give a folder, or owner/name"
+    except LocalEntryNotFoundError:
+        rule = "is no folder here, is not in the local hub cache, and the hub cannot be reached"
+        remedy = "Give a local folder, or run once with network access and HF_HUB_OFFLINE unset"
+    except EntryNotFoundError:
+        rule, remedy = "has no config.json", "Give a transformers checkpoint"
+    except OSError as error:  # every transport error of the hub client is one
+        rule = f"could not be fetched from the hub ({type(error).__name__})"
+        remedy = "Give a local folder, or check the network"
+    raise InputError(explain("--model", source, rule, remedy))
+
+
+def read_json_object(path: Path, what: str) -> dict[str, Any]:
+    """A JSON object from a checkpoint's file; `InputError` names the file, and the line when it is broken."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(explain(what, str(path), "must hold a JSON object"))
+    return value
+
+
+def read_config(source: Path | str) -> dict[str, Any]:
+    """config.json of a vision-language checkpoint that we support; reads no weights."""
+    folder = resolve(source, config_only=True)
+    return _checked_config(folder, str(source))
+
+
+def _checked_config(folder: Path, source: str) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        if (folder / "adapter_config.json").is_file():
+            rule, remedy = "holds an adapter, not a model", "Merge it into its base model first"
+        else:
+            rule, remedy = "has no config.json", "Give the folder of a transformers checkpoint"
+        raise InputError(explain("--model", source, rule, remedy))
+    config = read_json_object(path, "config.json")
+    if "auto_map" in config:
+        rule = "needs code of its own to load"
+        raise InputError(explain("auto_map", config["auto_map"], rule, "Convert it to a stock model type"))
+    family = family_of(config)
+    decoder = decoder_of(config, family)
+    layer_count(config, family, decoder)
+    if not isinstance(config.get("vision_config"), dict):
+        rule = "is missing or not an object, so there is no vision tower"
+        raise InputError(
+            explain("vision_config", config.get("vision_config"), rule, "Give a complete config.json")
+        )
+    for where in (config, config[family.text_key]):
+        held = where.get("quantization_config")
+        if held:
+            method = held.get("quant_method", "unknown") if isinstance(held, dict) else held
+            remedy = "Give the unquantised source; quantisation comes after pruning"
+            raise InputError(explain("quantization_config", method, "the weights are quantised", remedy))
+    return config
+
+
+def open_checkpoint(source: Path | str) -> Checkpoint:
+    """Open a checkpoint and check it whole: configuration, shards, headers, tensors. Raises `InputError`."""
+    folder = resolve(source)
+    config = _checked_config(folder, str(source))
+    family = family_of(config)
+    decoder = decoder_of(config, family)
+    layers = layer_count(config, family, decoder)
+    shards, listed, index_metadata = _find_shards(folder, str(source))
+    tensors: dict[str, TensorEntry] = {}
+    metadata: dict[Path, dict[str, str]] = {}
+    for shard in shards:
+        entries, metadata[shard] = read_header(shard)
+        for entry in entries:
+            if entry.name in tensors:
+                rule = f"holds the tensor {entry.name} that {tensors[entry.name].file.name} holds too"
+                raise InputError(explain("weights", str(shard), rule))
+            tensors[entry.name] = entry
+    for name, file in listed.items():
+        if name not in tensors or tensors[name].file.name != file:
+            rule = f"lists the tensor {name} in {file}, where it is not"
+            raise InputError(explain(INDEX, str(folder / INDEX), rule, "Copy the checkpoint again"))
+    prefix = _check_tensors(tensors, config, family, layers, folder)
+    return Checkpoint(
+        folder, str(source), config, family, decoder, layers, prefix, tensors, metadata, index_metadata
+    )
+
+
+def _find_shards(folder: Path, source: str) -> tuple[list[Path], dict[str, str], dict[str, Any]]:
+    """Weight files, the index's tensor -> file map (empty for one file) and the index's metadata."""
+    single, index = folder / SINGLE, folder / INDEX
+    if single.is_file():  # transformers prefers it, too
+        return [single], {}, {}
+    if index.is_file():
+        content = read_json_object(index, INDEX)
+        weight_map = content.get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise InputError(explain(INDEX, str(index), "has no weight_map"))
+        names = sorted({str(name) for name in weight_map.values()})
+        for name in names:
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                raise InputError(explain("weight_map", name, "is not the name of a safetensors file here"))
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            rule = f"lacks {len(missing)} of the {len(names)} shards its index names: {', '.join(missing)}"
+            raise InputError(explain("--model", source, rule, "Download the missing files"))
+        metadata = content.get("metadata")
+        return [folder / name for name in names], weight_map, metadata if isinstance(metadata, dict) else {}
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    if pickles:
+        rule = f"holds only pickled weights ({pickles[0]}), which can run code when they are opened"
+        remedy = (
+            "Convert them: load the model where you trust it and save_pretrained(..., safe_serialization)"
+        )
+        raise InputError(explain("--model", source, rule, remedy))
+    raise InputError(explain("--model", source, f"has no weights ({SINGLE} or {INDEX})"))
+
+
+def _check_tensors(
+    tensors: Mapping[str, TensorEntry], config: Mapping[str, Any], family: Family, layers: int, folder: Path
+) -> str:
+    """The layer prefix in use; raises `InputError` naming the first tensor that is missing."""
+
+    def missing(name: str, why: str) -> InputError:
+        return InputError(explain("--model", str(folder), f"the tensor {name} is missing", why))
+
+    for alternatives in family.required:
+        if not any(name in tensors for name in alternatives):
+            raise missing(alternatives[0], "The checkpoint is incomplete")
+    tied = config.get("tie_word_embeddings") or config[family.text_key].get("tie_word_embeddings")
+    if not tied and not any(name in tensors for name in family.head):
+        raise missing(family.head[0], "Word embeddings are not tied, so the output head must be stored")
+    prefix = next((p for p in family.layer_prefixes if any(n.startswith(p) for n in tensors)), None)
+    if prefix is None:
+        raise missing(f"{family.layer_prefixes[0]}0.*", "No decoder layer was found")
+    found: dict[int, dict[str, tuple[int, ...]]] = {}
+    for name, entry in tensors.items():
+        if name.startswith(prefix):
+            number, _, rest = name[len(prefix) :].partition(".")
+            if not number.isdigit():
+                raise InputError(explain("tensor", name, "has no layer number where one is expected"))
+            found.setdefault(int(number), {})[rest] = entry.shape
+    beyond = sorted(set(found) - set(range(layers)))
+    if beyond:
+        rule = f"has weights of layer {beyond[0]}, but its configuration counts {layers} layers"
+        raise InputError(explain("--model", str(folder), rule))
+    everything = set().union(*found.values())
+    for layer in range(layers):
+        absent = sorted(everything - set(found.get(layer, {})))
+        if absent:
+            raise missing(f"{prefix}{layer}.{absent[0]}", "Other layers have it")
+        if found[layer] != found[min(found)]:
+            raise InputError(explain("--model", str(folder), f"layer {layer} has other shapes than layer 0"))
+    return prefix
+
+
+def side_files(folder: Path) -> list[Path]:
+    """Configuration, tokenizer, processor, template and licence files, without weights and their index."""
+    found = {path for pattern in SIDE_FILES for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if not path.name.endswith(".index.json"))
+
+
+def content_hash(folder: Path) -> str:
+    """sha256 (hex) over the names and bytes of everything that decides what the model computes.
+
+    Files of the hub cache are links to blobs named by their own sha256: those are not read again.
+    """
+    names = [*side_files(folder), *sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.index.json"))]
+    digests = {path.name: _digest(path) for path in names}
+    return digest_of(digests)
+
+
+def _digest(path: Path) -> str:
+    target = path.resolve()
+    if path.is_symlink() and target.parent.name == "blobs" and _BLOB_SHA256.fullmatch(target.name):
+        return target.name
+    return sha256_file(path)

@@ -1,1 +1,0 @@
-"""Checkpoint -> ONNX graphs, TensorRT bundles and engines, each checked against torch before it is kept."""

@@ -1,1 +1,0 @@
-"""Files that travel to a board: plain Python >= 3.8, nothing of topovlm, nothing but TensorRT's bindings."""

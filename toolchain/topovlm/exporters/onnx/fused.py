@@ -1,0 +1,213 @@
+"""The decoder in ONNX Runtime's own operators: packed projections, GroupQueryAttention, skip-norms; batch 1.
+
+Written out layer by layer for decoders of the Llama kind (Llama, Qwen2, Mistral): pre-norm, gated SiLU MLP,
+rotary embedding over whole heads. A general graph fuser gives the same operators, but takes seconds per
+model and leaves reshapes behind, which cost time where layers are small. Nothing here is trusted for being
+written by hand: the parity gate judges the saved graph like any other.
+
+GroupQueryAttention takes several new tokens after a past for one sequence only: hence batch 1. It is always
+causal, which these decoders are; the additive mask of the plain graph goes in as well, so padding is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from topovlm import __version__
+from topovlm.errors import InputError, explain
+from topovlm.exporters.onnx.stack import Stack
+from topovlm.exporters.onnx.trace import OPSET
+
+if TYPE_CHECKING:
+    from topovlm.exporters.onnx.graphs import DecoderPieces
+
+MICROSOFT = "com.microsoft"
+_PARAMETERS = {
+    "input_layernorm.weight",
+    "post_attention_layernorm.weight",
+    *(f"self_attn.{name}_proj.{kind}" for name in "qkvo" for kind in ("weight", "bias")),
+    *(f"mlp.{name}_proj.{kind}" for name in ("gate", "up", "down") for kind in ("weight", "bias")),
+}
+
+
+def check_fusible(model: Any) -> None:
+    """Refuse what this graph would get wrong or ONNX Runtime cannot do. Raises `InputError`."""
+    text = model.config.text_config
+    remedy = "Export the plain variant only"
+    unknown = {n for n, _ in model.model.language_model.layers[0].named_parameters()} - _PARAMETERS
+    if unknown:
+        rule = "is not a parameter of a Llama-type layer"
+        raise InputError(explain("decoder layer", sorted(unknown)[0], rule, remedy))
+    if text.hidden_act != "silu":
+        raise InputError(explain("text_config.hidden_act", text.hidden_act, "is not fused (silu is)", remedy))
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    if head_dim % 16:
+        rule = "ONNX Runtime's attention rotates heads of a multiple of 16"
+        raise InputError(explain("head_dim", head_dim, rule, remedy))
+
+
+class FusedDecoder:
+    """Builds one fused decoder graph; `build` is called once."""
+
+    def __init__(self, model: Any, pieces: DecoderPieces) -> None:
+        check_fusible(model)
+        self.pieces = pieces.for_batch_of_one()
+        self.text = model.config.text_config
+        self.layers = list(model.model.language_model.layers)
+        self.norm, self.lm_head = model.model.language_model.norm, model.lm_head
+        self.heads = self.text.num_attention_heads
+        self.kv_heads = getattr(self.text, "num_key_value_heads", None) or self.heads
+        self.stack = Stack("decoder", OPSET)
+        self.stack.graph.opset_imports[MICROSOFT] = 1
+
+    def build(self) -> ir.Model:
+        """The same inputs and outputs as the plain graph, with batch 1."""
+        stack = self.stack
+        like = {str(v.name): v for v in (*self.pieces.prelude.graph.inputs, *self.pieces.layer.graph.inputs)}
+        names = ("inputs_embeds", "attention_mask", "position_ids")
+        inputs = {name: stack.input(name, like[name]) for name in names}
+        past = [
+            {
+                kind: stack.input(f"past_key_values.{i}.{kind}", like[f"past_{kind}"])
+                for kind in ("key", "value")
+            }
+            for i in range(len(self.layers))
+        ]
+        shared = self._shared(inputs, stack.append(self.pieces.prelude, "prelude.", inputs))
+        residual = inputs["inputs_embeds"]
+        first = self.layers[0].input_layernorm
+        hidden = stack.op(
+            "SimplifiedLayerNormalization",
+            [residual, stack.weight("layers.0.input_layernorm", first.weight)],
+            {"axis": -1, "epsilon": first.variance_epsilon, "stash_type": 1},
+        )
+        presents = []
+        for i, layer in enumerate(self.layers):
+            following = self.layers[i + 1].input_layernorm if i + 1 < len(self.layers) else self.norm
+            hidden, residual, present = self._layer(
+                i, layer, following, hidden=hidden, residual=residual, past=past[i], shared=shared
+            )
+            presents.append(present)
+        logits = self._linear("lm_head", hidden, [self.lm_head])
+        shapes = {str(v.name): v for v in (*self.pieces.head.graph.outputs, *self.pieces.layer.graph.outputs)}
+        logits.shape, logits.type = shapes["logits"].shape, shapes["logits"].type
+        stack.output(logits, "logits")
+        for i, present in enumerate(presents):
+            for kind, value in zip(("key", "value"), present, strict=True):
+                value.shape, value.type = shapes[f"present_{kind}"].shape, shapes[f"present_{kind}"].type
+                stack.output(value, f"present.{i}.{kind}")
+        return stack.model("topovlm", __version__)
+
+    def _shared(self, inputs: Mapping[str, ir.Value], prelude: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        """What every attention reads: mask, lengths, and rotary tables with a row per new token.
+
+        The tables must have as many rows as the cache will be long: rows of zeros follow, read by nobody.
+        """
+        stack, constant = self.stack, self.stack.constant
+        new = stack.op("Shape", [inputs["inputs_embeds"]], {"start": 1, "end": 2})
+        total = stack.op("Shape", [inputs["attention_mask"]], {"start": 1, "end": 2})
+        total32 = stack.op("Cast", [total], {"to": ir.DataType.INT32})
+        rows = stack.op("Concat", [stack.op("Sub", [total, new]), constant([self._angles()])], {"axis": 0})
+        zeros = stack.op("Expand", [constant(0.0, self._dtype()), rows])
+        tables = {}
+        for name in ("cos", "sin"):
+            # The two halves of a row are equal; ONNX Runtime wants one.
+            half = stack.op(
+                "Slice", [prelude[name], constant([0]), constant([self._angles()]), constant([2])]
+            )
+            table = stack.op("Reshape", [half, constant([-1, self._angles()])])
+            tables[name] = stack.op("Concat", [table, zeros], {"axis": 0})
+        rank0 = stack.op("Squeeze", [new])
+        positions = stack.op("Range", [constant(0), rank0, constant(1)])
+        return {
+            **tables,
+            "mask": prelude["mask"],
+            "positions": stack.op("Unsqueeze", [positions, constant([0])]),
+            "last": stack.op("Sub", [total32, constant([1], np.dtype(np.int32))]),
+            "total": stack.op("Squeeze", [total32]),
+        }
+
+    def _layer(
+        self,
+        index: int,
+        layer: Any,
+        following: Any,
+        *,
+        hidden: ir.Value,
+        residual: ir.Value,
+        past: Mapping[str, ir.Value],
+        shared: Mapping[str, ir.Value],
+    ) -> tuple[ir.Value, ir.Value, tuple[ir.Value, ir.Value]]:
+        """Normed hidden and residual of a layer -> those of the next (`following`: its norm); presents."""
+        name, attention, mlp = f"layers.{index}", layer.self_attn, layer.mlp
+        packed = self._linear(f"{name}.qkv", hidden, [attention.q_proj, attention.k_proj, attention.v_proj])
+        mixed, key, value = self.stack.ops(
+            "GroupQueryAttention",
+            [packed, None, None, past["key"], past["value"], shared["last"], shared["total"]]
+            + [shared[kind] for kind in ("cos", "sin", "positions", "mask")],
+            {
+                "num_heads": self.heads,
+                "kv_num_heads": self.kv_heads,
+                "scale": float(attention.scaling),
+                "do_rotary": 1,
+                "rotary_interleaved": 0,
+            },
+            domain=MICROSOFT,
+            outputs=3,
+        )
+        mixed = self._linear(f"{name}.o", mixed, [attention.o_proj])
+        norm = layer.post_attention_layernorm
+        hidden, residual = self._skip_norm(f"{name}.post_attention_layernorm", mixed, residual, norm)
+        both = self._linear(f"{name}.gate_up", hidden, [mlp.gate_proj, mlp.up_proj])
+        width = mlp.gate_proj.out_features
+        gate, up = self.stack.ops(
+            "Split", [both, self.stack.constant([width, width])], {"axis": -1}, outputs=2
+        )
+        active = self.stack.op("Mul", [gate, self.stack.op("Sigmoid", [gate])])
+        out = self._linear(f"{name}.down", self.stack.op("Mul", [active, up]), [mlp.down_proj])
+        hidden, residual = self._skip_norm(f"{name}.next_layernorm", out, residual, following)
+        return hidden, residual, (key, value)
+
+    def _linear(self, name: str, x: ir.Value, modules: list[Any]) -> ir.Value:
+        """One MatMul (and one Add, if any has a bias) for linear layers that read the same input."""
+        weights = [module.weight for module in modules]
+        weight = self.stack.weight(f"{name}.weight_t", *weights, permutation=(1, 0))
+        y = self.stack.op("MatMul", [x, weight])
+        if all(module.bias is None for module in modules):
+            return y
+        biases = [
+            module.weight.new_zeros(module.out_features) if module.bias is None else module.bias
+            for module in modules
+        ]
+        return self.stack.op("Add", [y, self.stack.weight(f"{name}.bias", *biases)])
+
+    def _skip_norm(self, name: str, x: ir.Value, residual: ir.Value, norm: Any) -> tuple[ir.Value, ir.Value]:
+        """norm(x + residual) and x + residual."""
+        outputs = self.stack.ops(
+            "SkipSimplifiedLayerNormalization",
+            [x, residual, self.stack.weight(name, norm.weight)],
+            {"epsilon": norm.variance_epsilon},
+            domain=MICROSOFT,
+            outputs=4,  # the norm, two for training, the sum
+        )
+        return outputs[0], outputs[3]
+
+    def _angles(self) -> int:
+        shape = next(v for v in self.pieces.prelude.graph.outputs if v.name == "cos").shape
+        size = None if shape is None else shape[2]
+        assert isinstance(size, int)
+        return size // 2
+
+    def _dtype(self) -> np.dtype[Any]:
+        kind = next(v for v in self.pieces.prelude.graph.outputs if v.name == "cos").dtype
+        assert kind is not None
+        return kind.numpy()
+
+
+def fused_decoder_graph(model: Any, pieces: DecoderPieces) -> ir.Model:
+    """A decoder for ONNX Runtime with the plain graph's interface and batch 1. Raises `InputError`."""
+    return FusedDecoder(model, pieces).build()

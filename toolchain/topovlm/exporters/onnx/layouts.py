@@ -1,0 +1,235 @@
+"""The exported folder: file names, the text files beside the graphs, and `topovlm_runtime.json`.
+
+The folder follows the convention of transformers.js and the ONNX community, so it loads there as it is:
+graphs under onnx/, a quantised or half-precision graph marked by a suffix, `preprocessor_config.json` beside
+`processor_config.json`. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from topovlm.artifacts import read_json, sha256_file, write_json
+from topovlm.errors import InputError, explain
+from topovlm.families.shape import ModelShape
+
+RUNTIME_FILE = "topovlm_runtime.json"
+PARTS = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
+SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_quantized", "int4": "_q4"}
+VARIANTS = ("plain", "fused")
+_COPIED = ("generation_config.json", "tokenizer.json", "special_tokens_map.json", "chat_template.jinja")
+SINGLE_FILE_BYTES = 1_900_000_000  # protobuf stops at 2 GiB; leaves room for the graph itself
+
+
+def graph_path(part: str, variant: str = "plain", dtype: str = "fp32") -> str:
+    """`onnx/<part>[_fused][_fp16|_quantized|_q4].onnx`, relative to the exported folder."""
+    fused = "_fused" if variant == "fused" else ""
+    return f"onnx/{PARTS[part]}{fused}{SUFFIXES[dtype]}.onnx"
+
+
+def graph_key(part: str, variant: str = "plain", dtype: str = "fp32") -> str:
+    """The graph's name in `topovlm_runtime.json`: vision, embed, decoder, decoder_fused, decoder_q4, ..."""
+    return part + ("_fused" if variant == "fused" else "") + SUFFIXES[dtype]
+
+
+def write_texts(
+    model_dir: Path,
+    out: Path,
+    *,
+    tokens_per_image: int,
+    graphs: Mapping[str, str],
+    decoder: Mapping[str, int],
+) -> dict[str, Any]:
+    """Write every file of the folder that is no graph; returns the content of `topovlm_runtime.json`.
+
+    `graphs` maps keys (`graph_key`) to paths relative to `out`, which must exist already.
+    Raises `InputError` when the checkpoint lacks its tokenizer, image processor or chat template.
+    """
+    config = read_json(model_dir / "config.json")
+    processor = _processor_config(model_dir, config, tokens_per_image)
+    images = processor["image_processor"]
+    template, tokenizer_config = _chat_template(model_dir), read_json(model_dir / "tokenizer_config.json")
+    if not (model_dir / "tokenizer.json").is_file():
+        rule = "the checkpoint has no fast tokenizer"
+        raise InputError(explain("tokenizer.json", str(model_dir), rule, "Save it with a fast tokenizer"))
+    for name in _COPIED:
+        if (model_dir / name).is_file():
+            shutil.copyfile(model_dir / name, out / name)
+    (out / "chat_template.jinja").write_text(template, encoding="utf-8")
+    write_json(out / "tokenizer_config.json", {**tokenizer_config, "chat_template": template})
+    write_json(out / "config.json", {**config, "transformers.js_config": _client_config(out, graphs)})
+    write_json(out / "processor_config.json", processor)
+    write_json(out / "preprocessor_config.json", {**images, "processor_class": "LlavaProcessor"})
+    eos = _eos_ids(model_dir, config)
+    if not (out / "generation_config.json").is_file():
+        write_json(out / "generation_config.json", {"eos_token_id": eos, "do_sample": False})
+    size = images.get("crop_size") if images.get("do_center_crop") else images["size"]
+    image_id = config.get("image_token_id", config.get("image_token_index"))
+    manifest = {
+        "schema": 1,
+        "prompt": prompt_pieces(model_dir, template, processor["image_token"]),
+        "image_token_id": image_id,
+        "tokens_per_image": tokens_per_image,
+        "eos_token_ids": eos,
+        "image": {
+            "height": size["height"],
+            "width": size["width"],
+            "resample": images.get("resample", 3),
+            "rescale_factor": images.get("rescale_factor", 1 / 255),
+            "mean": images.get("image_mean"),
+            "std": images.get("image_std"),
+        },
+        "decoder": dict(decoder),
+        "graphs": dict(graphs),
+        "source_config_sha256": sha256_file(model_dir / "config.json"),
+    }
+    write_json(out / RUNTIME_FILE, manifest)
+    return manifest
+
+
+def prompt_pieces(model_dir: Path, template: str, image_token: str) -> dict[str, Any]:
+    """The chat template as prefix, picture and suffix, from which a runtime without Jinja makes prompts.
+
+    Checked with no, one and two pictures; a template of another shape is refused with `InputError`.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+    words = "topovlm words"
+
+    def render(pictures: int, text: str = words) -> str:
+        content = [{"type": "image"}] * pictures + [{"type": "text", "text": text}]
+        chat = [{"role": "user", "content": content}]
+        rendered = tokenizer.apply_chat_template(
+            chat, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+        return str(rendered)
+
+    one, _, suffix = render(1).partition(words)
+    prefix = _common_start(one, render(0).partition(words)[0])
+    image = one[len(prefix) :]
+    shape_known = image.count(image_token) == 1 and all(
+        render(n, text) == prefix + image * n + text + suffix for n in (0, 1, 2) for text in (words, "A?")
+    )
+    if not shape_known:
+        rule = "does not render as prefix + pictures + words + suffix"
+        raise InputError(explain("chat_template", str(model_dir), rule, "Give it a template of that form"))
+    bos = tokenizer.bos_token
+    text = render(1)
+    adds = tokenizer(text)["input_ids"] != tokenizer(text, add_special_tokens=False)["input_ids"]
+    special = bool(adds and not (bos and text.startswith(bos)))  # the rule of transformers' own processors
+    return {"prefix": prefix, "image": image, "suffix": suffix, "add_special_tokens": special}
+
+
+def graph_bytes(path: Path) -> int:
+    """Size of a graph on disk, its data file included."""
+    files = (path, path.with_name(f"{path.name}_data"))
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _common_start(one: str, other: str) -> str:
+    count = next(
+        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+    return one[:count]
+
+
+def _chat_template(model_dir: Path) -> str:
+    file = model_dir / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    for name in ("processor_config.json", "chat_template.json", "tokenizer_config.json"):
+        held = read_json(model_dir / name).get("chat_template") if (model_dir / name).is_file() else None
+        if isinstance(held, str):
+            return held
+    rule = "the checkpoint has no chat template"
+    raise InputError(
+        explain("chat_template.jinja", str(model_dir), rule, "Add one: prompts are made with it")
+    )
+
+
+def _processor_config(model_dir: Path, config: dict[str, Any], tokens_per_image: int) -> dict[str, Any]:
+    """processor_config.json for clients of the exported graphs.
+
+    The vision graph has done the selection of features itself (the class token is gone), so its clients count
+    `grid + num_additional_image_tokens` with the strategy "full". What counts is what the graph returns.
+    """
+    file, flat = model_dir / "processor_config.json", model_dir / "preprocessor_config.json"
+    processor = read_json(file) if file.is_file() else {}
+    images = processor.get("image_processor") or (read_json(flat) if flat.is_file() else None)
+    if not images:
+        rule = "the checkpoint has no image processor"
+        raise InputError(
+            explain("preprocessor_config.json", str(model_dir), rule, "Save the processor beside it")
+        )
+    kind = str(images.get("image_processor_type", "ImageProcessor"))
+    for ending in ("Pil", "Fast"):
+        kind = kind.removesuffix(ending)
+    images = {**images, "image_processor_type": kind}
+    tower = ModelShape.from_config(config).vision  # knows what a configuration may leave out
+    if tower is None:
+        raise InputError(
+            explain("vision_config", config.get("vision_config"), "must describe a vision tower")
+        )
+    side, patch = tower.image_size, processor.get("patch_size") or tower.patch
+    additional = tokens_per_image - (side // patch) ** 2
+    if additional < 0:
+        rule = f"is more than the {tokens_per_image} features that the vision graph returns per picture"
+        raise InputError(explain("patches per picture", (side // patch) ** 2, rule))
+    image_token = processor.get("image_token") or _image_token(model_dir, config)
+    return {
+        **processor,
+        "image_processor": images,
+        "image_token": image_token,
+        "patch_size": patch,
+        "num_additional_image_tokens": additional,
+        "vision_feature_select_strategy": "full",
+        "processor_class": "LlavaProcessor",
+    }
+
+
+def _image_token(model_dir: Path, config: dict[str, Any]) -> str:
+    wanted = config.get("image_token_id", config.get("image_token_index"))
+    for token in read_json(model_dir / "tokenizer.json").get("added_tokens", []):
+        if token["id"] == wanted:
+            return str(token["content"])
+    raise InputError(explain("image_token_id", wanted, "is not an added token of the tokenizer"))
+
+
+def _eos_ids(model_dir: Path, config: dict[str, Any]) -> list[int]:
+    file = model_dir / "generation_config.json"
+    sources = [read_json(file) if file.is_file() else {}, config.get("text_config", {}), config]
+    for source in sources:
+        held = source.get("eos_token_id")
+        if held is not None:
+            return [held] if isinstance(held, int) else list(held)
+    raise InputError(explain("eos_token_id", None, "is neither in generation_config.json nor in config.json"))
+
+
+def _client_config(out: Path, graphs: Mapping[str, str]) -> dict[str, Any]:
+    """What transformers.js reads: which precision to load by default, and which graphs have a data file."""
+    names = [Path(path).name for path in graphs.values()]
+    external = {name: 1 for name in names if (out / "onnx" / f"{name}_data").is_file()}
+    dtypes = {suffix: dtype for dtype, suffix in (("fp32", ""), ("fp16", "_fp16"))}
+    plain = next((d for s, d in dtypes.items() if f"{PARTS['decoder']}{s}.onnx" in names), "fp32")
+    return {"dtype": plain, **({"use_external_data_format": external} if external else {})}
+
+
+def add_graphs(out: Path, graphs: Mapping[str, str]) -> None:
+    """Name more graphs (key -> path) in a folder that is already written."""
+    manifest, config = load_manifest(out), read_json(out / "config.json")
+    manifest["graphs"].update(graphs)
+    config["transformers.js_config"] = _client_config(out, manifest["graphs"])
+    write_json(out / "config.json", config)
+    write_json(out / RUNTIME_FILE, manifest)
+
+
+def load_manifest(out: Path) -> dict[str, Any]:
+    """`topovlm_runtime.json` of an exported folder. Raises `InputError` when there is none."""
+    if not (out / RUNTIME_FILE).is_file():
+        raise InputError(explain("exported folder", str(out), f"has no {RUNTIME_FILE}", "Export again"))
+    return json.loads((out / RUNTIME_FILE).read_text(encoding="utf-8"))

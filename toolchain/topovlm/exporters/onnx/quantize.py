@@ -1,0 +1,139 @@
+"""Smaller decoders for ONNX Runtime: int8 (dynamic) and int4 (MatMulNBits) weights, with what they cost.
+
+Quantisation changes answers, so nothing here passes or fails a gate: the difference to the fp32 graph of the
+same folder is measured and reported, and the user's own evaluation decides. The vision tower and the
+embeddings stay as they are. These graphs are not for TensorRT.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topovlm.artifacts import move_into_place
+from topovlm.errors import InputError, explain
+from topovlm.exporters.onnx.files import save_graph
+from topovlm.exporters.onnx.layouts import add_graphs, graph_bytes, graph_key, graph_path, load_manifest
+from topovlm.exporters.onnx.parity import STEPS
+from topovlm.exporters.onnx.prompts import make_prompts
+from topovlm.exporters.onnx.quiet import quiet_exporter
+from topovlm.exporters.onnx.sessions import open_graphs
+
+FORMATS = ("int8", "int4")
+_BLOCK = 32  # int4: weights that share a scale
+
+
+@dataclass(frozen=True)
+class QuantizedGraph:
+    """A quantised decoder against the fp32 graph it came from (measured on random prompts)."""
+
+    key: str
+    path: str
+    format: str
+    size_bytes: int
+    source_size_bytes: int
+    max_logit_error: float
+    mean_logit_error: float
+    max_logit: float
+    same_tokens: int
+    compared_tokens: int
+
+
+def quantize_decoders(
+    folder: str | Path, formats: Sequence[str] = FORMATS, variants: Sequence[str] = ("plain", "fused")
+) -> tuple[QuantizedGraph, ...]:
+    """Write `_quantized` (int8) and `_q4` (int4) decoders beside the fp32 ones and name them in the manifest.
+
+    Variants that the folder does not have are left out. Raises `InputError` for an unknown format or a folder
+    whose decoders are not fp32.
+    """
+    out = Path(folder)
+    manifest = load_manifest(out)
+    if not set(formats) <= set(FORMATS):
+        raise InputError(explain("formats", tuple(formats), f"must be some of {', '.join(FORMATS)}"))
+    results = []
+    for variant in variants:
+        key, source = graph_key("decoder", variant), out / graph_path("decoder", variant)
+        if key not in manifest["graphs"]:
+            continue
+        if out / manifest["graphs"][key] != source:
+            rule = "is not fp32: quantise an fp32 export"
+            raise InputError(explain("decoder", manifest["graphs"][key], rule))
+        for kind in formats:
+            relative, new_key = graph_path("decoder", variant, kind), graph_key("decoder", variant, kind)
+            _write(source, out / relative, kind)
+            manifest["graphs"][new_key] = relative
+            results.append(_compare(out, manifest, key, new_key, kind))
+    add_graphs(out, manifest["graphs"])
+    return tuple(results)
+
+
+def _write(source: Path, target: Path, kind: str) -> None:
+    """Quantise into a temporary folder, save as all graphs are saved, then move the file(s) into place."""
+    import onnx_ir as ir
+
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}.") as folder:
+        raw, whole = Path(folder) / "raw.onnx", Path(folder) / target.name
+        with quiet_exporter():
+            (_write_int8 if kind == "int8" else _write_int4)(source, raw)
+            save_graph(ir.external_data.load_to_model(ir.load(raw)), whole)
+        for file in Path(folder).glob(f"{target.name}*"):
+            move_into_place(file, target.parent / file.name)
+
+
+def _write_int8(source: Path, target: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        source,
+        target,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        use_external_data_format=True,
+        # DefaultTensorType: float where shape inference does not know the fused operators' outputs.
+        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": 1},
+    )
+
+
+def _write_int4(source: Path, target: Path) -> None:
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(
+        onnx.load(source), block_size=_BLOCK, is_symmetric=True, accuracy_level=4
+    )
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(target), use_external_data_format=True)
+
+
+def _compare(out: Path, manifest: dict[str, Any], key: str, new_key: str, kind: str) -> QuantizedGraph:
+    reference, quantized = open_graphs(out, manifest, key), open_graphs(out, manifest, new_key)
+    errors, scales, same, compared = [], [1.0], 0, 0
+    for prompt in make_prompts(out, manifest, STEPS):
+        tokens = reference.greedy(prompt.input_ids, prompt.pixels, STEPS)
+        expected = reference.run(prompt.input_ids, prompt.pixels, tokens)
+        got = quantized.run(prompt.input_ids, prompt.pixels, tokens)
+        errors.append(np.abs(expected - got))
+        scales.append(float(np.abs(expected).max()))
+        same += int((expected.argmax(-1) == got.argmax(-1)).sum())
+        compared += len(expected)
+    flat = np.concatenate([error.ravel() for error in errors])
+    path, source = manifest["graphs"][new_key], manifest["graphs"][key]
+    return QuantizedGraph(
+        key=new_key,
+        path=path,
+        format=kind,
+        size_bytes=graph_bytes(out / path),
+        source_size_bytes=graph_bytes(out / source),
+        max_logit_error=float(flat.max()),
+        mean_logit_error=float(flat.mean()),
+        max_logit=max(scales),
+        same_tokens=same,
+        compared_tokens=compared,
+    )

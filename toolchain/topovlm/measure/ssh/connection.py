@@ -1,0 +1,319 @@
+"""One connection to a board, over which everything goes: requests, files, lines of running programs.
+
+The OpenSSH client runs as a child with three pipes. Its other end is `board_agent`, which removes all that it
+made when the connection ends, so nothing here needs a second connection to tidy up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from topovlm.errors import MissingToolError, explain
+from topovlm.measure.ssh.address import FLAG, Address, complaint, no_python
+from topovlm.travel import board_agent
+from topovlm.units import format_bytes
+
+_WINDOW = 4  # chunks under way; fits into the channel's own buffers, so that a write never blocks for good
+_ALIVE_ANYWAY = "Nothing was left on the board: its part of the program removes its files itself"
+
+
+class DeviceError(MissingToolError):
+    """A board could not do a step; `partial` is what had been measured by then, if anything."""
+
+    def __init__(self, address: Address, step: str, happened: str, remedy: str = "") -> None:
+        self.address, self.step, self.happened, self.remedy = address, step, happened, remedy
+        self.partial: dict[str, Any] | None = None
+        super().__init__(explain(FLAG, address.text, f"{step}: {happened}", remedy))
+
+    def keep(self, partial: dict[str, Any], kept: str) -> None:
+        """Attach what was measured, and say so."""
+        self.partial = partial
+        remedy = f"{kept}. {self.remedy}" if self.remedy else kept
+        self.args = (explain(FLAG, self.address.text, f"{self.step}: {self.happened}", remedy),)
+
+
+class ConnectionLost(DeviceError):
+    """The connection ended in the middle."""
+
+
+class DeviceTimeout(DeviceError):
+    """The board took longer than it may."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds before a silent board is given up."""
+
+    connect_s: float = 15.0
+    greeting_s: float = 30.0  # from the start of the client to the agent's first word
+    reply_s: float = 60.0
+    stall_s: float = 60.0  # an upload that does not advance
+    load_s: float = 1800.0  # beside the measurement itself: loading, building engines, warm-up
+    silence_s: float = 60.0  # without a sign of life from here the board's side tidies up and leaves
+    quiet_s: float = 1800.0  # a program that prints nothing (a large engine is being built)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A program that ended by itself: `status` as the shell has it, the last lines of standard error."""
+
+    status: int
+    errors: tuple[str, ...]
+
+
+class Session:
+    """Use as a context manager. Every method raises `DeviceError` with host, step, what happened, remedy."""
+
+    def __init__(self, address: Address, limits: Limits | None = None) -> None:
+        self.address, self.limits = address, limits or Limits()
+        self.hello: dict[str, Any] = {}
+        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._noise: deque[str] = deque(maxlen=40)
+        self._writing = threading.Lock()
+        self._closed = threading.Event()
+        self._number = 0
+        self._sending = False  # in the middle of a file: no request would be understood
+
+    def __enter__(self) -> Session:
+        source = Path(board_agent.__file__).read_bytes()
+        boot = f"import sys;exec(compile(sys.stdin.buffer.read({len(source)}),'topovlm-agent','exec'))"
+        command = f'exec {self.address.python} -u -c "{boot}" {self.limits.silence_s:g}'
+        argv = self.address.client(command, self.limits.connect_s)
+        # A process group of its own: Ctrl-C is ours to handle, and the agent hears of it from us.
+        self._client = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._threads = [threading.Thread(target=f, daemon=True) for f in (self._read, self._read_errors)]
+        for thread in self._threads:
+            thread.start()
+        try:
+            with contextlib.suppress(OSError):  # what the client has to say about it is worth more
+                self._write(source)
+            self.hello = self._greeting()
+        except BaseException:
+            self._end(patience_s=0.5)
+            raise
+        threading.Thread(target=self._live, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the agent tidy up, also after an error or Ctrl-C; a dead connection is closed at once."""
+        with contextlib.suppress(DeviceError):
+            if not self._sending:
+                self._send("close")
+            until = monotonic() + 10
+            while not self._sending and monotonic() < until and self._client.poll() is None:
+                with contextlib.suppress(queue.Empty):
+                    message = self._answers.get(timeout=max(0.01, until - monotonic()))
+                    if message is None or (message.get("id") == self._number and message.get("ok")):
+                        break
+        self._end()
+
+    # -- requests -----------------------------------------------------------------------------------
+    def call(self, step: str, operation: str, **fields: Any) -> dict[str, Any]:
+        """One request, one answer."""
+        self._send(operation, step=step, **fields)
+        return self._checked(step, self._answer(step, self.limits.reply_s))
+
+    def put(self, path: str, source: Path | bytes, sha256: str, progress: Callable[[int], None]) -> None:
+        """Send a file into the board's folder and have it verified there; `progress` gets bytes arrived."""
+        step = f"sending {path}"
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        sent, arrived = 0, 0
+        with self._writing:
+            self._send("put", step=step, locked=True, path=path, size=size, sha256=sha256)
+            self._sending = True
+            for chunk in _chunks(source):
+                self._write_or_lost(chunk, step)
+                sent += len(chunk)
+                while sent - arrived >= _WINDOW * board_agent.CHUNK_BYTES:
+                    answer = self._checked(step, self._answer(step, self.limits.stall_s))
+                    arrived = answer["received"]
+                    progress(arrived)
+            self._sending = False
+        while True:
+            answer = self._checked(step, self._answer(step, self.limits.stall_s))
+            if "received" not in answer:
+                return
+            progress(answer["received"])
+
+    def start(
+        self, step: str, argv: list[str], limit_s: float, on_line: Callable[[str], str | None]
+    ) -> Finished:
+        """Run a program in the board's folder; what `on_line` returns is written to its standard input."""
+        self._send("start", step=step, argv=argv, limit_s=limit_s)
+        number = self._number
+        try:
+            while True:
+                answer = self._checked(step, self._answer(step, min(self.limits.quiet_s, limit_s + 30)))
+                if "exit" not in answer:
+                    said = on_line(answer["line"])
+                    if said:
+                        self._send("tell", step=step, text=said)
+                        self._number = number
+                    continue
+                if answer["late"]:
+                    rule = f"took longer than {limit_s:g} s and was stopped"
+                    raise DeviceTimeout(
+                        self.address, step, rule, "Shorten the measurement, or give it more time"
+                    )
+                return Finished(answer["exit"], tuple(answer["errors"]))
+        except DeviceTimeout:
+            with contextlib.suppress(DeviceError):
+                self._send("stop")
+            raise
+
+    # -- the stream ---------------------------------------------------------------------------------
+    def _send(self, operation: str, *, step: str = "ending", locked: bool = False, **fields: Any) -> None:
+        self._number += 1
+        line = json.dumps({"op": operation, "id": self._number, **fields}).encode() + b"\n"
+        if locked:
+            self._write_or_lost(line, step)
+            return
+        with self._writing:
+            self._write_or_lost(line, step)
+
+    def _write_or_lost(self, data: bytes, step: str) -> None:
+        try:
+            self._write(data)
+        except OSError:
+            # An answer that lies there already (a full disk) says more than the broken pipe.
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._checked(step, self._answers.get_nowait())
+            raise self._lost(step) from None
+
+    def _write(self, data: bytes) -> None:
+        assert self._client.stdin is not None
+        self._client.stdin.write(data)
+        self._client.stdin.flush()
+
+    def _answer(self, step: str, limit_s: float) -> dict[str, Any] | None:
+        """The next answer to the present request; None at the end of the connection."""
+        until = monotonic() + limit_s
+        while True:
+            try:
+                answer = self._answers.get(timeout=max(0.01, until - monotonic()))
+            except queue.Empty:
+                rule = f"no answer for {limit_s:g} s"
+                remedy = f"Check the board: {self.address.by_hand}. {_ALIVE_ANYWAY}"
+                raise DeviceTimeout(self.address, step, rule, remedy) from None
+            if answer is None or answer.get("id") == self._number:
+                return answer
+
+    def _checked(self, step: str, answer: dict[str, Any] | None) -> dict[str, Any]:
+        """The answer, or what it (or its absence) means as an error."""
+        if answer is None:
+            raise self._lost(step)
+        kind = answer.get("error")
+        if kind is None:
+            return answer
+        happened, remedy = str(answer.get("text", "")), ""
+        if kind == "disk":
+            places = "; ".join(f"{p}: {format_bytes(free)} free" for p, free, _ in answer.get("places", ()))
+            happened = f"the board's disk is full ({places or happened})"
+            remedy = (
+                "Free some space there, or set TMPDIR on the board to a place that has it. " + _ALIVE_ANYWAY
+            )
+        raise DeviceError(self.address, step, happened, remedy)
+
+    def _greeting(self) -> dict[str, Any]:
+        step = "connecting"
+        try:
+            hello = self._answers.get(timeout=self.limits.greeting_s)
+        except queue.Empty:
+            rule = f"logged in or not, Python there said nothing for {self.limits.greeting_s:g} s"
+            raise DeviceTimeout(
+                self.address, step, rule, f"Try by hand: {self.address.by_hand} true"
+            ) from None
+        if hello is None:
+            raise self._lost(step)
+        return hello
+
+    def _lost(self, step: str) -> DeviceError:
+        """The connection ended: the client's own words say why, if it knows."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._client.wait(5)
+        for thread in self._threads:
+            thread.join(2)
+        status, errors = self._client.poll(), "\n".join(self._noise)
+        known = complaint(self.address, errors)
+        if known is None and not self.hello:
+            known = no_python(self.address, status, errors)
+        if known is not None:
+            kind = ConnectionLost if self.hello else DeviceError
+            return kind(self.address, step, *known)
+        last = self._noise[-1] if self._noise else f"exit status {status}"
+        if self.hello:
+            rule = f"the connection was lost ({last})"
+            return ConnectionLost(self.address, step, rule, f"Run the same command again. {_ALIVE_ANYWAY}")
+        return DeviceError(
+            self.address, step, f"no connection: {last}", f"Try by hand: {self.address.by_hand}"
+        )
+
+    def _read(self) -> None:
+        assert self._client.stdout is not None
+        for line in self._client.stdout:
+            mark, found, rest = line.partition(board_agent.MARK)
+            try:
+                answer = json.loads(rest) if found and not mark.strip() else None
+            except ValueError:
+                answer = None  # cut in the middle of a line
+            if answer is None:
+                self._noise.append(line.decode("utf-8", "replace").strip())
+            else:
+                self._answers.put(answer)
+        self._answers.put(None)
+
+    def _read_errors(self) -> None:
+        assert self._client.stderr is not None
+        for line in self._client.stderr:
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                self._noise.append(text)
+
+    def _live(self) -> None:
+        """Signs of life, without which the agent would think us gone."""
+        while not self._closed.wait(self.limits.silence_s / 6):
+            with self._writing, contextlib.suppress(OSError, ValueError):
+                self._write(b'{"op": "ping"}\n')
+
+    def _end(self, patience_s: float = 5.0) -> None:
+        """Close the pipes and reap the client; the end of its input is the agent's signal to leave."""
+        self._closed.set()
+        assert self._client.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._client.stdin.close()
+        try:
+            self._client.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self._client.kill()
+            self._client.wait()
+        for thread in self._threads:
+            thread.join(2)
+        for thread, stream in zip(self._threads, (self._client.stdout, self._client.stderr), strict=True):
+            if stream is not None and not thread.is_alive():  # a client that lives on may hold the pipe
+                stream.close()
+
+
+def _chunks(source: Path | bytes) -> Any:
+    if isinstance(source, bytes):
+        yield source
+        return
+    with source.open("rb") as file:
+        while chunk := file.read(board_agent.CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,124 @@
+"""A checkpoint that runs on torch, eager, behind the interface that timing asks of an exported one.
+
+For machines where torch is what there is: a GPU without a GPU build of ONNX Runtime. Timings are of stock
+transformers code with its default attention; what ships is faster or slower, so a profile says `torch-cuda`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from topovlm.checkpoint.live import Live
+from topovlm.errors import InputError, explain
+from topovlm.exporters.onnx.modules import Vision
+from topovlm.runtime.engine import Generation, Prepared
+from topovlm.runtime.manifest import Manifest
+from topovlm.runtime.preprocess import batch_pixels
+from topovlm.runtime.prompt import Prompter
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What stands for the decoder graph in a profile."""
+
+    path: Path
+    dtypes: dict[str, Any]
+
+
+class TorchEngine:
+    """The first `depth` - 1 decoder layers of a loaded model and its last one, as slices of a graph are.
+
+    `manifest`: of the model's export, for prompts and pictures. Engines of several depths share the model, so
+    they run one after the other, never at the same time. Raises `InputError` for an impossible depth.
+    """
+
+    variant = "eager"
+
+    def __init__(self, live: Live, manifest: Manifest, depth: int) -> None:
+        if not 2 <= depth <= live.layers:
+            rule = f"must lie between 2 and the {live.layers} layers of the model"
+            raise InputError(explain("depth", depth, rule))
+        self.manifest = replace(manifest, layers=depth)
+        self.prompter = Prompter(self.manifest)
+        self.threads = torch.get_num_threads()
+        self.providers_used = {"decoder": [f"torch-{live.device.type}"]}
+        dtype = np.dtype(str(live.model.dtype).removeprefix("torch."))
+        self.decoder = _Weights(min(live.folder.glob("*.safetensors")), {"inputs_embeds": dtype})
+        self._live, self._vision = live, Vision(live.model)
+        blocks: list[Any] = list(live.blocks)
+        self._last = blocks[-1]
+        self._blocks = nn.ModuleList([*blocks[: depth - 1], self._last])
+        self._stack: Any = live.model.model.language_model
+
+    def prepare(self, images: Sequence[Image.Image], prompt: str) -> Prepared:
+        """Resize pictures, tokenise."""
+        pixels = batch_pixels(list(images), self.manifest.image) if images else None
+        return Prepared(self.prompter.encode(prompt, len(images)), pixels)
+
+    @torch.inference_mode()
+    def generate_prepared(
+        self, prepared: Prepared, max_new_tokens: int = 32, *, stop_at_eos: bool = True
+    ) -> Generation:
+        """Greedy tokens with the time of each phase, in wall ms, the device waited for after each."""
+        from transformers import DynamicCache
+
+        model, device = self._live.model, self._live.device
+        whole = self._stack.layers, self._stack.config.num_hidden_layers, self._last.self_attn.layer_idx
+        self._set_stack(self._blocks, len(self._blocks), len(self._blocks) - 1)
+        try:
+            ids = torch.as_tensor(prepared.input_ids, device=device)[None]
+            started = self._now()
+            features = None
+            if prepared.pixels is not None:
+                pixels = torch.as_tensor(prepared.pixels).to(device, model.dtype)
+                features = self._vision(pixels).flatten(0, 1)
+            seen = self._now()
+            embeds = self._stack.embed_tokens(ids)
+            if features is not None:
+                embeds[ids == self._live.image_token_id] = features
+            embedded = self._now()
+            cache = DynamicCache()
+            tokens, marks = [self._next(embeds, cache)], [self._now()]
+            while len(tokens) < max_new_tokens and not (
+                stop_at_eos and tokens[-1] in self._live.eos_token_ids
+            ):
+                last = torch.tensor([[tokens[-1]]], device=device)
+                tokens.append(self._next(self._stack.embed_tokens(last), cache))
+                marks.append(self._now())
+        finally:
+            self._set_stack(*whole)
+        return Generation(
+            token_ids=tokens,
+            text=self.prompter.decode(tokens),
+            stopped="eos" if tokens[-1] in self._live.eos_token_ids else "length",
+            preprocess_ms=prepared.preprocess_ms,
+            vision_ms=(seen - started) * 1e3 if features is not None else 0.0,
+            embed_ms=(embedded - seen) * 1e3,
+            prefill_ms=(marks[0] - embedded) * 1e3,
+            token_ms=[(b - a) * 1e3 for a, b in pairwise(marks)],
+            prompt_tokens=len(prepared.input_ids),
+        )
+
+    def _next(self, embeds: torch.Tensor, cache: Any) -> int:
+        hidden = self._stack(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state
+        return int(self._live.head(hidden[:, -1]).argmax())
+
+    def _set_stack(self, blocks: nn.ModuleList, layers: int, last_index: int) -> None:
+        """Let the model run with these blocks; the last one's place in the cache follows."""
+        self._stack.layers, self._stack.config.num_hidden_layers = blocks, layers
+        self._last.self_attn.layer_idx = last_index
+
+    def _now(self) -> float:
+        if self._live.device.type == "cuda":
+            torch.cuda.synchronize()
+        return perf_counter()
