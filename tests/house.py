@@ -13,6 +13,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "exit_codes"),
     ("units", "console", "workload", "pictures", "completion"),
     ("artifacts",),
+    ("records",),
     ("travel", "stats", "topology", "samples"),
     ("machine", "families"),
     ("predict", "runtime"),

@@ -1,0 +1,159 @@
+"""The profile of a machine: its measured phases over depth and length, as stored and as predicted from.
+
+All times are in ms. In `affine`, prefill is all between the picture features and the first token: embedding
+and prefill graph. `workload.prompt_tokens` counts text with its template; visual tokens come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from topovlm.errors import VerificationError, explain
+from topovlm.machine.environment import Environment
+from topovlm.machine.telemetry import Doubt, Telemetry
+from topovlm.predict.surface import Surface
+from topovlm.records import Part, read, write
+
+SCHEMA = 2
+_REMEDY = "Measure again: `topovlm profile`"
+
+
+class Line(Part, frozen=True, kw_only=True):
+    """A time as a line in the number of decoder layers; `spread`: relative error to expect of it."""
+
+    intercept_ms: float
+    slope_ms_per_layer: float
+    spread: float | None = None
+
+    def at(self, layers: int) -> float:
+        """ms, never negative."""
+        return max(0.0, self.intercept_ms + self.slope_ms_per_layer * layers)
+
+
+class MemoryLine(Part, frozen=True, kw_only=True):
+    """Peak bytes that the model adds, as a line in layers; the libraries' own come on top."""
+
+    intercept_bytes: float
+    slope_bytes_per_layer: float
+    libraries_bytes: float = 0.0
+
+
+class Affine(Part, frozen=True, kw_only=True):
+    """The phases at the workload."""
+
+    vision_ms: float
+    prefill: Line
+    decode: Line
+
+
+class Spread(Part, frozen=True, kw_only=True):
+    """Relative errors to expect of predictions."""
+
+    vision: float
+    prefill: float
+    decode: float
+    memory: float | None = None
+
+
+class TimedWorkload(Part, frozen=True, kw_only=True):
+    """What was timed. `prefill_tokens` = `visual_tokens` + `prompt_tokens`."""
+
+    images: int
+    image_height: int  # px
+    image_width: int
+    visual_tokens: int
+    prompt_tokens: int
+    prefill_tokens: int
+    new_tokens: int
+    batch: int = 1
+    prompt_tokens_range: tuple[int, int] | None = None
+    source: str = "synthetic"
+
+
+class Looks(Part, frozen=True, kw_only=True):
+    """The machine's own sensors before and after the run."""
+
+    before: Telemetry
+    after: Telemetry
+
+
+class Energy(Part, frozen=True, kw_only=True):
+    """By rail or counter."""
+
+    seconds: float
+    energy_j: dict[str, float]
+    mean_w: dict[str, float]
+
+
+class DeviceFacts(Part, frozen=True, kw_only=True):
+    """What a board that was measured over ssh says it is."""
+
+    model: str | None
+    compatible: tuple[str, ...] = ()
+    l4t: str | None = None
+
+
+Samples = dict[str, dict[str, dict[str, list[float]]]]  # layers -> prefill tokens -> phase -> ms
+
+
+class Profile(Part, frozen=True, kw_only=True):
+    """One machine in one mode, with one runtime and precision, timed with one model."""
+
+    schema: int = SCHEMA
+    kind: Literal["measured"] = "measured"
+    target: str
+    mode: str
+    runtime: str
+    dtype: str
+    variant: str
+    threads: int
+    model_sha256: str
+    config_sha256: str | None
+    layers: int
+    depths: tuple[int, ...]
+    lengths: tuple[int, ...]
+    workload: TimedWorkload
+    surfaces: dict[str, Surface]
+    phases: dict[str, Line]
+    affine: Affine
+    spread: Spread
+    noise: dict[str, float]
+    drift: float
+    memory: MemoryLine | None
+    energy: Energy | None
+    samples: Samples
+    rounds: int
+    stopped: str
+    environment: Environment
+    telemetry: Looks
+    doubts: tuple[Doubt, ...]
+    warnings: tuple[str, ...]
+    seconds: float = 0.0
+    device: DeviceFacts | None = None
+    machine: Mapping[str, object] | None = None  # what `measure.microbench` found; for people
+
+    @property
+    def grave(self) -> list[str]:
+        """Why the figures describe a machine that did not hold still; empty for sound ones."""
+        return [doubt.text for doubt in self.doubts if doubt.grave]
+
+
+def load_profile(path: str | Path) -> Profile:
+    """Read a profile. Raises `InputError` when it is none, or of another schema."""
+    return read(Path(path), Profile, field="profile", remedy=_REMEDY, schema=SCHEMA)
+
+
+def save_profile(profile: Profile, directory: str | Path, *, force: bool = False) -> Path:
+    """Write `<target>--<runtime>--<dtype>.json` in `directory`, whole or not at all; returns the file.
+
+    Raises `VerificationError` for figures that describe a throttled or drifting machine, unless `force`.
+    """
+    if profile.grave and not force:
+        rule = "was measured on a machine that did not hold still: " + "; ".join(profile.grave)
+        remedy = "Cool the machine, close other programs, measure again; -o FILE keeps it all the same"
+        raise VerificationError(explain("profile", profile.target, rule, remedy))
+    path = Path(directory) / f"{profile.target}--{profile.runtime}--{profile.dtype}.json"
+    write(path, profile)
+    return path

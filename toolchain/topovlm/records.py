@@ -1,0 +1,87 @@
+"""Typed files: what one stage, one machine or one run hands to the next, read back or refused in one sentence.
+
+A record is a frozen `msgspec.Struct` (or a dataclass). Reading never guesses: a field of the wrong type, a
+missing one, or another schema version raises `InputError` with the file, the field and the remedy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from topovlm.artifacts import write_bytes
+from topovlm.errors import InputError, explain
+
+T = TypeVar("T")
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every record that is stored: immutable, keyword-only; fields of a newer version are passed over."""
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what people write by hand or other tools must agree on: unknown fields are refused."""
+
+
+class _Version(msgspec.Struct):
+    """The one field that has to be read before the rest can be understood."""
+
+    schema: int
+
+
+def plain(record: object) -> Any:
+    """JSON-able form of a record, as `--json` prints it."""
+    return msgspec.to_builtins(record, str_keys=True)
+
+
+def encode(record: object) -> bytes:
+    """Indented UTF-8 JSON."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+
+
+def decode(
+    data: bytes | str, kind: type[T], *, field: str, name: str, remedy: str = "", schema: int | None = None
+) -> T:
+    """JSON -> a record of type `kind`. `field` and `name` say what it is for the error.
+
+    With `schema` the document's own `schema` must be that number. Raises `InputError`.
+    """
+    try:
+        if schema is not None:
+            found = msgspec.json.decode(data, type=_Version).schema
+            if found != schema:
+                rule = f"has schema {found}, this topovlm reads {schema}"
+                raise InputError(explain(field, name, rule, remedy))
+        return msgspec.json.decode(data, type=kind, strict=True)
+    except msgspec.DecodeError as error:
+        raise InputError(explain(field, name, f"cannot be used: {error}", remedy)) from None
+    except UnicodeDecodeError:
+        raise InputError(explain(field, name, "is not UTF-8 text", remedy)) from None
+    except RecursionError:
+        raise InputError(explain(field, name, "is nested too deeply", remedy)) from None
+
+
+def convert(value: object, kind: type[T], *, field: str, name: str, remedy: str = "") -> T:
+    """Plain data (from TOML, from JSON) -> a record. Raises `InputError` naming the part that does not fit."""
+    try:
+        return msgspec.convert(value, type=kind)
+    except msgspec.ValidationError as error:
+        raise InputError(explain(field, name, f"cannot be used: {error}", remedy)) from None
+
+
+def read(path: Path, kind: type[T], *, field: str, remedy: str = "", schema: int | None = None) -> T:
+    """A record from a JSON file. Raises `InputError` naming the file."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(explain(field, str(path), "does not exist", remedy)) from None
+    except OSError as error:
+        raise InputError(explain(field, str(path), f"cannot be read ({error.strerror})", remedy)) from None
+    return decode(data, kind, field=field, name=str(path), remedy=remedy, schema=schema)
+
+
+def write(path: Path, record: object) -> None:
+    """Write a record whole or not at all. Raises `InputError` for the disk's own refusals."""
+    write_bytes(path, encode(record))
