@@ -6,7 +6,6 @@ they may stand at the top or in a `[deploy]` table. Unknown keys are refused, wi
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from topovlm.errors import InputError, explain
 from topovlm.predict.weight_formats import FORMATS as WEIGHT_FORMATS
+from topovlm.registry import nearest
 from topovlm.units import LatencyBudget, format_bytes, parse_bytes, parse_duration_ms, parse_fraction
 
 FORMATS = ("onnx", "tensorrt")
@@ -150,12 +150,6 @@ def parse_sparsity(text: str, field: str) -> float:
     if share >= 1:
         raise InputError(explain(field, text, "must be below 100%: some layers must stay"))
     return share
-
-
-def nearest(text: str, known: tuple[str, ...] | list[str]) -> str:
-    """`Did you mean x?`, or nothing when nothing is near."""
-    close = difflib.get_close_matches(text, list(known), n=1)
-    return f"Did you mean {close[0]}?" if close else ""
 
 
 def _latency(text: str, field: str) -> LatencyBudget:

@@ -1,4 +1,4 @@
-"""Typed files: what one stage, one machine or one run hands to the next, read back or refused in one sentence.
+"""Typed files: what one stage, machine or run hands to the next, read back or refused in one sentence.
 
 A record is a frozen `msgspec.Struct` (or a dataclass). Reading never guesses: a field of the wrong type, a
 missing one, or another schema version raises `InputError` with the file, the field and the remedy.
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every record that is stored: immutable, keyword-only; fields of a newer version are passed over."""
+    """Base of every record that is stored: immutable, keyword-only; unknown fields are passed over."""
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,7 +64,7 @@ def decode(
 
 
 def convert(value: object, kind: type[T], *, field: str, name: str, remedy: str = "") -> T:
-    """Plain data (from TOML, from JSON) -> a record. Raises `InputError` naming the part that does not fit."""
+    """Plain data (from TOML, from JSON) -> a record. Raises `InputError` naming what does not fit."""
     try:
         return msgspec.convert(value, type=kind)
     except msgspec.ValidationError as error:

@@ -6,9 +6,8 @@ and prefill graph. `workload.prompt_tokens` counts text with its template; visua
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from topovlm.errors import VerificationError, explain
 from topovlm.machine.environment import Environment
@@ -132,7 +131,7 @@ class Profile(Part, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     seconds: float = 0.0
     device: DeviceFacts | None = None
-    machine: Mapping[str, object] | None = None  # what `measure.microbench` found; for people
+    machine: dict[str, Any] | None = None  # what `measure.microbench` found; for people
 
     @property
     def grave(self) -> list[str]:
