@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from topovlm.config import OPTIONS, Config, resolve
 from topovlm.errors import InputError
+from topovlm.records import plain
 from topovlm.units import LatencyBudget
 
 
@@ -19,7 +21,7 @@ def toml(folder: Path, text: str) -> Path:
 
 def test_every_option_is_a_field_of_the_configuration() -> None:
     """The table and the dataclass list the same names."""
-    assert [option.name for option in OPTIONS] == list(Config.__dataclass_fields__)
+    assert [option.field for option in OPTIONS] == list(Config.__dataclass_fields__)
 
 
 def test_precedence_is_flag_file_default(tmp_path: Path) -> None:
@@ -84,12 +86,32 @@ def test_two_ways_to_say_how_much_goes_are_refused() -> None:
         resolve({"drop": "3", "sparsity": "25%"})
 
 
-def test_the_saved_form_is_json_with_units(tmp_path: Path) -> None:
-    """What goes into run.json names units and is plain data."""
-    config = resolve(
-        {"max_latency": "60%", "max_memory": "6GiB", "max_token_latency": "0.03s", "threads": "2"}
-    )
-    shown = config.to_dict()
-    assert (shown["max_latency"], shown["max_memory"]) == ("60% of dense", "6.00 GiB")
-    assert shown["max_token_latency"] == "30.0ms"
+def test_a_configuration_can_be_typed_again() -> None:
+    """Its words are flags that give it again, budgets in the units they were asked in."""
+    from topovlm.commands.common import add_options
+
+    flags = {"max_latency": "60%", "max_memory": "6GiB", "max_token_latency": "0.03s", "drop": "3,5-7"}
+    config = resolve({**flags, "threads": "2", "target": "local", "format": "onnx,tensorrt"})
+    parser = argparse.ArgumentParser()
+    add_options(parser, [option.name for option in OPTIONS])
+    typed = {
+        name: value for name, value in vars(parser.parse_args(config.words())).items() if name != "config"
+    }
+    assert resolve(typed) == config
+    assert config.words()[config.words().index("--max-latency") + 1] == "60%"
+
+
+def test_the_saved_form_keeps_types_and_names_units() -> None:
+    """What goes into run.json is no text to be parsed back; every number's field says its unit."""
+    shown = plain(resolve({"max_latency": "60%", "max_memory": "6GiB", "max_token_latency": "0.03s"}))
+    assert shown["max_latency"] == {"absolute_ms": None, "share_of_dense": 0.6}
+    assert (shown["max_memory_bytes"], shown["max_token_latency_ms"]) == (6 << 30, 30.0)
     assert shown["output"] == "topovlm-out"
+
+
+def test_values_of_python_are_checked_as_flags_are() -> None:
+    """The Python interface takes typed values by the same rules: a bare number has no unit there either."""
+    config = resolve({"k": 5, "drop": (3, 5), "max_latency": LatencyBudget(absolute_ms=200.0)})
+    assert (config.k, config.drop, config.max_latency) == (5, (3, 5), LatencyBudget(absolute_ms=200.0))
+    with pytest.raises(InputError, match="--k = 0: must be at least 1"):
+        resolve({"k": 0})

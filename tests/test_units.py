@@ -14,6 +14,8 @@ from topovlm.units import (
     parse_bytes,
     parse_duration_ms,
     parse_fraction,
+    spell_ms,
+    spell_share,
 )
 
 
@@ -84,3 +86,16 @@ def test_formats_are_for_people() -> None:
         "1 us",
     ]
     assert format_bytes(3 * 2**30) == "3.00 GiB"
+
+
+@given(st.floats(min_value=1e-9, max_value=1.0))
+def test_a_share_is_read_as_it_is_spelled(share: float) -> None:
+    """Bit for bit: a stored budget can be typed again."""
+    assert parse_fraction(spell_share(share)) == share
+    assert LatencyBudget.parse(LatencyBudget(share_of_dense=share).spelled()).share_of_dense == share
+
+
+@given(st.floats(min_value=1e-6, max_value=1e9))
+def test_a_duration_is_read_as_it_is_spelled(value_ms: float) -> None:
+    """Bit for bit, whatever its size."""
+    assert parse_duration_ms(spell_ms(value_ms)) == value_ms

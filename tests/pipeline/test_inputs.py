@@ -38,5 +38,5 @@ def test_timing_inputs_name_machine_packages_and_time(tmp_path: Path) -> None:
     model = deploying.build_model(tmp_path / "model")
     here = context(model, tmp_path / "out")
     assert {"cpu", "cores", "threads", "onnxruntime", "tokenizers"} <= set(here.timing)
-    longer = replace(here, config=replace(here.config, measure_time=5.0))
+    longer = replace(here, config=replace(here.config, measure_time_ms=5.0))
     assert longer.timing != here.timing

@@ -6,15 +6,22 @@ they may stand at the top or in a `[deploy]` table. Unknown keys are refused, wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from topovlm.errors import InputError, explain
 from topovlm.predict.weight_formats import FORMATS as WEIGHT_FORMATS
 from topovlm.registry import nearest
-from topovlm.units import LatencyBudget, format_bytes, parse_bytes, parse_duration_ms, parse_fraction
+from topovlm.units import (
+    LatencyBudget,
+    parse_bytes,
+    parse_duration_ms,
+    parse_fraction,
+    spell_ms,
+    spell_share,
+)
 
 FORMATS = ("onnx", "tensorrt")
 DTYPES = ("auto", *WEIGHT_FORMATS)  # what can be planned for
@@ -31,8 +38,8 @@ class Config:
     model: str
     data: Path | None
     max_latency: LatencyBudget | None
-    max_token_latency: float | None  # ms
-    max_memory: int | None  # bytes
+    max_token_latency_ms: float | None
+    max_memory_bytes: int | None
     sparsity: float | None
     drop: tuple[int, ...] | None
     scorer: str
@@ -47,29 +54,26 @@ class Config:
     format: tuple[str, ...]
     seed: int
     threads: int
-    measure_time: float  # ms
+    measure_time_ms: float
     output: Path
     device: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able, with units spelled out where a number alone would not say."""
-        shown: dict[str, Any] = {}
-        for part in fields(self):
-            value = getattr(self, part.name)
-            if isinstance(value, (LatencyBudget, Path)):
-                value = str(value)
-            elif isinstance(value, tuple):
-                value = list(value)
-            shown[part.name] = value
-        shown["max_token_latency"] = None if self.max_token_latency is None else f"{self.max_token_latency}ms"
-        shown["measure_time"] = f"{self.measure_time}ms"
-        shown["max_memory"] = None if self.max_memory is None else format_bytes(self.max_memory)
-        return shown
+    def words(self) -> list[str]:
+        """The flags that give this configuration again, whatever the defaults are then."""
+        found: list[str] = []
+        for option in OPTIONS:
+            value = getattr(self, option.field)
+            if value is not None:
+                found += [option.flag, option.spell(value)]
+        return found
 
 
 @dataclass(frozen=True)
 class Option:
-    """One flag: how its text is read, what it is without it, and what the help says."""
+    """One flag: how its text is read, what it is without it, and what the help says.
+
+    `spell` writes a value the way `parse` reads it; `unit` ends the name of its field in `Config`.
+    """
 
     name: str  # with underscores; the flag has dashes
     parse: Callable[[str, str], Any]  # (text, field) -> value, or InputError
@@ -77,10 +81,21 @@ class Option:
     help: str
     metavar: str
     short: str | None = None
+    spell: Callable[[Any], str] = str
+    unit: str = ""
 
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def field(self) -> str:
+        """Name of the option's value in `Config`."""
+        return f"{self.name}_{self.unit}" if self.unit else self.name
+
+    def read(self, value: object, field: str) -> Any:
+        """A value as typed on the command line, or as Python holds it, checked the same way."""
+        return self.parse(value if isinstance(value, str) else self.spell(value), field)
 
 
 def parse_text(text: str, field: str) -> str:
@@ -152,8 +167,8 @@ def parse_sparsity(text: str, field: str) -> float:
     return share
 
 
-def _latency(text: str, field: str) -> LatencyBudget:
-    return LatencyBudget.parse(text, field)
+def _spell_list(parts: Iterable[object]) -> str:
+    return ",".join(map(str, parts))
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -161,11 +176,48 @@ OPTIONS: tuple[Option, ...] = (
     Option("mode", parse_text, None, "power mode of the board (default: the board's own)", "NAME"),
     Option("model", parse_text, REFERENCE_MODEL, "model folder (default: the shipped reference LVLM)", "DIR"),
     Option("data", parse_path, None, "calibration samples: JSONL of image, prompt, answer", "FILE"),
-    Option("max_latency", _latency, None, "time to first token: 200ms, 0.2s, or 60%% of dense", "TIME"),
-    Option("max_token_latency", parse_duration_ms, None, "time per generated token, e.g. 30ms", "TIME"),
-    Option("max_memory", parse_bytes, None, "memory of weights, cache and activations, e.g. 6GiB", "SIZE"),
-    Option("sparsity", parse_sparsity, None, "share of decoder layers to remove, e.g. 25%%", "SHARE"),
-    Option("drop", _layers, None, "decoder layers to remove, 0-based, e.g. 12,13,20-24", "LAYERS"),
+    Option(
+        "max_latency",
+        LatencyBudget.parse,
+        None,
+        "time to first token: 200ms, 0.2s, or 60%% of dense",
+        "TIME",
+        spell=LatencyBudget.spelled,
+    ),
+    Option(
+        "max_token_latency",
+        parse_duration_ms,
+        None,
+        "time per generated token, e.g. 30ms",
+        "TIME",
+        spell=spell_ms,
+        unit="ms",
+    ),
+    Option(
+        "max_memory",
+        parse_bytes,
+        None,
+        "memory of weights, cache and activations, e.g. 6GiB",
+        "SIZE",
+        spell=lambda size: f"{size}B",
+        unit="bytes",
+    ),
+    Option(
+        "sparsity",
+        parse_sparsity,
+        None,
+        "share of decoder layers to remove, e.g. 25%%",
+        "SHARE",
+        spell=spell_share,
+    ),
+    Option(
+        "drop",
+        _layers,
+        None,
+        "decoder layers to remove, 0-based, e.g. 12,13,20-24",
+        "LAYERS",
+        spell=_spell_list,
+    ),
     Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME"),
     Option(
         "repair", one_of("auto", "off"), "auto", "closed-form repair of the cuts, kept if it helps", "HOW"
@@ -177,10 +229,20 @@ OPTIONS: tuple[Option, ...] = (
     Option("new_tokens", integer(1), 1, "generated tokens; above 1 the latency is end to end", "N"),
     Option("images", integer(0), 1, "pictures per prompt of the workload", "N"),
     Option("dtype", one_of(*DTYPES), "auto", f"weights: {', '.join(DTYPES)}", "NAME"),
-    Option("format", parse_formats, ("onnx",), "what to export: onnx or onnx,tensorrt", "LIST"),
+    Option(
+        "format", parse_formats, ("onnx",), "what to export: onnx or onnx,tensorrt", "LIST", spell=_spell_list
+    ),
     Option("seed", integer(0, 2**32 - 1), 0, "seed of every random choice", "N"),
     Option("threads", integer(1), None, "CPU threads (default: all cores available)", "N"),
-    Option("measure_time", parse_duration_ms, 20_000.0, "longest latency measurement (default: 20s)", "TIME"),
+    Option(
+        "measure_time",
+        parse_duration_ms,
+        20_000.0,
+        "longest latency measurement (default: 20s)",
+        "TIME",
+        spell=spell_ms,
+        unit="ms",
+    ),
     Option("output", parse_path, Path("topovlm-out"), "run directory (default: topovlm-out)", "DIR", "-o"),
     Option("device", parse_device, "local", "where to measure: local, or ssh://user@host[:port]", "WHERE"),
 )
@@ -224,17 +286,21 @@ def _as_text(value: object, key: str, path: Path) -> str:
     raise InputError(explain(key, value, "must be a string, a number or a list").at(str(path)))
 
 
-def resolve(flags: Mapping[str, str], file: Path | None = None) -> Config:
-    """Flags over file over defaults, parsed and checked. `flags` hold the texts as typed, by option name."""
+def resolve(given: Mapping[str, object], file: Path | None = None) -> Config:
+    """Flags over file over defaults, parsed and checked.
+
+    `given`: by option name, each a text as typed on the command line or a value as Python holds it.
+    """
     from_file = read_file(file) if file else {}
     values: dict[str, Any] = {}
     for option in OPTIONS:
-        if option.name in flags:
-            values[option.name] = option.parse(flags[option.name], option.flag)
+        if given.get(option.name) is not None:
+            value = option.read(given[option.name], option.flag)
         elif option.name in from_file:
-            values[option.name] = option.parse(from_file[option.name], f"{file}: {option.flag[2:]}")
+            value = option.parse(from_file[option.name], f"{file}: {option.flag[2:]}")
         else:
-            values[option.name] = option.default
+            value = option.default
+        values[option.field] = value
     if values["threads"] is None:
         from topovlm.machine.environment import usable_cores
 

@@ -6,7 +6,7 @@ missing one, or another schema version raises `InputError` with the file, the fi
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,14 +31,20 @@ class _Version(msgspec.Struct):
     schema: int
 
 
+def _plain_path(value: object) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} cannot be stored")
+
+
 def plain(record: object) -> Any:
     """JSON-able form of a record, as `--json` prints it."""
-    return msgspec.to_builtins(record, str_keys=True)
+    return msgspec.to_builtins(record, str_keys=True, enc_hook=_plain_path)
 
 
 def encode(record: object) -> bytes:
     """Indented UTF-8 JSON."""
-    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(record, enc_hook=_plain_path), indent=1) + b"\n"
 
 
 def decode(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from topovlm.errors import InputError, explain
 
@@ -23,11 +24,11 @@ _BYTES_PER_UNIT = {
 _NUMBER_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([^\s0-9.]*)\s*")
 
 
-def _split(text: str, field: str, example: str) -> tuple[float, str]:
+def _split(text: str, field: str, example: str) -> tuple[Decimal, str]:
     match = _NUMBER_UNIT.fullmatch(text)
     if not match:
         raise InputError(explain(field, text, "is not a number with a unit", f"Write e.g. {example}"))
-    return float(match[1]), match[2]
+    return Decimal(match[1]), match[2]
 
 
 def parse_duration_ms(text: str, field: str = "duration") -> float:
@@ -39,7 +40,7 @@ def parse_duration_ms(text: str, field: str = "duration") -> float:
         raise InputError(explain(field, text, rule, remedy))
     if number <= 0:
         raise InputError(explain(field, text, "must be more than zero"))
-    return number * _MS_PER_UNIT[unit]
+    return float(number) * _MS_PER_UNIT[unit]
 
 
 def parse_bytes(text: str, field: str = "size") -> int:
@@ -58,10 +59,26 @@ def parse_fraction(text: str, field: str = "share") -> float:
     number, unit = _split(text, field, "60%")
     if unit not in ("", "%"):
         raise InputError(explain(field, text, f"has the unknown unit {unit!r}", "Write e.g. 60%"))
-    share = number / 100 if unit == "%" else number
+    # In decimal, so that what is written as a percentage is read as the same share.
+    share = float(number / 100) if unit == "%" else float(number)
     if not 0 < share <= 1:
         raise InputError(explain(field, text, "must lie above 0 and at most at 100%", "Write e.g. 60%"))
     return share
+
+
+def _plain_number(value: float) -> str:
+    """The shortest decimal digits that give the number again, without an exponent."""
+    return format(Decimal(repr(float(value))), "f")
+
+
+def spell_ms(value_ms: float) -> str:
+    """As `parse_duration_ms` reads it: `200.0ms`."""
+    return f"{_plain_number(value_ms)}ms"
+
+
+def spell_share(share: float) -> str:
+    """As `parse_fraction` reads it, in percent: `60%`."""
+    return f"{format((Decimal(repr(float(share))) * 100).normalize(), 'f')}%"
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,14 @@ class LatencyBudget:
         assert self.share_of_dense is not None
         return self.share_of_dense * dense_ms
 
+    def spelled(self) -> str:
+        """As `parse` reads it."""
+        if self.absolute_ms is not None:
+            return spell_ms(self.absolute_ms)
+        return spell_share(self.share_of_dense or 0.0)
+
     def __str__(self) -> str:
+        """For people."""
         if self.absolute_ms is not None:
             return format_ms(self.absolute_ms)
         return f"{100 * (self.share_of_dense or 0):g}% of dense"

@@ -58,8 +58,8 @@ def budget_part(config: Config, plan: dict[str, Any]) -> doc.Budget:
     """What was asked for, and the bound in ms that it resolved to."""
     return doc.Budget(
         max_latency=budget_text(config),
-        max_token_latency_ms=config.max_token_latency,
-        max_memory_bytes=config.max_memory,
+        max_token_latency_ms=config.max_token_latency_ms,
+        max_memory_bytes=config.max_memory_bytes,
         sparsity=config.sparsity,
         latency_phase="end_to_end" if config.new_tokens > 1 else "ttft",
         latency_ms=plan["budget_ms"],

@@ -86,7 +86,7 @@ class Context:
         return {
             **machine,
             "threads": self.config.threads,
-            "measure_time_ms": self.config.measure_time,
+            "measure_time_ms": self.config.measure_time_ms,
             "topovlm": __version__,
             **versions(),
         }

@@ -122,14 +122,20 @@ def judge(config: Config, keep: int, timed: Record) -> dict[str, Any]:
                 f"{format_ms(latency.median_ms)} (up to {format_ms(latency.high_ms)}) of {format_ms(bound)}"
             )
             misses.append(text)
-    if config.max_token_latency is not None:
+    if config.max_token_latency_ms is not None:
         token, before = summarise(slim["token"]), summarise(dense["token"])
         layer_ms = (before.median_ms - token.median_ms) / gone
-        if _over(token.median_ms, token.high_ms, config.max_token_latency, layer_ms):
-            misses.append(f"{format_ms(token.median_ms)} per token of {format_ms(config.max_token_latency)}")
+        if _over(token.median_ms, token.high_ms, config.max_token_latency_ms, layer_ms):
+            misses.append(
+                f"{format_ms(token.median_ms)} per token of {format_ms(config.max_token_latency_ms)}"
+            )
     footprint = engines["slim"].get("footprint")
-    if config.max_memory is not None and footprint and footprint["peak_bytes"] > config.max_memory:
-        peak, allowed = format_bytes(footprint["peak_bytes"]), format_bytes(config.max_memory)
+    if (
+        config.max_memory_bytes is not None
+        and footprint
+        and footprint["peak_bytes"] > config.max_memory_bytes
+    ):
+        peak, allowed = format_bytes(footprint["peak_bytes"]), format_bytes(config.max_memory_bytes)
         misses.append(f"{peak} of memory at its peak of {allowed}")
     outcome = f"misses the budget: {'; '.join(misses)}" if misses else "meets the budget"
     return {
@@ -168,8 +174,8 @@ def _attempt_inputs(context: Context, keep: int, scored: Record) -> dict[str, An
         "scores": scored.digest,
         "drop": None if config.drop is None else list(config.drop),
         "max_latency": None if config.max_latency is None else str(config.max_latency),
-        "max_token_latency": config.max_token_latency,
-        "max_memory": config.max_memory,
+        "max_token_latency": config.max_token_latency_ms,
+        "max_memory": config.max_memory_bytes,
         "images": config.images,
         "prompt_tokens": config.prompt_tokens,
         "new_tokens": config.new_tokens,
@@ -187,7 +193,7 @@ def timing_rules(config: Config, *, memory: bool = True) -> TimingRules:
     """A timing run ends when medians are known to 2 %, or after --measure-time."""
     from topovlm.measure.timing import TimingRules
 
-    return TimingRules(time_limit_s=config.measure_time / 1e3, seed=config.seed, memory=memory)
+    return TimingRules(time_limit_s=config.measure_time_ms / 1e3, seed=config.seed, memory=memory)
 
 
 def timing_progress(rules: TimingRules, progress: Progress) -> Callable[[int, float], None]:

@@ -67,8 +67,8 @@ def plan_inputs(
             "new_tokens": config.new_tokens,
         },
         "max_latency": None if config.max_latency is None else str(config.max_latency),
-        "max_token_latency_ms": config.max_token_latency,
-        "max_memory_bytes": config.max_memory,
+        "max_token_latency_ms": config.max_token_latency_ms,
+        "max_memory_bytes": config.max_memory_bytes,
         "sparsity": sparsity,
     }
 
@@ -180,8 +180,8 @@ def _question(
 
     budgets = Budgets(
         max_latency=config.max_latency,
-        max_token_latency_ms=config.max_token_latency,
-        max_memory_bytes=config.max_memory,
+        max_token_latency_ms=config.max_token_latency_ms,
+        max_memory_bytes=config.max_memory_bytes,
         sparsity=inputs["sparsity"],
     )
     # Layers named by hand may be any: the user has looked.

@@ -11,52 +11,66 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from topovlm import artifacts
 from topovlm.console import Display, Progress
 from topovlm.errors import InputError, explain
+from topovlm.pipeline.stages import Stage
+from topovlm.records import Part, encode, plain
 
 HIDDEN = ".topovlm"
 RUN_FILE = "run.json"
-_SCHEMA = 1
+_SCHEMA = 2
 _FINAL = "report"
 
-# Writes into the folder given and returns the JSON-able value that later stages read.
-Make = Callable[[Path, Progress], dict[str, Any]]
+T = TypeVar("T")
+# Writes into the folder given and returns the record that later stages read.
+Make = Callable[[Path, Progress], T]
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Generic[T]):
     """A finished stage: its inputs, the digest of each output (by top-level name), its value and its time."""
 
     name: str
     inputs: dict[str, Any]
     outputs: dict[str, str]
-    value: dict[str, Any]
+    value: T
     seconds: float
     cached: bool = field(default=False, compare=False)
 
     @property
     def digest(self) -> str:
         """What a later stage depends on. Timings of the stage itself are no part of it."""
-        return artifacts.digest_of({"inputs": self.inputs, "outputs": self.outputs, "value": self.value})
+        return artifacts.digest_of(
+            {"inputs": self.inputs, "outputs": self.outputs, "value": plain(self.value)}
+        )
+
+
+class _Stored(Part, frozen=True, kw_only=True):
+    """A record as it lies on the disk. The value is decoded by those who know its type."""
+
+    schema: int
+    name: str
+    inputs: dict[str, Any]
+    outputs: dict[str, str]
+    value: msgspec.Raw
+    seconds: float
 
 
 class RunDir:
     """Stages of one deployment under `root`. Use inside `with run.locked():`."""
 
-    def __init__(
-        self, root: Path, display: Display, downstream: Mapping[str, Sequence[str]] | None = None
-    ) -> None:
-        """`downstream`: stages whose results must not stand beside other outputs of the stage named."""
+    def __init__(self, root: Path, display: Display) -> None:
         self.root = root
         self.display = display
-        self.downstream = downstream or {}
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, Record[Any]] = {}
         self._digests = _DigestCache(root / HIDDEN / "digests.json")
 
     def check(self) -> None:
@@ -94,33 +108,36 @@ class RunDir:
     def _record_path(self, name: str) -> Path:
         return self.root / HIDDEN / "stages" / f"{name}.json"
 
-    def recorded(self, name: str) -> Record | None:
-        """The record on disk, whatever its inputs; None when absent or unreadable."""
+    def recorded(self, name: str) -> _Stored | None:
+        """The record on disk, whatever its inputs; None when absent, unreadable or of another version."""
         try:
-            document = json.loads(self._record_path(name).read_text(encoding="utf-8"))
-            if document.pop("schema") != _SCHEMA:
-                return None
-            return Record(**document)
-        except (OSError, ValueError, TypeError, KeyError):
+            stored = msgspec.json.decode(self._record_path(name).read_bytes(), type=_Stored)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+        return stored if stored.schema == _SCHEMA else None
 
-    def valid(self, name: str, inputs: Mapping[str, Any]) -> Record | None:
-        """The record if it was made from these inputs and its outputs are intact."""
-        record = self.recorded(name)
-        if record is None or artifacts.canonical_json(record.inputs) != artifacts.canonical_json(inputs):
+    def valid(self, stage: Stage[T], inputs: Mapping[str, Any]) -> Record[T] | None:
+        """The record if it was made from these inputs, its value can be read and its outputs are intact."""
+        stored = self.recorded(stage.name)
+        if stored is None or artifacts.canonical_json(stored.inputs) != artifacts.canonical_json(inputs):
             return None
-        for output, digest in record.outputs.items():
+        for output, digest in stored.outputs.items():
             path = self.root / output
             if not path.exists() or self._digests.of(path) != digest:
                 return None
-        return record
+        try:
+            value = msgspec.json.decode(stored.value, type=stage.value)
+        except msgspec.DecodeError:
+            return None  # written by another version: made again rather than misread
+        return Record(stored.name, stored.inputs, stored.outputs, value, stored.seconds, cached=True)
 
-    def stage(self, name: str, inputs: Mapping[str, Any], outputs: Sequence[str], make: Make) -> Record:
-        """Reuse the stage, or run `make` and put its `outputs` (top-level names) in place."""
-        valid = self.valid(name, inputs)
+    def stage(self, stage: Stage[T], inputs: Mapping[str, Any], make: Make[T]) -> Record[T]:
+        """Reuse the stage, or run `make` and put its outputs in place."""
+        name = stage.name
+        valid = self.valid(stage, inputs)
         if valid is not None:
             self.display.reused(name)
-            return self._keep(Record(**{**asdict(valid), "cached": True}))
+            return self._keep(valid)
         self._explain_rerun(name, inputs)
         if name != _FINAL:
             self.forget(_FINAL)  # a report beside results that it does not describe would mislead
@@ -130,38 +147,45 @@ class RunDir:
             artifacts.remove(work)
             work.mkdir(parents=True)
             value = make(work, progress)
-            digests = {output: self._digests.of(work / output) for output in outputs}
-            self._forget_stale(name, digests)
+            digests = {output: self._digests.of(work / output) for output in stage.outputs}
+            self._forget_stale(stage, digests)
             self._forget_record(name)
-            for output in outputs:
+            for output in stage.outputs:
                 artifacts.move_into_place(work / output, self.root / output)
                 self._digests.moved(work / output, self.root / output)
             artifacts.remove(work)
+        seconds = time.perf_counter() - began
+        raw = msgspec.Raw(msgspec.json.encode(plain(value)))
         plain_inputs = json.loads(artifacts.canonical_json(inputs))
-        plain_value = json.loads(artifacts.canonical_json(value))
-        record = Record(name, plain_inputs, digests, plain_value, time.perf_counter() - began)
-        document = {"schema": _SCHEMA, **asdict(record)}
-        del document["cached"]
-        artifacts.write_json(self._record_path(name), document)
+        stored = _Stored(
+            schema=_SCHEMA, name=name, inputs=plain_inputs, outputs=digests, value=raw, seconds=seconds
+        )
+        artifacts.write_bytes(self._record_path(name), encode(stored))
         self._digests.save()
-        return self._keep(record)
+        # As it will be read back: a fresh result and a reused one are the same to later stages.
+        read = msgspec.json.decode(raw, type=stage.value)
+        return self._keep(Record(name, plain_inputs, digests, read, seconds))
 
-    def _forget_stale(self, name: str, digests: Mapping[str, str]) -> None:
+    def _forget_stale(self, stage: Stage[Any], digests: Mapping[str, str]) -> None:
         """Other outputs than those recorded: what was made from the old ones goes before they do.
 
         A run that is killed or fails later then leaves less, never a mixture.
         """
-        record = self.recorded(name)
+        record = self.recorded(stage.name)
         if record is None or record.outputs != digests:
-            for later in self.downstream.get(name, ()):
+            for later in stage.feeds:
                 self.forget(later)
 
-    def _keep(self, record: Record) -> Record:
+    def _keep(self, record: Record[T]) -> Record[T]:
         self.records[record.name] = record
         return record
 
     def _forget_record(self, name: str) -> None:
         self._record_path(name).unlink(missing_ok=True)
+
+    def digest(self, path: Path) -> str:
+        """Digest of an input file or folder, through this directory's cache."""
+        return self._digests.of(path)
 
     def forget(self, name: str) -> None:
         """Drop a stage that no longer applies, with its outputs."""
@@ -251,8 +275,3 @@ class _DigestCache:
     def save(self) -> None:
         with contextlib.suppress(InputError):  # only a cache: without room for it everything still works
             artifacts.write_json(self.path, self._known)
-
-
-def input_digest(run: RunDir, path: Path) -> str:
-    """Digest of an input file or folder, through the run directory's cache."""
-    return run._digests.of(path)

@@ -1,0 +1,33 @@
+"""Numbers that decide what stages compute and that no flag sets. A stage names those that it depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Change one, and every stage that declares it runs again."""
+
+    # Samples that judge sets of layers (half choose, half confirm), and as many that confirm a repair.
+    judge_samples: int = 96
+    # How many sets of layers the judge may try.
+    judgements: int = 120
+    # Calibration samples that a repair is fitted on: enough for small widths, minutes for large models.
+    repair_samples: int = 128
+    # Longest answer when accuracy is measured.
+    answer_tokens: int = 32
+    # Generated tokens of a timing run when the workload itself asks for one only: per-token times need some.
+    timed_tokens: int = 8
+    # Questions whose pictures are decoded at a time: photos of a user's data may be large.
+    pictures_at_once: int = 64
+    # Where the target is measured, one more layer goes as long as the measured latency misses the budget.
+    most_attempts: int = 4
+
+
+CONSTANTS = Constants()
+# Constants that change no result of any stage, each with the reason.
+IRRELEVANT = {
+    "pictures_at_once": "how many pictures are in memory at a time; answers are the same",
+    "most_attempts": "how often the loop over stages turns; each attempt has its own key",
+}
