@@ -1,34 +1,46 @@
-"""The machine that a deployment is measured on: this one, or a board that --device names."""
+"""The target of a deployment: a board of the data sheets, this machine, or the one that --device leads to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from topovlm.config import Config
 from topovlm.errors import InputError, explain
 from topovlm.predict.target import LOCAL, ResolvedTarget, load_target, unrecognised_target
+from topovlm.records import Part
 
 if TYPE_CHECKING:
     from topovlm.console import Display
 
-# What makes two looks at a board the same board: figures taken on one hold on the other.
-_IDENTITY = ("target", "board", "cpu", "cores", "memory_total_bytes", "power_mode", "versions")
+
+class DeviceIdentity(Part, frozen=True, kw_only=True):
+    """What makes two looks at a device the same device: figures taken on one hold on the other.
+
+    `target`: id of the known board that it is, if it is one; `model`: what its device tree says.
+    """
+
+    target: str | None
+    model: str | None
+    cpu: str
+    cores: int
+    memory_total_bytes: int | None
+    power_mode: str | None
+    versions: dict[str, str]
 
 
-def resolve_target(config: Config, board: Mapping[str, Any] | None = None) -> ResolvedTarget:
-    """The board of --target in its mode; with --device, the board that `board` (its facts) describes.
+def resolve_target(config: Config, identity: DeviceIdentity | None = None) -> ResolvedTarget:
+    """The board of --target in its mode; with --device, the board that `identity` describes.
 
     Raises `InputError` when it is not given or not known, or when --device leads to another one.
     """
-    if board is None:
+    if identity is None:
         if config.target is None:
             remedy = "Name a board (`topovlm targets` lists them), or `local` for this machine"
             raise InputError(explain("--target", None, "is missing", remedy))
         return load_target(config.target, config.mode)
-    found = board["target"]
+    found = identity.target
     if config.target is None and found is None:
-        return unrecognised_target(board["memory_total_bytes"] or 0, board["cores"], board["board"])
+        return unrecognised_target(identity.memory_total_bytes or 0, identity.cores, identity.model)
     target = load_target(config.target or found, config.mode)
     if target.board.id == LOCAL:
         rule = f"is this machine, and {config.device} is another one"
@@ -36,7 +48,7 @@ def resolve_target(config: Config, board: Mapping[str, Any] | None = None) -> Re
     if found is not None and found != target.board.id:
         rule = f"is {target.board.id}, and the board at {config.device} is {found}"
         raise InputError(explain("--target", config.target, rule, "Leave --target out: the board is asked"))
-    return _in_live_mode(config, target, board["power_mode"])
+    return _in_live_mode(config, target, identity.power_mode)
 
 
 def _in_live_mode(config: Config, target: ResolvedTarget, live: str | None) -> ResolvedTarget:
@@ -53,12 +65,20 @@ def _in_live_mode(config: Config, target: ResolvedTarget, live: str | None) -> R
     return load_target(target.board.id if config.target is None else config.target, name)
 
 
-def look(config: Config, display: Display) -> dict[str, Any] | None:
-    """Facts of the board that --device names; None for this machine. Raises `DeviceError`."""
+def look(config: Config, display: Display) -> DeviceIdentity | None:
+    """Who the device of --device is; None for this machine. Raises `DeviceError`."""
     if config.device == LOCAL:
         return None
     from topovlm.measure.device import open_device
 
     with open_device(config.device, say=display.note) as device:
         facts = device.identify()
-    return {name: facts.get(name) for name in _IDENTITY}
+    return DeviceIdentity(
+        target=facts.target,
+        model=facts.environment.device_model,
+        cpu=facts.environment.cpu,
+        cores=facts.environment.cores,
+        memory_total_bytes=facts.environment.memory_total_bytes,
+        power_mode=facts.environment.power_mode,
+        versions=facts.environment.versions,
+    )
