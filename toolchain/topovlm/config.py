@@ -6,7 +6,7 @@ they may stand at the top or in a `[deploy]` table. Unknown keys are refused, wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class Option:
     help: str
     metavar: str
     short: str | None = None
+    names: Callable[[], Iterable[str]] | None = None  # the choices, where plug-ins add to them
 
     @property
     def flag(self) -> str:
@@ -156,6 +157,12 @@ def _latency(text: str, field: str) -> LatencyBudget:
     return LatencyBudget.parse(text, field)
 
 
+def _scorers() -> Iterable[str]:
+    from topovlm.choose.scorers import SCORERS
+
+    return SCORERS.names()
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("target", parse_text, None, "board to deploy to, or `local` for this machine", "NAME"),
     Option("mode", parse_text, None, "power mode of the board (default: the board's own)", "NAME"),
@@ -166,7 +173,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_memory", parse_bytes, None, "memory of weights, cache and activations, e.g. 6GiB", "SIZE"),
     Option("sparsity", parse_sparsity, None, "share of decoder layers to remove, e.g. 25%%", "SHARE"),
     Option("drop", _layers, None, "decoder layers to remove, 0-based, e.g. 12,13,20-24", "LAYERS"),
-    Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME"),
+    Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME", names=_scorers),
     Option(
         "repair", one_of("auto", "off"), "auto", "closed-form repair of the cuts, kept if it helps", "HOW"
     ),

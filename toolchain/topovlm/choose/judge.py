@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ class Judge:
         count = 1 + max(0, room) // one_layer
         starts = range(0, self.live.layers, -(-self.live.layers // count))
         for batch in self._batches:
-            for start, following in zip(starts, starts[1:], strict=False):
+            for start, following in pairwise(starts):
                 batch.streams[following] = self._stream(batch, (), start, following)
         return starts
 
@@ -127,8 +128,9 @@ class Judge:
 
     def _divergences(self, dense: torch.Tensor, slim: torch.Tensor) -> Iterator[torch.Tensor]:
         """KL of each row of two streams [n, width] after the last block: float64, block by block."""
-        for left, right in zip(dense.split(self._head_rows), slim.split(self._head_rows), strict=True):
-            log_p, log_q = self._log_probabilities(left), self._log_probabilities(right)
+        for start in range(0, len(dense), self._head_rows):
+            block = slice(start, start + self._head_rows)
+            log_p, log_q = self._log_probabilities(dense[block]), self._log_probabilities(slim[block])
             yield (log_p.exp() * (log_p - log_q)).sum(-1).double().clamp_min(0)
 
     @torch.inference_mode()

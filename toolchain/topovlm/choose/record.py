@@ -5,13 +5,15 @@ KL is in nats per answer token, to the dense model's own answers. Layers are num
 
 from __future__ import annotations
 
+import msgspec
+
 from topovlm.records import Part
 
 Extra = dict[str, str | float | int | bool]
 
 
 class BarRow(Part, frozen=True, kw_only=True, array_like=True):
-    """`count` equal bars of dimension `dim`, alive at the zigzag's indices `birth` to `death`, both included."""
+    """`count` equal bars of dimension `dim`, alive at indices `birth` to `death` of the zigzag, inclusive."""
 
     dim: int
     birth: int
@@ -30,7 +32,7 @@ class ScoreResult(Part, frozen=True, kw_only=True):
     why: str
     scores: tuple[float, ...]
     order: tuple[int, ...]
-    extra: Extra = {}
+    extra: Extra = msgspec.field(default_factory=dict)
 
 
 class Scores(Part, frozen=True, kw_only=True):
@@ -53,7 +55,7 @@ class Step(Part, frozen=True, kw_only=True):
 
 
 class Proposal(Part, frozen=True, kw_only=True):
-    """What a scorer would drop, and its KL on the choosing half and, where there is one, on the confirming."""
+    """What a scorer would drop, with its KL on the choosing half and, if there is one, on the confirming."""
 
     dropped: tuple[int, ...]
     kl: float

@@ -14,8 +14,10 @@ from topovlm.errors import InputError, explain
 from topovlm.records import convert
 from topovlm.topology.barcode import Barcode
 
+DEFAULTS = Settings()
 
-def score(states: np.ndarray, scorer: Scorer | str, settings: Settings = Settings()) -> ScoreResult:
+
+def score(states: np.ndarray, scorer: Scorer | str, settings: Settings = DEFAULTS) -> ScoreResult:
     """Scores of one scorer on states [layers, samples, width].
 
     A barcode among the settings (of these states at their k) saves computing it again. Raises `InputError`:
@@ -60,7 +62,7 @@ def score_for(states: np.ndarray, scored: Scores, settings: Settings) -> dict[st
         scorer = find_scorer(name)
         result = score(states, scorer, settings) if scorer.depends_on_count else known
         eps = equivalent_eps(result.scores, select(result.scores, settings.drop_count, settings.protected))
-        extra = result.extra if eps is None else {**result.extra, "equivalent_eps": eps}
+        extra = result.extra if eps is None else {**result.extra, "equivalent_eps": round(eps, 4)}
         found[name] = msgspec.structs.replace(result, extra=extra)
     return found
 

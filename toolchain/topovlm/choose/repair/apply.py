@@ -13,8 +13,8 @@ from topovlm.checkpoint.live import Live, as_live
 from topovlm.checkpoint.safetensors_file import write_file
 from topovlm.checkpoint.surgery import check_drop
 from topovlm.choose.judge import Judge
-from topovlm.choose.repair.patch import FORMS, LAMBDAS, Form, fit_repair, weights_in_place
 from topovlm.choose.record import RepairRecord
+from topovlm.choose.repair.patch import FORMS, LAMBDAS, Form, fit_repair, weights_in_place
 from topovlm.choose.rollouts import roll_out
 from topovlm.choose.search import split_samples
 from topovlm.console import Progress

@@ -34,7 +34,7 @@ SCORERS: Registry[Scorer] = Registry(
 
 
 def find_scorer(name: str, field: str = "--scorer") -> Scorer:
-    """The scorer of that name. Raises `InputError`: unknown (names the nearest), or a plug-in that is none."""
+    """The scorer of that name. Raises `InputError`: unknown (names the nearest), a plug-in that is none."""
     scorer = SCORERS.find(name, field)
     if not isinstance(scorer, Scorer) or scorer.name != name:
         rule = f"the plug-in holds no topovlm.choose.scorers.Scorer of that name ({type(scorer).__name__})"
