@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topovlm.choose.scorers import (
-    SCORERS,
+from topovlm.choose.record import Scores
+from topovlm.choose.scorers import SCORERS, Scorer, Settings, find_scorer
+from topovlm.choose.scoring import (
+    barcode_from,
+    count_bars,
     equivalent_eps,
+    propose,
     score,
     score_all,
+    score_for,
     select,
-    select_over_threshold,
 )
 from topovlm.errors import InputError
+from topovlm.records import decode, encode
+from topovlm.topology.zigzag import zigzag_barcode
 
 
 def _states(layers: int = 8, samples: int = 40, width: int = 6, seed: int = 0) -> np.ndarray:
@@ -29,26 +35,56 @@ def _states(layers: int = 8, samples: int = 40, width: int = 6, seed: int = 0) -
     return np.cumsum(steps, axis=0).astype(np.float32)
 
 
+K5 = Settings(k=5)
+
+
 @pytest.mark.parametrize("name", sorted(SCORERS))
 def test_every_scorer_gives_one_finite_number_per_layer(name: str) -> None:
-    """JSON-able, deterministic, and the order follows the scores."""
+    """Deterministic, the order follows the scores, and a shared barcode changes nothing."""
     states = _states()
-    result = score(states, name, k=5)
-    assert result == score(states, name, k=5)
+    result = score(states, name, K5)
+    assert result == score(states, name, K5)
     assert len(result.scores) == 8
     assert np.isfinite(result.scores).all()
     assert sorted(result.order) == list(range(8))
     assert all(
         result.scores[a] >= result.scores[b] for a, b in zip(result.order, result.order[1:], strict=False)
     )
-    json.dumps(result.to_dict(), allow_nan=False)
-    assert score_all(states, 5)[name] == result
+    assert score_all(states, Settings(k=5, barcode=zigzag_barcode(states, k=5)))[name] == result
+
+
+def test_every_scorer_has_a_reason_of_its_own() -> None:
+    """No sentence of the report speaks of structure for a scorer that looks at none."""
+    scorers = [find_scorer(name) for name in SCORERS]
+    assert len({scorer.why for scorer in scorers}) == len(scorers)
+    for scorer in scorers:
+        assert ("loops" in scorer.why) == ("barcode" in scorer.needs)
+        assert scorer.paper
+    assert [scorer.name for scorer in scorers if not scorer.judged] == ["zigzag-seed"]
+
+
+def test_scores_come_back_from_their_file_as_they_were() -> None:
+    """Every scorer's figures and the barcode, bar by bar."""
+    states = _states()
+    barcode = zigzag_barcode(states, k=5)
+    scores = Scores(
+        scorer="zigzag",
+        k=5,
+        samples=40,
+        sample_source="here",
+        scorers=score_all(states, K5),
+        barcode=count_bars(barcode),
+    )
+    again = decode(encode(scores), Scores, field="scores", name="scores.json")
+    assert again == scores
+    np.testing.assert_array_equal(barcode_from(again.barcode, 8).bars, barcode.bars)
+    assert sum(row.count for row in again.barcode) == len(barcode.bars)
 
 
 @pytest.mark.parametrize("name", ["zigzag", "block-influence", "angular"])
 def test_idle_blocks_rank_first(name: str) -> None:
     """Blocks that hardly move the stream are proposed before those that do."""
-    order = score(_states(), name, k=5).order
+    order = score(_states(), name, K5).order
     if name == "zigzag":  # the clouds after blocks 2, 3 and 4 are alike
         assert set(order[:3]) == {2, 3, 4}
     else:
@@ -80,8 +116,10 @@ def test_angular_proposes_the_closest_window() -> None:
         ]
     )
     start = min(range(1, 6), key=lambda s: distance(s - 1, s + 2))
-    assert sorted(score(states, "angular", drop_count=3).order[:3]) == [start, start + 1, start + 2]
-    guarded = score(states, "angular", drop_count=2, protected={3, 4})
+    three = score(states, "angular", Settings(drop_count=3))
+    assert sorted(three.order[:3]) == [start, start + 1, start + 2]
+    assert three.extra["window_start"] == start
+    guarded = score(states, "angular", Settings(drop_count=2, protected=frozenset({3, 4})))
     assert not {3, 4} & set(guarded.order[:2])
 
 
@@ -89,8 +127,9 @@ def test_depth_prior_and_random_do_not_look() -> None:
     """Other states, same scores; another seed, another order; the prior is centred at 0.7 of the depth."""
     assert score(_states(seed=1), "depth-prior").order == score(_states(seed=2), "depth-prior").order
     assert score(_states(), "depth-prior").order[0] == 5
-    assert score(_states(seed=1), "random", seed=3).scores == score(_states(seed=2), "random", seed=3).scores
-    assert score(_states(), "random", seed=3).scores != score(_states(), "random", seed=4).scores
+    three, four = Settings(seed=3), Settings(seed=4)
+    assert score(_states(seed=1), "random", three).scores == score(_states(seed=2), "random", three).scores
+    assert score(_states(), "random", three).scores != score(_states(), "random", four).scores
 
 
 def test_zigzag_is_the_mean_persistence_of_loops() -> None:
@@ -99,17 +138,41 @@ def test_zigzag_is_the_mean_persistence_of_loops() -> None:
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     # One loop through all layers; distinct radii keep neighbours, so the complexes coincide.
     states = np.stack([ring * (1 + layer) for layer in range(5)])
-    result = score(states, "zigzag", k=2)
-    assert result.extra["betti"][1] == [1] * 5
-    assert result.scores == [1.0] * 5
+    result = score(states, "zigzag", Settings(k=2))
+    assert (result.extra["bars_h0"], result.extra["bars_h1"]) == (1, 1)
+    assert result.scores == (1.0,) * 5
 
 
 def test_zigzag_seed_reports_its_threshold() -> None:
     """Layers over eps * max are listed, as in the paper's rule without a budget."""
-    result = score(_states(), "zigzag-seed", k=5, eps=0.8)
-    listed = select_over_threshold(result.scores, 0.8)
-    assert result.extra["over_threshold"] == listed
-    assert result.extra["alpha"] == 1.0
+    result = score(_states(), "zigzag-seed", K5)
+    listed = [layer for layer, value in enumerate(result.scores) if value >= 0.9 * max(result.scores)]
+    assert result.extra["over_threshold"] == ", ".join(map(str, listed))
+    assert (result.extra["eps"], result.extra["alpha"]) == (0.9, 1.0)
+
+
+def test_scores_for_a_count_are_new_only_where_the_count_matters() -> None:
+    """Each scorer's figures as if it had been asked for that count, and its equivalent threshold."""
+    states = _states()
+    scored = Scores(
+        scorer="zigzag",
+        k=5,
+        samples=40,
+        sample_source="here",
+        scorers=score_all(states, K5),
+        barcode=count_bars(zigzag_barcode(states, k=5)),
+    )
+    settings = Settings(drop_count=3, protected=frozenset({0, 7}))
+    found = score_for(states, scored, settings)
+    direct = score_all(states, Settings(k=5, drop_count=3, protected=frozenset({0, 7})))
+    assert {name: result.scores for name, result in found.items()} == {
+        name: result.scores for name, result in direct.items()
+    }
+    assert found["angular"].scores != scored.scorers["angular"].scores
+    for name, dropped in propose(found, 3, {0, 7}).items():
+        values = found[name].scores
+        share = min(values[layer] for layer in dropped) / max(values)
+        assert found[name].extra["equivalent_eps"] == pytest.approx(share, abs=1e-4)
 
 
 @given(
@@ -125,7 +188,7 @@ def test_select_takes_the_best_unprotected_layers(scores: list[float], guarded: 
             select(scores, count, guarded)
         return
     dropped = select(scores, count, guarded)
-    assert dropped == sorted(set(dropped))
+    assert dropped == tuple(sorted(set(dropped)))
     assert len(dropped) == count
     assert set(dropped) <= set(free)
     left = [scores[layer] for layer in free if layer not in dropped]
@@ -140,7 +203,7 @@ def test_equivalent_eps_is_the_share_of_the_maximum() -> None:
 
 
 def test_bad_requests_are_refused() -> None:
-    """Unknown scorer, wrong shape, values that are not finite, an impossible threshold."""
+    """Unknown scorer, wrong shape, values that are not finite."""
     with pytest.raises(InputError, match="zigzag-seed"):
         score(_states(), "magic")
     with pytest.raises(InputError, match="layers, samples, width"):
@@ -149,5 +212,32 @@ def test_bad_requests_are_refused() -> None:
     states[2, 1, 0] = np.nan
     with pytest.raises(InputError, match="not finite"):
         score(states, "zigzag")
-    with pytest.raises(InputError, match="eps"):
-        select_over_threshold([1.0], 1.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "extra", "message"),
+    [
+        ([0.5] * 7, {}, "8 finite scores"),
+        ([0.5] * 7 + [np.nan], {}, "8 finite scores"),
+        ([0.5] * 8, {"curve": [1, 2]}, "figures for the report"),
+    ],
+)
+def test_a_scorer_that_gives_nonsense_is_named(
+    values: list[float], extra: Mapping[str, float], message: str
+) -> None:
+    """A plug-in's mistake is found where it is made, not in the report."""
+    scorer = Scorer(name="mine", paper="", why="", score=lambda _states, _settings: (np.array(values), extra))
+    with pytest.raises(InputError, match=message) as raised:
+        score(_states(), scorer)
+    assert "mine" in str(raised.value)
+
+
+def test_figures_of_numpy_are_figures() -> None:
+    """What a scorer computes need not be converted by its author."""
+    scorer = Scorer(
+        name="mine",
+        paper="",
+        why="",
+        score=lambda states, _settings: (np.arange(len(states)), {"best": np.int64(7), "top": np.float32(1)}),
+    )
+    assert score(_states(), scorer).extra == {"best": 7, "top": 1.0}

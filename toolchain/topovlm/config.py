@@ -83,6 +83,7 @@ class Option:
     short: str | None = None
     spell: Callable[[Any], str] = str
     unit: str = ""
+    names: Callable[[], Iterable[str]] | None = None  # the choices, where plug-ins add to them
 
     @property
     def flag(self) -> str:
@@ -171,6 +172,12 @@ def _spell_list(parts: Iterable[object]) -> str:
     return ",".join(map(str, parts))
 
 
+def _scorers() -> Iterable[str]:
+    from topovlm.choose.scorers import SCORERS
+
+    return SCORERS.names()
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("target", parse_text, None, "board to deploy to, or `local` for this machine", "NAME"),
     Option("mode", parse_text, None, "power mode of the board (default: the board's own)", "NAME"),
@@ -218,7 +225,7 @@ OPTIONS: tuple[Option, ...] = (
         "LAYERS",
         spell=_spell_list,
     ),
-    Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME"),
+    Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME", names=_scorers),
     Option(
         "repair", one_of("auto", "off"), "auto", "closed-form repair of the cuts, kept if it helps", "HOW"
     ),

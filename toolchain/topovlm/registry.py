@@ -39,6 +39,14 @@ class Registry(Mapping[str, T], Generic[T]):
         others = {point.name for point in self._points()} - self._own.keys()
         return (*self._own, *sorted(others))
 
+    def origins(self) -> dict[str, str]:
+        """Name -> the package and version it comes from, "" for ours: what a cached result depends on."""
+        found = dict.fromkeys(self._own, "")
+        for point in self._points():
+            package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            found.setdefault(point.name, package)
+        return found
+
     def find(self, name: str, field: str) -> T:
         """The thing of that name. Raises `InputError` naming `field`, with the nearest known name."""
         if name not in self.names():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,6 @@ def test_the_written_checkpoint_has_the_reported_kl(
     assert {value.dtype for value in after.values()} == {getattr(torch, dtype)}
     assert sorted(path.name for path in slim.iterdir()) == files
     assert "## Repair" in (slim / "README.md").read_text()
-    json.dumps(report.to_dict())
     verify_checkpoint(slim)
 
 

@@ -75,9 +75,12 @@ def test_a_strong_ridge_and_no_tokens_change_nothing() -> None:
 def test_gram_is_the_sum_over_single_prompts(live: Live) -> None:
     """Batches and padding leave no trace in the sums; targets are the dense stream less the slim one."""
     samples, drop, cut = tiny.samples(5), [2, 3], Cut(1, 2, 3)
-    together = gather(live, roll_out(live, samples, max_new_tokens=3, batch_size=5), drop, cut, repaired={})
+    together = gather(
+        live, list(roll_out(live, samples, max_new_tokens=3, batch_size=5)), drop, cut, repaired={}
+    )
     alone = [
-        gather(live, roll_out(live, [sample], max_new_tokens=3), drop, cut, repaired={}) for sample in samples
+        gather(live, list(roll_out(live, [sample], max_new_tokens=3)), drop, cut, repaired={})
+        for sample in samples
     ]
     assert together.tokens == sum(part.tokens for part in alone)
     for name in ("inner", "cross"):
@@ -88,7 +91,7 @@ def test_gram_is_the_sum_over_single_prompts(live: Live) -> None:
 
 def test_a_perfect_target_is_reached(live: Live) -> None:
     """If the removed layer's work is linear in the MLP's inner activations, the repair is exact."""
-    rollouts = roll_out(live, tiny.samples(24), max_new_tokens=3)
+    rollouts = list(roll_out(live, tiny.samples(24), max_new_tokens=3))
     block = live.blocks[2]
     originals = {name: value.data.clone() for name, value in block.named_parameters()}
     anchor = live.down_projection(1)
@@ -128,7 +131,7 @@ def test_repair_lowers_kl_and_leaves_the_model_as_it_was(live: Live) -> None:
     """Two cuts, left to right: each kept step lowers the tuning KL; the loaded model is untouched."""
     before = {name: value.clone() for name, value in live.model.state_dict().items()}
     judge = Judge(live, tiny.samples(8, seed=1), max_new_tokens=3)
-    rollouts = roll_out(live, tiny.samples(24, seed=2), max_new_tokens=3)
+    rollouts = list(roll_out(live, tiny.samples(24, seed=2), max_new_tokens=3))
     repaired, reports = fit_repair(live, [1, 3], rollouts, judge, torch.float16, lambdas=(1e-2, 1e-1))
     assert [(r.anchor, r.first, r.last) for r in reports] == [(0, 1, 1), (2, 3, 3)]
     assert set(repaired) == {r.anchor for r in reports if r.kept} == {0, 2}
@@ -143,7 +146,7 @@ def test_repair_lowers_kl_and_leaves_the_model_as_it_was(live: Live) -> None:
 def test_a_repair_that_does_not_help_is_left_out(live: Live) -> None:
     """Fitted to targets of noise, no candidate beats the plain cut, and none is returned."""
     judge = Judge(live, tiny.samples(6, seed=1), max_new_tokens=3)
-    rollouts = roll_out(live, tiny.samples(2, seed=2), max_new_tokens=3)
+    rollouts = list(roll_out(live, tiny.samples(2, seed=2), max_new_tokens=3))
     wild = live.blocks[3].register_forward_hook(
         lambda _m, _a, out: out + 50 * torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
     )

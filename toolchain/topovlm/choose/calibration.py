@@ -5,19 +5,21 @@ Heavy imports happen inside `collect_states`; importing this module costs nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample
 
 if TYPE_CHECKING:
+    import torch
+
     from topovlm.checkpoint.live import Live
 
-Progress = Callable[[int, int], None]
 TOKEN_CHOICES = ("last", "text-mean", "image-mean")
 _ALIASES = {"ret": "last"}
 _BATCHES_PER_STRETCH = 8
@@ -72,18 +74,18 @@ def collect_states(
     return states
 
 
-def _token_states(live: Live, batch: dict[str, Any], token: str) -> np.ndarray:
+def _token_states(live: Live, batch: dict[str, torch.Tensor], token: str) -> np.ndarray:
     """float32 [layers, B, width]: the chosen token's residual stream after every block of one batch."""
     import torch
 
     from topovlm.checkpoint.live import forward_decoder
+    from topovlm.choose.rollouts import stream_of
 
     weights = _token_weights(batch, live.image_token_id, token)
     kept: list[np.ndarray] = []
 
-    def keep(_module: Any, _args: Any, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        kept.append(torch.einsum("btd,bt->bd", hidden.float(), weights).cpu().numpy())
+    def keep(_module: torch.nn.Module, _args: object, output: torch.Tensor) -> None:
+        kept.append(torch.einsum("btd,bt->bd", stream_of(output).float(), weights).cpu().numpy())
 
     handles = [block.register_forward_hook(keep) for block in live.blocks]
     try:
@@ -94,7 +96,7 @@ def _token_states(live: Live, batch: dict[str, Any], token: str) -> np.ndarray:
     return np.stack(kept)
 
 
-def _token_weights(batch: dict[str, Any], image_token_id: int, token: str) -> Any:
+def _token_weights(batch: dict[str, torch.Tensor], image_token_id: int, token: str) -> torch.Tensor:
     """float32 [B, T]: how much each position counts; rows sum to one, padding is zero."""
     import torch
 

@@ -1,28 +1,54 @@
 """The judge: how far a slim model's answer distribution is from the dense model's, on held-out samples.
 
 KL(dense || slim) in nats per answer token, the dense model's own greedy answers being forced on both. Layers
-are bypassed in memory, and the residual stream before the first cut is taken from a cache.
+are bypassed in memory, and the residual stream before the first cut is taken from a cache. Of the dense
+answers only the residual streams are kept: the head makes distributions of them some rows at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 
-from topovlm.checkpoint.live import Live, forward_decoder
-from topovlm.choose.rollouts import Rollouts, recorded_blocks, roll_out
+from topovlm.checkpoint.live import Live
+from topovlm.choose.rollouts import Arguments, Rollouts, recorded_blocks, roll_out, stream_of
+from topovlm.console import Progress
 from topovlm.samples import Sample
 
-Progress = Callable[[int, int], None]
+# Logits of one model that are in memory at a time; a few tensors of this size are alive together.
+_HEAD_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is kept of one batch. `rows`, `positions` [n]: the places that predict answer tokens; `samples`
+    [B]: indices into the caller's list; `arguments`: of each block, one copy for all blocks that were given
+    the same; `answers` [n, width]: the dense stream after the last block at those places; `streams`: the
+    dense stream [B, T, width] that enters a layer, for those that a judgement can start from."""
+
+    rows: torch.Tensor
+    positions: torch.Tensor
+    samples: tuple[int, ...]
+    arguments: tuple[Arguments, ...]
+    answers: torch.Tensor
+    streams: dict[int, torch.Tensor]
+
+    @property
+    def held_bytes(self) -> int:
+        values = [value for arguments in self.arguments for value in arguments.values()]
+        return _bytes_of([self.rows, self.positions, self.answers, *self.streams.values(), *values])
 
 
 class Judge:
     """Built once per set of held-out samples; then `kl(drop)` for as many sets of layers as wanted.
 
-    `cache_bytes` bounds the memory for cached residual streams: with less, fewer layers are start points.
+    `cache_bytes` bounds all that is kept between judgements: with less, fewer layers are start points. What
+    no judgement can do without is kept in any case: the streams that enter layer 0, the blocks' arguments and
+    the dense answers' streams.
     """
 
     def __init__(
@@ -37,25 +63,15 @@ class Judge:
     ) -> None:
         self.live = live
         self.samples = len(samples)
-        self.evaluations = 0
         self._known: dict[frozenset[int], np.ndarray] = {}
-        self.rollouts = roll_out(
-            live, samples, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
-        )
-        self._starts = self._start_layers(cache_bytes)
-        self._entries: list[dict[int, torch.Tensor]] = []
-        self._arguments: list[dict[int, dict[str, Any]]] = []
-        self._dense: list[torch.Tensor] = []
-        for rollouts in self.rollouts:
-            with recorded_blocks(live, range(live.layers)) as seen:
-                forward_decoder(live, rollouts.batch)
-            self._entries.append({layer: seen[layer][0] for layer in self._starts})
-            self._arguments.append({layer: seen[layer][1] for layer in range(live.layers)})
-            self._dense.append(self._log_probabilities(len(self._dense), (), live.layers - 1, seen))
-
-    @property
-    def answer_tokens(self) -> int:
-        return sum(len(rollouts.rows) for rollouts in self.rollouts)
+        self._batches = [
+            _dense(live, rollouts)
+            for rollouts in roll_out(
+                live, samples, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
+            )
+        ]
+        self._starts = self._cache_streams(cache_bytes)
+        self._head_rows = max(1, _HEAD_BYTES // self._bytes_of_a_distribution())
 
     def kl(self, drop: Collection[int]) -> float:
         """Mean over samples of the mean over answer tokens of KL(dense || slim), in nats."""
@@ -72,44 +88,89 @@ class Judge:
         """As `kl`, for weights that differ from the dense model's in layers from `first_changed` on."""
         return float(self._run(frozenset(drop), min(first_changed, *drop)).mean())
 
-    def _start_layers(self, cache_bytes: int) -> list[int]:
-        """Evenly spaced layers whose entering streams fit into `cache_bytes`; always layer 0."""
-        width = self.live.model.config.get_text_config().hidden_size
-        size = self.live.model.dtype.itemsize
-        one_layer = sum(rollouts.real.numel() for rollouts in self.rollouts) * width * size
-        stride = -(-self.live.layers * one_layer // max(cache_bytes, one_layer))
-        return list(range(0, self.live.layers, max(1, stride)))
+    @torch.inference_mode()
+    def _cache_streams(self, cache_bytes: int) -> range:
+        """Keep the streams that enter evenly spaced layers, as many as there is room for; always layer 0."""
+        room = cache_bytes - sum(batch.held_bytes for batch in self._batches)
+        one_layer = sum(_bytes_of(batch.streams.values()) for batch in self._batches)
+        count = 1 + max(0, room) // one_layer
+        starts = range(0, self.live.layers, -(-self.live.layers // count))
+        for batch in self._batches:
+            for start, following in pairwise(starts):
+                batch.streams[following] = self._stream(batch, (), start, following)
+        return starts
+
+    def _bytes_of_a_distribution(self) -> int:
+        """One row of float32 logits."""
+        return 4 * int(self._log_probabilities(self._batches[0].answers[:1]).shape[-1])
 
     @torch.inference_mode()
     def _run(self, drop: frozenset[int], first_difference: int) -> np.ndarray:
-        self.evaluations += 1
         values = np.zeros(self.samples)
         start = max(layer for layer in self._starts if layer <= first_difference)
-        for number, rollouts in enumerate(self.rollouts):
-            slim = self._log_probabilities(number, drop, start)
-            dense = self._dense[number]
-            divergence = (dense.exp() * (dense - slim)).sum(-1).double().clamp_min(0)
-            totals = torch.zeros(len(rollouts.samples), dtype=torch.float64, device=divergence.device)
+        for batch in self._batches:
+            slim = self._stream(batch, drop, start, self.live.layers)[batch.rows, batch.positions]
+            divergence = torch.cat(list(self._divergences(batch.answers, slim)))
+            totals = torch.zeros(len(batch.samples), dtype=torch.float64, device=divergence.device)
             counts = torch.zeros_like(totals)
-            totals.index_add_(0, rollouts.rows, divergence)
-            counts.index_add_(0, rollouts.rows, torch.ones_like(divergence))
-            values[list(rollouts.samples)] = (totals / counts).cpu().numpy()
+            totals.index_add_(0, batch.rows, divergence)
+            counts.index_add_(0, batch.rows, torch.ones_like(divergence))
+            values[list(batch.samples)] = (totals / counts).cpu().numpy()
         return values
 
-    @torch.inference_mode()
-    def _log_probabilities(
-        self,
-        number: int,
-        drop: Collection[int],
-        start: int,
-        seen: dict[int, tuple[torch.Tensor, dict[str, Any]]] | None = None,
-    ) -> torch.Tensor:
-        """float32 [answer tokens, vocabulary] of batch `number`, run from layer `start` without `drop`."""
-        rollouts: Rollouts = self.rollouts[number]
-        hidden = seen[start][0] if seen else self._entries[number][start]
-        for layer in range(start, self.live.layers):
+    def _stream(self, batch: _Batch, drop: Collection[int], start: int, stop: int) -> torch.Tensor:
+        """The stream [B, T, width] that enters layer `stop`, run from layer `start` without `drop`."""
+        hidden = batch.streams[start]
+        for layer in range(start, stop):
             if layer not in drop:
-                output = self.live.blocks[layer](hidden, **self._arguments[number][layer])
-                hidden = output[0] if isinstance(output, tuple) else output
-        chosen = hidden[rollouts.rows, rollouts.positions]
-        return self.live.head(self.live.norm(chosen)).float().log_softmax(-1)
+                hidden = stream_of(self.live.blocks[layer](hidden, **batch.arguments[layer]))
+        return hidden
+
+    def _divergences(self, dense: torch.Tensor, slim: torch.Tensor) -> Iterator[torch.Tensor]:
+        """KL of each row of two streams [n, width] after the last block: float64, block by block."""
+        for start in range(0, len(dense), self._head_rows):
+            block = slice(start, start + self._head_rows)
+            log_p, log_q = self._log_probabilities(dense[block]), self._log_probabilities(slim[block])
+            yield (log_p.exp() * (log_p - log_q)).sum(-1).double().clamp_min(0)
+
+    @torch.inference_mode()
+    def _log_probabilities(self, answers: torch.Tensor) -> torch.Tensor:
+        """float32 [n, vocabulary] of streams [n, width] after the last block."""
+        logits: torch.Tensor = self.live.head(self.live.norm(answers))
+        return logits.float().log_softmax(-1)
+
+
+def _dense(live: Live, rollouts: Rollouts) -> _Batch:
+    """One pass of the dense model; its pictures and padding are not kept."""
+    seen = recorded_blocks(live, rollouts.batch)
+    return _Batch(
+        rows=rollouts.rows,
+        positions=rollouts.positions,
+        samples=rollouts.samples,
+        arguments=_shared(seen.arguments),
+        answers=seen.leaving[rollouts.rows, rollouts.positions],
+        streams={0: seen.entering},
+    )
+
+
+def _shared(arguments: Iterable[Arguments]) -> tuple[Arguments, ...]:
+    """The same, one object for all blocks whose arguments are the same objects (layers of a kind)."""
+    known: dict[tuple[tuple[str, int], ...], Arguments] = {}
+    return tuple(
+        known.setdefault(tuple((name, id(value)) for name, value in kwargs.items()), kwargs)
+        for kwargs in arguments
+    )
+
+
+def _bytes_of(values: Iterable[object]) -> int:
+    """Memory of the tensors among `values`, also in tuples and lists; a storage counts once."""
+    found: dict[int, int] = {}
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            storage = value.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(value, (tuple, list)):
+            waiting += value
+    return sum(found.values())

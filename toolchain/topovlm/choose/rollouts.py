@@ -6,18 +6,26 @@ the answer's tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from topovlm.checkpoint.live import Encoded, Live, batches_by_length, collate, encode, greedy
+from topovlm.checkpoint.live import (
+    Encoded,
+    Live,
+    batches_by_length,
+    collate,
+    encode,
+    forward_decoder,
+    greedy,
+)
+from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample
 
-Progress = Callable[[int, int], None]
+# What a decoder block is given besides the residual stream; whatever the model's own forward pass hands it.
+Arguments = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,15 @@ def roll_out(
     max_new_tokens: int = 32,
     batch_size: int = 8,
     progress: Progress | None = None,
-) -> list[Rollouts]:
-    """Greedy answers of the model to every sample, in batches of like length. Raises `InputError`."""
+) -> Iterator[Rollouts]:
+    """Greedy answers of the model to every sample, one batch of like length after the other.
+
+    Raises `InputError` for no samples.
+    """
     if not samples:
         raise InputError(explain("held-out samples", 0, "at least one is needed"))
     prompts = [encode(live, sample) for sample in samples]
-    result, done = [], 0
+    done = 0
     for indices in batches_by_length([prompt.length for prompt in prompts], batch_size):
         answers = greedy(live, [prompts[index] for index in indices], max_new_tokens)
         whole: list[Encoded] = []
@@ -57,41 +68,56 @@ def roll_out(
             rows += [row] * len(answer)
             positions += range(prompt.length - 1, prompt.length - 1 + len(answer))
         batch = collate(live, whole)
-        result.append(
-            Rollouts(
-                batch,
-                torch.tensor(rows, device=live.device),
-                torch.tensor(positions, device=live.device),
-                tuple(indices),
-                batch["attention_mask"].bool(),
-            )
+        yield Rollouts(
+            batch,
+            torch.tensor(rows, device=live.device),
+            torch.tensor(positions, device=live.device),
+            tuple(indices),
+            batch["attention_mask"].bool(),
         )
         done += len(indices)
         if progress:
             progress(done, len(samples))
-    return result
 
 
-@contextmanager
-def recorded_blocks(
-    live: Live, layers: Sequence[int]
-) -> Iterator[dict[int, tuple[torch.Tensor, dict[str, Any]]]]:
-    """While open, the residual stream entering each of `layers` and the block's other arguments are kept."""
-    seen: dict[int, tuple[torch.Tensor, dict[str, Any]]] = {}
+def stream_of(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The residual stream [B, T, width] in what a decoder block returns."""
+    return output[0] if isinstance(output, tuple) else output
 
-    def hook(layer: int) -> Callable[..., None]:
-        def keep(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            rest = dict(kwargs)
-            hidden = args[0] if args else rest.pop("hidden_states")
-            seen[layer] = (hidden, rest)
 
-        return keep
+@dataclass
+class Recording:
+    """One pass through the decoder: the stream that enters its first block, the one that leaves its last,
+    and what each block was given besides (masks, positions)."""
 
-    handles = [
-        live.blocks[layer].register_forward_pre_hook(hook(layer), with_kwargs=True) for layer in layers
-    ]
+    entering: torch.Tensor
+    leaving: torch.Tensor
+    arguments: list[Arguments]
+
+
+@torch.inference_mode()
+def recorded_blocks(live: Live, batch: dict[str, torch.Tensor]) -> Recording:
+    """Run the dense model on a right-padded batch and keep what its blocks saw."""
+    entering: list[torch.Tensor] = []
+    leaving: list[torch.Tensor] = []
+    arguments: list[Arguments] = []
+
+    def before(_module: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, object]) -> None:
+        rest = dict(kwargs)
+        hidden = args[0] if args else rest.pop("hidden_states")
+        if not entering:
+            assert isinstance(hidden, torch.Tensor)
+            entering.append(hidden)
+        arguments.append(rest)
+
+    def after(_module: torch.nn.Module, _args: object, output: torch.Tensor) -> None:
+        leaving.append(stream_of(output))
+
+    handles = [block.register_forward_pre_hook(before, with_kwargs=True) for block in live.blocks]
+    handles.append(live.blocks[-1].register_forward_hook(after))
     try:
-        yield seen
+        forward_decoder(live, batch)
     finally:
         for handle in handles:
             handle.remove()
+    return Recording(entering[0], leaving[0], arguments)

@@ -5,57 +5,21 @@ Half of the samples choose, the other half confirms. Torch-free; a judge is anyt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
+from topovlm.choose.record import Proposal, SearchResult, Step
+from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample
-
-Progress = Callable[[int, int], None]
 
 
 class KlJudge(Protocol):
     """What the search needs of a judge."""
 
     def kl(self, drop: Collection[int]) -> float: ...
-
-
-@dataclass(frozen=True)
-class Step:
-    """One accepted move: `out` went back into the model, `into` left it instead; `kl` afterwards, in nats."""
-
-    out: int
-    into: int
-    kl: float
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The chosen set and how it came about. KL in nats per answer token; `confirm_*` on the other half.
-
-    `start` names the scorer whose `proposal` the `steps` began from: the one asked for, or another whose set
-    led to a better one. `repaired` says whether steps replaced that proposal. `proposals` holds the set of
-    every scorer with its KL on the choosing half and, with a confirming judge, on the other.
-    """
-
-    dropped: list[int]
-    kl: float
-    proposal: list[int]
-    proposal_kl: float
-    start: str
-    repaired: bool
-    confirm_kl: float | None
-    confirm_proposal_kl: float | None
-    steps: list[Step]
-    proposals: dict[str, dict[str, Any]]
-    evaluations: int
-    budget: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def split_samples(samples: Sequence[Sample], seed: int = 0) -> tuple[list[Sample], list[Sample]]:
@@ -133,17 +97,19 @@ def search(
     if progress:
         progress(bounded.limit, bounded.limit)
     return SearchResult(
-        dropped=sorted(best),
+        dropped=tuple(sorted(best)),
         kl=bounded.kl(best),
-        proposal=sorted(sets[origin]),
+        proposal=tuple(sorted(sets[origin])),
         proposal_kl=values[origin],
         start=origin,
         repaired=best != sets[origin],
         confirm_kl=confirmed,
         confirm_proposal_kl=confirmed_values.get(origin),
-        steps=steps,
+        steps=tuple(steps),
         proposals={
-            name: {"dropped": sorted(drop), "kl": values[name], "confirm_kl": confirmed_values.get(name)}
+            name: Proposal(
+                dropped=tuple(sorted(drop)), kl=values[name], confirm_kl=confirmed_values.get(name)
+            )
             for name, drop in sets.items()
         },
         evaluations=len(bounded.known),
@@ -176,7 +142,7 @@ def _descend(
         out, into = move
         current = current - {out} | {into}
         value = bounded.kl(current)
-        steps.append(Step(out, into, value))
+        steps.append(Step(out=out, into=into, kl=value))
     return current, steps
 
 
@@ -202,18 +168,3 @@ def _better_swap(
             if candidates[into] < value:
                 return out, into
     return None
-
-
-def greedy_proposal(
-    judge: KlJudge, drop_count: int, layers: int, protected: Collection[int] = ()
-) -> list[int]:
-    """Drop one layer at a time, each time the one the judge minds least; ascending."""
-    free = set(range(layers)) - set(protected)
-    if drop_count > len(free):
-        rule = f"only {len(free)} of the {layers} layers are not protected"
-        raise InputError(explain("layers to drop", drop_count, rule))
-    dropped: set[int] = set()
-    for _ in range(drop_count):
-        left = sorted(free - dropped)
-        dropped.add(min(left, key=lambda layer: (judge.kl(dropped | {layer}), layer)))
-    return sorted(dropped)

@@ -6,13 +6,13 @@ import argparse
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topovlm.artifacts import check_output
-from topovlm.config import BY_NAME, Config, resolve
+from topovlm.config import BY_NAME, Config, Option, resolve
 from topovlm.console import Display, library_chatter
 from topovlm.errors import InputError, explain
 
@@ -25,13 +25,30 @@ if TYPE_CHECKING:
 _FILE_WIDTH = 160
 
 
+class _Help(str):
+    """A flag's help. The names that plug-ins add to are looked up when it is printed, not at every start."""
+
+    names: Callable[[], Iterable[str]]
+
+    def __mod__(self, values: object) -> str:
+        return f"{super().__mod__(values)}: {', '.join(self.names())}"
+
+
+def _help_of(option: Option) -> str:
+    if option.names is None:
+        return option.help
+    text = _Help(option.help)
+    text.names = option.names
+    return text
+
+
 def add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     """Add options of the table; absent flags stay absent, so that file and defaults can speak."""
     for name in names:
         option = BY_NAME[name]
         flags = [option.short, option.flag] if option.short else [option.flag]
         parser.add_argument(
-            *flags, dest=name, metavar=option.metavar, help=option.help, default=argparse.SUPPRESS
+            *flags, dest=name, metavar=option.metavar, help=_help_of(option), default=argparse.SUPPRESS
         )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="topovlm.toml with the same keys as the flags"

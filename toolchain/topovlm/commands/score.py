@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from topovlm.artifacts import check_output_file, read_json, write_json
+from topovlm.artifacts import check_output_file
 from topovlm.commands.common import add_options, config_of, print_json, scratch_run
 from topovlm.console import Display, table
+from topovlm.records import plain, write
 
 _OPTIONS = ("model", "data", "scorer", "k", "samples", "seed")
 
@@ -29,14 +30,14 @@ def run(args: argparse.Namespace) -> int:
     with scratch_run(config, Display()) as context:
         choosing.check_inputs(context)
         choosing.score(context)
-        scores = read_json(context.run.root / "scores.json")
+        scores = choosing.read_scores(context.run.root)
     if args.file:
-        write_json(args.file, scores)
+        write(args.file, scores)
     if args.json:
-        print_json(scores)
+        print_json(plain(scores))
     else:
-        names = list(scores["scorers"])
-        columns = [scores["scorers"][name]["scores"] for name in names]
+        names = list(scores.scorers)
+        columns = [scores.scorers[name].scores for name in names]
         rows = [(layer, *(f"{c[layer]:.3f}" for c in columns)) for layer in range(len(columns[0]))]
-        table(f"{scores['samples']} samples, k = {scores['k']}", ("layer", *names), rows)
+        table(f"{scores.samples} samples, k = {scores.k}", ("layer", *names), rows)
     return 0

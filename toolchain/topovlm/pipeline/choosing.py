@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topovlm import artifacts
+from topovlm.choose.record import Scores, Selection
+from topovlm.choose.scorers import SCORERS, Settings, find_scorer
 from topovlm.console import Progress
-from topovlm.errors import InputError, explain
 from topovlm.pipeline.context import JUDGE_SAMPLES, Context
 from topovlm.pipeline.planning import protected
 from topovlm.pipeline.rundir import HIDDEN, Record
+from topovlm.records import plain, read, write
 
 if TYPE_CHECKING:
+    from topovlm.choose.record import JudgeRecord, ScoreResult
     from topovlm.report import document as doc
 
 BY_HAND = "by hand"
-# Faithful to its paper: no judge, no repair.
-_UNJUDGED = ("zigzag-seed",)
+SCORES, SELECTION = "scores.json", "selection.json"
 _STATES = f"{HIDDEN}/results/states.npy"
 # How many sets of layers the judge may try.
 _JUDGEMENTS = 120
@@ -28,13 +29,11 @@ _REPAIR_SAMPLES = 128
 def check_inputs(context: Context) -> None:
     """Refuse, before anything runs, layers and scorers that do not exist, and samples that are broken."""
     from topovlm.checkpoint.surgery import check_drop
-    from topovlm.choose.scorers import SCORERS
     from topovlm.evaluation.evaluate import check_samples
 
     check_drop(context.config.drop or (), context.source.layers)
-    if context.config.scorer not in SCORERS:
-        rule = f"is none of {', '.join(SCORERS)}"
-        raise InputError(explain("--scorer", context.config.scorer, rule))
+    for name in (context.config.scorer, *SCORERS):  # all of them run, plug-ins too
+        find_scorer(name)
     if context.user_samples is not None:
         context.calibration_samples()
         if held_out := context.held_out_samples():
@@ -49,6 +48,7 @@ def score(context: Context) -> Record:
         **context.data_inputs,
         "samples": config.samples,
         "scorer": config.scorer,
+        "scorers": SCORERS.origins(),
         "k": config.k,
     }
 
@@ -56,43 +56,38 @@ def score(context: Context) -> Record:
         import numpy as np
 
         from topovlm.choose.calibration import collect_states
-        from topovlm.choose.scorers import SCORERS
-        from topovlm.choose.scorers import score as score_states
+        from topovlm.choose.scoring import count_bars, score_all
         from topovlm.topology.zigzag import zigzag_barcode
 
         samples = context.calibration_samples()
         states = collect_states(context.source.folder, samples, progress=progress)
         k = min(config.k, len(samples) - 1)
         barcode = zigzag_barcode(states, k=k, max_homology_dim=1)
-        results = {
-            name: score_states(states, name, k, seed=config.seed, barcode=barcode).to_dict()
-            for name in SCORERS
-        }
+        results = score_all(states, Settings(k=k, seed=config.seed, barcode=barcode))
         (work / _STATES).parent.mkdir(parents=True)
         np.save(work / _STATES, states)
-        document = {
-            "scorer": config.scorer,
-            "k": k,
-            "samples": len(samples),
-            "sample_source": context.sample_source,
-            "scorers": results,
-            "barcode": _counted(barcode.bars),
-        }
-        artifacts.write_json(work / "scores.json", document)
-        return {"k": k, "samples": len(samples), "scores": results[config.scorer]["scores"]}
+        scores = Scores(
+            scorer=config.scorer,
+            k=k,
+            samples=len(samples),
+            sample_source=context.sample_source,
+            scorers=results,
+            barcode=count_bars(barcode),
+        )
+        write(work / SCORES, scores)
+        return {"k": k, "samples": len(samples), "scores": list(results[config.scorer].scores)}
 
-    return context.run.stage("score", inputs, ["scores.json", _STATES], make)
+    return context.run.stage("score", inputs, [SCORES, _STATES], make)
 
 
-def _counted(bars: Any) -> list[list[int]]:
-    """Rows (dim, birth, death, count); death is the last index at which a bar is alive."""
-    import numpy as np
+def read_scores(root: Path) -> Scores:
+    """scores.json of a run directory."""
+    return read(root / SCORES, Scores, field="scores")
 
-    rows, counts = np.unique(bars, axis=0, return_counts=True)
-    return [
-        [int(dim), int(birth), int(death) - 1, int(n)]
-        for (dim, birth, death), n in zip(rows.tolist(), counts.tolist(), strict=True)
-    ]
+
+def read_selection(root: Path) -> Selection:
+    """selection.json of a run directory."""
+    return read(root / SELECTION, Selection, field="selection")
 
 
 def select(context: Context, keep: int, scored: Record) -> Record:
@@ -112,89 +107,62 @@ def select(context: Context, keep: int, scored: Record) -> Record:
     }
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        from topovlm.choose.scorers import select as take
+        from topovlm.choose.scoring import propose
 
-        ranked = _ranked(context, layers - keep, guarded, scored)
-        proposals = {name: take(result["scores"], layers - keep, guarded) for name, result in ranked.items()}
+        ranked = _ranked(context, layers - keep, guarded)
+        proposals = propose(ranked, layers - keep, guarded)
         judged = None
         if config.drop is not None:
-            dropped = list(config.drop)
-        elif config.scorer in _UNJUDGED:
+            dropped = config.drop
+        elif not find_scorer(config.scorer).judged:
             dropped = proposals[config.scorer]
         else:
             judged = _judge(context, proposals, guarded, progress)
-            dropped = judged["dropped"]
-        document = {
-            "scorer": BY_HAND if config.drop is not None else config.scorer,
-            "dropped": dropped,
-            "kept": [layer for layer in range(layers) if layer not in dropped],
-            "protected": sorted(guarded),
-            "proposals": proposals,
-            "scorers": ranked,
-            "judge": judged,
-        }
-        artifacts.write_json(work / "selection.json", document)
-        return document
+            dropped = judged.search.dropped
+        selection = Selection(
+            scorer=BY_HAND if config.drop is not None else config.scorer,
+            dropped=dropped,
+            kept=tuple(layer for layer in range(layers) if layer not in dropped),
+            protected=tuple(sorted(guarded)),
+            proposals=proposals,
+            scorers=ranked,
+            judge=judged,
+        )
+        write(work / SELECTION, selection)
+        return {"dropped": list(selection.dropped)}
 
-    return context.run.stage("select", inputs, ["selection.json"], make)
+    return context.run.stage("select", inputs, [SELECTION], make)
 
 
-def _ranked(
-    context: Context, drop_count: int, guarded: set[int], scored: Record
-) -> dict[str, dict[str, Any]]:
+def _ranked(context: Context, drop_count: int, guarded: set[int]) -> dict[str, ScoreResult]:
     """Each scorer's scores for as many layers to drop; empty when layers are named by hand."""
     import numpy as np
 
-    from topovlm.choose.scorers import score as score_states
+    from topovlm.choose.scoring import score_for
 
     if context.config.drop is not None:
         return {}
-    known = artifacts.read_json(context.run.root / "scores.json")["scorers"]
-    states = np.load(context.run.root / _STATES)
-    ranked = {}
-    for name, result in known.items():
-        ranked[name] = result
-        if not name.startswith("zigzag"):  # some depend on how many layers go; none needs the barcode
-            ranked[name] = score_states(
-                states,
-                name,
-                scored.value["k"],
-                seed=context.config.seed,
-                drop_count=drop_count,
-                protected=guarded,
-            ).to_dict()
-    return ranked
+    settings = Settings(seed=context.config.seed, drop_count=drop_count, protected=frozenset(guarded))
+    return score_for(np.load(context.run.root / _STATES), read_scores(context.run.root), settings)
 
 
 def _judge(
-    context: Context, proposals: dict[str, list[int]], guarded: set[int], progress: Progress
-) -> dict[str, Any]:
-    """KL to the dense model's own answers; swaps that help on one half, confirmed on the other."""
+    context: Context, proposals: dict[str, tuple[int, ...]], guarded: set[int], progress: Progress
+) -> JudgeRecord:
     from topovlm.checkpoint.live import load
-    from topovlm.choose.judge import Judge
-    from topovlm.choose.search import search, split_samples
+    from topovlm.choose.judging import judge_proposals
 
-    live = load(context.source.checkpoint)
-    samples = context.judge_samples()
-    choose, confirm = split_samples(samples, context.config.seed)
-    if not confirm:  # a single picture: no other half
-        choose, confirm = samples, []
-    found = search(
-        Judge(live, choose),
+    return judge_proposals(
+        load(context.source.checkpoint),
+        context.judge_samples(),
         proposals,
-        context.source.layers,
         guarded,
         start=context.config.scorer,
         budget=_JUDGEMENTS,
-        confirm=Judge(live, confirm) if confirm else None,
+        seed=context.config.seed,
+        shares_samples=context.judge_shares_samples,
         progress=progress,
     )
-    return {
-        **found.to_dict(),
-        "samples": len(choose),
-        "confirm_samples": len(confirm),
-        "shares_samples": context.judge_shares_samples,
-    }
 
 
 def prune(context: Context, dropped: list[int]) -> Record:
@@ -203,7 +171,7 @@ def prune(context: Context, dropped: list[int]) -> Record:
     The repair is folded into weights that are there anyway, and kept only if it helps on samples of its own.
     """
     config = context.config
-    repairing = config.repair == "auto" and config.scorer not in _UNJUDGED
+    repairing = config.repair == "auto" and find_scorer(config.scorer).judged
     # Nothing of --data is left that could say whether a repair helps.
     repairing = repairing and not context.judge_shares_samples
     inputs: dict[str, Any] = {**context.base, "drop": dropped, "repair": repairing}
@@ -231,7 +199,7 @@ def prune(context: Context, dropped: list[int]) -> Record:
                 seed=config.seed,
                 progress=progress,
             )
-            value["repair"] = repaired.to_dict()
+            value["repair"] = plain(repaired)
             if repaired.kept:
                 again = verify_checkpoint(work / "model").to_dict()
                 value["verified"] = {**again, "dense_difference": verified.dense_difference}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,33 +13,15 @@ from topovlm.checkpoint.live import Live, as_live
 from topovlm.checkpoint.safetensors_file import write_file
 from topovlm.checkpoint.surgery import check_drop
 from topovlm.choose.judge import Judge
-from topovlm.choose.repair.patch import FORMS, LAMBDAS, CutRepair, Form, fit_repair, weights_in_place
+from topovlm.choose.record import RepairRecord
+from topovlm.choose.repair.patch import FORMS, LAMBDAS, Form, fit_repair, weights_in_place
 from topovlm.choose.rollouts import roll_out
 from topovlm.choose.search import split_samples
+from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample
 
-Progress = Callable[[int, int], None]
 _TORCH_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
-
-
-@dataclass(frozen=True)
-class RepairReport:
-    """KL(dense || slim) in nats per answer token on the confirming samples, without and with the repair.
-
-    `kept` is false when the repair did not lower it; the checkpoint is then untouched.
-    """
-
-    kept: bool
-    kl_before: float
-    kl_after: float
-    cuts: list[CutRepair]
-    fit_samples: int
-    tune_samples: int
-    confirm_samples: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "cuts": [cut.to_dict() for cut in self.cuts]}
 
 
 def repair_checkpoint(
@@ -58,7 +38,7 @@ def repair_checkpoint(
     batch_size: int = 8,
     seed: int = 0,
     progress: Progress | None = None,
-) -> RepairReport:
+) -> RepairRecord:
     """Fold the closed-form repair into `pruned` (the dense model without `dropped`), in place, if it helps.
 
     Three quarters of `choose` fit, a quarter picks lambda and form; `confirm` (samples that chose neither the
@@ -73,7 +53,7 @@ def repair_checkpoint(
         raise InputError(explain("pruned model", str(pruned), rule))
     fit, tune = _three_to_one(choose, seed)
     judge = Judge(live, tune, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    rollouts = roll_out(live, fit, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    rollouts = list(roll_out(live, fit, max_new_tokens=max_new_tokens, batch_size=batch_size))
     confirming = (
         confirm
         if isinstance(confirm, Judge)
@@ -96,22 +76,19 @@ def repair_checkpoint(
         with weights_in_place(live, {k: v.to(live.down_projection(k).weight) for k, v in repaired.items()}):
             after = confirming.kl_of_changed_weights(drop, min(repaired))
     kept = bool(repaired) and after < before
-    report = RepairReport(
+    report = RepairRecord(
         kept=kept,
         kl_before=before,
         kl_after=after,
-        cuts=cuts,
+        cuts=tuple(cuts),
         fit_samples=len(fit),
         tune_samples=len(tune),
         confirm_samples=confirming.samples,
     )
     if kept:
-        name = f"{checkpoint.layer_prefix}{{}}.{live.decoder.down_projection}.weight"
-        _write_back(
-            checkpoint,
-            {name.format(kept_layers.index(layer)): weight for layer, weight in repaired.items()},
-            report,
-        )
+        names = _down_projection_names(checkpoint)
+        changed = {names[kept_layers.index(layer)]: weight for layer, weight in repaired.items()}
+        _write_back(checkpoint, changed, report)
     return report
 
 
@@ -138,7 +115,7 @@ def _stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
     return _TORCH_DTYPES[dtypes[0]]
 
 
-def _write_back(checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor], report: RepairReport) -> None:
+def _write_back(checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor], report: RepairRecord) -> None:
     """Replace the folder by one that differs in these tensors and in a paragraph of its card."""
     raw = {
         name: weight.cpu().contiguous().view(torch.uint8).numpy().tobytes()
@@ -158,7 +135,7 @@ def _write_back(checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor], rep
             write_text(card, text.replace(", byte for byte.", " but for the repair below.") + _card(report))
 
 
-def _card(report: RepairReport) -> str:
+def _card(report: RepairRecord) -> str:
     rows = "\n".join(
         f"| {cut.first}-{cut.last} | {cut.anchor} | {cut.form} | {cut.ridge:g} |"
         for cut in report.cuts

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from topovlm.checkpoint.live import Live, bypassed, forward_decoder
 from topovlm.choose.judge import Judge
-from topovlm.choose.rollouts import Rollouts
+from topovlm.choose.record import CutRepair
+from topovlm.choose.rollouts import Rollouts, stream_of
+from topovlm.console import Progress
 
 Form = Literal["input", "output"]
-Progress = Callable[[int, int], None]
 LAMBDAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 FORMS: tuple[Form, ...] = ("input", "output")
 _OUTLIER_NORM = 10.0
@@ -36,24 +37,6 @@ class Cut:
     anchor: int
     first: int
     last: int
-
-
-@dataclass(frozen=True)
-class CutRepair:
-    """What was tried at one cut. KL in nats per answer token on the tuning samples, before and after."""
-
-    anchor: int
-    first: int
-    last: int
-    tokens: int
-    kl_before: float
-    kl_after: float
-    form: str | None
-    ridge: float | None
-    kept: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -131,8 +114,8 @@ def gather(
         seen: dict[str, torch.Tensor] = {}
 
         def output(name: str, seen: dict[str, torch.Tensor] = seen) -> Callable[..., None]:
-            def keep(_module: Any, _args: Any, value: Any) -> None:
-                seen[name] = value[0] if isinstance(value, tuple) else value
+            def keep(_module: torch.nn.Module, _args: object, value: torch.Tensor) -> None:
+                seen[name] = stream_of(value)
 
             return keep
 
@@ -185,7 +168,7 @@ def solve(gram: Gram, weight: torch.Tensor, form: Form, ridge: float) -> torch.T
     strength = ridge * inner.trace() / size
     if not strength > 0:
         return weight  # no token counted: nothing to learn from
-    solution = torch.linalg.solve(inner + strength * torch.eye(size).to(inner), cross).T
+    solution: torch.Tensor = torch.linalg.solve(inner + strength * torch.eye(size).to(inner), cross).T
     return weight + (solution @ weight if form == "output" else solution)
 
 

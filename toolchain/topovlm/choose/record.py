@@ -1,0 +1,140 @@
+"""What choosing layers leaves behind: scores.json, selection.json and the account of a repair.
+
+KL is in nats per answer token, to the dense model's own answers. Layers are numbered as in the dense model.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from topovlm.records import Part
+
+Extra = dict[str, str | float | int | bool]
+
+
+class BarRow(Part, frozen=True, kw_only=True, array_like=True):
+    """`count` equal bars of dimension `dim`, alive at indices `birth` to `death` of the zigzag, inclusive."""
+
+    dim: int
+    birth: int
+    death: int
+    count: int
+
+
+class ScoreResult(Part, frozen=True, kw_only=True):
+    """One scorer's `scores` per layer and `order` of layers from first to last to go.
+
+    `paper` and `why` are the scorer's own words; `extra` is what the report shows besides.
+    """
+
+    scorer: str
+    paper: str
+    why: str
+    scores: tuple[float, ...]
+    order: tuple[int, ...]
+    extra: Extra = msgspec.field(default_factory=dict)
+
+
+class Scores(Part, frozen=True, kw_only=True):
+    """scores.json: every scorer on the same hidden states. `scorer` is the one that was asked for."""
+
+    scorer: str
+    k: int
+    samples: int
+    sample_source: str
+    scorers: dict[str, ScoreResult]
+    barcode: tuple[BarRow, ...]
+
+
+class Step(Part, frozen=True, kw_only=True):
+    """One accepted move: `out` went back into the model, `into` left it instead; `kl` afterwards."""
+
+    out: int
+    into: int
+    kl: float
+
+
+class Proposal(Part, frozen=True, kw_only=True):
+    """What a scorer would drop, with its KL on the choosing half and, if there is one, on the confirming."""
+
+    dropped: tuple[int, ...]
+    kl: float
+    confirm_kl: float | None = None
+
+
+class SearchResult(Part, frozen=True, kw_only=True):
+    """The chosen set and how it came about. `confirm_*`: on the half of the samples that chose nothing.
+
+    `start` names the scorer whose `proposal` the `steps` began from: the one asked for, or another whose set
+    led to a better one. `repaired` says whether steps replaced that proposal. `evaluations` of the `budget`
+    were spent.
+    """
+
+    dropped: tuple[int, ...]
+    kl: float
+    proposal: tuple[int, ...]
+    proposal_kl: float
+    start: str
+    repaired: bool
+    confirm_kl: float | None
+    confirm_proposal_kl: float | None
+    steps: tuple[Step, ...]
+    proposals: dict[str, Proposal]
+    evaluations: int
+    budget: int
+
+
+class JudgeRecord(Part, frozen=True, kw_only=True):
+    """A search with its numbers of samples. `shares_samples`: they scored the layers too."""
+
+    search: SearchResult
+    samples: int
+    confirm_samples: int
+    shares_samples: bool
+
+
+class Selection(Part, frozen=True, kw_only=True):
+    """selection.json: the layers that go and what every scorer proposed.
+
+    `proposals` and `scorers` are empty when the layers were named by hand; `judge` is None when none sat.
+    """
+
+    scorer: str
+    dropped: tuple[int, ...]
+    kept: tuple[int, ...]
+    protected: tuple[int, ...]
+    proposals: dict[str, tuple[int, ...]]
+    scorers: dict[str, ScoreResult]
+    judge: JudgeRecord | None = None
+
+
+class CutRepair(Part, frozen=True, kw_only=True):
+    """What was tried where layers `first`..`last` are gone; `anchor` is the kept layer before them.
+
+    KL before and after is that of the tuning samples; `ridge` is lambda over the mean diagonal.
+    """
+
+    anchor: int
+    first: int
+    last: int
+    tokens: int
+    kl_before: float
+    kl_after: float
+    form: str | None
+    ridge: float | None
+    kept: bool
+
+
+class RepairRecord(Part, frozen=True, kw_only=True):
+    """KL on the confirming samples, without and with the repair.
+
+    `kept` is false when the repair did not lower it; the checkpoint is then untouched.
+    """
+
+    kept: bool
+    kl_before: float
+    kl_after: float
+    cuts: tuple[CutRepair, ...]
+    fit_samples: int
+    tune_samples: int
+    confirm_samples: int

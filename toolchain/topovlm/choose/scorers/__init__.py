@@ -1,0 +1,42 @@
+"""The scorers by name: ours, one module each, and those of plug-ins (docs/adding-a-scorer.md).
+
+Nothing heavy is imported before a scorer is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from topovlm.choose.scorers.scorer import Need, Scorer, Settings
+from topovlm.errors import InputError, explain
+from topovlm.registry import Registry
+
+__all__ = ["SCORERS", "Need", "Scorer", "Settings", "find_scorer"]
+
+
+def _in(module: str) -> Callable[[], Scorer]:
+    """`SCORER` of a module of this package, imported when it is asked for."""
+    return lambda: import_module(f"{__name__}.{module}").SCORER
+
+
+SCORERS: Registry[Scorer] = Registry(
+    "topovlm.scorers",
+    {
+        "zigzag": _in("zigzag"),
+        "zigzag-seed": _in("zigzag_seed"),
+        "block-influence": _in("block_influence"),
+        "angular": _in("angular"),
+        "depth-prior": _in("depth_prior"),
+        "random": _in("drawn"),
+    },
+)
+
+
+def find_scorer(name: str, field: str = "--scorer") -> Scorer:
+    """The scorer of that name. Raises `InputError`: unknown (names the nearest), a plug-in that is none."""
+    scorer = SCORERS.find(name, field)
+    if not isinstance(scorer, Scorer) or scorer.name != name:
+        rule = f"the plug-in holds no topovlm.choose.scorers.Scorer of that name ({type(scorer).__name__})"
+        raise InputError(explain(SCORERS.group, name, rule, "Update or remove it"))
+    return scorer
