@@ -12,9 +12,9 @@ import pytest
 from tests import tiny
 from topovlm.errors import InputError
 from topovlm.exporters.onnx import layouts
-from topovlm.exporters.onnx.export import ExportReport
+from topovlm.exporters.protocol import ExportRecord
 
-Exported = tuple[Path, ExportReport]
+Exported = tuple[Path, ExportRecord]
 
 
 def _json(path: Path) -> Any:

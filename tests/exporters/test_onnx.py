@@ -13,10 +13,11 @@ import pytest
 from tests import tiny
 from tests.exporters.answers import greedy
 from topovlm.errors import InputError, VerificationError
-from topovlm.exporters.onnx.export import ExportReport, export_onnx
+from topovlm.exporters.onnx.export import export_onnx
+from topovlm.exporters.protocol import ExportRecord
 
 LAYERS, KV_HEADS, HEAD_DIM, WIDTH = 6, 2, 16, 64
-Exported = tuple[Path, ExportReport]
+Exported = tuple[Path, ExportRecord]
 
 
 def _dims(value: Any) -> list[int | str]:

@@ -11,10 +11,11 @@ import pytest
 
 from tests import tiny
 from topovlm.errors import InputError
-from topovlm.exporters.onnx.export import ExportReport, export_onnx
+from topovlm.exporters.onnx.export import export_onnx
 from topovlm.exporters.onnx.quantize import QuantizedGraph, quantize_decoders
+from topovlm.exporters.protocol import ExportRecord
 
-Exported = tuple[Path, ExportReport]
+Exported = tuple[Path, ExportRecord]
 
 
 @pytest.fixture(scope="module")

@@ -6,19 +6,21 @@ they may stand at the top or in a `[deploy]` table. Unknown keys are refused, wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from topovlm import exporters
 from topovlm.errors import InputError, explain
+from topovlm.exporters.protocol import DTYPES as WRITTEN
+from topovlm.exporters.protocol import Dtype
 from topovlm.predict.weight_formats import FORMATS as WEIGHT_FORMATS
 from topovlm.registry import nearest
 from topovlm.units import LatencyBudget, format_bytes, parse_bytes, parse_duration_ms, parse_fraction
 
-FORMATS = ("onnx", "tensorrt")
-DTYPES = ("auto", *WEIGHT_FORMATS)  # what can be planned for
-EXPORTED = ("fp32", "fp16")  # what graphs are written in
+DTYPES = ("auto", *dict.fromkeys((*WEIGHT_FORMATS, *WRITTEN)))  # what can be planned for or written
+EXPORTED: tuple[Dtype, ...] = ("fp32", "fp16")  # what a deployment writes and measures its graphs in
 REFERENCE_MODEL = "reference"
 
 
@@ -130,13 +132,7 @@ def one_of(*choices: str) -> Callable[[str, str], str]:
 
 
 def parse_formats(text: str, field: str) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    read = one_of(*FORMATS)
-    for part in chosen:
-        read(part, field)
-    if "onnx" not in chosen:
-        raise InputError(explain(field, text, "must contain onnx: the other formats are built from it"))
-    return chosen
+    return exporters.choose([part.strip() for part in text.split(",") if part.strip()], field)
 
 
 def _layers(text: str, field: str) -> tuple[int, ...]:
@@ -177,7 +173,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("new_tokens", integer(1), 1, "generated tokens; above 1 the latency is end to end", "N"),
     Option("images", integer(0), 1, "pictures per prompt of the workload", "N"),
     Option("dtype", one_of(*DTYPES), "auto", f"weights: {', '.join(DTYPES)}", "NAME"),
-    Option("format", parse_formats, ("onnx",), "what to export: onnx or onnx,tensorrt", "LIST"),
+    Option("format", parse_formats, (exporters.MEASURED,), "what to export, e.g. onnx,tensorrt", "LIST"),
     Option("seed", integer(0, 2**32 - 1), 0, "seed of every random choice", "N"),
     Option("threads", integer(1), None, "CPU threads (default: all cores available)", "N"),
     Option("measure_time", parse_duration_ms, 20_000.0, "longest latency measurement (default: 20s)", "TIME"),
@@ -244,12 +240,13 @@ def resolve(flags: Mapping[str, str], file: Path | None = None) -> Config:
     return Config(**values)
 
 
-def exported_dtype(config: Config, otherwise: str) -> str:
-    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one only planned for."""
+def exported_dtype(config: Config, otherwise: Dtype, written: Sequence[Dtype] = EXPORTED) -> Dtype:
+    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one that is not `written`."""
     if config.dtype == "auto":
         return otherwise
-    if config.dtype not in EXPORTED:
-        rule = f"can be planned for; graphs are written in {' or '.join(EXPORTED)}"
-        remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
-        raise InputError(explain("--dtype", config.dtype, rule, remedy))
-    return config.dtype
+    for dtype in written:
+        if config.dtype == dtype:
+            return dtype
+    rule = f"can be planned for; graphs are written in {' or '.join(written)}"
+    remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
+    raise InputError(explain("--dtype", config.dtype, rule, remedy))

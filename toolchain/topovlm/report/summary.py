@@ -174,7 +174,7 @@ def _loads(report: Report) -> Card:
     deployed = "slim" if report.slim else "dense"
     items = [item for item in report.artifacts if item.model == deployed]
     detail = [
-        f"{item.path}: {_FORMATS[item.format]}, {formats.number(item.bytes, 'bytes')}"
+        f"{item.path}: {_FORMATS.get(item.format, item.title or item.format)}, {formats.number(item.bytes, 'bytes')}"
         f"{f', for {clients}' if (clients := ', '.join(item.loads_in)) else ''}"
         for item in items
     ]
