@@ -86,6 +86,7 @@ def test_a_cache_tied_to_old_indices_is_caught(
     tiny_siglip_qwen2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two blocks that share a cache slot generate differently with a cache: the check sees it."""
+    from topovlm.checkpoint import live as live_module
 
     original = live_module.load
 

@@ -241,7 +241,7 @@ def resolve(flags: Mapping[str, str], file: Path | None = None) -> Config:
 
 
 def exported_dtype(config: Config, otherwise: Dtype, written: Sequence[Dtype] = EXPORTED) -> Dtype:
-    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one that is not `written`."""
+    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one not `written`."""
     if config.dtype == "auto":
         return otherwise
     for dtype in written:

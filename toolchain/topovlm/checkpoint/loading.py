@@ -84,7 +84,7 @@ def load_model(
 
 @contextlib.contextmanager
 def attention(model: Any, kind: str) -> Iterator[None]:
-    """Within the block the model runs with that implementation of attention; afterwards with its own again."""
+    """Within the block the model runs with that implementation of attention; then with its own again."""
     config = model.config
     before = {name: getattr(config, name)._attn_implementation for name in config.sub_configs}
     before[""] = config._attn_implementation

@@ -116,8 +116,8 @@ class Check(Part, frozen=True, kw_only=True):
 class Artifact(Part, frozen=True, kw_only=True):
     """One result for the user: `path` relative to the exported folder ("." is the folder itself).
 
-    `format` names its kind, `title` says it in words. `reproducible`: the same inputs give the same bytes. `checked`: what lies here was run here; False where
-    the checks are of what it was made from.
+    `format` names its kind, `title` says it in words. `reproducible`: the same inputs give the same bytes.
+    `checked`: what lies here was run here; False where the checks are of what it was made from.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""`topovlm_runtime.json` as it is written: typed, one schema. (`runtime.manifest` is the folder as it is run.)"""
+"""`topovlm_runtime.json` as it is written: typed, one schema. `runtime.manifest` is the folder as it runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DecoderSizes(Part, frozen=True, kw_only=True):
 
 
 class RuntimeFile(Part, frozen=True, kw_only=True):
-    """What a runtime without transformers needs. `graphs`: key (`layouts.graph_key`) -> path in the folder."""
+    """What a runtime without transformers needs. `graphs`: key (`layouts.graph_key`) -> relative path."""
 
     schema: int = SCHEMA
     prompt: PromptPieces
