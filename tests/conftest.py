@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from topovlm.exporters.onnx.export import ExportReport
+    from topovlm.exporters.protocol import ExportRecord
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The models are tiny: more threads would only wait for each other.
@@ -35,7 +35,7 @@ def tiny_clip_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def siglip_export(
     tiny_siglip_qwen2: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, ExportReport]:
+) -> tuple[Path, ExportRecord]:
     """(folder, report) of the SigLIP + Qwen2 checkpoint; read-only by convention."""
     from topovlm.exporters.onnx.export import export_onnx
 
@@ -44,7 +44,7 @@ def siglip_export(
 
 
 @pytest.fixture(scope="session")
-def clip_export(tiny_clip_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportReport]:
+def clip_export(tiny_clip_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportRecord]:
     """(folder, report) of the CLIP + Llama checkpoint; read-only by convention."""
     from topovlm.exporters.onnx.export import export_onnx
 

@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests import tiny
-from topovlm.checkpoint.live import TooLargeError, bypassed, collate, encode, greedy, load
+from topovlm.checkpoint.live import bypassed, collate, encode, greedy, load
+from topovlm.checkpoint.loading import TooLargeError
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.checkpoint.verify import verify_checkpoint, verify_files
 from topovlm.errors import InputError, VerificationError
@@ -139,12 +140,12 @@ def test_a_model_larger_than_memory_is_refused_before_loading(
     tiny_siglip_qwen2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The message names what is needed and what is free; it is no finding about a written checkpoint."""
-    from topovlm.checkpoint import live as live_module
+    from topovlm.checkpoint import loading
 
     (tmp_path / "meminfo").write_text("MemTotal: 8 kB\nMemAvailable:      2 kB\n")
     assert meminfo(str(tmp_path / "meminfo")) == {"MemTotal": 8192, "MemAvailable": 2048}
     assert meminfo(str(tmp_path / "nowhere")) == {}
-    monkeypatch.setattr(live_module, "meminfo", lambda: meminfo(str(tmp_path / "meminfo")))
+    monkeypatch.setattr(loading, "meminfo", lambda: meminfo(str(tmp_path / "meminfo")))
     for load_it in (load, verify_checkpoint):
         with pytest.raises(TooLargeError, match=r"needs 1\.04 MiB of memory as float32, 2\.00 KiB are free"):
             load_it(tiny_siglip_qwen2)
@@ -185,10 +186,10 @@ def test_prune_without_memory(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Refused before anything is written, with the way out; that way writes, and says what it left out."""
-    from topovlm.checkpoint import live as live_module
+    from topovlm.checkpoint import loading
     from topovlm.cli import main
 
-    monkeypatch.setattr(live_module, "meminfo", lambda: {"MemAvailable": 2048})
+    monkeypatch.setattr(loading, "meminfo", lambda: {"MemAvailable": 2048})
     words = [
         "prune",
         "--model",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from topovlm.exporters.onnx.export import ExportReport
 from topovlm.exporters.onnx.slices import slice_export
+from topovlm.exporters.protocol import ExportRecord
 from topovlm.runtime.engine import Engine
 
 NEW_TOKENS = 8
@@ -58,7 +58,7 @@ def expected(
 
 @pytest.mark.parametrize("variant", ["plain", "fused"])
 def test_tokens_and_logits_are_those_of_transformers(
-    siglip_export: tuple[Path, ExportReport],
+    siglip_export: tuple[Path, ExportRecord],
     asked: list[tuple[list[Any], str]],
     expected: list[tuple[list[int], np.ndarray]],
     variant: str,
@@ -74,7 +74,7 @@ def test_tokens_and_logits_are_those_of_transformers(
 
 @pytest.mark.parametrize("variant", ["plain", "fused"])
 def test_real_decoders_can_be_cut(
-    siglip_export: tuple[Path, ExportReport],
+    siglip_export: tuple[Path, ExportRecord],
     asked: list[tuple[list[Any], str]],
     tmp_path: Path,
     variant: str,

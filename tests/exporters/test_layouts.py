@@ -12,9 +12,10 @@ import pytest
 from tests import tiny
 from topovlm.errors import InputError
 from topovlm.exporters.onnx import layouts
-from topovlm.exporters.onnx.export import ExportReport
+from topovlm.exporters.onnx.manifest import RUNTIME_FILE, DecoderSizes, read_runtime_file
+from topovlm.exporters.protocol import ExportRecord
 
-Exported = tuple[Path, ExportReport]
+Exported = tuple[Path, ExportRecord]
 
 
 def _json(path: Path) -> Any:
@@ -31,7 +32,7 @@ def test_processor_of_the_folder_counts_the_graphs_tokens(
     folder = request.getfixturevalue(f"{family}_export")[0]
     processor = AutoProcessor.from_pretrained(folder)
     ids = processor(images=tiny.picture(0, 32), text=tiny.IMAGE)["input_ids"][0]
-    manifest = _json(folder / layouts.RUNTIME_FILE)
+    manifest = _json(folder / RUNTIME_FILE)
     assert ids.count(manifest["image_token_id"]) == manifest["tokens_per_image"] == 16
     # What transformers.js computes: grid + num_additional_image_tokens, whatever the strategy says.
     assert _json(folder / "processor_config.json")["num_additional_image_tokens"] == 0
@@ -39,7 +40,7 @@ def test_processor_of_the_folder_counts_the_graphs_tokens(
 
 def test_manifest_names_graphs_sizes_and_ends(siglip_export: Exported, tiny_siglip_qwen2: Path) -> None:
     """Everything that a runtime without transformers needs."""
-    manifest = _json(siglip_export[0] / layouts.RUNTIME_FILE)
+    manifest = _json(siglip_export[0] / RUNTIME_FILE)
     assert manifest["graphs"] == {
         "vision": "onnx/vision_encoder.onnx",
         "embed": "onnx/embed_tokens.onnx",
@@ -62,8 +63,8 @@ def test_prompt_pieces_rebuild_the_chat_template(tiny_siglip_qwen2: Path) -> Non
     rendered = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
-    assert pieces["prefix"] + 2 * pieces["image"] + "Left or right?" + pieces["suffix"] == rendered
-    assert pieces["add_special_tokens"] is False
+    assert pieces.prefix + 2 * pieces.image + "Left or right?" + pieces.suffix == rendered
+    assert pieces.add_special_tokens is False
 
 
 @pytest.mark.parametrize(
@@ -95,8 +96,9 @@ def test_checkpoint_without_its_processor_files_is_refused(
     source, out = tmp_path / "model", tmp_path / "out"
     shutil.copytree(tiny_siglip_qwen2, source, ignore=shutil.ignore_patterns(*missing, "*.safetensors"))
     out.mkdir()
+    sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
     with pytest.raises(InputError, match=message):
-        layouts.write_texts(source, out, tokens_per_image=16, graphs={}, decoder={})
+        layouts.write_texts(source, out, tokens_per_image=16, graphs={}, decoder=sizes)
 
 
 def test_sizes_of_the_tower_may_be_left_out(tiny_siglip_qwen2: Path) -> None:
@@ -108,3 +110,21 @@ def test_sizes_of_the_tower_may_be_left_out(tiny_siglip_qwen2: Path) -> None:
     patch = processor.get("patch_size") or 16
     made = layouts._processor_config(tiny_siglip_qwen2, config, (224 // patch) ** 2 + 1)
     assert (made["patch_size"], made["num_additional_image_tokens"]) == (patch, 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"schema": 2}, "has schema 2"),
+        ({"decoder": {"layers": "six"}}, "decoder"),
+        ({"image": None}, "image"),
+    ],
+)
+def test_a_damaged_manifest_is_refused_by_field(
+    siglip_export: Exported, tmp_path: Path, damage: dict[str, Any], message: str
+) -> None:
+    """Another schema, a wrong type, a missing part: one sentence with the file, no guess."""
+    content = {**_json(siglip_export[0] / RUNTIME_FILE), **damage}
+    (tmp_path / RUNTIME_FILE).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"{RUNTIME_FILE}.*{message}"):
+        read_runtime_file(tmp_path)

@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from topovlm.errors import VerificationError
-from topovlm.exporters.onnx.export import ExportReport
 from topovlm.exporters.onnx.parity import check_parity
+from topovlm.exporters.protocol import ExportRecord
 
-Exported = tuple[Path, ExportReport]
+Exported = tuple[Path, ExportRecord]
 
 
 def _edited(exported: Exported, tmp_path: Path, name: str) -> tuple[Path, onnx.ModelProto, Path]:

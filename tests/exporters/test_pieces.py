@@ -8,9 +8,10 @@ import onnx_ir as ir
 import pytest
 
 from topovlm.exporters.onnx import pieces
-from topovlm.exporters.onnx.export import ExportReport, export_onnx
+from topovlm.exporters.onnx.export import export_onnx
+from topovlm.exporters.protocol import ExportRecord
 
-Exported = tuple[Path, ExportReport]
+Exported = tuple[Path, ExportRecord]
 
 
 def _model(name: str) -> ir.Model:

@@ -11,10 +11,11 @@ import pytest
 
 from tests import tiny
 from topovlm.errors import InputError
-from topovlm.exporters.onnx.export import ExportReport, export_onnx
+from topovlm.exporters.onnx.export import export_onnx
 from topovlm.exporters.onnx.quantize import QuantizedGraph, quantize_decoders
+from topovlm.exporters.protocol import ExportRecord
 
-Exported = tuple[Path, ExportReport]
+Exported = tuple[Path, ExportRecord]
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +85,34 @@ def test_only_known_formats_and_fp32_sources(
     export_onnx(tiny_siglip_qwen2, tmp_path / "half", dtype="fp16", variants=("plain",))
     with pytest.raises(InputError, match="fp32"):
         quantize_decoders(tmp_path / "half")
+
+
+def test_an_int4_export_holds_int4_decoders_and_says_what_they_cost(
+    tiny_siglip_qwen2: Path, tmp_path: Path
+) -> None:
+    """No fp32 decoder is left; the checks are of the graphs before, the limits of what is there."""
+    from topovlm.runtime.engine import Engine
+
+    folder = tmp_path / "int4"
+    record = export_onnx(tiny_siglip_qwen2, folder, dtype="int4")
+    assert record.dtype == "int4"
+    assert {path.name for path in (folder / "onnx").iterdir()} == {
+        "vision_encoder.onnx",
+        "embed_tokens.onnx",
+        "decoder_model_merged_q4.onnx",
+        "decoder_model_merged_fused_q4.onnx",
+    }
+    client = json.loads((folder / "config.json").read_text())["transformers.js_config"]
+    assert client["dtype"] == {
+        "vision_encoder": "fp32",
+        "embed_tokens": "fp32",
+        "decoder_model_merged": "q4",
+    }
+    assert record.checks
+    assert all(check.passed and "fp32 (before int4)" in check.name for check in record.checks)
+    assert [limit.split()[0] for limit in record.limits] == ["decoder_q4", "decoder_fused_q4"]
+    assert [artifact.checked for artifact in record.artifacts] == [False]
+    assert {file.path for file in record.files} == {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    }
+    assert Engine(folder).generate([tiny.picture(0, 32)], tiny.PROMPTS[0], max_new_tokens=2).token_ids

@@ -11,39 +11,46 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
 
 from topovlm.errors import InputError, MissingToolError
-from topovlm.exporters.tensorrt import export as tensorrt
-from topovlm.exporters.tensorrt.shapes import shape_profiles, trtexec_arguments
+from topovlm.exporters.onnx.manifest import DecoderSizes, Pictures, PromptPieces, RuntimeFile
+from topovlm.exporters.protocol import ExportRecord, ExportRequest
+from topovlm.exporters.tensorrt import support
+from topovlm.exporters.tensorrt.exporter import TensorRTExporter
+from topovlm.exporters.tensorrt.shapes import Range, RangeSet, shape_ranges, trtexec_arguments
 from topovlm.predict.target import load_target
 from topovlm.travel import build_engines
 from topovlm.workload import Workload
 
 WORKLOAD = Workload(images=1, image_height=32, image_width=32, prompt_tokens=20, new_tokens=16)
 HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
-needs_rtx = pytest.mark.skipif(not HAS_RTX, reason=f"TensorRT-RTX is absent: {tensorrt.RTX_EXTRA}")
+needs_rtx = pytest.mark.skipif(not HAS_RTX, reason=f"TensorRT-RTX is absent: {support.RTX.remedy}")
+
+
+def export(model: Path, out: Path, target: str) -> tuple[Path, ExportRecord]:
+    """(the target's folder below `out`, what the exporter recorded)."""
+    request = ExportRequest(
+        model_dir=model, model="slim", target=load_target(target), workload=WORKLOAD, dtype="fp16"
+    )
+    TensorRTExporter().check(request)
+    record = TensorRTExporter().export(request, out, lambda done, total: None)
+    return out / str(record.facts["folder"]), record
 
 
 @pytest.fixture(scope="module")
-def bundle(
-    tiny_siglip_qwen2: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, tensorrt.TensorRTReport]:
+def bundle(tiny_siglip_qwen2: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportRecord]:
     """A bundle for the AGX Orin."""
-    folder = tmp_path_factory.mktemp("bundle") / "orin"
-    return folder, tensorrt.deploy_tensorrt(
-        tiny_siglip_qwen2, folder, load_target("jetson-agx-orin-64gb"), WORKLOAD
-    )
+    return export(tiny_siglip_qwen2, tmp_path_factory.mktemp("bundle") / "tensorrt", "jetson-agx-orin-64gb")
 
 
-def test_bundle_holds_typed_standard_graphs(bundle: tuple[Path, Any]) -> None:
+def test_bundle_holds_typed_standard_graphs(bundle: tuple[Path, ExportRecord]) -> None:
     """fp16 inputs and outputs, standard operators only, hashes as stated."""
     folder, report = bundle
-    assert report.kind == "bundle"
-    assert report.compute_capability == "8.7"
+    assert [row.format for row in report.artifacts] == ["tensorrt-bundle"]
+    assert report.facts["compute_capability"] == "8.7"
     shapes = json.loads((folder / "shapes.json").read_text())
     assert list(shapes["graphs"]) == ["vision_encoder", "embed_tokens", "decoder_model_merged"]
     for graph in shapes["graphs"].values():
@@ -54,19 +61,21 @@ def test_bundle_holds_typed_standard_graphs(bundle: tuple[Path, Any]) -> None:
         assert model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
 
 
-def test_bundle_states_its_accuracy_and_why_it_is_not_built(bundle: tuple[Path, Any]) -> None:
+def test_bundle_states_its_accuracy_and_why_it_is_not_built(bundle: tuple[Path, ExportRecord]) -> None:
     """The README gives the reason and the measured error; the report carries the rows."""
     folder, report = bundle
     text = (folder / "README.md").read_text()
     assert "Why it is not built here" in text
     assert "8.7" in text
-    worst = max(row["max_logit_error"] / row["max_logit"] for row in report.parity)
-    assert f"{worst:.2e}" in text
-    assert worst <= 1e-2
-    json.dumps(report.to_dict(), allow_nan=False)
+    assert f"{report.worst_error:.2e}" in text
+    assert 0 < report.worst_error <= 1e-2
+    assert report.checks
+    assert all(check.passed and "fp16 (TensorRT's)" in check.name for check in report.checks)
+    assert "built on the board" in report.limits[0]
+    assert not report.artifacts[0].checked
 
 
-def test_profiles_cover_the_workload(bundle: tuple[Path, Any]) -> None:
+def test_ranges_cover_the_workload(bundle: tuple[Path, ExportRecord]) -> None:
     """Prefill is tuned for the whole prompt, decoding for a cache that holds it and the answer."""
     shapes = json.loads((bundle[0] / "shapes.json").read_text())
     prefill, decode = shapes["graphs"]["decoder_model_merged"]["profiles"]
@@ -83,7 +92,7 @@ def test_profiles_cover_the_workload(bundle: tuple[Path, Any]) -> None:
             assert profile["inputs"]["attention_mask"][kind] == [1, new + past]
 
 
-def test_profile_names_are_the_graphs_inputs(bundle: tuple[Path, Any]) -> None:
+def test_names_of_ranges_are_the_graphs_inputs(bundle: tuple[Path, ExportRecord]) -> None:
     """Every dynamic input has a range; nothing else is named."""
     folder = bundle[0]
     for graph in json.loads((folder / "shapes.json").read_text())["graphs"].values():
@@ -91,7 +100,7 @@ def test_profile_names_are_the_graphs_inputs(bundle: tuple[Path, Any]) -> None:
         assert all(sorted(profile["inputs"]) == sorted(names) for profile in graph["profiles"])
 
 
-def test_trtexec_lines_are_strongly_typed_and_hold_every_profile(bundle: tuple[Path, Any]) -> None:
+def test_trtexec_lines_are_strongly_typed_and_hold_every_profile(bundle: tuple[Path, ExportRecord]) -> None:
     """No fp16 flag (TensorRT 11 has none); two profiles for the decoder; valid shell."""
     script = (bundle[0] / "build.sh").read_text()
     assert script.count("--stronglyTyped") == 3
@@ -104,32 +113,35 @@ def test_trtexec_lines_are_strongly_typed_and_hold_every_profile(bundle: tuple[P
 
 def test_trtexec_arguments_spell_shapes_with_x() -> None:
     """trtexec writes 1x3x32x32."""
-    profiles = [
-        {
-            "name": "p",
-            "inputs": {
-                "a": {"min": [1, 3], "opt": [2, 3], "max": [4, 3]},
-                "b": {k: [7] for k in ("min", "opt", "max")},
-            },
-        }
-    ]
-    assert trtexec_arguments(profiles) == [
+    ranges = RangeSet(
+        name="p",
+        inputs={
+            "a": Range(min=(1, 3), opt=(2, 3), max=(4, 3)),
+            "b": Range(min=(7,), opt=(7,), max=(7,)),
+        },
+    )
+    assert trtexec_arguments([ranges]) == [
         "--minShapes=a:1x3,b:7",
         "--optShapes=a:2x3,b:7",
         "--maxShapes=a:4x3,b:7",
     ]
 
 
-def test_profiles_without_pictures_still_serve_one() -> None:
+def test_ranges_without_pictures_still_serve_one() -> None:
     """A text-only workload keeps a usable vision engine."""
-    manifest = {
-        "tokens_per_image": 4,
-        "image": {"height": 8, "width": 8},
-        "decoder": {"layers": 1, "hidden": 8, "kv_heads": 1, "head_dim": 8},
-    }
-    profiles = shape_profiles(manifest, replace(WORKLOAD, images=0, batch=2))
-    assert profiles["vision_encoder"][0]["inputs"]["pixel_values"]["opt"] == [1, 3, 8, 8]
-    assert profiles["decoder_model_merged"][0]["inputs"]["inputs_embeds"]["opt"] == [2, 20, 8]
+    folder = RuntimeFile(
+        prompt=PromptPieces(prefix="", image="<image>", suffix=""),
+        image_token_id=1,
+        tokens_per_image=4,
+        eos_token_ids=(2,),
+        image=Pictures(height=8, width=8, resample=3, rescale_factor=1 / 255, mean=None, std=None),
+        decoder=DecoderSizes(layers=1, hidden=8, kv_heads=1, head_dim=8, vocab=40),
+        graphs={},
+        source_config_sha256="",
+    )
+    ranges = shape_ranges(folder, replace(WORKLOAD, images=0, batch=2))
+    assert ranges["vision_encoder"][0].inputs["pixel_values"].opt == (1, 3, 8, 8)
+    assert ranges["decoder_model_merged"][0].inputs["inputs_embeds"].opt == (2, 20, 8)
 
 
 @pytest.mark.parametrize("target", ["jetson-agx-xavier", "local"])
@@ -138,11 +150,11 @@ def test_boards_without_a_fitting_tensorrt_are_refused(
 ) -> None:
     """Xavier's last TensorRT is 8; this machine has no NVIDIA GPU on record. Nothing is written."""
     with pytest.raises(InputError, match="TensorRT"):
-        tensorrt.write_build_bundle(tiny_siglip_qwen2, tmp_path / "out", load_target(target), WORKLOAD)
+        export(tiny_siglip_qwen2, tmp_path / "out", target)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_board_script_is_python_3_8_and_needs_nothing_of_ours(bundle: tuple[Path, Any]) -> None:
+def test_board_script_is_python_3_8_and_needs_nothing_of_ours(bundle: tuple[Path, ExportRecord]) -> None:
     """It parses as 3.8 and imports the standard library only (bindings are looked up by name)."""
     source = (bundle[0] / "build_engines.py").read_text()
     tree = ast.parse(source, feature_version=(3, 8))
@@ -157,7 +169,7 @@ def test_board_script_is_python_3_8_and_needs_nothing_of_ours(bundle: tuple[Path
 
 
 @pytest.mark.skipif(HAS_RTX, reason="bindings are installed")
-def test_board_script_without_bindings_exits_5(bundle: tuple[Path, Any]) -> None:
+def test_board_script_without_bindings_exits_5(bundle: tuple[Path, ExportRecord]) -> None:
     """One line that says how to get them; no traceback."""
     command = [sys.executable, str(bundle[0] / "build_engines.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -209,30 +221,31 @@ def test_engine_names_depend_on_all_that_engines_depend_on() -> None:
 def test_rtx_target_without_the_extra_says_how_to_get_it(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
     """MissingToolError naming the extra; nothing written."""
     with pytest.raises(MissingToolError, match=r"topovlm\[tensorrt-rtx\]"):
-        tensorrt.deploy_tensorrt(tiny_siglip_qwen2, tmp_path / "out", load_target("rtx-4090"), WORKLOAD)
+        export(tiny_siglip_qwen2, tmp_path / "out", "rtx-4090")
     assert list(tmp_path.iterdir()) == []
 
 
 @needs_rtx
 def test_rtx_engines_are_built_and_listed(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
     """Three engine files for compute capability 8.9, without a GPU, hashes and sizes as listed."""
-    out = tmp_path / "rtx"
-    report = tensorrt.deploy_tensorrt(tiny_siglip_qwen2, out, load_target("rtx-4090"), WORKLOAD)
-    assert report.kind == "engine"
-    assert [engine.graph for engine in report.engines] == [
+    folder, report = export(tiny_siglip_qwen2, tmp_path / "rtx", "rtx-4090")
+    assert [row.format for row in report.artifacts] == ["tensorrt-engine"]
+    assert "not run" in report.limits[0]
+    engines = json.loads((folder / "engines" / "engines.json").read_text())
+    assert [engine["graph"] for engine in engines] == [
         "vision_encoder",
         "embed_tokens",
         "decoder_model_merged",
     ]
-    for engine in report.engines:
-        assert engine.compute_capability == "8.9"
-        assert ".sm89." in engine.file
-        assert (out / "engines" / engine.file).stat().st_size == engine.size_bytes > 10_000
+    for engine in engines:
+        assert engine["compute_capability"] == "8.9"
+        assert ".sm89." in engine["file"]
+        assert (folder / "engines" / engine["file"]).stat().st_size == engine["size_bytes"] > 10_000
 
 
 @needs_rtx
 def test_graph_that_tensorrt_cannot_take_is_refused_with_its_words(
-    bundle: tuple[Path, Any], tmp_path: Path
+    bundle: tuple[Path, ExportRecord], tmp_path: Path
 ) -> None:
     """A fused operator: the parser's own message, exit code 6."""
     model = onnx.load(bundle[0] / "onnx/embed_tokens_fp16.onnx")
@@ -241,5 +254,5 @@ def test_graph_that_tensorrt_cannot_take_is_refused_with_its_words(
     onnx.save(model, tmp_path / "bad.onnx")
     shutil.copy(bundle[0] / "shapes.json", tmp_path)
     with pytest.raises(build_engines.BuildError, match="refused by the parser") as caught:
-        build_engines.build_engine(tensorrt.import_rtx(), tmp_path / "bad.onnx", [])
+        build_engines.build_engine(support.import_rtx(), tmp_path / "bad.onnx", [])
     assert caught.value.code == 6

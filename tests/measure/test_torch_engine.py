@@ -10,8 +10,8 @@ import pytest
 from tests import tiny
 from topovlm.checkpoint.live import load
 from topovlm.errors import InputError
-from topovlm.exporters.onnx.export import ExportReport
 from topovlm.exporters.onnx.slices import slice_export
+from topovlm.exporters.protocol import ExportRecord
 from topovlm.measure.timing import TimingRules
 from topovlm.measure.torch_engine import TorchEngine
 from topovlm.measure.torch_profile import measure_torch
@@ -45,7 +45,7 @@ def test_slices_answer_as_slices_of_the_graph(
     assert [block.self_attn.layer_idx for block in live.blocks] == list(range(live.layers))
 
 
-def test_a_profile_names_torch(siglip_export: tuple[Path, ExportReport], tiny_siglip_qwen2: Path) -> None:
+def test_a_profile_names_torch(siglip_export: tuple[Path, ExportRecord], tiny_siglip_qwen2: Path) -> None:
     """The document is that of any profile; its runtime says what ran."""
     rules = TimingRules(warmup=1, min_rounds=4, max_rounds=4)
     workload = {"images": 1, "prompt_tokens": 12, "new_tokens": 3}
@@ -58,7 +58,7 @@ def test_a_profile_names_torch(siglip_export: tuple[Path, ExportReport], tiny_si
 
 
 def test_depths_that_cannot_be_are_refused(
-    siglip_export: tuple[Path, ExportReport], tiny_siglip_qwen2: Path
+    siglip_export: tuple[Path, ExportRecord], tiny_siglip_qwen2: Path
 ) -> None:
     """Fewer than two layers, or more than there are."""
     live, manifest = load(tiny_siglip_qwen2), replace(load_manifest(siglip_export[0]), layers=6)

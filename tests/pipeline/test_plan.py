@@ -82,17 +82,17 @@ def test_tensorrt_is_refused_before_anything_runs(tmp_path: Path) -> None:
     from tests.pipeline import deploying
     from tests.pipeline.test_data import context
     from topovlm.pipeline.context import Context
-    from topovlm.pipeline.exporting import check_tensorrt
+    from topovlm.pipeline.exporting import check
 
     model = deploying.build_model(tmp_path / "model")
     for formats in ("onnx", "onnx,tensorrt"):
         asked = context(model, tmp_path / "out", format=formats)
         here = Context(asked.config, asked.source, load_target("jetson-xavier-nx"), asked.run)
         if formats == "onnx":
-            check_tensorrt(here)
+            check(here)
         else:
             with pytest.raises(InputError, match="its newest TensorRT is 8"):
-                check_tensorrt(here)
+                check(here)
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

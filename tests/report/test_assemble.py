@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from topovlm.exporters.protocol import Artifact, Check, ExportRecord
 from topovlm.families.known_models import known_model
 from topovlm.pipeline import assemble
 from topovlm.pipeline.rundir import Record
@@ -49,28 +52,41 @@ def test_answers_of_many_tokens_have_a_predicted_total() -> None:
         assert {f.confidence for f in (row.vision, row.prefill, row.token, row.ttft, row.memory)} == {None}
 
 
-def record(name: str, **value: Any) -> Record:
-    """A stage's record with nothing but its value."""
-    return Record(name=name, inputs={}, outputs={}, value=value, seconds=0.0, cached=False)
+def export(**changed: Any) -> ExportRecord:
+    """What an exporter recorded, with one good check and one control that does not break its limit."""
+    facts = {"exporter": "other", "model": "slim", "dtype": "fp16", **changed}
+    checks = (
+        Check(name="error", value=0.1, limit=0.2),
+        Check(name="control", value=0.2, limit=0.2, rule="more than"),
+    )
+    return ExportRecord(checks=checks, limits=("nothing was run",), **facts)
 
 
-@pytest.mark.parametrize(("kind", "words"), [("engine", "not run"), ("bundle", "built on the board")])
-def test_tensorrt_is_shown_as_far_as_it_was_checked(kind: str, words: str) -> None:
-    """The fp16 graphs' parity is among the checks under a name of its own; what was not run is said."""
-    result = {
-        "graph": "decoder",
-        "prompt": "picture",
-        "tolerance": 0.02,
-        "max_logit": 10.0,
-        "max_logit_error": 0.1,
-        "decode_steps": 4,
-        "control_position_error": 3.0,
-        "control_mask_error": None,
+def test_checks_of_exports_pass_by_their_own_figures() -> None:
+    """A control that does not break the limit fails; graphs deployed as they are count once."""
+    checks = assemble.export_checks({"export-dense": export(model="dense"), "export": export(model="dense")})
+    assert [(check.name, check.model, check.passed) for check in checks] == [
+        ("error", "dense", True),
+        ("control", "dense", False),
+    ]
+    assert assemble.export_limits({"a": export(), "b": export()}) == ["nothing was run"]
+
+
+def test_every_artefact_of_an_exporter_is_listed(tmp_path: Path) -> None:
+    """Its folder with the stage's digest, or single files of it with their own; others are left out."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.bin").write_bytes(b"abc")
+    (tmp_path / "other" / "log.txt").write_bytes(b"abcd")
+    rows = (
+        Artifact(path=".", format="folder", title="a folder", loads_in=("x",), checked=False),
+        Artifact(path="a.bin", format="bin", reproducible=True),
+    )
+    stages = {
+        "other": Record("other", {}, {"other": "d" * 64}, {}, 0.0),
+        "scores": Record("scores", {}, {"scores.json": "e" * 64}, {}, 0.0),
     }
-    records = {"tensorrt": record("tensorrt", kind=kind, parity=[result])}
-    checks = assemble.tensorrt_checks(records)
-    assert [check.model for check in checks] == ["dense", "dense"]
-    assert all("fp16" in check.name for check in checks)
-    assert checks[0].limit == pytest.approx(0.2)
-    assert words in assemble.tensorrt_limits(records)[0]
-    assert assemble.tensorrt_checks({}) == assemble.tensorrt_limits({}) == []
+    whole, single = assemble.artifacts_part(tmp_path, stages, {"other": export(artifacts=rows)})
+    assert (whole.path, whole.bytes, whole.sha256, whole.model) == ("other", 7, "d" * 64, "slim")
+    assert (whole.title, whole.loads_in, whole.checked) == ("a folder", ("x",), False)
+    assert (single.path, single.bytes, single.format, single.checked) == ("other/a.bin", 3, "bin", True)
+    assert single.sha256 == hashlib.sha256(b"abc").hexdigest()

@@ -6,12 +6,15 @@ they may stand at the top or in a `[deploy]` table. Unknown keys are refused, wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from topovlm import exporters
 from topovlm.errors import InputError, explain
+from topovlm.exporters.protocol import DTYPES as WRITTEN
+from topovlm.exporters.protocol import Dtype
 from topovlm.predict.weight_formats import FORMATS as WEIGHT_FORMATS
 from topovlm.registry import nearest
 from topovlm.units import (
@@ -23,9 +26,8 @@ from topovlm.units import (
     spell_share,
 )
 
-FORMATS = ("onnx", "tensorrt")
-DTYPES = ("auto", *WEIGHT_FORMATS)  # what can be planned for
-EXPORTED = ("fp32", "fp16")  # what graphs are written in
+DTYPES = ("auto", *dict.fromkeys((*WEIGHT_FORMATS, *WRITTEN)))  # what can be planned for or written
+EXPORTED: tuple[Dtype, ...] = ("fp32", "fp16")  # what a deployment writes and measures its graphs in
 REFERENCE_MODEL = "reference"
 
 
@@ -146,13 +148,7 @@ def one_of(*choices: str) -> Callable[[str, str], str]:
 
 
 def parse_formats(text: str, field: str) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    read = one_of(*FORMATS)
-    for part in chosen:
-        read(part, field)
-    if "onnx" not in chosen:
-        raise InputError(explain(field, text, "must contain onnx: the other formats are built from it"))
-    return chosen
+    return exporters.choose([part.strip() for part in text.split(",") if part.strip()], field)
 
 
 def _layers(text: str, field: str) -> tuple[int, ...]:
@@ -237,7 +233,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("images", integer(0), 1, "pictures per prompt of the workload", "N"),
     Option("dtype", one_of(*DTYPES), "auto", f"weights: {', '.join(DTYPES)}", "NAME"),
     Option(
-        "format", parse_formats, ("onnx",), "what to export: onnx or onnx,tensorrt", "LIST", spell=_spell_list
+        "format",
+        parse_formats,
+        (exporters.MEASURED,),
+        "what to export, one or more",
+        "LIST",
+        spell=_spell_list,
+        names=exporters.EXPORTERS.names,
     ),
     Option("seed", integer(0, 2**32 - 1), 0, "seed of every random choice", "N"),
     Option("threads", integer(1), None, "CPU threads (default: all cores available)", "N"),
@@ -317,12 +319,13 @@ def resolve(given: Mapping[str, object], file: Path | None = None) -> Config:
     return Config(**values)
 
 
-def exported_dtype(config: Config, otherwise: str) -> str:
-    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one only planned for."""
+def exported_dtype(config: Config, otherwise: Dtype, written: Sequence[Dtype] = EXPORTED) -> Dtype:
+    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one not `written`."""
     if config.dtype == "auto":
         return otherwise
-    if config.dtype not in EXPORTED:
-        rule = f"can be planned for; graphs are written in {' or '.join(EXPORTED)}"
-        remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
-        raise InputError(explain("--dtype", config.dtype, rule, remedy))
-    return config.dtype
+    for dtype in written:
+        if config.dtype == dtype:
+            return dtype
+    rule = f"can be planned for; graphs are written in {' or '.join(written)}"
+    remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
+    raise InputError(explain("--dtype", config.dtype, rule, remedy))

@@ -54,6 +54,15 @@ class Registry(Mapping[str, T], Generic[T]):
             raise InputError(explain(field, name, rule, nearest(name, list(self.names()))))
         return self[name]
 
+    def origin(self, name: str) -> str:
+        """Which code answers to the name: `topovlm`, or a plug-in's object with its package's version."""
+        if name in self._own:
+            return "topovlm"
+        for point in self._points():
+            if point.name == name:
+                return f"{point.value} {point.dist.version if point.dist else ''}".strip()
+        raise KeyError(name)
+
     def __getitem__(self, name: str) -> T:
         if name not in self._made:
             self._made[name] = self._own[name]() if name in self._own else self._load(name)

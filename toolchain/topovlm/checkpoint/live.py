@@ -17,15 +17,10 @@ import torch
 from torch import nn
 
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
+from topovlm.checkpoint.loading import load_errors, load_model, quiet_transformers
 from topovlm.errors import InputError, explain
 from topovlm.families.records import Decoder, Family
-from topovlm.machine.environment import meminfo
 from topovlm.samples import Sample
-from topovlm.units import format_bytes
-
-
-class TooLargeError(InputError):
-    """The checkpoint may be sound, but this machine has too little memory to load it."""
 
 
 @dataclass(frozen=True)
@@ -93,22 +88,6 @@ class Encoded:
         return int(self.input_ids.shape[0])
 
 
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no warnings of transformers: our errors say what matters."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 # Below this many parameters a layer's products take microseconds: threads wait for each other, not for work.
 _ONE_THREAD_PARAMETERS = 20_000_000
 
@@ -119,30 +98,13 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
     `dtype` is a torch dtype's name, or "stored". `device` "auto" takes CUDA when there is one. Raises
     `InputError` when transformers cannot load it, weights are missing, or memory is (`TooLargeError`).
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoProcessor
 
-    facts: dict[str, Any]
-    model: Any
-    loader: Any = AutoModelForImageTextToText
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = checkpoint.folder
-    refuse_too_large(checkpoint, dtype)
-    wanted = "auto" if dtype == "stored" else getattr(torch, dtype)
-    try:
-        with quiet_transformers():
-            model, facts = loader.from_pretrained(
-                folder, dtype=wanted, output_loading_info=True, local_files_only=True
-            )
-            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
-        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(explain("--model", str(folder), f"transformers cannot load it: {line}")) from error
-    # Unexpected keys are left alone: old checkpoints carry buffers that nobody reads any more.
-    for kind in ("missing_keys", "mismatched_keys"):
-        if facts[kind]:
-            first = str(sorted(map(str, facts[kind]))[0])
-            rule = f"transformers reports {kind.replace('_', ' ')}: {first}"
-            raise InputError(explain("--model", str(folder), rule, "The checkpoint and its config disagree"))
+    model = load_model(checkpoint, dtype=dtype)
+    with load_errors(folder):
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     if model.num_parameters() < _ONE_THREAD_PARAMETERS:
         torch.set_num_threads(1)
     if getattr(processor, "chat_template", None) is None:
@@ -150,21 +112,7 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
         raise InputError(explain("--model", str(folder), rule, "Add chat_template.jinja"))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.to(device).eval().requires_grad_(False)
-    return Live(folder, model, processor, checkpoint.family, checkpoint.decoder, checkpoint.layers)
-
-
-def refuse_too_large(checkpoint: Checkpoint, dtype: str = "float32") -> None:
-    """Raise `TooLargeError` before loading weights that will not fit, where the system tells what is free."""
-    needed = checkpoint.weight_bytes
-    if dtype != "stored":
-        needed = checkpoint.parameters * getattr(torch, dtype).itemsize
-    free = meminfo().get("MemAvailable")
-    if free is not None and needed > free:
-        rule = f"needs {format_bytes(needed)} of memory as {dtype}, {format_bytes(free)} are free"
-        raise TooLargeError(
-            explain("--model", str(checkpoint.folder), rule, "Use a machine with more memory")
-        )
+    return Live(folder, model.to(device), processor, checkpoint.family, checkpoint.decoder, checkpoint.layers)
 
 
 def as_live(source: Path | str | Live) -> Live:

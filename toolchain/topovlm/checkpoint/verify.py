@@ -54,7 +54,8 @@ def verify_checkpoint(
     leave them out for a repaired checkpoint, whose weights differ on purpose. Too little memory to ask is
     `TooLargeError`: it says nothing about the checkpoint.
     """
-    from topovlm.checkpoint.live import TooLargeError, as_live, load
+    from topovlm.checkpoint.live import as_live, load
+    from topovlm.checkpoint.loading import TooLargeError
 
     try:
         checkpoint = open_checkpoint(folder)
@@ -130,7 +131,8 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
     """Tokens compared and worst relative logit difference between cached and uncached greedy generation."""
     import torch
 
-    from topovlm.checkpoint.live import collate, encode, quiet_transformers
+    from topovlm.checkpoint.live import collate, encode
+    from topovlm.checkpoint.loading import quiet_transformers
 
     ends = list(live.eos_token_ids)
     compared, worst = 0, 0.0

@@ -11,6 +11,7 @@ from importlib import util
 
 from topovlm.commands.common import print_json
 from topovlm.console import say, table
+from topovlm.errors import InputError
 from topovlm.exit_codes import ExitCode
 from topovlm.machine.environment import versions
 from topovlm.units import format_bytes
@@ -28,10 +29,6 @@ _REQUIRED = {
     "PIL": "runs exported models",
     "msgspec": "reports",
     "matplotlib": "reports",
-}
-_OPTIONAL = {
-    "tensorrt_rtx": ("TensorRT for RTX engines", 'pip install "topovlm[tensorrt-rtx]"'),
-    "tensorrt": ("TensorRT engines", "comes with JetPack; on servers: pip install tensorrt"),
 }
 
 
@@ -56,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     machine = describe_machine()
     findings = [_required(name, use) for name, use in _REQUIRED.items()]
     findings += _conflicts()
-    findings += [_optional(name, use, remedy) for name, (use, remedy) in _OPTIONAL.items()]
+    findings += _exporters()
     providers = _providers()
     missing = [finding for finding in findings if finding.state == "missing"]
     if args.json:
@@ -95,6 +92,21 @@ def _optional(name: str, use: str, remedy: str) -> Finding:
     if util.find_spec(name) is None:
         return Finding(name, "absent", "", f"{use} (optional)", remedy)
     return Finding(name, "ok", _version(name), use)
+
+
+def _exporters() -> list[Finding]:
+    """What exporters can use, and plug-ins that do not load."""
+    from topovlm.exporters import EXPORTERS
+
+    findings = []
+    for name in EXPORTERS.names():
+        try:
+            tools = EXPORTERS[name].tools
+        except InputError as error:
+            findings.append(Finding(name, "conflict", "", "an exporter", str(error)))
+            continue
+        findings += [_optional(tool.package, tool.use, tool.remedy) for tool in tools]
+    return findings
 
 
 def _conflicts() -> list[Finding]:

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 def _check_memory(folder: Path) -> None:
     """Refuse before the work what cannot be verified after it."""
     from topovlm.checkpoint.files import open_checkpoint
-    from topovlm.checkpoint.live import TooLargeError, refuse_too_large
+    from topovlm.checkpoint.loading import TooLargeError, refuse_too_large
 
     try:
         refuse_too_large(open_checkpoint(folder))

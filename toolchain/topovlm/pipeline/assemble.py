@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from topovlm import artifacts
 from topovlm.checkpoint.files import Checkpoint
 from topovlm.config import Config
+from topovlm.exporters.protocol import Artifact, ExportRecord
 from topovlm.pipeline.context import Context
 from topovlm.pipeline.rundir import Record
+from topovlm.predict.cost import DEFAULT_RUNTIME
 from topovlm.report import document as doc
 
 CITATIONS = ("arXiv:2410.11042 (ICML 2025)", "arXiv:2604.16502 (version 2 marked as withdrawn)")
@@ -23,7 +27,7 @@ def target_part(context: Context) -> doc.Target:
         key=target.key,
         board=target.board.name,
         mode=target.mode.name,
-        runtime=context.run.records["profile"].value["runtime"] if context.on_target else "tensorrt",
+        runtime=context.run.records["profile"].value["runtime"] if context.on_target else DEFAULT_RUNTIME,
         alias_of=target.alias_of,
         siblings=tuple(target.siblings),
         facts={name: float(value) if isinstance(value, int) else value for name, value in plain.items()},
@@ -126,89 +130,62 @@ def model_part(checkpoint: Checkpoint, name: str, digest: str) -> doc.Model:
     )
 
 
-def artifacts_part(root: Path, records: dict[str, Record]) -> tuple[doc.Artifact, ...]:
-    """Every result folder with its size and digest."""
-    kinds: dict[str, tuple[str, str, tuple[str, ...]]] = {
-        "model": ("checkpoint", "slim", ("transformers",)),
-        "onnx": ("onnx", "slim" if "prune" in records else "dense", ("ONNX Runtime", "transformers.js")),
-        "baseline": ("onnx", "dense", ("ONNX Runtime", "transformers.js")),
-    }
+def artifacts_part(
+    root: Path, stages: dict[str, Record], exports: Mapping[str, ExportRecord]
+) -> tuple[doc.Artifact, ...]:
+    """Every result folder with its size and digest; of exports, what their exporter says it is."""
     made = []
-    for record in records.values():
-        for output, digest in record.outputs.items():
+    for name, stage in stages.items():
+        for output, digest in stage.outputs.items():
             folder = root / output
-            if output in kinds:
-                form, model, clients = kinds[output]
-            elif output.startswith("tensorrt"):
-                form = f"tensorrt-{record.value['kind']}"
-                model, clients = "slim" if "prune" in records else "dense", ("TensorRT",)
+            if output == "model":
+                rows = [
+                    Artifact(path=".", format="checkpoint", loads_in=("transformers",), reproducible=True)
+                ]
+                model: Literal["dense", "slim"] = "slim"
+            elif name in exports:
+                rows, model = list(exports[name].artifacts), exports[name].model
             else:
                 continue
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            made.append(
+            made += [
                 doc.Artifact(
-                    path=output,
-                    format=form,  # type: ignore[arg-type]
-                    model=model,  # type: ignore[arg-type]
-                    bytes=size,
-                    sha256=digest,
-                    reproducible=form == "checkpoint",
-                    loads_in=clients,
+                    path=(Path(output) / row.path).as_posix(),
+                    format=row.format,
+                    title=row.title,
+                    model=model,
+                    bytes=sum(file.stat().st_size for file in artifacts.files_under(folder / row.path)),
+                    sha256=digest if row.path == "." else artifacts.sha256_tree(folder / row.path),
+                    reproducible=row.reproducible,
+                    loads_in=row.loads_in,
+                    checked=row.checked,
                 )
-            )
+                for row in rows
+            ]
     return tuple(made)
 
 
-def parity_checks(exported: Record, model: str, dtype: str = "") -> list[doc.Verification]:
-    """One verification per graph and prompt, and its negative controls; `dtype` names graphs apart."""
-    checks = []
-    for result in exported.value["parity"]:
-        graph = f"{dtype} {result['graph']}".strip()
-        name = f"ONNX = torch: {graph}, {result['prompt']}"
-        limit = result["tolerance"] * result["max_logit"]
-        detail = (
-            f"worst logit error {result['max_logit_error']:.3g} over {result['decode_steps']} cached steps"
+def export_checks(exports: Mapping[str, ExportRecord]) -> list[doc.Verification]:
+    """What was measured of every exported folder, each passed by its own figures.
+
+    Dense graphs that are deployed as they are were checked once, as the baseline.
+    """
+    rows = dict.fromkeys((export.model, check) for export in exports.values() for check in export.checks)
+    return [
+        doc.Verification(
+            name=check.name,
+            model=model,
+            passed=check.passed,
+            detail=check.detail,
+            value=check.value,
+            limit=check.limit,
         )
-        checks.append(
-            doc.Verification(
-                name=name,
-                model=model,  # type: ignore[arg-type]
-                passed=True,
-                detail=detail,
-                value=result["max_logit_error"],
-                limit=limit,
-            )
-        )
-        for control in ("position", "mask"):
-            seen = result[f"control_{control}_error"]
-            if seen is not None:
-                checks.append(
-                    doc.Verification(
-                        name=f"negative control ({control}): {graph}, {result['prompt']}",
-                        model=model,  # type: ignore[arg-type]
-                        passed=True,
-                        detail="the gate notices the broken input",
-                        value=seen,
-                        limit=limit,
-                    )
-                )
-    return checks
+        for model, check in rows
+    ]
 
 
-def tensorrt_checks(records: dict[str, Record]) -> list[doc.Verification]:
-    """Of the fp16 graphs that TensorRT builds from, run in ONNX Runtime; none without --format tensorrt."""
-    if "tensorrt" not in records:
-        return []
-    return parity_checks(records["tensorrt"], "slim" if "prune" in records else "dense", "fp16 (TensorRT's)")
-
-
-def tensorrt_limits(records: dict[str, Record]) -> list[str]:
-    """What no check of this run says about TensorRT."""
-    if "tensorrt" not in records:
-        return []
-    if records["tensorrt"].value["kind"] == "engine":
-        return ["the TensorRT engines were built here and not run: the checks are of the graphs behind them"]
-    return ["the TensorRT engines are built on the board: the checks are of the graphs behind them"]
+def export_limits(exports: Mapping[str, ExportRecord]) -> list[str]:
+    """What no check of this run says about the exported folders; each sentence once."""
+    return list(dict.fromkeys(limit for export in exports.values() for limit in export.limits))
 
 
 def run_part(context: Context, argv: list[str], created: str) -> doc.Run:

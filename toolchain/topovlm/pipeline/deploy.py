@@ -22,25 +22,31 @@ from topovlm.pipeline.sources import find_model
 
 # Where the target is measured, one more layer goes as long as the measured latency misses the budget.
 _MOST_ATTEMPTS = 4
-# What was made from a stage's outputs, and would contradict new ones that a killed run left beside it.
-_FROM_GRAPHS = ("measure", "tensorrt", "evaluate-slim")
-_FROM_MODEL = ("export", *_FROM_GRAPHS)
-_DOWNSTREAM = {
-    "export-dense": ("profile", "score", "select", "prune", *_FROM_MODEL, "evaluate-dense"),
-    "score": ("select", "prune", *_FROM_MODEL),
-    "select": ("prune", *_FROM_MODEL),
-    "prune": _FROM_MODEL,
-    "export": _FROM_GRAPHS,
-}
-# Stages that a dense deployment has too.
-_DEPLOYMENT = ("export", "measure", "tensorrt")
+
+
+def _downstream() -> dict[str, tuple[str, ...]]:
+    """Stage -> what was made from its outputs, and would contradict new ones that a killed run left."""
+    from_graphs = ("measure", *exporting.other_stages(), "evaluate-slim")
+    from_model = ("export", *from_graphs)
+    return {
+        "export-dense": ("profile", "score", "select", "prune", *from_model, "evaluate-dense"),
+        "score": ("select", "prune", *from_model),
+        "select": ("prune", *from_model),
+        "prune": from_model,
+        "export": from_graphs,
+    }
+
+
+def _deployment() -> tuple[str, ...]:
+    """Stages that a dense deployment has too."""
+    return ("export", "measure", *exporting.other_stages())
 
 
 def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, Any]:
     """Run every stage; returns what `--json` prints. Raises the errors of `topovlm.errors`."""
     began = time.perf_counter()
     # All that can be refused is refused before the run directory exists: bad input leaves nothing behind.
-    run = RunDir(config.output, display, _DOWNSTREAM)
+    run = RunDir(config.output, display, _downstream())
     run.check()
     board = boards.look(config, display)
     target = boards.resolve_target(config, board)
@@ -49,7 +55,7 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, A
     source = find_model(config.model)
     context = Context(config, source, target, run, board)
     choosing.check_inputs(context)
-    exporting.check_tensorrt(context)
+    exporting.check(context)
     if not context.on_target:
         planning.refuse_infeasible(planning.compute_plan(config, target, source.checkpoint.config))
     check_prompt_length(context)
@@ -66,7 +72,7 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
     try:
         planned = planning.plan(context, profiled).value
     except BudgetError:
-        _withdraw(run, *_DEPLOYMENT)
+        _withdraw(run, *_deployment())
         raise
     display.note(planned["summary"])
     for note in planned["notes"]:
@@ -79,10 +85,7 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
     else:
         _forget_other_depths(context, planned["keep_layers"])
         attempts = _fit(context, planned)
-    if "tensorrt" in context.config.format:
-        exporting.tensorrt(context)
-    else:
-        run.forget("tensorrt")
+    exporting.export_others(context)
     measuring.evaluate(context, "evaluate-dense", exporting.BASELINE, dense)
     if planned["verdict"] == "prune":
         measuring.evaluate(context, "evaluate-slim", exporting.DEPLOYED, run.records["export"])
@@ -101,7 +104,7 @@ def _forget_other_depths(context: Context, keep: int) -> None:
         return
     depth = selected.inputs["keep"]
     if depth > keep or (depth < keep and not context.on_target):
-        _withdraw(context.run, *_DEPLOYMENT)
+        _withdraw(context.run, *_deployment())
 
 
 def _fit(context: Context, planned: dict[str, Any]) -> list[dict[str, Any]]:
@@ -125,7 +128,7 @@ def _fit(context: Context, planned: dict[str, Any]) -> list[dict[str, Any]]:
             return attempts
         display.note(verdict["text"])
         if config.drop is not None or keep <= least or len(attempts) == _MOST_ATTEMPTS:
-            _withdraw(context.run, *_DEPLOYMENT)
+            _withdraw(context.run, *_deployment())
             why = _why_stop(config, keep, least)
             raise BudgetError(f"{verdict['text']}. Fewer layers were not tried: {why}")
         keep -= 1

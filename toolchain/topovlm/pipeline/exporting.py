@@ -1,48 +1,71 @@
-"""ONNX folders of the dense and the slim model, and what TensorRT needs; each behind its numeric gate."""
+"""The chosen exporters: the measured one for the dense and the slim model, the others for what is deployed.
+
+No exporter is known by name here: what --format chose is looped over, and each hands back a record.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from topovlm import exporters, records
 from topovlm.artifacts import link_or_copy
 from topovlm.console import Progress
+from topovlm.exporters.protocol import RECORD_SCHEMA, ExportRecord, ExportRequest
 from topovlm.pipeline.context import ANSWER_TOKENS, Context, board_digest
 from topovlm.pipeline.rundir import Record
+from topovlm.workload import Workload
 
-BASELINE, DEPLOYED = "baseline", "onnx"
+BASELINE, DEPLOYED = "baseline", exporters.MEASURED
+DENSE, SLIM = "export-dense", "export"  # stages of the measured exporter
 
 
-def _facts(report: Any) -> dict[str, Any]:
-    """The export's own report, without the folder it was written to (it moves into place afterwards)."""
-    facts: dict[str, Any] = report.to_dict()
-    del facts["folder"]
-    return facts
+def other_stages() -> tuple[str, ...]:
+    """Stages of all known exporters but the measured one; each is named like its exporter."""
+    return tuple(name for name in exporters.EXPORTERS.names() if name != exporters.MEASURED)
+
+
+def request(context: Context, folder: Path, model: Literal["dense", "slim"]) -> ExportRequest:
+    """What every chosen exporter is asked."""
+    config = context.config
+    # An engine is built for a longest answer: one new token is a latency question, not a use.
+    new_tokens = max(config.new_tokens, ANSWER_TOKENS)
+    workload = Workload(images=config.images, prompt_tokens=config.prompt_tokens, new_tokens=new_tokens)
+    return ExportRequest(model_dir=folder, model=model, target=context.target, workload=workload)
+
+
+def check(context: Context) -> None:
+    """Refuse, before anything runs, what a chosen exporter would refuse later."""
+    for name in context.config.format:
+        exporters.EXPORTERS[name].check(request(context, context.source.folder, "dense"))
 
 
 def export_dense(context: Context, dtype: str = "fp32") -> Record:
     """baseline/: the dense model's graphs, which every comparison runs on."""
-    inputs = context.base if dtype == "fp32" else {**context.base, "dtype": dtype}
+    inputs = {**context.base, "record": RECORD_SCHEMA}
+    if dtype != "fp32":
+        inputs["dtype"] = dtype
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
         from topovlm.exporters.onnx.export import export_onnx
 
-        return _facts(export_onnx(context.source.folder, work / BASELINE, dtype=dtype))
+        return _plain(export_onnx(context.source.folder, work / BASELINE, dtype=dtype))
 
-    return context.run.stage("export-dense", inputs, [BASELINE], make)
+    return context.run.stage(DENSE, inputs, [BASELINE], make)
 
 
 def export_slim(context: Context, pruned: Record) -> Record:
     """onnx/: the pruned model's graphs."""
-    model = context.run.root / "model"
+    asked = request(context, context.run.root / "model", "slim")
+    inputs = {**context.base, "record": RECORD_SCHEMA, "pruned": pruned.outputs}
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        from topovlm.exporters.onnx.export import export_onnx
+        exporter = exporters.EXPORTERS[exporters.MEASURED]
+        return _plain(exporter.export(asked, work / DEPLOYED, progress))
 
-        return _facts(export_onnx(model, work / DEPLOYED))
-
-    return context.run.stage("export", {**context.base, "pruned": pruned.outputs}, [DEPLOYED], make)
+    return context.run.stage(SLIM, inputs, [DEPLOYED], make)
 
 
 def deploy_dense(context: Context, dense: Record) -> Record:
@@ -52,41 +75,53 @@ def deploy_dense(context: Context, dense: Record) -> Record:
         shutil.copytree(context.run.root / BASELINE, work / DEPLOYED, copy_function=link_or_copy)
         return dense.value
 
-    return context.run.stage("export", {"dense": dense.outputs}, [DEPLOYED], make)
+    return context.run.stage(SLIM, {"dense": dense.outputs}, [DEPLOYED], make)
 
 
-def check_tensorrt(context: Context) -> None:
-    """Refuse, before anything runs, a target that TensorRT does not serve or cannot be built for here."""
-    if "tensorrt" in context.config.format:
-        from topovlm.exporters.tensorrt.export import check_target
+def export_others(context: Context) -> None:
+    """A folder for every other format that was chosen; those of formats that were not are taken away."""
+    for name in other_stages():
+        if name not in context.config.format:
+            context.run.forget(name)
+    for name in context.config.format:
+        if name != exporters.MEASURED:
+            _export_other(context, name)
 
-        check_target(context.target)
 
-
-def tensorrt(context: Context) -> Record:
-    """tensorrt/<target>/: engines for an RTX card, a build bundle for a board that builds its own."""
-    config, root = context.config, context.run.root
+def _export_other(context: Context, name: str) -> Record:
+    config = context.config
     pruned = context.run.records.get("prune")
-    model = context.source.folder if pruned is None else root / "model"
+    dense = pruned is None
+    folder = context.source.folder if dense else context.run.root / "model"
+    asked = request(context, folder, "dense" if dense else "slim")
     inputs = {
         **context.base,
+        "record": RECORD_SCHEMA,
+        "exporter": exporters.EXPORTERS.origin(name),
         "pruned": None if pruned is None else pruned.outputs,
         "target": context.target.key,
         "board": board_digest(context.target),
         "images": config.images,
         "prompt_tokens": config.prompt_tokens,
-        # An engine is built for a longest answer: one new token is a latency question, not a use.
-        "new_tokens": max(config.new_tokens, ANSWER_TOKENS),
+        "new_tokens": asked.workload.new_tokens,
     }
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        from topovlm.exporters.tensorrt.export import deploy_tensorrt
-        from topovlm.workload import Workload
+        return _plain(exporters.EXPORTERS[name].export(asked, work / name, progress))
 
-        workload = Workload(
-            images=config.images, prompt_tokens=config.prompt_tokens, new_tokens=inputs["new_tokens"]
-        )
-        folder = work / "tensorrt" / context.target.key
-        return _facts(deploy_tensorrt(model, folder, context.target, workload))
+    return context.run.stage(name, inputs, [name], make)
 
-    return context.run.stage("tensorrt", inputs, ["tensorrt"], make)
+
+def exported(stages: Mapping[str, Record]) -> dict[str, ExportRecord]:
+    """Stage name -> what its exporter recorded, of all exports among the stages, in their order."""
+    names = {DENSE, SLIM, *other_stages()}
+    return {
+        name: records.convert(record.value, ExportRecord, field="stage", name=name, remedy="Run again")
+        for name, record in stages.items()
+        if name in names
+    }
+
+
+def _plain(record: ExportRecord) -> dict[str, Any]:
+    facts: dict[str, Any] = records.plain(record)
+    return facts

@@ -9,7 +9,7 @@ from typing import Any
 from topovlm import __version__, artifacts
 from topovlm.checkpoint.files import open_checkpoint
 from topovlm.console import Progress
-from topovlm.pipeline import assemble, choosing
+from topovlm.pipeline import assemble, choosing, exporting
 from topovlm.pipeline.context import Context, versions
 from topovlm.pipeline.measuring import phase_samples, read_outcomes
 from topovlm.pipeline.rundir import RUN_FILE, Record
@@ -47,14 +47,15 @@ def build_report(context: Context, argv: list[str], attempts: list[dict[str, Any
     pruned = records.get("prune")
     dense = assemble.model_part(context.source.checkpoint, context.source.display_name, context.model_digest)
     slim = None
-    checks = assemble.parity_checks(records["export-dense"], "dense")
+    exports = exporting.exported(records)
+    checks: list[doc.Verification] = []
     if pruned is not None:
         name = (
             f"{context.source.display_name}, {len(pruned.value['surgery']['kept'])} of {dense.layers} layers"
         )
         slim = assemble.model_part(open_checkpoint(root / "model"), name, pruned.outputs["model"])
-        checks = choosing.verifications(pruned) + assemble.parity_checks(records["export"], "slim") + checks
-    checks += assemble.tensorrt_checks(records)
+        checks += choosing.verifications(pruned)
+    checks += assemble.export_checks(exports)
     return doc.Report(
         schema_version=doc.SCHEMA_VERSION,
         topovlm_version=__version__,
@@ -68,7 +69,7 @@ def build_report(context: Context, argv: list[str], attempts: list[dict[str, Any
         selection=selection_part(context) if pruned is not None else None,
         accuracy=_accuracy(context),
         latency=_latency(context),
-        artifacts=assemble.artifacts_part(root, records),
+        artifacts=assemble.artifacts_part(root, records, exports),
         verifications=tuple(checks),
         provenance=_provenance(context, attempts),
         run=assemble.run_part(context, argv, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())),
@@ -169,7 +170,7 @@ def _provenance(context: Context, attempts: list[dict[str, Any]]) -> doc.Provena
     limits = list(context.notes)
     if not context.on_target:
         limits.append(f"nothing was timed on {context.target.board.name}: its figures are predictions")
-    limits += assemble.tensorrt_limits(context.run.records)
+    limits += assemble.export_limits(exporting.exported(context.run.records))
     return doc.Provenance(
         model_source=context.source.display_name,
         model_licence=context.source.licence,

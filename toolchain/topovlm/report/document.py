@@ -131,10 +131,12 @@ class Artifact(Part, frozen=True, kw_only=True):
     """One file or folder that the run wrote (or read); `path` is relative to the run directory."""
 
     path: str
-    format: Literal["checkpoint", "onnx", "tensorrt-engine", "tensorrt-bundle", "other"]
+    format: str
     model: Literal["dense", "slim"]
     bytes: int
     sha256: str
+    title: str = ""
+    checked: bool = False
     reproducible: bool = (
         True  # False: same inputs need not give the same bytes (hash not part of the content)
     )

@@ -173,8 +173,9 @@ def _loads(report: Report) -> Card:
     total = len(report.verifications)
     deployed = "slim" if report.slim else "dense"
     items = [item for item in report.artifacts if item.model == deployed]
+    words = {item.path: _FORMATS.get(item.format, item.title or item.format) for item in items}
     detail = [
-        f"{item.path}: {_FORMATS[item.format]}, {formats.number(item.bytes, 'bytes')}"
+        f"{item.path}: {words[item.path]}, {formats.number(item.bytes, 'bytes')}"
         f"{f', for {clients}' if (clients := ', '.join(item.loads_in)) else ''}"
         for item in items
     ]

@@ -2,138 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topovlm.artifacts import sha256_file, staged_folder
+from msgspec.structs import replace
+
+from topovlm.artifacts import staged_folder
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx import layouts
-from topovlm.exporters.onnx.parity import ParityResult, check_graphs
-from topovlm.exporters.onnx.quiet import quiet_exporter
+from topovlm.exporters.onnx.manifest import DecoderSizes
+from topovlm.exporters.onnx.parity import check_graphs, parity_checks
+from topovlm.exporters.onnx.quantize import FORMATS as QUANTIZED
+from topovlm.exporters.onnx.quantize import quantize_decoders
+from topovlm.exporters.protocol import VARIANTS, Artifact, Dtype, ExportRecord, ParityResult, listing
+from topovlm.exporters.protocol import Model as Which
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import nn
 
-_DTYPES = {"fp32": "float32", "fp16": "float16"}
-
-
-@dataclass(frozen=True)
-class ExportedFile:
-    """One file of the exported folder."""
-
-    path: str
-    size_bytes: int
-    sha256: str
+TRACED = {"fp32": "float32", "fp16": "float16"}  # what graphs are traced in; the others are made from fp32
+DTYPES: tuple[Dtype, ...] = ("fp32", "fp16", *QUANTIZED)
+CLIENTS = ("ONNX Runtime", "transformers.js")
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    """What was written and how close it is to torch (measured)."""
+class Graphs:
+    """What was written: graph key -> relative path, the decoder's sizes, fused attentions (0: none fused)."""
 
-    folder: str
-    dtype: str
-    variants: tuple[str, ...]
-    files: tuple[ExportedFile, ...]
-    parity: tuple[ParityResult, ...]
+    paths: dict[str, str]
+    decoder: DecoderSizes
     fused_attentions: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
 
 
 def export_onnx(
     model_dir: str | Path,
     out_dir: str | Path,
     *,
-    variants: Sequence[str] = ("plain", "fused"),
+    variants: Sequence[str] = VARIANTS,
     dtype: str = "fp32",
+    model: nn.Module | None = None,
+    which: Which = "dense",
     single_file_bytes: int = layouts.SINGLE_FILE_BYTES,
-) -> ExportReport:
+) -> ExportRecord:
     """Write the exported folder `out_dir` (replaced as a whole, or untouched) from a checkpoint folder.
 
-    Every graph is run by ONNX Runtime and compared with torch before the folder gets its name. A graph with
-    more weights than `single_file_bytes` keeps them in `<graph>.onnx_data`: one file cannot pass 2 GiB.
+    Every graph is run by ONNX Runtime and compared with torch before the folder gets its name. int8 and int4
+    are fp32 graphs whose decoders are quantised after that. `model` is the torch model of `model_dir`, where
+    the caller has it already: on the CPU and in the precision that is traced it spares loading, and it is
+    left as it was. A graph with more weights than `single_file_bytes` keeps them in `<graph>.onnx_data`: one
+    file cannot pass 2 GiB.
     Raises `InputError` for a checkpoint outside of the family and `VerificationError` when parity fails.
     """
+    check_arguments(variants, dtype)
     with staged_folder(Path(out_dir)) as staged:
-        report = export_into(
-            Path(model_dir), staged, variants=variants, dtype=dtype, single_file_bytes=single_file_bytes
+        traced = "fp32" if dtype in QUANTIZED else dtype
+        parity, fused = write_folder(
+            Path(model_dir), staged, variants, traced, model=model, single_file_bytes=single_file_bytes
         )
-    return replace(report, folder=str(out_dir))
+        record = ExportRecord(
+            exporter="onnx",
+            model=which,
+            dtype=dtype,
+            variants=tuple(variants),
+            parity=parity,
+            artifacts=(Artifact(path=".", format="onnx", title="ONNX graphs", loads_in=CLIENTS),),
+            checks=parity_checks(parity, "" if traced == dtype else f"{traced} (before {dtype})"),
+            facts={"fused_attentions": fused},
+        )
+        if dtype in QUANTIZED:
+            record = _quantized(staged, record)
+        return replace(record, files=listing(staged))
 
 
-def export_into(
+def write_folder(
     model_dir: Path,
     out: Path,
-    *,
     variants: Sequence[str],
     dtype: str,
+    *,
+    model: nn.Module | None = None,
     single_file_bytes: int = layouts.SINGLE_FILE_BYTES,
-) -> ExportReport:
-    """`export_onnx` into a folder that exists and that the caller moves into place."""
-    _check_arguments(variants, dtype)
-    model = load_model(model_dir, dtype)
-    graphs, decoder, fused = write_graphs(model, out, variants, dtype, single_file_bytes)
-    tokens = _tokens_per_image(out / graphs["vision"])
-    layouts.write_texts(model_dir, out, tokens_per_image=tokens, graphs=graphs, decoder=decoder)
-    parity = check_graphs(model.float(), out)
-    return ExportReport(str(out), dtype, tuple(variants), _listing(out), parity, fused)
+) -> tuple[tuple[ParityResult, ...], int]:
+    """Graphs (fp32 or fp16) and texts, behind the gate, into a folder that exists; returns what it measured.
+
+    (parity rows, fused attentions). The caller moves the folder into place.
+    """
+    with _traceable(model_dir, dtype, model) as loaded:
+        graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes)
+        tokens = _tokens_per_image(out / graphs.paths["vision"])
+        layouts.write_texts(
+            model_dir, out, tokens_per_image=tokens, graphs=graphs.paths, decoder=graphs.decoder
+        )
+        # The reference is the model as it was exported: fp16 weights, computed with in fp32.
+        return check_graphs(loaded.float(), out), graphs.fused_attentions
 
 
-def load_model(model_dir: Path, dtype: str = "fp32") -> Any:
-    """The checkpoint in torch on CPU, family checked before any weight is read. Raises `InputError`."""
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForImageTextToText
-    from transformers.utils import logging as transformers_logging
+@contextlib.contextmanager
+def _traceable(model_dir: Path, dtype: str, model: Any) -> Iterator[Any]:
+    """The model in that precision on the CPU, family checked before any weight is read; eager attention.
 
+    Eager attention traces to plain MatMul and Softmax; parity compares with the default attention.
+    """
+    from transformers import AutoConfig
+
+    from topovlm.checkpoint.loading import attention, load_model
     from topovlm.exporters.onnx.graphs import check_family
 
     if not (model_dir / "config.json").is_file():
         raise InputError(explain("model", str(model_dir), "is no checkpoint folder: config.json is missing"))
     check_family(AutoConfig.from_pretrained(model_dir, local_files_only=True))
-    bar = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        with quiet_exporter():
-            # Eager attention traces to plain MatMul and Softmax; parity compares with the default attention.
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                model_dir,
-                dtype=getattr(torch, _DTYPES[dtype]),
-                attn_implementation="eager",
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except (SafetensorError, OSError, RuntimeError) as error:
-        rule = f"its weights cannot be read: {str(error).strip().splitlines()[0]}"
-        raise InputError(explain("model", str(model_dir), rule)) from error
-    finally:
-        if bar:
-            transformers_logging.enable_progress_bar()
-    model, found = loaded
-    if found["missing_keys"]:  # transformers would draw them at random
-        missing = sorted(found["missing_keys"])
-        rule = f"{len(missing)} weights are missing, {missing[0]} among them"
-        raise InputError(explain("model", str(model_dir), rule))
-    return model.eval().requires_grad_(False)
+    wanted = TRACED[dtype]
+    if model is not None and model.device.type == "cpu" and str(model.dtype) == f"torch.{wanted}":
+        with attention(model, "eager"):
+            yield model
+    else:
+        yield load_model(model_dir, dtype=wanted, attention_kind="eager")
 
 
 def write_graphs(
     model: Any, out: Path, variants: Sequence[str], dtype: str, single_file_bytes: int
-) -> tuple[dict[str, str], dict[str, int], int]:
-    """Trace, assemble, check and save the graphs under `out`.
-
-    Returns (graph key -> relative path, decoder sizes, number of fused attentions).
-    """
+) -> Graphs:
+    """Trace, assemble, check and save the graphs under `out`."""
     from topovlm.exporters.onnx import files, graphs
     from topovlm.exporters.onnx.fused import fused_decoder_graph
 
     shape = graphs.DecoderShape.of(model.config.text_config)
-    sizes = {name: value for name, value in asdict(shape).items() if name != "heads"}
+    sizes = DecoderSizes(
+        layers=shape.layers,
+        hidden=shape.hidden,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        vocab=shape.vocab,
+    )
     paths: dict[str, str] = {}
 
     def keep(graph: ir.Model, part: str, variant: str = "plain") -> None:
@@ -152,32 +156,42 @@ def write_graphs(
             decoder = graphs.decoder_graph(model, pieces)
         else:
             decoder = fused_decoder_graph(model, pieces)
-            fused = shape.layers
-        files.check_interface(decoder, *files.decoder_interface(**sizes, batch=batch))
+            fused = sizes.layers
+        files.check_interface(decoder, *files.decoder_interface(sizes, batch))
         keep(decoder, "decoder", variant)
         del decoder
-    return paths, sizes, fused
+    return Graphs(paths, sizes, fused)
 
 
-def _check_arguments(variants: Sequence[str], dtype: str) -> None:
-    if dtype not in _DTYPES:
-        raise InputError(explain("dtype", dtype, f"must be one of {', '.join(_DTYPES)}"))
-    if not variants or not set(variants) <= set(layouts.VARIANTS):
-        raise InputError(
-            explain("variants", tuple(variants), f"must be some of {', '.join(layouts.VARIANTS)}")
+def check_arguments(variants: Sequence[str], dtype: str) -> None:
+    """Raises `InputError` for a precision or a variant that is not written."""
+    if dtype not in DTYPES:
+        raise InputError(explain("dtype", dtype, f"must be one of {', '.join(DTYPES)}"))
+    if not variants or not set(variants) <= set(VARIANTS):
+        raise InputError(explain("variants", tuple(variants), f"must be some of {', '.join(VARIANTS)}"))
+
+
+def _quantized(folder: Path, record: ExportRecord) -> ExportRecord:
+    """The decoders in the record's precision instead of fp32, and what that cost, as limits and facts."""
+    rows = quantize_decoders(folder, (record.dtype,), record.variants, replace=True)
+    limits, facts = [], dict(record.facts)
+    for row in rows:
+        share = f"{row.same_tokens} of {row.compared_tokens} greedy tokens are those of fp32"
+        limits.append(
+            f"{row.key} ({row.format}) answers otherwise than the fp32 graph that was checked: {share}, mean "
+            f"logit error {row.mean_logit_error:.2g} of {row.max_logit:.3g}, on random prompts; no gate "
+            "passes it, an evaluation on your own questions decides"
         )
+        facts |= {
+            f"{row.key}.{name}": getattr(row, name)
+            for name in ("max_logit_error", "mean_logit_error", "same_tokens", "compared_tokens")
+        }
+    artifacts = tuple(replace(artifact, checked=False) for artifact in record.artifacts)
+    return replace(record, artifacts=artifacts, limits=tuple(limits), facts=facts)
 
 
 def _tokens_per_image(vision_graph: Path) -> int:
     import onnx
 
     graph = onnx.load(vision_graph, load_external_data=False).graph
-    return graph.output[0].type.tensor_type.shape.dim[1].dim_value
-
-
-def _listing(folder: Path) -> tuple[ExportedFile, ...]:
-    return tuple(
-        ExportedFile(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_file(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    )
+    return int(graph.output[0].type.tensor_type.shape.dim[1].dim_value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from topovlm.errors import VerificationError, explain
 from topovlm.exporters.onnx.layouts import SINGLE_FILE_BYTES
+from topovlm.exporters.onnx.manifest import DecoderSizes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -34,21 +35,19 @@ def check_interface(model: ir.Model, inputs: Mapping[str, Dims], outputs: Mappin
                 raise VerificationError(explain(f"{kind} {name}: dimensions", have, f"must be {list(dims)}"))
 
 
-def decoder_interface(
-    *, layers: int, hidden: int, kv_heads: int, head_dim: int, vocab: int, batch: int | str
-) -> tuple[dict[str, Dims], dict[str, Dims]]:
+def decoder_interface(sizes: DecoderSizes, batch: int | str) -> tuple[dict[str, Dims], dict[str, Dims]]:
     """Inputs and outputs of a decoder graph with their dimensions; `batch` is `batch_size` or 1."""
     new, past, total = "sequence_length", "past_sequence_length", "total_sequence_length"
     inputs: dict[str, Dims] = {
-        "inputs_embeds": [batch, new, hidden],
+        "inputs_embeds": [batch, new, sizes.hidden],
         "attention_mask": [batch, total],
         "position_ids": [batch, new],
     }
-    outputs: dict[str, Dims] = {"logits": [batch, new, vocab]}
-    for i in range(layers):
+    outputs: dict[str, Dims] = {"logits": [batch, new, sizes.vocab]}
+    for i in range(sizes.layers):
         for kind in ("key", "value"):
-            inputs[f"past_key_values.{i}.{kind}"] = [batch, kv_heads, past, head_dim]
-            outputs[f"present.{i}.{kind}"] = [batch, kv_heads, total, head_dim]
+            inputs[f"past_key_values.{i}.{kind}"] = [batch, sizes.kv_heads, past, sizes.head_dim]
+            outputs[f"present.{i}.{kind}"] = [batch, sizes.kv_heads, total, sizes.head_dim]
     return inputs, outputs
 
 

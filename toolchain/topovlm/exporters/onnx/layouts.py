@@ -7,20 +7,26 @@ graphs under onnx/, a quantised or half-precision graph marked by a suffix, `pre
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from topovlm.artifacts import read_json, sha256_file, write_json
 from topovlm.errors import InputError, explain
+from topovlm.exporters.onnx.manifest import (
+    DecoderSizes,
+    Pictures,
+    PromptPieces,
+    RuntimeFile,
+    write_runtime_file,
+)
 from topovlm.families.shape import ModelShape
 
-RUNTIME_FILE = "topovlm_runtime.json"
 PARTS = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_quantized", "int4": "_q4"}
-VARIANTS = ("plain", "fused")
 _COPIED = ("generation_config.json", "tokenizer.json", "special_tokens_map.json", "chat_template.jinja")
 SINGLE_FILE_BYTES = 1_900_000_000  # protobuf stops at 2 GiB; leaves room for the graph itself
 
@@ -42,8 +48,8 @@ def write_texts(
     *,
     tokens_per_image: int,
     graphs: Mapping[str, str],
-    decoder: Mapping[str, int],
-) -> dict[str, Any]:
+    decoder: DecoderSizes,
+) -> RuntimeFile:
     """Write every file of the folder that is no graph; returns the content of `topovlm_runtime.json`.
 
     `graphs` maps keys (`graph_key`) to paths relative to `out`, which must exist already.
@@ -69,29 +75,28 @@ def write_texts(
         write_json(out / "generation_config.json", {"eos_token_id": eos, "do_sample": False})
     size = images.get("crop_size") if images.get("do_center_crop") else images["size"]
     image_id = config.get("image_token_id", config.get("image_token_index"))
-    manifest = {
-        "schema": 1,
-        "prompt": prompt_pieces(model_dir, template, processor["image_token"]),
-        "image_token_id": image_id,
-        "tokens_per_image": tokens_per_image,
-        "eos_token_ids": eos,
-        "image": {
-            "height": size["height"],
-            "width": size["width"],
-            "resample": images.get("resample", 3),
-            "rescale_factor": images.get("rescale_factor", 1 / 255),
-            "mean": images.get("image_mean"),
-            "std": images.get("image_std"),
-        },
-        "decoder": dict(decoder),
-        "graphs": dict(graphs),
-        "source_config_sha256": sha256_file(model_dir / "config.json"),
-    }
-    write_json(out / RUNTIME_FILE, manifest)
-    return manifest
+    content = RuntimeFile(
+        prompt=prompt_pieces(model_dir, template, processor["image_token"]),
+        image_token_id=image_id,
+        tokens_per_image=tokens_per_image,
+        eos_token_ids=tuple(eos),
+        image=Pictures(
+            height=size["height"],
+            width=size["width"],
+            resample=images.get("resample", 3),
+            rescale_factor=images.get("rescale_factor", 1 / 255),
+            mean=images.get("image_mean"),
+            std=images.get("image_std"),
+        ),
+        decoder=decoder,
+        graphs=dict(graphs),
+        source_config_sha256=sha256_file(model_dir / "config.json"),
+    )
+    write_runtime_file(out, content)
+    return content
 
 
-def prompt_pieces(model_dir: Path, template: str, image_token: str) -> dict[str, Any]:
+def prompt_pieces(model_dir: Path, template: str, image_token: str) -> PromptPieces:
     """The chat template as prefix, picture and suffix, from which a runtime without Jinja makes prompts.
 
     Checked with no, one and two pictures; a template of another shape is refused with `InputError`.
@@ -122,13 +127,17 @@ def prompt_pieces(model_dir: Path, template: str, image_token: str) -> dict[str,
     text = render(1)
     adds = tokenizer(text)["input_ids"] != tokenizer(text, add_special_tokens=False)["input_ids"]
     special = bool(adds and not (bos and text.startswith(bos)))  # the rule of transformers' own processors
-    return {"prefix": prefix, "image": image, "suffix": suffix, "add_special_tokens": special}
+    return PromptPieces(prefix=prefix, image=image, suffix=suffix, add_special_tokens=special)
+
+
+def graph_files(path: Path) -> list[Path]:
+    """A graph on disk and, where it has one, its data file."""
+    return [file for file in (path, path.with_name(f"{path.name}_data")) if file.is_file()]
 
 
 def graph_bytes(path: Path) -> int:
     """Size of a graph on disk, its data file included."""
-    files = (path, path.with_name(f"{path.name}_data"))
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return sum(file.stat().st_size for file in graph_files(path))
 
 
 def _common_start(one: str, other: str) -> str:
@@ -214,22 +223,24 @@ def _client_config(out: Path, graphs: Mapping[str, str]) -> dict[str, Any]:
     """What transformers.js reads: which precision to load by default, and which graphs have a data file."""
     names = [Path(path).name for path in graphs.values()]
     external = {name: 1 for name in names if (out / "onnx" / f"{name}_data").is_file()}
-    dtypes = {suffix: dtype for dtype, suffix in (("fp32", ""), ("fp16", "_fp16"))}
-    plain = next((d for s, d in dtypes.items() if f"{PARTS['decoder']}{s}.onnx" in names), "fp32")
-    return {"dtype": plain, **({"use_external_data_format": external} if external else {})}
+    held = {part: _client_dtype(names, file) for part, file in PARTS.items()}
+    # One word where all parts have one precision; by file where a quantised decoder stands beside fp32 parts.
+    one = held["decoder"] if len(set(held.values())) == 1 else None
+    dtype = one or {PARTS[part]: dtype for part, dtype in held.items()}
+    return {"dtype": dtype, **({"use_external_data_format": external} if external else {})}
 
 
-def add_graphs(out: Path, graphs: Mapping[str, str]) -> None:
-    """Name more graphs (key -> path) in a folder that is already written."""
-    manifest, config = load_manifest(out), read_json(out / "config.json")
-    manifest["graphs"].update(graphs)
-    config["transformers.js_config"] = _client_config(out, manifest["graphs"])
+def _client_dtype(names: Collection[str], file: str) -> str:
+    """The first precision, in transformers.js' words, in which that graph is there."""
+    known = zip(SUFFIXES.values(), ("fp32", "fp16", "q8", "q4"), strict=True)
+    return next((dtype for suffix, dtype in known if f"{file}{suffix}.onnx" in names), "fp32")
+
+
+def replace_graphs(out: Path, content: RuntimeFile, graphs: Mapping[str, str]) -> RuntimeFile:
+    """Name other graphs (key -> path) in a folder that is already written; returns the new content."""
+    config = read_json(out / "config.json")
+    config["transformers.js_config"] = _client_config(out, graphs)
     write_json(out / "config.json", config)
-    write_json(out / RUNTIME_FILE, manifest)
-
-
-def load_manifest(out: Path) -> dict[str, Any]:
-    """`topovlm_runtime.json` of an exported folder. Raises `InputError` when there is none."""
-    if not (out / RUNTIME_FILE).is_file():
-        raise InputError(explain("exported folder", str(out), f"has no {RUNTIME_FILE}", "Export again"))
-    return json.loads((out / RUNTIME_FILE).read_text(encoding="utf-8"))
+    changed = replace(content, graphs=dict(graphs))
+    write_runtime_file(out, changed)
+    return changed

@@ -8,7 +8,7 @@ shifted position, a masked token): if the gate does not notice, it is blind and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,30 +16,15 @@ from typing import Any
 import numpy as np
 
 from topovlm.errors import VerificationError, explain
-from topovlm.exporters.onnx.layouts import load_manifest
+from topovlm.exporters.onnx.manifest import read_runtime_file
 from topovlm.exporters.onnx.prompts import Prompt, make_prompts
 from topovlm.exporters.onnx.sessions import FloatType, Graphs, open_graphs
+from topovlm.exporters.protocol import Check, ParityResult
 
 # Largest |logit difference| allowed, relative to the largest |logit| (at least 1). Summation order alone
 # gives about 1e-6 in fp32; fp16 carries 11 bits through every layer.
 TOLERANCES: Mapping[FloatType, float] = {"float32": 1e-4, "float16": 1e-2}
 STEPS = 8
-
-
-@dataclass(frozen=True)
-class ParityResult:
-    """One decoder graph on one prompt (measured on this machine's CPU)."""
-
-    graph: str
-    prompt: str
-    prompt_tokens: int
-    decode_steps: int
-    max_logit_error: float
-    max_logit: float
-    tolerance: float
-    near_ties: int
-    control_position_error: float | None  # None: the batch check runs no controls
-    control_mask_error: float | None
 
 
 @dataclass(frozen=True)
@@ -59,24 +44,52 @@ class Reference:
 
 def check_parity(model_dir: str | Path, out_dir: str | Path) -> tuple[ParityResult, ...]:
     """The gate for a folder that is already written. Raises `VerificationError` when it does not match."""
-    from topovlm.exporters.onnx.export import load_model
+    from topovlm.checkpoint.loading import load_model
 
     return check_graphs(load_model(Path(model_dir)), Path(out_dir))
 
 
 def check_graphs(model: Any, folder: Path, tolerance: float | None = None) -> tuple[ParityResult, ...]:
     """Compare every decoder graph in `folder` with `model` (float32 torch). Raises `VerificationError`."""
-    manifest = load_manifest(folder)
-    references = make_references(model, make_prompts(folder, manifest, STEPS))
+    content = read_runtime_file(folder)
+    references = make_references(model, make_prompts(folder, content, STEPS))
     results = []
-    for key in (k for k in manifest["graphs"] if k.startswith("decoder")):
-        graphs = open_graphs(folder, manifest, key)
+    for key in content.decoders():
+        graphs = open_graphs(folder, content, key)
         limit = tolerance if tolerance is not None else TOLERANCES[graphs.float_type]
         results += [_check_one(graphs, key, reference, limit) for reference in references]
         if graphs.dynamic_batch:
             results.append(_check_padded_batch(graphs, key, references, limit))
         del graphs  # before the next one is opened: large models fit once
     return tuple(results)
+
+
+def parity_checks(rows: Sequence[ParityResult], graphs: str = "") -> tuple[Check, ...]:
+    """One check per row and per negative control; `graphs` tells graphs of the same name apart ("fp16")."""
+    checks = []
+    for row in rows:
+        where = f"{graphs} {row.graph}".strip() + f", {row.prompt}"
+        checks.append(
+            Check(
+                name=f"ONNX = torch: {where}",
+                value=row.max_logit_error,
+                limit=row.limit,
+                detail=f"worst logit error {row.max_logit_error:.3g} over {row.decode_steps} cached steps",
+            )
+        )
+        controls = {"position": row.control_position_error, "mask": row.control_mask_error}
+        checks += [
+            Check(
+                name=f"negative control ({control}): {where}",
+                value=seen,
+                limit=row.limit,
+                rule="more than",
+                detail="the gate notices the broken input",
+            )
+            for control, seen in controls.items()
+            if seen is not None
+        ]
+    return tuple(checks)
 
 
 def make_references(model: Any, prompts: list[Prompt]) -> list[Reference]:
@@ -88,21 +101,18 @@ def _reference(model: Any, prompt: Prompt) -> Reference:
     """Greedy with the stock cache, then one uncached pass for the logits; attention as users run it."""
     import torch
 
-    kind = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
-    try:
-        with torch.no_grad():
-            row, pictures = torch.from_numpy(prompt.input_ids)[None], torch.from_numpy(prompt.pixels)
-            step = model(input_ids=row, pixel_values=pictures, use_cache=True)
-            tokens = [int(step.logits[0, -1].argmax())]
-            for _ in range(STEPS):
-                last = torch.tensor([[tokens[-1]]])
-                step = model(input_ids=last, past_key_values=step.past_key_values, use_cache=True)
-                tokens.append(int(step.logits[0, -1].argmax()))
-            whole = torch.cat([row, torch.tensor([tokens[:-1]])], dim=1)
-            logits = model(input_ids=whole, pixel_values=pictures, use_cache=False).logits[0]
-    finally:
-        model.set_attn_implementation(kind)
+    from topovlm.checkpoint.loading import attention
+
+    with attention(model, "sdpa"), torch.no_grad():
+        row, pictures = torch.from_numpy(prompt.input_ids)[None], torch.from_numpy(prompt.pixels)
+        step = model(input_ids=row, pixel_values=pictures, use_cache=True)
+        tokens = [int(step.logits[0, -1].argmax())]
+        for _ in range(STEPS):
+            last = torch.tensor([[tokens[-1]]])
+            step = model(input_ids=last, past_key_values=step.past_key_values, use_cache=True)
+            tokens.append(int(step.logits[0, -1].argmax()))
+        whole = torch.cat([row, torch.tensor([tokens[:-1]])], dim=1)
+        logits = model(input_ids=whole, pixel_values=pictures, use_cache=False).logits[0]
     return Reference(
         prompt.name, prompt.input_ids, prompt.pixels, np.asarray(tokens, np.int64), logits.float().numpy()
     )

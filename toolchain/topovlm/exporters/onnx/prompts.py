@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from topovlm.artifacts import read_json
+from topovlm.exporters.onnx.manifest import RuntimeFile
 
 _WORDS = (5, 14)
 _SEED = 20260
@@ -23,28 +24,28 @@ class Prompt:
     pixels: np.ndarray
 
 
-def make_prompts(folder: Path, manifest: dict[str, Any], new_tokens: int) -> list[Prompt]:
+def make_prompts(folder: Path, content: RuntimeFile, new_tokens: int) -> list[Prompt]:
     """One picture with few random words; two pictures (if they fit the context) with more words."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     config = read_json(folder / "config.json")
     context = config["text_config"].get("max_position_embeddings", 1 << 30)
-    prompt, per_image, image_id = manifest["prompt"], manifest["tokens_per_image"], manifest["image_token_id"]
+    prompt = content.prompt
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    vocab = min(manifest["decoder"]["vocab"], tokenizer.get_vocab_size())
+    vocab = min(content.decoder.vocab, tokenizer.get_vocab_size())
     words = [i for i in range(vocab) if (tokenizer.id_to_token(i) or "") not in special]
-    image_ids = _encode_image(tokenizer, prompt["image"], image_id, per_image)
-    prefix = tokenizer.encode(prompt["prefix"], add_special_tokens=False).ids
-    suffix = tokenizer.encode(prompt["suffix"], add_special_tokens=False).ids
+    image_ids = _encode_image(tokenizer, prompt.image, content.image_token_id, content.tokens_per_image)
+    prefix = tokenizer.encode(prompt.prefix, add_special_tokens=False).ids
+    suffix = tokenizer.encode(prompt.suffix, add_special_tokens=False).ids
     rng = np.random.default_rng(_SEED)
     prompts = []
     for count, length in zip((1, 2), _WORDS, strict=True):
         fixed = len(prefix) + len(suffix) + length + new_tokens
         pictures = count if count * len(image_ids) + fixed <= context else 1
         ids = [*prefix, *image_ids * pictures, *rng.choice(words, length).tolist(), *suffix]
-        size = manifest["image"]
-        pixels = rng.uniform(-1, 1, (pictures, 3, size["height"], size["width"])).astype(np.float32)
+        size = (pictures, 3, content.image.height, content.image.width)
+        pixels = rng.uniform(-1, 1, size).astype(np.float32)
         name = f"{pictures} picture{'s' * (pictures > 1)}, {length} words"
         prompts.append(Prompt(name, np.asarray(ids, np.int64), pixels))
     return prompts

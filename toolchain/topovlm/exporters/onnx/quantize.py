@@ -11,20 +11,22 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from topovlm.artifacts import move_into_place
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.files import save_graph
-from topovlm.exporters.onnx.layouts import add_graphs, graph_bytes, graph_key, graph_path, load_manifest
+from topovlm.exporters.onnx.layouts import graph_bytes, graph_files, graph_key, graph_path, replace_graphs
+from topovlm.exporters.onnx.manifest import RuntimeFile, read_runtime_file
 from topovlm.exporters.onnx.parity import STEPS
 from topovlm.exporters.onnx.prompts import make_prompts
 from topovlm.exporters.onnx.quiet import quiet_exporter
 from topovlm.exporters.onnx.sessions import open_graphs
+from topovlm.exporters.protocol import VARIANTS, Dtype
 
-FORMATS = ("int8", "int4")
+FORMATS: tuple[Dtype, ...] = ("int8", "int4")
 _BLOCK = 32  # int4: weights that share a scale
 
 
@@ -45,31 +47,40 @@ class QuantizedGraph:
 
 
 def quantize_decoders(
-    folder: str | Path, formats: Sequence[str] = FORMATS, variants: Sequence[str] = ("plain", "fused")
+    folder: str | Path,
+    formats: Sequence[str] = FORMATS,
+    variants: Sequence[str] = VARIANTS,
+    *,
+    replace: bool = False,
 ) -> tuple[QuantizedGraph, ...]:
     """Write `_quantized` (int8) and `_q4` (int4) decoders beside the fp32 ones and name them in the manifest.
 
-    Variants that the folder does not have are left out. Raises `InputError` for an unknown format or a folder
-    whose decoders are not fp32.
+    With `replace` the fp32 decoders go once they have been compared with. Variants that the folder does not
+    have are left out. Raises `InputError` for an unknown format or a folder whose decoders are not fp32.
     """
     out = Path(folder)
-    manifest = load_manifest(out)
+    content = read_runtime_file(out)
     if not set(formats) <= set(FORMATS):
         raise InputError(explain("formats", tuple(formats), f"must be some of {', '.join(FORMATS)}"))
-    results = []
+    graphs, results = dict(content.graphs), []
     for variant in variants:
         key, source = graph_key("decoder", variant), out / graph_path("decoder", variant)
-        if key not in manifest["graphs"]:
+        if key not in graphs:
             continue
-        if out / manifest["graphs"][key] != source:
+        if out / graphs[key] != source:
             rule = "is not fp32: quantise an fp32 export"
-            raise InputError(explain("decoder", manifest["graphs"][key], rule))
+            raise InputError(explain("decoder", graphs[key], rule))
         for kind in formats:
             relative, new_key = graph_path("decoder", variant, kind), graph_key("decoder", variant, kind)
             _write(source, out / relative, kind)
-            manifest["graphs"][new_key] = relative
-            results.append(_compare(out, manifest, key, new_key, kind))
-    add_graphs(out, manifest["graphs"])
+            graphs[new_key] = relative
+            results.append(_compare(out, structs.replace(content, graphs=graphs), key, new_key, kind))
+        if replace:
+            del graphs[key]
+    replace_graphs(out, content, graphs)
+    for key in content.graphs.keys() - graphs.keys():
+        for file in graph_files(out / content.graphs[key]):
+            file.unlink()
     return tuple(results)
 
 
@@ -112,10 +123,10 @@ def _write_int4(source: Path, target: Path) -> None:
     quantizer.model.save_model_to_file(str(target), use_external_data_format=True)
 
 
-def _compare(out: Path, manifest: dict[str, Any], key: str, new_key: str, kind: str) -> QuantizedGraph:
-    reference, quantized = open_graphs(out, manifest, key), open_graphs(out, manifest, new_key)
+def _compare(out: Path, content: RuntimeFile, key: str, new_key: str, kind: str) -> QuantizedGraph:
+    reference, quantized = open_graphs(out, content, key), open_graphs(out, content, new_key)
     errors, scales, same, compared = [], [1.0], 0, 0
-    for prompt in make_prompts(out, manifest, STEPS):
+    for prompt in make_prompts(out, content, STEPS):
         tokens = reference.greedy(prompt.input_ids, prompt.pixels, STEPS)
         expected = reference.run(prompt.input_ids, prompt.pixels, tokens)
         got = quantized.run(prompt.input_ids, prompt.pixels, tokens)
@@ -124,7 +135,7 @@ def _compare(out: Path, manifest: dict[str, Any], key: str, new_key: str, kind: 
         same += int((expected.argmax(-1) == got.argmax(-1)).sum())
         compared += len(expected)
     flat = np.concatenate([error.ravel() for error in errors])
-    path, source = manifest["graphs"][new_key], manifest["graphs"][key]
+    path, source = content.graphs[new_key], content.graphs[key]
     return QuantizedGraph(
         key=new_key,
         path=path,

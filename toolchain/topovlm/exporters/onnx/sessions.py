@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from topovlm.exporters.onnx.manifest import RuntimeFile
+
 FloatType = Literal["float32", "float16"]
 
 
@@ -40,7 +42,8 @@ class Graphs:
         mask = np.ones((1, len(input_ids)), np.int64)
         if hide_slot is not None:
             mask[0, hide_slot] = 0
-        return self._decode(embeds, mask, positions, forced[None], shift_positions)[0]
+        logits: np.ndarray = self._decode(embeds, mask, positions, forced[None], shift_positions)[0]
+        return logits
 
     def greedy(self, input_ids: np.ndarray, pixels: np.ndarray, steps: int) -> np.ndarray:
         """The first `steps` greedy tokens `[steps]`, whatever they are."""
@@ -68,7 +71,7 @@ class Graphs:
         return [row[longest - len(ids) :] for row, ids in zip(logits, prompts, strict=True)]
 
     def _prompt_embeds(self, input_ids: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        embeds = self.embed.run(None, {"input_ids": input_ids[None]})[0][0].copy()
+        embeds: np.ndarray = self.embed.run(None, {"input_ids": input_ids[None]})[0][0].copy()
         features = self.vision.run(None, {"pixel_values": pixels.astype(self.float_type)})[0]
         embeds[input_ids == self.image_token_id] = features.reshape(-1, features.shape[-1])
         return embeds
@@ -99,16 +102,16 @@ class Graphs:
         return np.concatenate(pieces, axis=1)
 
 
-def open_graphs(folder: Path, manifest: dict[str, Any], decoder_key: str) -> Graphs:
-    """Load the graphs that the manifest names, with the options that users get by default."""
-    paths = manifest["graphs"]
+def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str) -> Graphs:
+    """Load the graphs that the folder names, with the options that users get by default."""
+    paths = content.graphs
     decoder = open_session(folder / paths[decoder_key])
     first = decoder.get_inputs()[0]
     return Graphs(
         vision=open_session(folder / paths["vision"]),
         embed=open_session(folder / paths["embed"]),
         decoder=decoder,
-        image_token_id=manifest["image_token_id"],
+        image_token_id=content.image_token_id,
         float_type="float16" if first.type == "tensor(float16)" else "float32",
         dynamic_batch=not isinstance(first.shape[0], int),
     )

@@ -9,15 +9,17 @@ the answers are not (slices of the plain graph answer as the model without those
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from topovlm.errors import InputError, VerificationError, explain
-from topovlm.runtime.manifest import MANIFEST_NAME, load_manifest
+from topovlm.exporters.onnx.manifest import RUNTIME_FILE, read_runtime_file, write_runtime_file
+from topovlm.runtime.manifest import load_manifest
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -42,22 +44,19 @@ def slice_export(folder: str | Path, keep: int, out: str | Path, variant: str = 
     source = manifest.decoders[name]
     model = onnx.load(str(source), load_external_data=False)
     cut_layers(model, manifest.layers, keep)
-    raw = json.loads(json.dumps(manifest.raw))
-    raw["decoder"]["layers"] = keep
+    content = read_runtime_file(manifest.folder)
     path = source.relative_to(manifest.folder).as_posix()
-    raw["graphs"] = {
-        key: value
-        for key, value in manifest.raw["graphs"].items()
-        if not key.startswith("decoder") or value == path
+    graphs = {
+        key: held for key, held in content.graphs.items() if key not in content.decoders() or held == path
     }
-    for file in _files(manifest.folder, raw["graphs"].values()):
+    for file in _files(manifest.folder, graphs.values()):
         target = out / file.relative_to(manifest.folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         if file == source:
             onnx.save(model, str(target))
-        elif file.name != MANIFEST_NAME:
+        elif file.name != RUNTIME_FILE:
             _link(file, target)
-    (out / MANIFEST_NAME).write_text(json.dumps(raw, indent=1), encoding="utf-8")
+    write_runtime_file(out, replace(content, decoder=replace(content.decoder, layers=keep), graphs=graphs))
     return out
 
 

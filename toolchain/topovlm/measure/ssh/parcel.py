@@ -166,7 +166,9 @@ def pack(
 
 def _profiles(manifest: Manifest, prompts: Sequence[Prepared], new_tokens: int) -> dict[str, Any]:
     """Shapes that the engines must take, by part: up to the longest prompt."""
-    from topovlm.exporters.tensorrt.shapes import shape_profiles
+    from topovlm.exporters.onnx.manifest import read_runtime_file
+    from topovlm.exporters.tensorrt.shapes import shape_ranges
+    from topovlm.records import plain
     from topovlm.workload import Workload
 
     longest = max(prompts, key=lambda prompt: len(prompt.input_ids))
@@ -179,9 +181,9 @@ def _profiles(manifest: Manifest, prompts: Sequence[Prepared], new_tokens: int) 
         prompt_tokens=len(longest.input_ids) - images * manifest.tokens_per_image,
         new_tokens=new_tokens,
     )
-    found = shape_profiles(manifest.raw, workload)
+    found = shape_ranges(read_runtime_file(manifest.folder), workload)
     names = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
-    return {part: found[name] for part, name in names.items()}
+    return {part: plain(found[name]) for part, name in names.items()}
 
 
 def _archive(prompts: Sequence[Prepared]) -> bytes:

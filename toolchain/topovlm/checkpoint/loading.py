@@ -1,0 +1,108 @@
+"""A checkpoint's weights in torch: the one place that loads them, with one set of reasons to refuse."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from topovlm.checkpoint.files import Checkpoint, open_checkpoint
+from topovlm.errors import InputError, explain
+from topovlm.machine.environment import meminfo
+from topovlm.units import format_bytes
+
+
+class TooLargeError(InputError):
+    """The checkpoint may be sound, but this machine has too little memory to load it."""
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no warnings of transformers: our errors say what matters."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def load_errors(folder: Path) -> Iterator[None]:
+    """Whatever transformers says while it loads from a folder is about that folder: `InputError`."""
+    try:
+        with quiet_transformers():
+            yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(explain("--model", str(folder), f"transformers cannot load it: {line}")) from error
+
+
+def load_model(
+    source: Path | str | Checkpoint, *, dtype: str = "float32", attention_kind: str | None = None
+) -> Any:
+    """The stock transformers model on the CPU, in evaluation mode, without gradients.
+
+    `dtype` is a torch dtype's name, or "stored"; `attention_kind` is transformers' own choice by default.
+    Raises `InputError` when the checkpoint is incomplete, transformers cannot load it, or memory is short
+    (`TooLargeError`).
+    """
+    from transformers import AutoModelForImageTextToText
+
+    loader: Any = AutoModelForImageTextToText
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    refuse_too_large(checkpoint, dtype)
+    more = {} if attention_kind is None else {"attn_implementation": attention_kind}
+    with load_errors(checkpoint.folder):
+        model, facts = loader.from_pretrained(
+            checkpoint.folder,
+            dtype="auto" if dtype == "stored" else getattr(torch, dtype),
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=True,
+            **more,
+        )
+    # Unexpected keys are left alone: old checkpoints carry buffers that nobody reads any more.
+    for kind in ("missing_keys", "mismatched_keys"):
+        if facts[kind]:  # transformers would draw them at random
+            first = str(sorted(map(str, facts[kind]))[0])
+            rule = f"transformers reports {kind.replace('_', ' ')}: {first}"
+            raise InputError(
+                explain("--model", str(checkpoint.folder), rule, "The checkpoint and its config disagree")
+            )
+    return model.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def attention(model: Any, kind: str) -> Iterator[None]:
+    """Within the block the model runs with that implementation of attention; then with its own again."""
+    config = model.config
+    before = {name: getattr(config, name)._attn_implementation for name in config.sub_configs}
+    before[""] = config._attn_implementation
+    model.set_attn_implementation(kind)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def refuse_too_large(checkpoint: Checkpoint, dtype: str = "float32") -> None:
+    """Raise `TooLargeError` before loading weights that will not fit, where the system tells what is free."""
+    needed = checkpoint.weight_bytes
+    if dtype != "stored":
+        needed = checkpoint.parameters * getattr(torch, dtype).itemsize
+    free = meminfo().get("MemAvailable")
+    if free is not None and needed > free:
+        rule = f"needs {format_bytes(needed)} of memory as {dtype}, {format_bytes(free)} are free"
+        raise TooLargeError(
+            explain("--model", str(checkpoint.folder), rule, "Use a machine with more memory")
+        )

@@ -1,0 +1,71 @@
+"""`topovlm_runtime.json` as it is written: typed, one schema. `runtime.manifest` is the folder as it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from topovlm.artifacts import write_json
+from topovlm.records import Part, plain, read
+
+RUNTIME_FILE = "topovlm_runtime.json"
+SCHEMA = 1
+
+
+class PromptPieces(Part, frozen=True, kw_only=True):
+    """The chat template taken apart: prefix, once per picture `image`, the words, suffix."""
+
+    prefix: str
+    image: str
+    suffix: str
+    add_special_tokens: bool = False
+
+
+class Pictures(Part, frozen=True, kw_only=True):
+    """What the vision graph takes: pixels after resizing, and how they are scaled and normalised."""
+
+    height: int
+    width: int
+    resample: int
+    rescale_factor: float
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+
+class DecoderSizes(Part, frozen=True, kw_only=True):
+    """Sizes that the decoder's inputs and outputs show."""
+
+    layers: int
+    hidden: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+
+
+class RuntimeFile(Part, frozen=True, kw_only=True):
+    """What a runtime without transformers needs. `graphs`: key (`layouts.graph_key`) -> relative path."""
+
+    schema: int = SCHEMA
+    prompt: PromptPieces
+    image_token_id: int
+    tokens_per_image: int
+    eos_token_ids: tuple[int, ...]
+    image: Pictures
+    decoder: DecoderSizes
+    graphs: dict[str, str]
+    source_config_sha256: str
+
+    def decoders(self) -> list[str]:
+        """Keys of the decoder graphs."""
+        return [key for key in self.graphs if key.startswith("decoder")]
+
+
+def read_runtime_file(folder: Path) -> RuntimeFile:
+    """Of an exported folder. Raises `InputError` when it is missing, damaged or of another schema."""
+    return read(
+        folder / RUNTIME_FILE, RuntimeFile, field="exported folder", remedy="Export again", schema=SCHEMA
+    )
+
+
+def write_runtime_file(folder: Path, content: RuntimeFile) -> None:
+    """Keys in the order of the fields."""
+    write_json(folder / RUNTIME_FILE, plain(content))
