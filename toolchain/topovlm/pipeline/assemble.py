@@ -45,19 +45,12 @@ def workload_part(plan: dict[str, Any]) -> doc.Workload:
     )
 
 
-def budget_text(config: Config) -> str | None:
-    """`--max-latency` as a person types it."""
-    budget = config.max_latency
-    if budget is None:
-        return None
-    share = budget.share_of_dense
-    return f"{100 * share:g}%" if share is not None else str(budget).replace(" ", "")
-
-
 def budget_part(config: Config, plan: dict[str, Any]) -> doc.Budget:
     """What was asked for, and the bound in ms that it resolved to."""
+    latency = config.max_latency
     return doc.Budget(
-        max_latency=budget_text(config),
+        max_latency_ms=None if latency is None else latency.absolute_ms,
+        max_latency_share=None if latency is None else latency.share_of_dense,
         max_token_latency_ms=config.max_token_latency,
         max_memory_bytes=config.max_memory,
         sparsity=config.sparsity,
@@ -133,6 +126,12 @@ def artifacts_part(root: Path, records: dict[str, Record]) -> tuple[doc.Artifact
         "onnx": ("onnx", "slim" if "prune" in records else "dense", ("ONNX Runtime", "transformers.js")),
         "baseline": ("onnx", "dense", ("ONNX Runtime", "transformers.js")),
     }
+    titles = {
+        "checkpoint": "checkpoint",
+        "onnx": "ONNX graphs",
+        "tensorrt-engine": "TensorRT engines",
+        "tensorrt-bundle": "TensorRT build bundle",
+    }
     made = []
     for record in records.values():
         for output, digest in record.outputs.items():
@@ -148,7 +147,9 @@ def artifacts_part(root: Path, records: dict[str, Record]) -> tuple[doc.Artifact
             made.append(
                 doc.Artifact(
                     path=output,
-                    format=form,  # type: ignore[arg-type]
+                    format=form,
+                    title=titles[form],
+                    checked=output in kinds,  # reloaded, or run against torch; engines are only built
                     model=model,  # type: ignore[arg-type]
                     bytes=size,
                     sha256=digest,
@@ -161,7 +162,8 @@ def artifacts_part(root: Path, records: dict[str, Record]) -> tuple[doc.Artifact
 
 def parity_checks(exported: Record, model: str, dtype: str = "") -> list[doc.Verification]:
     """One verification per graph and prompt, and its negative controls; `dtype` names graphs apart."""
-    checks = []
+    checks: list[doc.Verification] = []
+    which: doc.Which = "slim" if model == "slim" else "dense"
     for result in exported.value["parity"]:
         graph = f"{dtype} {result['graph']}".strip()
         name = f"ONNX = torch: {graph}, {result['prompt']}"
@@ -169,29 +171,13 @@ def parity_checks(exported: Record, model: str, dtype: str = "") -> list[doc.Ver
         detail = (
             f"worst logit error {result['max_logit_error']:.3g} over {result['decode_steps']} cached steps"
         )
-        checks.append(
-            doc.Verification(
-                name=name,
-                model=model,  # type: ignore[arg-type]
-                passed=True,
-                detail=detail,
-                value=result["max_logit_error"],
-                limit=limit,
-            )
-        )
+        checks.append(doc.check(name, which, result["max_logit_error"], "at most", limit, detail=detail))
         for control in ("position", "mask"):
             seen = result[f"control_{control}_error"]
             if seen is not None:
-                checks.append(
-                    doc.Verification(
-                        name=f"negative control ({control}): {graph}, {result['prompt']}",
-                        model=model,  # type: ignore[arg-type]
-                        passed=True,
-                        detail="the gate notices the broken input",
-                        value=seen,
-                        limit=limit,
-                    )
-                )
+                name = f"negative control ({control}): {graph}, {result['prompt']}"
+                detail = "the gate notices the broken input"
+                checks.append(doc.check(name, which, seen, "more than", limit, detail=detail))
     return checks
 
 

@@ -16,6 +16,7 @@ from topovlm.pipeline.sources import Source
 from topovlm.samples import Sample, read_jsonl
 
 if TYPE_CHECKING:
+    from topovlm.evaluation.task import Task
     from topovlm.measure.device import Device
     from topovlm.predict.target import ResolvedTarget
 
@@ -116,6 +117,13 @@ class Context:
     def _picture_digests(self, sample: Sample) -> list[str]:
         """sha256 of each picture file of a sample of --data, through the run directory's cache."""
         return [input_digest(self.run, image) for image in sample.images if isinstance(image, Path)]
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """How held-out questions are put and scored: as --data says, else as the shipped benchmark."""
+        from topovlm.tasks import open_task
+
+        return open_task(None, self.config.data)
 
     @functools.cached_property
     def user_samples(self) -> list[Sample] | None:
