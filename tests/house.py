@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("planner", "checkpoint"),
     ("evaluation", "exporters"),
     ("measure", "choose", "reference"),
-    ("report",),
+    ("report", "tasks"),
     ("config",),
     ("pipeline",),
     ("api",),

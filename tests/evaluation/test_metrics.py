@@ -16,6 +16,7 @@ from topovlm.evaluation.metrics import (
     parse_number,
     score_answer,
 )
+from topovlm.evaluation.task import UNPARSED, Scored
 
 
 @pytest.mark.parametrize(
@@ -31,13 +32,13 @@ def test_letter_is_read_through_case_and_punctuation(text: str, letter: str) -> 
 @pytest.mark.parametrize("text", ["", "A cat", "cat", "A or B", "AB", "I think so", "?"])
 def test_unclear_letters_are_unparsed(text: str) -> None:
     """A text that does not clearly name one option is wrong and unparsed, never guessed."""
-    assert score_answer("letter", text, "A") == (False, False)
+    assert score_answer("letter", text, "A") == UNPARSED
 
 
 def test_a_wrong_letter_is_parsed() -> None:
     """Wrong and unparsed are told apart."""
-    assert score_answer("letter", "(B)", "A") == (False, True)
-    assert score_answer("letter", "a.", "A") == (True, True)
+    assert score_answer("letter", "(B)", "A") == Scored(0.0)
+    assert score_answer("letter", "a.", "A") == Scored(1.0)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_numbers_are_read_from_text(text: str, value: float) -> None:
 @pytest.mark.parametrize("text", ["", "x7", "2 or 3", "many", "v2"])
 def test_unclear_numbers_are_unparsed(text: str) -> None:
     """No number, or more than one without an equals sign, is no answer."""
-    assert score_answer("number", text, "2") == (False, False)
+    assert score_answer("number", text, "2") == UNPARSED
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_unclear_numbers_are_unparsed(text: str) -> None:
 )  # fmt: skip
 def test_relaxed_accuracy_is_five_percent_of_the_reference(text: str, answer: str, right: bool) -> None:
     """ChartQA's rule: 5 % of the reference's size for numbers, equality for words."""
-    assert score_answer("relaxed", text, answer)[0] is right
+    assert score_answer("relaxed", text, answer) == Scored(float(right))
 
 
 @given(st.floats(-1e6, 1e6).filter(lambda x: abs(x) > 1e-3), st.floats(-0.1, 0.1))
@@ -74,31 +75,30 @@ def test_relaxed_agrees_with_its_definition(reference: float, error: float) -> N
     true = round(reference, 6)
     slack = abs(said - true) - 0.05 * abs(true)
     if abs(slack) > 1e-9 * abs(true):
-        assert score_answer("relaxed", f"{said:.6f}", f"{true:.6f}")[0] is (slack < 0)
+        assert score_answer("relaxed", f"{said:.6f}", f"{true:.6f}").score == (slack < 0)
 
 
 def test_exact_ignores_case_and_punctuation_only() -> None:
     """Words must be equal; an empty text is unparsed."""
-    assert score_answer("exact", " Top-left. ", "top left") == (True, True)
-    assert score_answer("exact", "left top", "top left") == (False, True)
-    assert score_answer("exact", "...", "top left") == (False, False)
+    assert score_answer("exact", " Top-left. ", "top left") == Scored(1.0)
+    assert score_answer("exact", "left top", "top left") == Scored(0.0)
+    assert score_answer("exact", "...", "top left") == UNPARSED
 
 
 def test_contains_all_needs_whole_words() -> None:
     """Every part must be said, as words and not as parts of words."""
-    assert score_answer("contains-all", "A red circle and a dog", "red; dog")[0]
-    assert not score_answer("contains-all", "A redcurrant and a dog", "red; dog")[0]
+    assert score_answer("contains-all", "A red circle and a dog", "red; dog").score
+    assert not score_answer("contains-all", "A redcurrant and a dog", "red; dog").score
 
 
 def test_facts_are_a_multiset_in_any_order() -> None:
     """Order and filler words do not matter; how often a fact is stated does."""
     answer = "red circle top left, blue square center."
-    assert score_answer("facts", "A blue square at the center and a red circle at top left", answer) == (
-        True,
-        True,
-    )
+    assert score_answer(
+        "facts", "A blue square at the center and a red circle at top left", answer
+    ) == Scored(1.0)
     assert facts("a dot, a dot") != facts("a dot")
-    assert score_answer("facts", "", answer) == (False, False)
+    assert score_answer("facts", "", answer) == UNPARSED
 
 
 def test_fact_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
@@ -110,9 +110,10 @@ def test_fact_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
 
 @given(st.text(max_size=60), st.sampled_from(sorted(METRICS)))
 def test_no_text_breaks_a_metric_and_unparsed_is_never_right(text: str, metric: str) -> None:
-    """Any generated text gets a verdict; right implies parsed."""
-    correct, parsed = score_answer(metric, text, "7")
-    assert parsed or not correct
+    """Any generated text has a score between 0 and 1; an unparsed one scores 0."""
+    scored = score_answer(metric, text, "7")
+    assert 0 <= scored.score <= 1
+    assert scored.parse == "parsed" or scored.score == 0
 
 
 @given(st.text(max_size=40))

@@ -12,6 +12,7 @@ import pytest
 
 from topovlm.errors import InputError
 from topovlm.evaluation.metrics import score_answer
+from topovlm.evaluation.task import Scored
 from topovlm.reference.data import samples
 from topovlm.reference.drawing import digit_pool
 from topovlm.reference.makers import FAMILIES, MAKERS
@@ -34,7 +35,7 @@ def test_same_arguments_give_the_same_samples_and_longer_lists_extend_shorter_on
 
 def test_families_take_turns():
     """Every family has the same number of questions."""
-    assert set(Counter(s.family for s in samples("calibration", 3 * ROUND)).values()) == {3}
+    assert set(Counter(s.category for s in samples("calibration", 3 * ROUND)).values()) == {3}
 
 
 @pytest.mark.parametrize("maker", [m for m in MAKERS if m not in ("digits", "arithmetic")])
@@ -67,14 +68,14 @@ def test_handwriting_is_disjoint():
 def test_reference_answers_are_right_by_their_own_metric():
     """Every answer of every family is parsed and counted as right."""
     for sample in samples("test", 6 * ROUND, seed=11):
-        assert score_answer(sample.metric, sample.answer, sample.answer) == (True, True), sample
+        assert score_answer(sample.metric, sample.answer, sample.answer) == Scored(1.0), sample
 
 
 def test_counting_and_charts_have_no_dominant_answer():
     """A constant reply gains little: the commonest answer stays below 40 %, chance is declared."""
     asked = samples("test", 60 * 3, families=("counting", "bar_chart", "line_chart"))
     for family in ("counting", "bar_chart", "line_chart"):
-        counts = Counter(s.answer for s in asked if s.family == family)
+        counts = Counter(s.answer for s in asked if s.category == family)
         assert max(counts.values()) / counts.total() < 0.4
     assert all(0 < s.chance < 1 for s in asked)
 

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 from topovlm.evaluation.evaluate import Outcome
+from topovlm.evaluation.task import ParseState
 from topovlm.report.document import (
     SCHEMA_VERSION,
     Artifact,
@@ -29,8 +30,8 @@ from topovlm.report.document import (
     Selection,
     Stage,
     Target,
-    Verification,
     Workload,
+    check,
 )
 from topovlm.report.sections import accuracy_section, latency_section
 
@@ -39,8 +40,8 @@ DROPPED = (6, 7, 9, 10, 11, 13)
 WORKLOAD = Workload(
     images=1, image_height=48, image_width=48, visual_tokens=36, prompt_tokens=61, new_tokens=4, dtype="fp32"
 )
-# family: (questions, chance, share the dense model gets right, share of those the slim model keeps)
-FAMILIES = {
+# category: (questions, chance, share the dense model gets right, share of those the slim model keeps)
+CATEGORIES = {
     "colour": (220, 1 / 6, 0.98, 0.99),
     "counting": (200, 1 / 7, 0.86, 0.93),
     "position": (200, 1 / 9, 0.94, 0.97),
@@ -53,24 +54,25 @@ FAMILIES = {
 }
 
 
-def outcomes(correct: dict[str, Sequence[bool]], unparsed: int = 0) -> list[Outcome]:
-    """Outcomes per family from right/wrong lists; the first `unparsed` wrong ones are unparsed."""
+def outcomes(scores: dict[str, Sequence[float]], unparsed: int = 0) -> list[Outcome]:
+    """Outcomes per category from scores (True is 1); the first `unparsed` ones of score 0 are unparsed."""
     made: list[Outcome] = []
-    for family, flags in correct.items():
-        for number, right in enumerate(flags):
-            parsed = bool(right) or unparsed <= 0
+    for category, row in scores.items():
+        for number, score in enumerate(row):
+            parsed = bool(score) or unparsed <= 0
             unparsed -= not parsed
-            chance = FAMILIES.get(family, (0, 0.25))[1]
-            text = "B" if right else ("C" if parsed else "")
-            name = f"{family}-{number}"
-            made.append(Outcome(name, name, family, "letter", chance, "B", text, bool(right), parsed))
+            chance = CATEGORIES.get(category, (0, 0.25))[1]
+            text = "B" if score else ("C" if parsed else "")
+            name = f"{category}-{number}"
+            parse: ParseState = "parsed" if parsed else "unparsed"
+            made.append(Outcome(name, name, category, "letter", chance, "B", text, float(score), parse))
     return made
 
 
 def dense_answers(seed: int = 0) -> dict[str, np.ndarray]:
-    """Right/wrong of the dense model per family."""
+    """Right/wrong of the dense model per category."""
     rng = np.random.default_rng(seed)
-    return {family: rng.random(n) < share for family, (n, _, share, _) in FAMILIES.items()}
+    return {category: rng.random(n) < share for category, (n, _, share, _) in CATEGORIES.items()}
 
 
 def slim_answers(
@@ -80,7 +82,7 @@ def slim_answers(
     rng = np.random.default_rng(seed)
     slim = {}
     for family, right in dense.items():
-        keep = FAMILIES[family][3]
+        keep = CATEGORIES[family][3]
         draw = rng.random((2, len(right)))
         slim[family] = np.where(right, draw[0] < keep, draw[1] < 0.05)
     if extra_loss:  # the same answers, some right ones turned wrong
@@ -281,6 +283,7 @@ def report(
             path="model",
             format="checkpoint",
             model="slim",
+            checked=True,
             bytes=6_210_000,
             sha256="a" * 64,
             loads_in=("transformers",),
@@ -288,23 +291,28 @@ def report(
         Artifact(
             path="onnx",
             format="onnx",
+            title="ONNX graphs",
             model="slim",
+            checked=True,
             bytes=12_900_000,
             sha256="b" * 64,
             reproducible=False,
             loads_in=("ONNX Runtime", "transformers.js"),
         ),
         Artifact(
-            path="tensorrt/jetson", format="tensorrt-bundle", model="slim", bytes=13_000_000, sha256="c" * 64
+            path="tensorrt/jetson",
+            format="tensorrt-bundle",
+            title="TensorRT build bundle",
+            model="slim",
+            bytes=13_000_000,
+            sha256="c" * 64,
         ),
     ]
     verifications = [
-        Verification(name="reload with stock transformers", model="slim", passed=True),
-        Verification(name="cached = uncached generation", model="slim", passed=True, detail="32 tokens"),
-        Verification(
-            name="ONNX parity", model="slim", passed=True, value=2.9e-5, limit=1e-3, detail="worst logit"
-        ),
-        Verification(name="negative control: shifted position", model="slim", passed=True, detail="rejected"),
+        check("reload with stock transformers", "slim", 10, "equal to", 10),
+        check("cached = uncached generation", "slim", 2e-6, "at most", 1e-3, detail="32 tokens"),
+        check("ONNX parity", "slim", 2.9e-5, "at most", 1e-3, detail="worst logit"),
+        check("negative control: shifted position", "slim", 3.1, "more than", 1e-3, detail="rejected"),
     ]
     return Report(
         schema_version=SCHEMA_VERSION,
@@ -319,7 +327,7 @@ def report(
             facts={"cores": 2.0},
         ),
         workload=WORKLOAD,
-        budget=Budget(max_latency="75%", latency_ms=7.4),
+        budget=Budget(max_latency_share=0.75, latency_ms=7.4),
         plan=plan(),
         dense=_model("reference", LAYERS),
         provenance=Provenance(

@@ -13,7 +13,7 @@ import pytest
 from tests.report import factory
 from topovlm.errors import InputError
 from topovlm.report import store
-from topovlm.report.document import Plan, Report, phase_times, plan_row
+from topovlm.report.document import Plan, Report, check, phase_times, plan_row
 from topovlm.report.identity import content, content_hash
 
 
@@ -55,11 +55,15 @@ def test_folder_and_file_both_open(report: Report, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("not json", "is not a topovlm report"),
-        ("[]", "is not a topovlm report"),
+        ("", "truncated"),
+        ("not json", "JSON is malformed"),
+        ("[]", "Expected `object`, got `array`"),
+        ('{"schema_version": 2, "x": ' + "[" * 100_000, "nested too deeply"),
         ("{}", "schema_version"),
-        ('{"schema_version": 99}', "has schema_version 99"),
-        ('{"schema_version": 1}', "does not follow the schema"),
+        ('{"schema_version": "two"}', "Expected `int`, got `str`"),
+        ('{"schema_version": 99}', "has schema_version 99, this topovlm reads 2"),
+        ('{"schema_version": 1, "topovlm_version": "0.0.9"}', r"1 \(topovlm 0\.0\.9 wrote it\)"),
+        ('{"schema_version": 2}', "missing required field `topovlm_version`"),
     ],
 )
 def test_broken_reports_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -72,9 +76,9 @@ def test_broken_reports_are_named(tmp_path: Path, text: str, message: str) -> No
 def test_a_wrong_field_is_named_by_its_path(report: Report, tmp_path: Path) -> None:
     """A value of the wrong type is found where it stands."""
     data = json.loads(store.encode(report))
-    data["accuracy"]["questions"][3]["dense"]["correct"] = "yes"
+    data["accuracy"]["questions"][3]["dense"]["score"] = "yes"
     (tmp_path / "report.json").write_text(json.dumps(data))
-    with pytest.raises(InputError, match=r"accuracy\.questions\[3\]\.dense\.correct"):
+    with pytest.raises(InputError, match=r"accuracy\.questions\[3\]\.dense\.score"):
         store.read_report(tmp_path)
 
 
@@ -132,7 +136,7 @@ def test_content_hash_ignores_when_where_and_how_fast(report: Report) -> None:
     run = replace(report.run, created="2030-01-01T00:00:00Z", argv=("other",), stages=stages, config={})
     onnx = replace(report.artifacts[1], bytes=1, sha256="f" * 64)
     assert not onnx.reproducible
-    check = replace(report.verifications[2], value=3.1e-5, detail="worded otherwise")
+    parity = replace(report.verifications[2], value=3.1e-5, detail="worded otherwise")
     assert changed(report, run=run) == before
     assert changed(report, environment=replace(report.environment, cpu="Other")) == before
     assert changed(report, latency=factory.latency(scale=3, seed=8)) == before
@@ -140,7 +144,7 @@ def test_content_hash_ignores_when_where_and_how_fast(report: Report) -> None:
     assert changed(report, dense=replace(report.dense, path="/other")) == before
     assert changed(report, budget=replace(report.budget, latency_ms=7.77)) == before
     assert changed(report, artifacts=(report.artifacts[0], onnx, report.artifacts[2])) == before
-    verifications = (*report.verifications[:2], check, report.verifications[3])
+    verifications = (*report.verifications[:2], parity, report.verifications[3])
     assert changed(report, verifications=verifications) == before
 
 
@@ -151,7 +155,7 @@ def test_content_hash_sees_what_was_decided_and_answered(report: Report) -> None
     assert report.selection is not None
     assert report.accuracy is not None
     question = report.accuracy.questions[0]
-    flipped = replace(question, dense=replace(question.dense, correct=not question.dense.correct))
+    flipped = replace(question, dense=replace(question.dense, score=1 - question.dense.score))
     accuracy = replace(report.accuracy, questions=(flipped, *report.accuracy.questions[1:]))
     others = [
         changed(report, run=replace(report.run, seed=1)),
@@ -159,7 +163,7 @@ def test_content_hash_sees_what_was_decided_and_answered(report: Report) -> None
         changed(report, plan=replace(report.plan, keep_layers=9)),
         changed(report, selection=replace(report.selection, dropped=(5, 6, 7, 8, 9, 10))),
         changed(report, accuracy=accuracy),
-        changed(report, verifications=(replace(report.verifications[0], passed=False),)),
+        changed(report, verifications=(check(report.verifications[0].name, "slim", 9, "equal to", 10),)),
         changed(report, artifacts=(replace(report.artifacts[0], sha256="0" * 64),)),
     ]
     assert len({before, *others}) == len(others) + 1

@@ -13,8 +13,10 @@ import pytest
 
 from tests.report import factory
 from topovlm.errors import InputError
-from topovlm.report.document import Report
-from topovlm.report.gate import CheckResult, compare, github_annotations, run_check, summary_lines
+from topovlm.records import plain
+from topovlm.report.checks import CheckResult
+from topovlm.report.document import Report, check
+from topovlm.report.gate import compare, github_annotations, run_check, summary_lines
 from topovlm.report.store import write_report
 
 replace = msgspec.structs.replace
@@ -31,13 +33,13 @@ def with_answers(report: Report, slim: dict[str, np.ndarray]) -> Report:
 
 
 def regressed(result: CheckResult) -> set[str]:
-    return {check.name for check in result.checks if check.verdict == "regressed"}
+    return {row.name for row in result.checks if row.verdict == "regressed"}
 
 
 def test_a_run_does_not_regress_against_itself(baseline: Report) -> None:
     """Equal reports: every check passes."""
     result = compare(baseline, baseline)
-    assert {check.verdict for check in result.checks} == {"pass"}
+    assert {row.verdict for row in result.checks} == {"pass"}
     assert not result.regressed
 
 
@@ -53,7 +55,7 @@ def test_faster_never_fails(baseline: Report) -> None:
     fast = replace(baseline, latency=factory.latency(scale=0.5, seed=4))
     better = with_answers(fast, factory.dense_answers())
     result = compare(better, baseline)
-    assert {check.verdict for check in result.checks} == {"pass"}
+    assert {row.verdict for row in result.checks} == {"pass"}
 
 
 def test_noise_alone_does_not_fail(baseline: Report) -> None:
@@ -91,7 +93,7 @@ def test_a_single_broken_family_is_found(baseline: Report) -> None:
     answers["motion"][right[: len(right) // 5]] = False
     found = regressed(compare(with_answers(baseline, answers), baseline))
     assert "accuracy.motion" in found
-    assert not found & {f"accuracy.{family}" for family in factory.FAMILIES if family != "motion"}
+    assert not found & {f"accuracy.{family}" for family in factory.CATEGORIES if family != "motion"}
 
 
 def test_too_few_questions_are_inconclusive(baseline: Report) -> None:
@@ -100,10 +102,10 @@ def test_too_few_questions_are_inconclusive(baseline: Report) -> None:
     few = tuple(baseline.accuracy.questions[::40])
     slim = few[0].slim
     assert slim is not None
-    flipped = (replace(few[0], slim=replace(slim, correct=not slim.correct)), *few[1:])
+    flipped = (replace(few[0], slim=replace(slim, score=1 - slim.score)), *few[1:])
     small = replace(baseline, accuracy=replace(baseline.accuracy, questions=few))
     result = compare(replace(small, accuracy=replace(baseline.accuracy, questions=flipped)), small)
-    verdicts = {check.name: check.verdict for check in result.checks}
+    verdicts = {row.name: row.verdict for row in result.checks}
     assert verdicts["accuracy.overall"] == "inconclusive"
     assert not result.regressed
 
@@ -112,7 +114,7 @@ def test_a_slow_day_of_the_machine_is_not_the_models_fault(baseline: Report) -> 
     """Dense and slim slowed down alike with the same software: no regression, and both changes are shown."""
     slow = replace(baseline, latency=factory.latency(scale=1.3, dense_scale=1.3, seed=6))
     result = compare(slow, baseline)
-    ttft = next(check for check in result.checks if check.name == "latency.ttft")
+    ttft = next(row for row in result.checks if row.name == "latency.ttft")
     assert not result.regressed
     assert ttft.run is not None
     assert ttft.baseline is not None
@@ -134,7 +136,7 @@ def test_new_software_that_slows_both_models_is_said(baseline: Report) -> None:
     newer = replace(baseline.environment, versions={"onnxruntime": "1.33.0"})
     slow = factory.latency(scale=1.3, dense_scale=1.31, seed=5)
     result = compare(replace(baseline, latency=slow, environment=newer), baseline)
-    ttft = next(check for check in result.checks if check.name == "latency.ttft")
+    ttft = next(row for row in result.checks if row.name == "latency.ttft")
     assert ttft.verdict == "inconclusive"
     assert "dense model became slower too" in ttft.text
 
@@ -154,9 +156,9 @@ def test_another_machine_is_compared_by_its_dense_model(baseline: Report) -> Non
         latency=factory.latency(scale=2, dense_scale=2, seed=9),
     )
     result = compare(moved, baseline)
-    timed = [check for check in result.checks if check.name.startswith("latency")]
+    timed = [row for row in result.checks if row.name.startswith("latency")]
     assert not regressed(result)
-    assert all(check.change is not None and abs(check.change - 1) < 0.05 for check in timed)
+    assert all(row.change is not None and abs(row.change - 1) < 0.05 for row in timed)
     assert any(note.startswith("machine: Slow CPU") for note in result.notes)
     dense = factory.standard(pruned=False)
     moved = replace(dense, environment=moved.environment, latency=factory.latency(dense_scale=2, slim=False))
@@ -182,7 +184,8 @@ def test_a_single_round_proves_nothing(baseline: Report) -> None:
 
 def test_failed_or_missing_verifications_regress(baseline: Report) -> None:
     """An artefact that no longer verifies is a regression, and so is a check that was left out."""
-    failed = (replace(baseline.verifications[0], passed=False), *baseline.verifications[1:])
+    first = baseline.verifications[0]
+    failed = (check(first.name, "slim", 9, "equal to", 10), *baseline.verifications[1:])
     left_out = baseline.verifications[:-1]
     assert regressed(compare(replace(baseline, verifications=failed), baseline)) == {
         f"verification.{failed[0].name}"
@@ -200,7 +203,7 @@ def test_a_candidate_that_needs_no_pruning_is_no_regression(baseline: Report) ->
 
     def checks(run: Report, before: Report) -> dict[str, str]:
         found = compare(run, before).checks
-        return {check.name: check.verdict for check in found if check.name.startswith("verification")}
+        return {row.name: row.verdict for row in found if row.name.startswith("verification")}
 
     assert checks(dense, pruned) == {f"verification.{parity.name}": "pass"}
     left_out = replace(dense, verifications=())
@@ -243,7 +246,8 @@ def test_files_in_junit_out(baseline: Report, tmp_path: Path) -> None:
     suite = ET.parse(tmp_path / "check.xml").getroot()[0]
     assert int(suite.attrib["tests"]) == len(result.checks) == len(suite.findall("testcase"))
     assert int(suite.attrib["failures"]) == len(regressed(result)) == len(suite.findall("*/failure")) > 0
-    assert result.to_dict()["regressed"] is True
+    assert result.regressed
+    assert plain(result)["checks"][0]["name"] == "accuracy.overall"
 
 
 def test_junit_path_that_cannot_be_written(baseline: Report, tmp_path: Path) -> None:

@@ -19,10 +19,13 @@ from PIL import Image
 from tests.report import factory
 from topovlm.pipeline import choosing
 from topovlm.report import formats
-from topovlm.report.document import Bars, Figure, FormatPoint, Report
+from topovlm.report.document import Bars, Figure, FormatPoint, Report, check
 from topovlm.report.html import render_html, write_reports
 from topovlm.report.markdown import render_markdown
-from topovlm.report.plots import all_plots, barcode_of, layers_plot, pareto_front
+from topovlm.report.plots import all_plots
+from topovlm.report.plots.barcode import barcode_of
+from topovlm.report.plots.layers import layers_plot
+from topovlm.report.plots.plan import pareto_front
 from topovlm.report.sections import accuracy_section
 from topovlm.report.summary import Card, cards
 from topovlm.report.tables import sections
@@ -79,7 +82,7 @@ def elsewhere() -> Report:
         mode="MAXN",
         siblings=("jetson-orin-nano-8gb",),
     )
-    budget = replace(report.budget, max_latency="200ms", latency_ms=200.0)
+    budget = replace(report.budget, max_latency_ms=200.0, max_latency_share=None, latency_ms=200.0)
     return replace(report, target=target, budget=budget, latency=replace(report.latency, is_target=False))
 
 
@@ -155,8 +158,8 @@ def test_text_from_models_and_files_is_escaped() -> None:
     evil = "<script>alert(1)</script>|`x`"
     question = report.accuracy.questions[0]
     assert question.slim is not None
-    answers = {"dense": replace(question.dense, correct=True, text=evil)}
-    changed = replace(question, slim=replace(question.slim, correct=False, text=evil), id=evil, **answers)
+    answers = {"dense": replace(question.dense, score=1.0, text=evil)}
+    changed = replace(question, slim=replace(question.slim, score=0.0, text=evil), id=evil, **answers)
     accuracy = replace(report.accuracy, questions=(changed,), sample_source=evil)
     report = replace(report, accuracy=accuracy, title=evil, dense=replace(report.dense, name=evil))
     assert "<script" not in render_html(report)
@@ -171,7 +174,7 @@ def test_first_screen_answers_four_questions() -> None:
     assert right.status == "partly"
     assert "points" in right.detail[0]
     assert "1,740 questions" in right.detail[0]
-    assert (loads.status, loads.headline) == ("partly", "4 of 4 checks passed, TensorRT was not run")
+    assert (loads.status, loads.headline) == ("partly", "4 of 4 checks passed, TensorRT build bundle not checked")
     assert trust.status == "yes"
     assert any("40 timed rounds" in line for line in trust.detail)
 
@@ -191,7 +194,7 @@ def test_every_budget_is_judged() -> None:
     report = factory.standard()
     assert report.latency is not None
 
-    def fits(**asked: float | str | None) -> Card:
+    def fits(**asked: float | None) -> Card:
         return cards(replace(report, budget=replace(report.budget, **asked)))[0]
 
     assert fits(max_token_latency_ms=1.0, max_memory_bytes=210_000_000, sparsity=0.3).status == "yes"
@@ -203,8 +206,8 @@ def test_every_budget_is_judged() -> None:
     assert card.status == "no"
     assert "of memory" in card.headline
     assert fits(sparsity=0.4).status == "no"  # 6 of 16 layers are 37.5 %
-    assert fits(max_latency=None).status == "unknown"
-    assert fits(max_latency=None, sparsity=0.3).status == "yes"
+    assert fits(max_latency_share=None).status == "unknown"
+    assert fits(max_latency_share=None, sparsity=0.3).status == "yes"
 
 
 def test_a_predicted_budget_is_judged_as_the_plan_judged_it() -> None:
@@ -216,7 +219,9 @@ def test_a_predicted_budget_is_judged_as_the_plan_judged_it() -> None:
         return cards(replace(report, plan=replace(report.plan, rows=rows)))[0]
 
     # 75 % of dense: the range's upper end is above the bound in ms and within the share of dense's upper end.
-    report = replace(report, budget=replace(report.budget, max_latency="75%", latency_ms=7.3))
+    report = replace(
+        report, budget=replace(report.budget, max_latency_ms=None, max_latency_share=0.75, latency_ms=7.3)
+    )
     assert fits().status == "yes"
     assert "72.9 % of dense, 75 % allowed (7.10 ms)" in fits().headline
     assert "for both models" in fits().detail[0]
@@ -274,7 +279,7 @@ def test_bad_news_is_said() -> None:
     """Over budget, failed checks and lost families turn the cards."""
     report = factory.report(timing=factory.latency(scale=1.4))
     assert report.accuracy is not None
-    failed = (replace(report.verifications[0], passed=False),)
+    failed = (check(report.verifications[0].name, "slim", 9, "equal to", 10),)
     guessing = {family: right & False for family, right in factory.dense_answers().items()}
     worse = factory.report(slim=guessing).accuracy
     fits, right, loads, _ = cards(replace(report, verifications=failed, accuracy=worse))
@@ -315,7 +320,7 @@ def test_only_engines_that_ran_are_a_plain_yes() -> None:
     card = cards(replace(report, artifacts=report.artifacts[:2]))[2]
     assert (card.status, card.headline) == ("yes", "4 of 4 checks passed")
     assert "onnx: ONNX graphs, 12.30 MiB, for ONNX Runtime, transformers.js" in card.detail
-    assert "no TensorRT engine was run" in cards(report)[2].detail[0]
+    assert "not loaded here: TensorRT build bundle" in cards(report)[2].detail[0]
 
 
 def test_trust_claims_only_what_was_measured() -> None:
@@ -446,7 +451,8 @@ def test_the_reports_bars_are_the_engines() -> None:
     layers = np.random.default_rng(0).normal(size=(5, 40, 6))
     barcode = zigzag_barcode(layers, k=4)
     bars = tuple(Bars(dim=p, birth=b, death=d, count=n) for p, b, d, n in choosing._counted(barcode.bars))
-    selection = replace(factory.selection(), scores=(0.0,) * 5, barcode=bars)
+    few = {"scores": (0.0,) * 5, "dropped": (), "kept": (), "protected": (), "layers": ()}
+    selection = replace(factory.selection(), **few, barcode=bars)
     assert np.array_equal(barcode_of(selection).bars, barcode.bars)
 
 

@@ -9,28 +9,29 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from topovlm.errors import InputError, explain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_FIELDS = {"image", "prompt", "answer", "family", "metric", "chance", "id", "group"}
+_FIELDS = {"image", "prompt", "answer", "category", "family", "metric", "chance", "id", "group"}
 
 
 @dataclass(frozen=True)
 class Sample:
     """One question about zero or more pictures.
 
-    `chance` is the probability of a right guess; `group` names what shares a picture (for paired intervals).
+    `category` is the kind of question, for accuracy by category. `chance` is the expected score of a guess;
+    `group` names what shares a picture (for paired intervals).
     """
 
     id: str
     images: tuple[Image | Path, ...]
     prompt: str
     answer: str | None = None
-    family: str = "user"
+    category: str = "user"
     metric: str = "exact"
     chance: float = 0.0
     group: str = ""
@@ -54,10 +55,11 @@ def _open_rgb(image: Image | Path, where: str) -> Image:
 
 
 def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
-    """One sample per line: `{"image": str | [str], "prompt": str, "answer"?, "family"?, "metric"?, ...}`.
+    """One sample per line: `{"image": str | [str], "prompt": str, "answer"?, "category"?, "metric"?, ...}`.
 
-    Relative pictures are sought beside the file. Raises `InputError` naming file and line for bad JSON,
-    a missing field, a wrong type, and (with `check_images`) a missing or broken picture.
+    `family` is an older name of `category`. Relative pictures are sought beside the file. Raises `InputError`
+    naming file and line for bad JSON, a missing field, a wrong type, and (with `check_images`) a missing or
+    broken picture.
     """
     path = Path(path)
     try:
@@ -92,6 +94,8 @@ def _parse_line(line: str, path: Path, number: int) -> Sample:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise InputError(f"{where}: not JSON (nested too deeply)") from None
     if not isinstance(record, dict):
         raise InputError(f"{where}: a JSON object is needed, this is a {type(record).__name__}")
     unknown = sorted(set(record) - _FIELDS)
@@ -103,7 +107,7 @@ def _parse_line(line: str, path: Path, number: int) -> Sample:
         images=tuple(path.parent / image for image in images),
         prompt=_text(record, "prompt", where),
         answer=_text(record, "answer", where) if record.get("answer") is not None else None,
-        family=_text(record, "family", where, default="user"),
+        category=_category(record, where),
         metric=_text(record, "metric", where, default="exact"),
         chance=_chance(record, where),
         group=_text(record, "group", where, default="|".join(images)),
@@ -111,7 +115,14 @@ def _parse_line(line: str, path: Path, number: int) -> Sample:
     )
 
 
-def _text(record: Mapping[str, Any], name: str, where: str, default: str | None = None) -> str:
+def _category(record: Mapping[str, object], where: str) -> str:
+    if "category" in record and "family" in record:
+        rule = "is the older name of category: give one of them"
+        raise InputError(explain("family", record["family"], rule).at(where))
+    return _text(record, "family" if "family" in record else "category", where, default="user")
+
+
+def _text(record: Mapping[str, object], name: str, where: str, default: str | None = None) -> str:
     value = record.get(name, default)
     if value is None:
         raise InputError(f"{where}: the field {name!r} is missing")
@@ -122,7 +133,7 @@ def _text(record: Mapping[str, Any], name: str, where: str, default: str | None 
     return value
 
 
-def _images(record: Mapping[str, Any], where: str) -> list[str]:
+def _images(record: Mapping[str, object], where: str) -> list[str]:
     value = record.get("image", [])
     images = [value] if isinstance(value, str) else value
     if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
@@ -130,7 +141,7 @@ def _images(record: Mapping[str, Any], where: str) -> list[str]:
     return images
 
 
-def _chance(record: Mapping[str, Any], where: str) -> float:
+def _chance(record: Mapping[str, object], where: str) -> float:
     value = record.get("chance", 0.0)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise InputError(explain("chance", value, "must be a number from 0 to below 1").at(where))

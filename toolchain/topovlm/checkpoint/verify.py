@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from topovlm.checkpoint.live import Live
 
 # float32 through some dozens of layers; a wrong layer or position is off by the size of the logits.
-_RELATIVE_TOLERANCE = 1e-3
+RELATIVE_TOLERANCE = 1e-3
 _PROMPTS = ("Describe the picture.", "What is the largest object, and which colour does it have?")
 
 
@@ -158,14 +158,14 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
             whole = {**batch, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
             logits = live.model(**whole, use_cache=False).logits[0, prompt_length - 1 : -1].float()
         difference = relative_difference(stepwise, logits)
-        if difference > _RELATIVE_TOLERANCE:
+        if difference > RELATIVE_TOLERANCE:
             rule = f"cached and uncached generation disagree (relative difference {difference:.2g})"
             raise VerificationError(explain("prompt", sample.prompt, rule, "The cache is tied to old layers"))
         allowed = logits.clone()
         allowed[:, [*ends, live.image_token_id]] = -torch.inf
         chosen = tokens[0, prompt_length:]
         slack = (allowed.max(1).values - allowed.gather(1, chosen[:, None])[:, 0]).max().item()
-        if slack > _RELATIVE_TOLERANCE * logits.abs().max().item():
+        if slack > RELATIVE_TOLERANCE * logits.abs().max().item():
             rule = "cached greedy generation chose a token that uncached generation would not"
             raise VerificationError(explain("prompt", sample.prompt, rule))
         compared += len(chosen)
@@ -192,7 +192,7 @@ def _check_against_dense(live: Live, dense: Live, dropped: Sequence[int], sample
         if ours.shape != theirs.shape:
             raise VerificationError(explain("prompt", sample.prompt, "is tokenised differently by the copy"))
         difference = relative_difference(ours.cpu(), theirs.cpu())
-        if difference > _RELATIVE_TOLERANCE:
+        if difference > RELATIVE_TOLERANCE:
             rule = f"its logits are not those of the source without the layers (off by {difference:.2g})"
             raise VerificationError(explain("dropped", list(dropped), rule))
         worst = max(worst, difference)

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from topovlm.records import plain
     from topovlm.report.gate import github_annotations, run_check, summary_lines
 
     result = run_check(
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     for line in summary_lines(result):
         say(line)
     if args.json:
-        print_json(result.to_dict())
+        print_json(plain(result))
     else:
         for line in github_annotations(result):
             print(line)

@@ -1,17 +1,20 @@
 """Accuracy of an exported model on questions with answers; with --baseline, paired against another.
 
-Without --data the questions are the shipped benchmark's held-out split.
+Without --data the questions are the shipped benchmark's held-out split; --task names another set.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from topovlm.commands.common import add_options, config_of, print_json
 from topovlm.commands.run import exported_folder
 from topovlm.console import Display, table
+
+if TYPE_CHECKING:
+    from topovlm.report.document import CategoryAccuracy
 
 _OPTIONS = ("data", "eval_samples", "seed", "threads")
 
@@ -21,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", type=Path, metavar="FOLDER", help="compare with this one, question by question"
     )
+    parser.add_argument("--task", metavar="NAME", help="what to ask: jsonl, reference, or a plug-in's name")
     add_options(parser, _OPTIONS)
 
 
@@ -33,47 +37,40 @@ def run(args: argparse.Namespace) -> int:
     from topovlm.pipeline.measuring import answer
     from topovlm.report.sections import accuracy_section
     from topovlm.runtime.manifest import load_manifest
+    from topovlm.tasks import open_task
 
     folders = [exported_folder(folder) for folder in (args.baseline, args.folder) if folder is not None]
     for folder in folders:
         load_manifest(folder)
-    if config.data is None:
-        from topovlm.reference.data import TEST_SEED
-        from topovlm.reference.data import samples as shipped
-
-        samples, source = shipped("test", config.eval_samples, TEST_SEED), "the shipped reference benchmark"
-    else:
-        from topovlm.samples import read_jsonl
-
-        samples, source = read_jsonl(config.data)[: config.eval_samples], config.data.name
-    check_samples(samples)
+    task = open_task(args.task, config.data)
+    samples = task.samples("test", config.eval_samples, config.seed)
+    check_samples(task, samples)
     display = Display()
     outcomes = []
     for folder in folders:
         with display.stage(str(folder)) as progress:
-            outcomes.append(answer(folder, samples, config.threads, progress))
+            outcomes.append(answer(folder, task, samples, config.threads, progress))
     section = accuracy_section(
         outcomes[0],
         outcomes[1] if len(outcomes) == 2 else None,
         source="ONNX Runtime CPU",
-        sample_source=source,
+        sample_source=task.source,
         seed=config.seed,
     )
     if args.json:
         print_json(msgspec.to_builtins(section))
     else:
-        families = (section.overall, *section.families)
         table(
-            f"measured on {section.overall.n} questions, {source}",
-            ("family", "questions", "chance", *map(str, folders), "difference"),
-            [_row(family) for family in families],
+            f"measured on {section.overall.n} questions, {task.source}",
+            ("category", "questions", "chance", *map(str, folders), "difference"),
+            [_row(summary) for summary in (section.overall, *section.categories)],
         )
     return 0
 
 
-def _row(family: Any) -> tuple[str, ...]:
-    shares = [figure for figure in (family.dense, family.slim) if figure is not None]
-    cells = [f"{100 * f.value:.1f} % ({100 * f.low:.1f}-{100 * f.high:.1f})" for f in shares]
-    gap = family.difference
-    change = "" if gap is None else f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
-    return (family.family, str(family.n), f"{100 * family.chance:.0f} %", *cells, change)
+def _row(summary: CategoryAccuracy) -> tuple[str, ...]:
+    from topovlm.report.formats import figure_text
+
+    cells = [figure_text(figure) for figure in (summary.dense, summary.slim) if figure is not None]
+    change = "" if summary.difference is None else figure_text(summary.difference, as_points=True)
+    return (summary.category, str(summary.n), f"{100 * summary.chance:.0f} %", *cells, change)

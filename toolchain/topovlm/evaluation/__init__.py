@@ -1,1 +1,1 @@
-"""Answers to questions, scored and compared: metrics, paired statistics, evaluation of an engine."""
+"""Answers to questions: what a task is, the metrics that score a text, the evaluation of an engine."""

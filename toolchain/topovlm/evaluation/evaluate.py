@@ -1,4 +1,4 @@
-"""Ask an engine every question and score its answers.
+"""Ask an engine every question of a task and score its answers.
 
 The engine is whatever `topovlm.runtime` opened: the exported graphs, so that what is scored is what ships.
 """
@@ -13,8 +13,8 @@ from typing import Protocol
 
 from PIL.Image import Image
 
-from topovlm.errors import InputError, explain
-from topovlm.evaluation.metrics import METRICS, score_answer
+from topovlm.errors import Explained, InputError, explain
+from topovlm.evaluation.task import ParseState, Task
 from topovlm.samples import Sample
 
 _CHUNK = 512  # questions whose pictures are in memory at a time
@@ -37,56 +37,60 @@ class AnsweringEngine(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """One question answered by one model. `group` is the cluster: what shares a picture."""
+    """One question answered by one model. `group` is the cluster: what shares a picture. `score` is 0..1."""
 
     id: str
     group: str
-    family: str
+    category: str
     metric: str
     chance: float
     answer: str
     text: str
-    correct: bool
-    parsed: bool
+    score: float
+    parse: ParseState
 
 
-def score_text(sample: Sample, text: str) -> Outcome:
-    """Score one generated text. Raises `InputError` when the sample has no answer or an unknown metric."""
+def score_text(task: Task, sample: Sample, text: str) -> Outcome:
+    """Score one generated text. Raises `InputError` when the sample has no answer or cannot be scored."""
     if sample.answer is None:
         raise InputError(explain("answer", sample.id, "the sample has no answer to compare with"))
-    correct, parsed = score_answer(sample.metric, text, sample.answer)
-    group = sample.group or sample.id
+    scored = task.score(sample, text)
     return Outcome(
         id=sample.id,
-        group=group,
-        family=sample.family,
+        group=sample.group or sample.id,
+        category=sample.category,
         metric=sample.metric,
         chance=sample.chance,
         answer=sample.answer,
         text=text.strip(),
-        correct=correct,
-        parsed=parsed,
+        score=scored.score,
+        parse=scored.parse,
     )
 
 
-def check_samples(samples: Sequence[Sample]) -> None:
+def check_samples(task: Task, samples: Sequence[Sample]) -> None:
     """Refuse, before any model runs, what could not be scored. Raises `InputError` naming the sample."""
     if not samples:
         raise InputError("no samples to evaluate on: give at least one question with an answer")
     seen: set[str] = set()
     for sample in samples:
-        if sample.answer is None:
-            raise InputError(explain("answer", sample.id, "the sample has no answer to compare with"))
-        if sample.metric not in METRICS:
-            known = f"Known: {', '.join(METRICS)}"
-            raise InputError(explain("metric", sample.metric, f"is not known (sample {sample.id})", known))
+        try:
+            score_text(task, sample, "")
+        except InputError as error:
+            raise InputError(_at(error, sample.source or f"sample {sample.id}")) from None
         if sample.id in seen:
             raise InputError(explain("id", sample.id, "occurs twice"))
         seen.add(sample.id)
 
 
+def _at(error: InputError, place: str) -> str:
+    message = error.args[0]
+    return message.at(place) if isinstance(message, Explained) else f"{place}: {message}"
+
+
 def evaluate(
     engine: AnsweringEngine,
+    task: Task,
     samples: Sequence[Sample],
     *,
     max_new_tokens: int = 32,
@@ -95,13 +99,13 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
     """One outcome per sample, in their order; `progress(done, total)` after every chunk."""
-    check_samples(samples)
+    check_samples(task, samples)
     outcomes: list[Outcome] = []
     for start in range(0, len(samples), chunk):
         part = samples[start : start + chunk]
-        items = [(sample.load_images(), sample.prompt) for sample in part]
+        items = [(sample.load_images(), task.prompt(sample)) for sample in part]
         generations = engine.generate_batch(items, batch_size, max_new_tokens)
-        outcomes += [score_text(sample, g.text) for sample, g in zip(part, generations, strict=True)]
+        outcomes += [score_text(task, sample, g.text) for sample, g in zip(part, generations, strict=True)]
         if progress:
             progress(len(outcomes), len(samples))
     return outcomes
@@ -123,6 +127,6 @@ def pair(dense: Sequence[Outcome], slim: Sequence[Outcome]) -> list[tuple[Outcom
 
 
 def outcomes_sha256(outcomes: Sequence[Outcome]) -> str:
-    """Identity of the question set (ids, families, metrics, answers, groups; not what was answered)."""
-    asked = sorted([o.id, o.family, o.metric, o.answer, o.group, repr(o.chance)] for o in outcomes)
+    """Identity of the question set (ids, categories, metrics, answers, groups; not what was answered)."""
+    asked = sorted([o.id, o.category, o.metric, o.answer, o.group, repr(o.chance)] for o in outcomes)
     return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""From a generated text and a reference answer to right or wrong.
+"""From a generated text and a reference answer to a score.
 
-Every metric answers two questions: is the text right, and could an answer be read from it at all. A text from
-which no answer can be read is wrong and counted as unparsed; nothing is ever guessed at random.
+Every metric answers two questions: how right is the text (0..1), and could an answer be read from it at all.
+A text from which no answer can be read scores 0 and counts as unparsed; nothing is ever guessed at random.
 
 letter        the option letter is the same, ignoring case and punctuation: "(A)", "a.", "A: cat", "Answer: A"
 exact         equal after lower-casing, dropping punctuation and repeated spaces
@@ -9,6 +9,7 @@ number        the only number in the text (or the one after the last "=" or "is"
 relaxed       numbers within 5 % of the answer, anything else as `exact`
 contains-all  every part of the answer (separated by ";" or ",") occurs in the text as whole words
 facts         the text states the same set of facts as the answer, in any order (fact F1 = 1)
+fact-f1       how far the facts of the text are those of the answer: their F1, the one metric between 0 and 1
 
 Sources: letter as lmms-eval scores AI2D, BLINK and MMBench (exact match ignoring case and punctuation);
 relaxed is the relaxed accuracy of ChartQA (Masry et al. 2022, arXiv 2203.10244) after PlotQA (Methani et al.
@@ -23,6 +24,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from topovlm.errors import InputError, explain
+from topovlm.evaluation.task import UNPARSED, Scored
+from topovlm.samples import Sample
 
 RELAXED_TOLERANCE = 0.05
 
@@ -92,52 +95,71 @@ def fact_f1(text: str, answer: str) -> float:
     return 2 * (stated & true).total() / total if total else 0.0
 
 
-def _letter(text: str, answer: str) -> tuple[bool, bool]:
+def _scored(score: float, parsed: bool) -> Scored:
+    return Scored(float(score)) if parsed else UNPARSED
+
+
+def _letter(text: str, answer: str) -> Scored:
     letter = parse_letter(text)
-    return letter is not None and letter == parse_letter(answer), letter is not None
+    return _scored(letter == parse_letter(answer), letter is not None)
 
 
-def _exact(text: str, answer: str) -> tuple[bool, bool]:
+def _exact(text: str, answer: str) -> Scored:
     said = normalise(text)
-    return bool(said) and said == normalise(answer), bool(said)
+    return _scored(said == normalise(answer), bool(said))
 
 
-def _number(text: str, answer: str) -> tuple[bool, bool]:
+def _number(text: str, answer: str) -> Scored:
     said, true = parse_number(text), parse_number(answer)
-    return said is not None and true is not None and math.isclose(said, true, rel_tol=1e-9), said is not None
+    if said is None:
+        return UNPARSED
+    return Scored(float(true is not None and math.isclose(said, true, rel_tol=1e-9)))
 
 
-def _relaxed(text: str, answer: str) -> tuple[bool, bool]:
+def _relaxed(text: str, answer: str) -> Scored:
     true = parse_number(answer) if _NUMBER.fullmatch(answer.strip()) else None
     if true is None:
         return _exact(text, answer)
     said = parse_number(text)
-    close = said is not None and abs(said - true) <= RELAXED_TOLERANCE * abs(true) * (1 + 1e-12)
-    return close, said is not None
+    if said is None:
+        return UNPARSED
+    return Scored(float(abs(said - true) <= RELAXED_TOLERANCE * abs(true) * (1 + 1e-12)))
 
 
-def _contains_all(text: str, answer: str) -> tuple[bool, bool]:
+def _contains_all(text: str, answer: str) -> Scored:
     said = f" {normalise(text)} "
     parts = [normalise(part) for part in re.split(r"[;,]", answer)]
-    return all(f" {part} " in said for part in parts if part), bool(said.strip())
+    return _scored(all(f" {part} " in said for part in parts if part), bool(said.strip()))
 
 
-def _facts(text: str, answer: str) -> tuple[bool, bool]:
-    return fact_f1(text, answer) == 1.0, bool(facts(text))
+def _facts(text: str, answer: str) -> Scored:
+    return _scored(fact_f1(text, answer) == 1.0, bool(facts(text)))
 
 
-METRICS: dict[str, Callable[[str, str], tuple[bool, bool]]] = {
+def _fact_f1(text: str, answer: str) -> Scored:
+    return _scored(fact_f1(text, answer), bool(facts(text)))
+
+
+METRICS: dict[str, Callable[[str, str], Scored]] = {
     "letter": _letter,
     "exact": _exact,
     "number": _number,
     "relaxed": _relaxed,
     "contains-all": _contains_all,
     "facts": _facts,
+    "fact-f1": _fact_f1,
 }
 
 
-def score_answer(metric: str, text: str, answer: str) -> tuple[bool, bool]:
-    """(right, parsed) of a text. Unparsed is never right. Raises `InputError` on an unknown name."""
+def score_answer(metric: str, text: str, answer: str) -> Scored:
+    """The score of a text. Raises `InputError` on an unknown name."""
     if metric not in METRICS:
         raise InputError(explain("metric", metric, "is not known", f"Known: {', '.join(METRICS)}"))
     return METRICS[metric](text, answer)
+
+
+def score_sample(sample: Sample, text: str) -> Scored:
+    """The score of a text by the sample's own metric. Raises `InputError` without an answer."""
+    if sample.answer is None:
+        raise InputError(explain("answer", sample.id, "the sample has no answer to compare with"))
+    return score_answer(sample.metric, text, sample.answer)

@@ -49,19 +49,12 @@ def workload_part(plan: dict[str, Any]) -> doc.Workload:
     )
 
 
-def budget_text(config: Config) -> str | None:
-    """`--max-latency` as a person types it."""
-    budget = config.max_latency
-    if budget is None:
-        return None
-    share = budget.share_of_dense
-    return f"{100 * share:g}%" if share is not None else str(budget).replace(" ", "")
-
-
 def budget_part(config: Config, plan: dict[str, Any]) -> doc.Budget:
     """What was asked for, and the bound in ms that it resolved to."""
+    latency = config.max_latency
     return doc.Budget(
-        max_latency=budget_text(config),
+        max_latency_ms=None if latency is None else latency.absolute_ms,
+        max_latency_share=None if latency is None else latency.share_of_dense,
         max_token_latency_ms=config.max_token_latency_ms,
         max_memory_bytes=config.max_memory_bytes,
         sparsity=config.sparsity,
@@ -171,14 +164,7 @@ def export_checks(exports: Mapping[str, ExportRecord]) -> list[doc.Verification]
     """
     rows = dict.fromkeys((export.model, check) for export in exports.values() for check in export.checks)
     return [
-        doc.Verification(
-            name=check.name,
-            model=model,
-            passed=check.passed,
-            detail=check.detail,
-            value=check.value,
-            limit=check.limit,
-        )
+        doc.check(check.name, model, check.value, check.rule, check.limit, detail=check.detail)
         for model, check in rows
     ]
 

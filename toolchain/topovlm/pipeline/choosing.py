@@ -37,7 +37,7 @@ def check_inputs(context: Context) -> None:
     if context.user_samples is not None:
         context.calibration_samples()
         if held_out := context.held_out_samples():
-            check_samples(held_out)
+            check_samples(context.task, held_out)
 
 
 def score(context: Context) -> Record:
@@ -210,15 +210,15 @@ def prune(context: Context, dropped: list[int]) -> Record:
 
 def verifications(pruned: Record) -> list[doc.Verification]:
     """What the reloaded checkpoint was asked."""
+    from topovlm.checkpoint.verify import RELATIVE_TOLERANCE as LIMIT
     from topovlm.report import document as doc
 
-    seen = pruned.value["verified"]
-    rows = (
-        ("reload with stock transformers", None, f"{seen['tensors']} tensors, {seen['layers']} layers"),
+    seen, kept = pruned.value["verified"], len(pruned.value["surgery"]["kept"])
+    name, detail = "reload with stock transformers", f"{seen['tensors']} tensors, {seen['layers']} layers"
+    checks = [doc.check(name, "slim", seen["layers"], "equal to", kept, detail=detail)]
+    for name, value, detail in (
         ("cached = uncached generation", seen["cache_difference"], f"{seen['generated_tokens']} tokens"),
         ("surgery = dense with the layers bypassed", seen["dense_difference"], f"{seen['prompts']} prompts"),
-    )
-    return [
-        doc.Verification(name=name, model="slim", passed=True, value=value, detail=detail)
-        for name, value, detail in rows
-    ]
+    ):
+        checks.append(doc.check(name, "slim", value, "at most", LIMIT, detail=detail))
+    return checks

@@ -19,6 +19,7 @@ from topovlm.pipeline.target import DeviceIdentity
 from topovlm.records import plain
 
 if TYPE_CHECKING:
+    from topovlm.evaluation.task import Task
     from topovlm.measure.device import Device
     from topovlm.predict.target import ResolvedTarget
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topovlm import artifacts
 from topovlm.config import REFERENCE_MODEL, Config
@@ -13,6 +13,9 @@ from topovlm.pipeline.constants import Constants
 from topovlm.pipeline.data_split import UserSplit, held_out_digest, split_user_samples
 from topovlm.pipeline.rundir import RunDir
 from topovlm.samples import Sample, read_jsonl
+
+if TYPE_CHECKING:
+    from topovlm.evaluation.task import Task
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,13 @@ class Data:
     config: Config
     run: RunDir
     constants: Constants
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """How held-out questions are put and scored: as --data says, else as the shipped benchmark."""
+        from topovlm.tasks import open_task
+
+        return open_task(None, self.config.data)
 
     @functools.cached_property
     def user_samples(self) -> list[Sample] | None:

@@ -65,7 +65,7 @@ def split_user_samples(samples: Sequence[Sample], scored: int, judged: int, seed
 
 def held_out_digest(samples: Sequence[Sample], pictures: Callable[[Sample], list[str]]) -> str:
     """Digest of everything that an evaluation on these samples depends on; `pictures` gives their digests."""
-    rows = [[s.id, s.prompt, s.answer, s.family, s.metric, s.chance, s.group, pictures(s)] for s in samples]
+    rows = [[s.id, s.prompt, s.answer, s.category, s.metric, s.chance, s.group, pictures(s)] for s in samples]
     return artifacts.digest_of(rows)
 
 

@@ -18,6 +18,7 @@ from topovlm.units import format_bytes, format_ms
 
 if TYPE_CHECKING:
     from topovlm.evaluation.evaluate import Outcome
+    from topovlm.evaluation.task import Task
     from topovlm.measure.device import Device
     from topovlm.measure.timing import TimingRules
 
@@ -41,22 +42,26 @@ def evaluate(context: Context, name: str, folder: str, exported: Record) -> Reco
         samples = context.held_out_samples()
         outcomes = []
         if samples:
-            outcomes = answer(context.run.root / folder, samples, context.config.threads, progress)
+            outcomes = answer(
+                context.run.root / folder, context.task, samples, context.config.threads, progress
+            )
         artifacts.write_json(work / output, [asdict(outcome) for outcome in outcomes])
-        return {"questions": len(outcomes), "correct": sum(outcome.correct for outcome in outcomes)}
+        return {"questions": len(outcomes), "score": sum(outcome.score for outcome in outcomes)}
 
     record = context.run.stage(name, inputs, [output], make)
     return record if record.value["questions"] else None
 
 
-def answer(folder: Path, samples: Sequence[Sample], threads: int, progress: Progress) -> list[Outcome]:
-    """Answer questions with an exported folder and score them."""
+def answer(
+    folder: Path, task: Task, samples: Sequence[Sample], threads: int, progress: Progress
+) -> list[Outcome]:
+    """Answer a task's questions with an exported folder and score them."""
     from topovlm.evaluation.evaluate import evaluate as answer_in_chunks
     from topovlm.runtime.engine import Engine
 
     engine = Engine(folder, variant="plain", threads=threads)
     return answer_in_chunks(
-        engine, samples, max_new_tokens=ANSWER_TOKENS, chunk=_PICTURES_AT_ONCE, progress=progress
+        engine, task, samples, max_new_tokens=ANSWER_TOKENS, chunk=_PICTURES_AT_ONCE, progress=progress
     )
 
 

@@ -26,15 +26,11 @@ def write_report(context: Context, argv: list[str], attempts: list[dict[str, Any
     inputs["attempts"] = artifacts.digest_of(attempts)
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        from topovlm.report.html import render_html
+        from topovlm.report.html import write_reports
         from topovlm.report.identity import content_hash
-        from topovlm.report.markdown import render_markdown
-        from topovlm.report.store import encode
 
         report = build_report(context, argv, attempts)
-        (work / "report.json").write_bytes(encode(report))
-        (work / "report.md").write_text(render_markdown(report), encoding="utf-8")
-        (work / "report.html").write_text(render_html(report), encoding="utf-8")
+        write_reports(report, work)
         return {"content_hash": content_hash(report)}
 
     return context.run.stage("report", inputs, REPORT_FILES, make)

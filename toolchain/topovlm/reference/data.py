@@ -72,7 +72,7 @@ def _sample(identity: str, scene: Scene, question: Question) -> Sample:
         images=tuple(Image.fromarray(frame) for frame in scene.frames),
         prompt=question.prompt,
         answer=question.answer,
-        family=question.family,
+        category=question.family,
         metric=question.metric,
         chance=question.chance,
         group=identity,

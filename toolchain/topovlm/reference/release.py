@@ -91,16 +91,16 @@ def _chat(sample: Sample) -> list[dict[str, Any]]:
 
 def accuracy_table(asked: Sequence[Sample], said: Sequence[str]) -> dict[str, dict[str, float]]:
     """Per family and overall: n, accuracy, chance (a random guess), blind (the commonest answer)."""
-    right: dict[str, list[bool]] = defaultdict(list)
+    right: dict[str, list[float]] = defaultdict(list)
     chance: dict[str, list[float]] = defaultdict(list)
     common: dict[str, Counter[str]] = defaultdict(Counter)
     for sample, text in zip(asked, said, strict=True):
         assert sample.answer is not None
-        correct, _ = score_answer(sample.metric, text, sample.answer)
-        for family in (sample.family, "overall"):
-            right[family].append(correct)
+        score = score_answer(sample.metric, text, sample.answer).score
+        for family in (sample.category, "overall"):
+            right[family].append(score)
             chance[family].append(sample.chance)
-        common[sample.family][sample.answer] += 1
+        common[sample.category][sample.answer] += 1
     blind = {family: counts.most_common(1)[0][1] / counts.total() for family, counts in common.items()}
     blind["overall"] = sum(c.most_common(1)[0][1] for c in common.values()) / len(asked)
     return {

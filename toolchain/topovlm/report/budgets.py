@@ -1,4 +1,4 @@
-"""Every budget that was asked for, judged on the deployed model: measured on the target, else predicted."""
+"""Every budget that was asked for, against the deployed model: measured on the target, else predicted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SEVERITY: tuple[Status, ...] = ("no", "unknown", "partly", "yes")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One budget: `headline` is the figure against its bound, `why` says what keeps it from a yes."""
+class BudgetVerdict:
+    """Whether one budget is kept: `headline` is its figure and bound, `why` what keeps it from a yes."""
 
     status: Status
     headline: str
@@ -24,16 +24,18 @@ class Judged:
     kind: str = ""  # "measured", "predicted" or ""
 
 
-def judged(report: Report) -> tuple[Judged, ...]:
+def verdicts(report: Report) -> tuple[BudgetVerdict, ...]:
     """Latency, per token, memory and sparsity, as far as they were asked for."""
     found = (_latency(report), _per_token(report), _memory(report), _sparsity(report))
     return tuple(item for item in found if item)
 
 
 def asked_latency(report: Report) -> str:
-    """The latency budget in words: `200ms`, `60% of dense`; empty without one."""
-    asked = report.budget.max_latency or ""
-    return f"{asked} of dense" if asked.endswith("%") else asked
+    """The latency budget in words: `200 ms`, `60% of dense`; empty without one."""
+    budget = report.budget
+    if budget.max_latency_share is not None:
+        return f"{100 * budget.max_latency_share:g}% of dense"
+    return "" if budget.max_latency_ms is None else f"{budget.max_latency_ms:g} ms"
 
 
 def deployed_row(report: Report) -> PlanRow | None:
@@ -58,18 +60,13 @@ def deployed_memory(report: Report) -> Figure | None:
     return measured or (row.memory if row else None)
 
 
-def _asked_share(report: Report) -> float | None:
-    """The share of the dense latency that was asked for; None for a budget in ms."""
-    asked = (report.budget.max_latency or "").strip()
-    return float(asked.rstrip("%")) / 100 if asked.endswith("%") else None
-
-
 def relative_latency(report: Report) -> tuple[Figure, float] | None:
     """Measured slim / dense and the share allowed, for a relative budget that was measured on the target.
 
     The ratio is taken round by round: what slows both models down divides out.
     """
-    share, timed = _asked_share(report), phase_times(report, report.budget.latency_phase)
+    budget = report.budget
+    share, timed = budget.max_latency_share, phase_times(report, budget.latency_phase)
     on_target = bool(report.latency and report.latency.is_target)
     return (timed.ratio, share) if share is not None and on_target and timed and timed.ratio else None
 
@@ -80,39 +77,39 @@ def bound_ms(report: Report) -> float | None:
     return relative[1] * timed.dense.value if relative and timed else report.budget.latency_ms
 
 
-def _measured(figure: Figure, bound: float, headline: str) -> Judged:
+def _measured(figure: Figure, bound: float, headline: str) -> BudgetVerdict:
     """A yes needs an interval that lies within the bound: a median without one proves nothing."""
     if figure.value > bound:
-        return Judged("no", headline, "over the budget", figure.kind)
+        return BudgetVerdict("no", headline, "over the budget", figure.kind)
     if figure.high is not None and figure.high <= bound:
-        return Judged("yes", headline, kind=figure.kind)
+        return BudgetVerdict("yes", headline, kind=figure.kind)
     why = "the interval reaches beyond it"
     if figure.high is None:
         rounds = "1 timed round gives" if figure.n == 1 else f"{figure.n or 'too few'} timed rounds give"
         why = f"{rounds} no interval: at least {least_samples()} are needed"
-    return Judged("partly", headline, f"within the budget, but {why}", figure.kind)
+    return BudgetVerdict("partly", headline, f"within the budget, but {why}", figure.kind)
 
 
-def _predicted(report: Report, name: str, headline: str, why_yes: str = "") -> Judged:
-    """As the plan judged its row: `name` is the plan's name of the limit."""
+def _predicted(report: Report, name: str, headline: str, why_yes: str = "") -> BudgetVerdict:
+    """As the plan found its row: `name` is the plan's name of the limit."""
     row = deployed_row(report)
     if row is None:
-        return Judged("unknown", headline)
+        return BudgetVerdict("unknown", headline)
     if name in row.exceeds:
-        return Judged("no", headline, "over the budget", "predicted")
+        return BudgetVerdict("no", headline, "over the budget", "predicted")
     if name in row.at_risk:
         why = "within the budget, but the range of the prediction reaches beyond it"
-        return Judged("partly", headline, why, "predicted")
-    return Judged("yes", headline, why_yes, "predicted")
+        return BudgetVerdict("partly", headline, why, "predicted")
+    return BudgetVerdict("yes", headline, why_yes, "predicted")
 
 
-def _latency(report: Report) -> Judged | None:
-    if not report.budget.max_latency:
+def _latency(report: Report) -> BudgetVerdict | None:
+    if not report.budget.bounds_latency:
         return None
     figure, bound = deployed_phase(report, report.budget.latency_phase), report.budget.latency_ms
     if figure is None or bound is None:
-        return Judged("unknown", "no latency for the target", "neither measured nor predicted")
-    share = _asked_share(report)
+        return BudgetVerdict("unknown", "no latency for the target", "neither measured nor predicted")
+    share = report.budget.max_latency_share
     if share is not None:
         return _share_of_dense(report, figure, share)
     text = f"{formats.milliseconds(figure.value)}, {formats.milliseconds(bound)} allowed"
@@ -121,7 +118,7 @@ def _latency(report: Report) -> Judged | None:
     return _predicted(report, "latency", text)
 
 
-def _share_of_dense(report: Report, figure: Figure, share: float) -> Judged:
+def _share_of_dense(report: Report, figure: Figure, share: float) -> BudgetVerdict:
     allowed = f"{100 * share:g} % allowed ({formats.milliseconds(figure.value)})"
     relative = relative_latency(report)
     if relative:
@@ -129,43 +126,43 @@ def _share_of_dense(report: Report, figure: Figure, share: float) -> Judged:
         return _measured(ratio, share, f"{100 * ratio.value:.1f} % of dense, {allowed}")
     if figure.kind == "measured":
         # Nothing was pruned: the dense model is all of itself, whatever the clock says.
-        return Judged("yes" if share >= 1 else "no", f"the dense model, {allowed}", kind=figure.kind)
+        return BudgetVerdict("yes" if share >= 1 else "no", f"the dense model, {allowed}", kind=figure.kind)
     dense = formats.predicted(report, "dense", report.budget.latency_phase)
     text = f"{100 * figure.value / dense.value:.1f} % of dense, {allowed}" if dense else allowed
-    why = "judged as a share: what the prediction gets wrong, it gets wrong for both models"
+    why = "taken as a share: what the prediction gets wrong, it gets wrong for both models"
     return _predicted(report, "latency", text, why)
 
 
-def _per_token(report: Report) -> Judged | None:
+def _per_token(report: Report) -> BudgetVerdict | None:
     bound = report.budget.max_token_latency_ms
     if bound is None:
         return None
     figure = deployed_phase(report, "token")
     if figure is None:
-        return Judged("unknown", "no latency per token", "neither measured nor predicted")
+        return BudgetVerdict("unknown", "no latency per token", "neither measured nor predicted")
     text = f"{formats.milliseconds(figure.value)} per token, {formats.milliseconds(bound)} allowed"
     if figure.kind == "measured":
         return _measured(figure, bound, text)
     return _predicted(report, "per-token", text)
 
 
-def _memory(report: Report) -> Judged | None:
+def _memory(report: Report) -> BudgetVerdict | None:
     """Of the budget; without one only what the plan says of the target's own memory, where it is short."""
     bound, row, figure = report.budget.max_memory_bytes, deployed_row(report), deployed_memory(report)
     if bound is None and not (row and "memory" in (*row.exceeds, *row.at_risk)):
         return None
     if figure is None:
-        return Judged("unknown", "no memory figure", "neither measured nor predicted")
+        return BudgetVerdict("unknown", "no memory figure", "neither measured nor predicted")
     whose = f"{formats.number(bound, 'bytes')} allowed" if bound else f"on {report.target.board}"
     text = f"{formats.number(figure.value, 'bytes')} of memory, {whose}"
     if figure.kind == "measured" and bound is not None:
         # A peak is counted, not sampled: it has no interval.
         over = figure.value > bound
-        return Judged("no" if over else "yes", text, "over the budget" if over else "", figure.kind)
+        return BudgetVerdict("no" if over else "yes", text, "over the budget" if over else "", figure.kind)
     return _predicted(report, "memory", text)
 
 
-def _sparsity(report: Report) -> Judged | None:
+def _sparsity(report: Report) -> BudgetVerdict | None:
     asked = report.budget.sparsity
     if asked is None:
         return None
@@ -173,4 +170,4 @@ def _sparsity(report: Report) -> Judged | None:
     gone = dense - (report.slim.layers if report.slim else dense)
     text = f"{gone} of {dense} layers dropped, at least {100 * asked:g} % asked"
     met = gone >= asked * dense - 1e-9
-    return Judged("yes" if met else "no", text, "" if met else "fewer layers went than asked")
+    return BudgetVerdict("yes" if met else "no", text, "" if met else "fewer layers went than asked")

@@ -4,7 +4,7 @@ The deployed model (slim, or dense where nothing was pruned) of one run against 
 is a loss beyond the tolerance that noise does not explain:
 
 - *accuracy*: the same questions, paired. The observed loss is above the tolerance, and "no worse" is rejected
-  at the confidence asked for (one-sided; overall by the paired difference, families by exact tests with
+  at the confidence asked for (one-sided; overall by the paired difference, categories by exact tests with
   Holm's correction, since many are looked at).
 - *latency*: a ratio of medians, run over baseline, is above 1 + tolerance, and its one-sided lower bound
   (over all phases together) is above 1 + the drift that either run showed between its own two halves. Which
@@ -22,34 +22,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from topovlm.errors import InputError, explain
+from topovlm.report.checks import Check, Verdict
 from topovlm.report.document import Answer, PhaseTimes, Question, Report
 from topovlm.stats import paired as stats
 from topovlm.stats import timing as timing_stats
-from topovlm.stats.paired import Interval
-
-Verdict = Literal["pass", "regressed", "inconclusive"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison. `change` is run - baseline (shares) or run / baseline (ratio), one-sided bounds."""
-
-    name: str
-    verdict: Verdict
-    text: str
-    unit: str = ""
-    run: float | None = None
-    baseline: float | None = None
-    change: float | None = None
-    low: float | None = None
-    high: float | None = None
-    tolerance: float | None = None
+from topovlm.stats.interval import Interval
 
 
 def _answer(question: Question) -> Answer:
@@ -57,23 +39,23 @@ def _answer(question: Question) -> Answer:
 
 
 def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[Check]:
-    """Overall and per family; empty without questions. Raises `InputError` when the questions differ."""
+    """Overall and per category; empty without questions. Raises `InputError` when the questions differ."""
     if not run.accuracy or not baseline.accuracy:
         return []
-    before = {q.id: _answer(q).correct for q in baseline.accuracy.questions}
+    before = {q.id: _answer(q).score for q in baseline.accuracy.questions}
     questions = run.accuracy.questions
     if {q.id for q in questions} != set(before) or len(questions) != len(before):
         raise InputError(explain("accuracy.questions", len(questions), "are not those of the baseline"))
-    families = list(dict.fromkeys(q.family for q in questions))
+    categories = list(dict.fromkeys(q.category for q in questions))
     parts = {"overall": list(questions)}
-    if len(families) > 1:
-        parts |= {family: [q for q in questions if q.family == family] for family in families}
+    if len(categories) > 1:
+        parts |= {name: [q for q in questions if q.category == name] for name in categories}
     pairs = {
-        name: ([before[q.id] for q in part], [_answer(q).correct for q in part], [q.group for q in part])
+        name: ([before[q.id] for q in part], [_answer(q).score for q in part], [q.group for q in part])
         for name, part in parts.items()
     }
     p_worse = {
-        name: stats.sign_flip_test([int(b) - int(a) for a, b in zip(old, new, strict=True)], groups)[1]
+        name: stats.sign_flip_test([b - a for a, b in zip(old, new, strict=True)], groups)[1]
         for name, (old, new, groups) in pairs.items()
     }
     names = [name for name in pairs if name != "overall"]
@@ -82,17 +64,27 @@ def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence:
     for name, (old, new, groups) in pairs.items():
         gap = stats.paired_difference(old, new, groups, 2 * confidence - 1)
         worse = gap.high < 0 if name == "overall" else adjusted[name] < 1 - confidence
-        verdict, text = _judge_accuracy(gap, worse, tolerance, strict=name == "overall")
+        verdict, text = _accuracy_verdict(gap, worse, tolerance, strict=name == "overall")
         shares = sum(new) / len(new), sum(old) / len(old)
         text = f"{100 * gap.value:+.2f} points over {len(old)} questions: {text}"
-        check = Check(
-            f"accuracy.{name}", verdict, text, "share", *shares, gap.value, gap.low, gap.high, tolerance
+        checks.append(
+            Check(
+                name=f"accuracy.{name}",
+                verdict=verdict,
+                text=text,
+                unit="share",
+                run=shares[0],
+                baseline=shares[1],
+                change=gap.value,
+                low=gap.low,
+                high=gap.high,
+                tolerance=tolerance,
+            )
         )
-        checks.append(check)
     return checks
 
 
-def _judge_accuracy(gap: Interval, worse: bool, tolerance: float, *, strict: bool) -> tuple[Verdict, str]:
+def _accuracy_verdict(gap: Interval, worse: bool, tolerance: float, *, strict: bool) -> tuple[Verdict, str]:
     """`strict`: a pass needs proof that the loss is within the tolerance, not just no sign of a loss."""
     limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'}"
     if gap.value < -tolerance and worse:
@@ -162,6 +154,15 @@ def _change(run: PhaseTimes, baseline: PhaseTimes, controlled: bool, level: floa
 
 
 def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) -> Check:
+    samples = (
+        *run.dense_samples_ms,
+        *run.slim_samples_ms,
+        *baseline.dense_samples_ms,
+        *baseline.slim_samples_ms,
+    )
+    if min(samples) <= 0:
+        text = "a time of zero is in the timings: no ratio can be taken"
+        return Check(name=f"latency.{run.phase}", verdict="inconclusive", text=text)
     plain = _change(run, baseline, False, rules.level)
     in_turns = all(len(phase.slim_samples_ms) == len(phase.dense_samples_ms) for phase in (run, baseline))
     controlled = rules.same_dense and in_turns
@@ -170,7 +171,7 @@ def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) 
     if rules.same_machine and not (against and rules.same_software):
         deciding.append(plain)
     shown = deciding[0] if deciding else plain
-    verdict, text = _judge_latency(plain, deciding, rules)
+    verdict, text = _latency_verdict(plain, deciding, rules)
     moved = f"{100 * (plain.ratio.value - 1):+.1f} %"
     if against:
         moved += f", {100 * (against.ratio.value - 1):+.1f} % against the dense model timed beside it"
@@ -178,11 +179,12 @@ def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) 
     medians = (run.slim or run.dense).value, (baseline.slim or baseline.dense).value
     ratio, known = shown.ratio, math.isfinite(shown.ratio.high)
     return Check(
-        f"latency.{run.phase}",
-        verdict,
-        text,
-        "ms",
-        *medians,
+        name=f"latency.{run.phase}",
+        verdict=verdict,
+        text=text,
+        unit="ms",
+        run=medians[0],
+        baseline=medians[1],
         change=ratio.value,
         low=ratio.low if known else None,
         high=ratio.high if known else None,
@@ -190,7 +192,7 @@ def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) 
     )
 
 
-def _judge_latency(plain: _Change, deciding: list[_Change], rules: _LatencyRules) -> tuple[Verdict, str]:
+def _latency_verdict(plain: _Change, deciding: list[_Change], rules: _LatencyRules) -> tuple[Verdict, str]:
     tolerance = rules.tolerance
     limit = f"{100 * tolerance:g} %"
     faster = rules.same_machine and plain.ratio.value <= 1
@@ -217,15 +219,13 @@ def verification_checks(run: Report, baseline: Report) -> list[Check]:
     """
     kind = "slim" if run.slim else "dense"
     expects = "slim" if run.slim and baseline.slim else "dense"
-    passed = {v.name: v.passed for v in run.verifications if v.model == kind}
+    passed = {v.name: v.passed for v in run.verifications if v.model == kind and v.rule}
     expected = [v.name for v in baseline.verifications if v.passed and v.model == expects]
     checks = []
     for name in dict.fromkeys([*passed, *expected]):
-        if passed.get(name):
-            verdict, text = "pass", "passed"
-        elif name in passed:
-            verdict, text = "regressed", "failed: the artefact would be wrong"
-        else:
-            verdict, text = "regressed", "passed in the baseline and was not made in this run"
-        checks.append(Check(f"verification.{name}", verdict, text))  # type: ignore[arg-type]
+        verdict: Verdict = "pass" if passed.get(name) else "regressed"
+        text = "passed in the baseline and was not made in this run"
+        if name in passed:
+            text = "passed" if passed[name] else "failed: the artefact would be wrong"
+        checks.append(Check(name=f"verification.{name}", verdict=verdict, text=text))
     return checks

@@ -7,40 +7,14 @@ Two reports of like kind are compared on their stored raw samples; what counts a
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from topovlm.errors import InputError, explain
-from topovlm.report.comparisons import (
-    Check,
-    accuracy_checks,
-    latency_checks,
-    machine,
-    verification_checks,
-)
-from topovlm.report.document import Report
-from topovlm.report.identity import content
+from topovlm.report.checks import CheckResult
+from topovlm.report.comparisons import accuracy_checks, latency_checks, machine, verification_checks
+from topovlm.report.document import Report, Workload
+from topovlm.report.junit import junit_xml
 from topovlm.report.store import read_report, write_atomically
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """All comparisons of a run with its baseline; `notes` say what else differs between the two."""
-
-    run: str
-    baseline: str
-    checks: tuple[Check, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def regressed(self) -> bool:
-        """True when at least one check regressed."""
-        return any(check.verdict == "regressed" for check in self.checks)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form, with the overall verdict."""
-        return {"regressed": self.regressed, **asdict(self)}
 
 
 def run_check(
@@ -73,8 +47,6 @@ def run_check(
         names=(str(run), str(baseline)),
     )
     if junit is not None:
-        from topovlm.report.junit import junit_xml
-
         write_atomically(junit, junit_xml(result))
     return result
 
@@ -90,29 +62,39 @@ def compare(
 ) -> CheckResult:
     """As `run_check`, on loaded reports."""
     require_comparable(run, baseline)
-    checks = [
+    checks = (
         *accuracy_checks(run, baseline, accuracy_tolerance, confidence),
         *latency_checks(run, baseline, latency_tolerance, confidence),
         *verification_checks(run, baseline),
-    ]
-    return CheckResult(*names, tuple(checks), tuple(_notes(run, baseline)))
+    )
+    return CheckResult(
+        regressed=any(check.verdict == "regressed" for check in checks),
+        run=names[0],
+        baseline=names[1],
+        checks=checks,
+        notes=tuple(_notes(run, baseline)),
+    )
 
 
-def _kind(report: Report) -> dict[str, Any]:
+def _kind(report: Report) -> dict[str, object]:
     """What must be equal before two reports may be compared, by the name of its field."""
     latency, accuracy = report.latency, report.accuracy
     return {
         "target.key": report.target.key,
         "target.runtime": report.target.runtime,
-        **{f"workload.{name}": value for name, value in content(report.workload).items()},
+        **_fields("workload", report.workload),
         "latency": "measured" if latency else "not measured",
         "latency.runtime": latency.runtime if latency else None,
         "latency.variant": latency.variant if latency else None,
         "latency.threads": latency.threads if latency else None,
-        **({f"latency.workload.{n}": v for n, v in content(latency.workload).items()} if latency else {}),
+        **(_fields("latency.workload", latency.workload) if latency else {}),
         "accuracy": "measured" if accuracy else "not measured",
         "accuracy.sample_sha256": accuracy.sample_sha256 if accuracy else None,
     }
+
+
+def _fields(name: str, workload: Workload) -> dict[str, object]:
+    return {f"{name}.{field}": getattr(workload, field) for field in workload.__struct_fields__}
 
 
 def require_comparable(run: Report, baseline: Report) -> None:

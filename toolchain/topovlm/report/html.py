@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from topovlm.report.document import Report
 from topovlm.report.plots import all_plots
@@ -14,7 +13,7 @@ from topovlm.report.tables import sections
 _TEMPLATE = Path(__file__).with_name("template.html.j2")
 
 
-def _bind_percent(value: Any) -> Any:
+def _bind_percent(value: object) -> object:
     """Keep `95 %` on one line; markup (the plots) passes as it is."""
     return value.replace(" %", "\u00a0%") if type(value) is str else value
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import typing
 from functools import cache
-from typing import Any
 
 import msgspec
 
@@ -47,7 +46,7 @@ def _skipped(part: msgspec.Struct) -> set[str]:
     return skipped
 
 
-def content(value: Any) -> Any:
+def content(value: object) -> object:
     """The part of a document that counts, as plain JSON-able data."""
     if isinstance(value, msgspec.Struct):
         skipped = _skipped(value)

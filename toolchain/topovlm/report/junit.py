@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from topovlm.report.gate import CheckResult
+from topovlm.report.checks import CheckResult
 
 
 def junit_xml(result: CheckResult) -> bytes:
@@ -34,4 +34,5 @@ def junit_xml(result: CheckResult) -> bytes:
     if result.notes:
         ET.SubElement(suite, "system-out").text = "\n".join(result.notes)
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+
+import msgspec
 
 from topovlm.errors import InputError, explain
 from topovlm.evaluation.evaluate import Outcome, outcomes_sha256, pair
@@ -12,16 +13,18 @@ from topovlm.report.document import (
     PHASES,
     Accuracy,
     Answer,
-    FamilyAccuracy,
+    CategoryAccuracy,
     Figure,
     Latency,
     MemoryUse,
     PhaseTimes,
     Question,
+    Which,
     Workload,
 )
 from topovlm.stats import paired as stats
 from topovlm.stats import timing as timing_stats
+from topovlm.stats.interval import Interval
 
 ACCURACY_METHOD = (
     "Both models answer the same questions by greedy decoding through their exported graphs; an answer that "
@@ -29,22 +32,28 @@ ACCURACY_METHOD = (
     "(method 10); both at the effective sample size of the picture clusters. p: exact McNemar test (sign "
     "flips of whole clusters). Retention: seeded paired bootstrap. Intervals at 95 %."
 )
+GRADED_METHOD = (
+    "Both models answer the same questions by greedy decoding through their exported graphs; an answer "
+    "scores between 0 and 1, one that cannot be parsed 0. Where scores are graded: t intervals of the mean "
+    "and of the mean difference slim - dense, with the half pairs of Agresti and Min; where all are right or "
+    "wrong: Wilson's and Newcombe's paired interval (method 10); all at the effective sample size of the "
+    "picture clusters. p: exact sign flips of whole clusters. Retention: seeded paired bootstrap. Intervals at "
+    "95 %."
+)
 LATENCY_METHOD = (
     "Dense and slim timed in turns in one process after warm-up. Median with a seeded block-bootstrap "
     "interval; slim / dense is the median of the rounds' ratios. Intervals at 95 %, from six rounds on."
 )
 
 
-def _figure(
-    interval: stats.Interval | None, unit: str, source: str, n: int, kind: Literal["measured"] = "measured"
-) -> Figure | None:
+def _figure(interval: Interval | None, unit: str, source: str, n: int) -> Figure | None:
     if interval is None:
         return None
     known = math.isfinite(interval.low) and math.isfinite(interval.high)
     return Figure(
         value=interval.value,
         unit=unit,
-        kind=kind,
+        kind="measured",
         source=source,
         low=interval.low if known else None,
         high=interval.high if known else None,
@@ -58,48 +67,43 @@ def _some(figure: Figure | None) -> Figure:
     return figure
 
 
-def family_accuracy(
-    family: str, questions: Sequence[Question], source: str, confidence: float = 0.95, seed: int = 0
-) -> FamilyAccuracy:
-    """Summary of some questions (all of one family, or all: "overall")."""
+def category_accuracy(
+    category: str, questions: Sequence[Question], source: str, confidence: float = 0.95, seed: int = 0
+) -> CategoryAccuracy:
+    """Summary of some questions (all of one category, or all: "overall")."""
     n, groups = len(questions), [q.group for q in questions]
     chance = sum(q.chance for q in questions) / n
-    dense = [int(q.dense.correct) for q in questions]
-    figure = _some(_figure(stats.share_interval(dense, groups, confidence), "share", source, n))
-    base = FamilyAccuracy(
-        family=family,
+    dense = [q.dense.score for q in questions]
+    answers = [q.slim for q in questions if q.slim is not None]
+    slim = [answer.score for answer in answers]
+    binary = stats.is_binary(dense, slim)
+    base = CategoryAccuracy(
+        category=category,
         n=n,
         groups=len(set(groups)),
         chance=chance,
-        dense_correct=sum(dense),
-        dense=figure,
-        dense_unparsed=sum(not q.dense.parsed for q in questions),
+        binary=binary,
+        dense=_some(_figure(stats.share_interval(dense, groups, confidence), "share", source, n)),
+        dense_unparsed=sum(q.dense.parse == "unparsed" for q in questions),
+        dense_right=round(sum(dense)) if binary else None,
     )
-    answers = [q.slim for q in questions if q.slim is not None]
     if len(answers) < n:
         return base
-    slim = [int(answer.correct) for answer in answers]
     change = [b - a for a, b in zip(dense, slim, strict=True)]
 
     def kept(chance_level: float) -> Figure | None:
         interval = stats.retention(dense, slim, chance_level, groups, confidence=confidence, seed=seed)
         return _figure(interval, "ratio", source, n)
 
-    return FamilyAccuracy(
-        family=family,
-        n=n,
-        groups=base.groups,
-        chance=chance,
-        dense_correct=base.dense_correct,
-        dense=figure,
-        dense_unparsed=base.dense_unparsed,
-        slim_correct=sum(slim),
+    return msgspec.structs.replace(
+        base,
         slim=_figure(stats.share_interval(slim, groups, confidence), "share", source, n),
-        slim_unparsed=sum(not answer.parsed for answer in answers),
+        slim_unparsed=sum(answer.parse == "unparsed" for answer in answers),
+        slim_right=round(sum(slim)) if binary else None,
         difference=_figure(stats.paired_difference(dense, slim, groups, confidence), "share", source, n),
-        only_dense_correct=change.count(-1),
-        only_slim_correct=change.count(1),
-        mcnemar_p=stats.sign_flip_test(change, groups)[0],
+        worse=sum(gap < 0 for gap in change),
+        better=sum(gap > 0 for gap in change),
+        p=stats.sign_flip_test(change, groups)[0],
         retention=kept(0.0),
         retention_corrected=kept(chance),
     )
@@ -117,7 +121,7 @@ def accuracy_section(
     """The accuracy part from the outcomes of `evaluation.evaluate`; `slim` None for a dense deployment.
 
     `source` says what answered ("ONNX Runtime 1.32 CPU, fp32 plain graphs"), `sample_source` where the
-    questions come from. Families keep the order in which they first occur.
+    questions come from. Categories keep the order in which they first occur.
     """
     if not dense:
         raise InputError(explain("samples", 0, "nothing was evaluated", "Give questions with answers"))
@@ -126,24 +130,25 @@ def accuracy_section(
         Question(
             id=a.id,
             group=a.group,
-            family=a.family,
+            category=a.category,
             metric=a.metric,
             chance=a.chance,
             answer=a.answer,
-            dense=Answer(text=a.text, correct=a.correct, parsed=a.parsed),
-            slim=Answer(text=b.text, correct=b.correct, parsed=b.parsed) if b else None,
+            dense=Answer(text=a.text, score=a.score, parse=a.parse),
+            slim=Answer(text=b.text, score=b.score, parse=b.parse) if b else None,
         )
         for a, b in zip(dense, seconds, strict=True)
     )
-    names = list(dict.fromkeys(q.family for q in questions))
+    names = list(dict.fromkeys(q.category for q in questions))
+    overall = category_accuracy("overall", questions, source, confidence, seed)
     return Accuracy(
         source=source,
         sample_source=sample_source,
         sample_sha256=outcomes_sha256(dense),
-        method=ACCURACY_METHOD,
-        overall=family_accuracy("overall", questions, source, confidence, seed),
-        families=tuple(
-            family_accuracy(name, [q for q in questions if q.family == name], source, confidence, seed)
+        method=ACCURACY_METHOD if overall.binary else GRADED_METHOD,
+        overall=overall,
+        categories=tuple(
+            category_accuracy(name, [q for q in questions if q.category == name], source, confidence, seed)
             for name in names
         ),
         questions=questions,
@@ -160,7 +165,7 @@ def latency_section(
     variant: str,
     threads: int,
     warmup: int,
-    order: Sequence[str],
+    order: Sequence[Which],
     is_target: bool,
     memory: Sequence[MemoryUse] = (),
     warnings: Sequence[str] = (),

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from topovlm import records
 from topovlm.artifacts import write_bytes
 from topovlm.errors import InputError, explain
 from topovlm.report.document import SCHEMA_VERSION, Report
 
 REPORT_NAME = "report.json"
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
+_REMEDY = "Give a finished run directory or its report.json as topovlm-deploy wrote it"
 
 
 class _Version(msgspec.Struct):
-    """The one field that has to be read before the rest can be understood."""
+    """What has to be read before the rest can be understood."""
 
     schema_version: int
+    topovlm_version: str = ""
 
 
 def encode(report: Report) -> bytes:
@@ -35,18 +37,14 @@ def encode(report: Report) -> bytes:
 
 
 def decode(data: bytes, name: str = REPORT_NAME) -> Report:
-    """JSON -> Report. Raises `InputError` naming the field that does not fit."""
-    try:
-        version = msgspec.json.decode(data, type=_Version).schema_version
-    except msgspec.DecodeError as error:
-        raise InputError(explain("report", name, f"is not a topovlm report: {error}")) from error
-    if version != SCHEMA_VERSION:
-        rule = f"has schema_version {version}, this topovlm reads {SCHEMA_VERSION}"
-        raise InputError(explain("report", name, rule, "Make both reports with the same topovlm"))
-    try:
-        return msgspec.json.decode(data, type=Report)
-    except msgspec.ValidationError as error:
-        raise InputError(explain("report", name, f"does not follow the schema: {error}")) from error
+    """JSON -> Report. Raises `InputError` naming the file, the field that does not fit, and the remedy."""
+    found = records.decode(data, _Version, field="report", name=name, remedy=_REMEDY)
+    if found.schema_version != SCHEMA_VERSION:
+        writer = f" (topovlm {found.topovlm_version} wrote it)" if found.topovlm_version else ""
+        rule = f"has schema_version {found.schema_version}{writer}, this topovlm reads {SCHEMA_VERSION}"
+        remedy = "Run topovlm-deploy again with this topovlm, or read it with the one that wrote it"
+        raise InputError(explain("report", name, rule, remedy))
+    return records.decode(data, Report, field="report", name=name, remedy=_REMEDY)
 
 
 def read_report(path: str | Path) -> Report:
@@ -55,12 +53,12 @@ def read_report(path: str | Path) -> Report:
     file = given / REPORT_NAME if given.is_dir() else given
     try:
         data = file.read_bytes()
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         rule = f"has no {REPORT_NAME}" if given.is_dir() else "does not exist"
-        remedy = "Give a finished run directory or its report.json"
-        raise InputError(explain("report", str(given), rule, remedy)) from error
+        raise InputError(explain("report", str(given), rule, _REMEDY)) from None
     except OSError as error:
-        raise InputError(explain("report", str(file), f"cannot be read: {error.strerror}")) from error
+        rule = f"cannot be read ({error.strerror})"
+        raise InputError(explain("report", str(file), rule, _REMEDY)) from None
     return decode(data, str(file))
 
 
@@ -80,7 +78,7 @@ def write_report(report: Report, path: str | Path) -> Path:
     return write_atomically(given / REPORT_NAME if given.is_dir() else given, encode(report))
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, object]:
     """JSON Schema (draft 2020-12) of report.json, generated from the data model."""
     schema = msgspec.json.schema(Report)
     return {

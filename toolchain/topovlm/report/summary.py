@@ -6,15 +6,8 @@ from dataclasses import dataclass, replace
 
 from topovlm.report import budgets, formats
 from topovlm.report.budgets import Status
-from topovlm.report.document import FamilyAccuracy, Figure, Report, phase_times
+from topovlm.report.document import CategoryAccuracy, Figure, Report, phase_times
 
-_FORMATS = {
-    "checkpoint": "checkpoint",
-    "onnx": "ONNX graphs",
-    "tensorrt-engine": "TensorRT engines",
-    "tensorrt-bundle": "TensorRT build bundle",
-    "other": "other files",
-}
 _FINE = 0.02  # share: a loss below two points is called none when the interval excludes more
 _LINES = 5  # per card: the first screen stays one screen
 STATUS_WORDS: dict[Status, str] = {"yes": "yes", "partly": "partly", "no": "no", "unknown": "not shown"}
@@ -46,7 +39,7 @@ def _asked(report: Report) -> list[str]:
     """Every budget as it was asked for."""
     budget = report.budget
     words = []
-    if budget.max_latency:
+    if budget.bounds_latency:
         words.append(f"{formats.phase_name(budget.latency_phase)} {budgets.asked_latency(report)}")
     if budget.max_token_latency_ms is not None:
         words.append(f"{formats.milliseconds(budget.max_token_latency_ms)} per token")
@@ -72,7 +65,7 @@ def _short(card: Card) -> Card:
 def _fits(report: Report) -> Card:
     """The worst of the budgets is the answer; the others stand below it."""
     question, phase = "Does it fit?", report.budget.latency_phase
-    found = sorted(budgets.judged(report), key=lambda item: budgets.SEVERITY.index(item.status))
+    found = sorted(budgets.verdicts(report), key=lambda item: budgets.SEVERITY.index(item.status))
     figure = budgets.deployed_phase(report, phase)
     detail = [f"{item.headline}: {item.status}{f' ({item.kind})' if item.kind else ''}" for item in found[1:]]
     if figure is not None:
@@ -112,7 +105,7 @@ def _right(report: Report) -> Card:
     overall = report.accuracy.overall
     on = f"{formats.count(overall.n)} questions, {report.accuracy.sample_source}"
     if overall.slim is None or overall.difference is None:
-        headline = f"{formats.number(overall.dense.value, 'share')} right, nothing was removed"
+        headline = f"{_score(overall, overall.dense)}, nothing was removed"
         return Card(
             question,
             "yes",
@@ -120,12 +113,11 @@ def _right(report: Report) -> Card:
             (on, f"guessing: {formats.number(overall.chance, 'share')}"),
             "measured",
         )
-    slim, dense = (formats.number(figure.value, "share") for figure in (overall.slim, overall.dense))
-    headline = f"{slim} right, dense {dense}"
+    headline = f"{_score(overall, overall.slim)}, dense {formats.number(overall.dense.value, 'share')}"
     detail = [f"difference {formats.figure_text(overall.difference, as_points=True)}, paired on {on}"]
     if overall.retention_corrected:
         detail.append(f"keeps {_percent(overall.retention_corrected)} of what dense knows beyond guessing")
-    lost = [family.family for family in report.accuracy.families if _at_chance(family)]
+    lost = [found.category for found in report.accuracy.categories if _at_chance(found)]
     if _guesses(overall):
         chance = formats.number(overall.chance, "share")
         detail.insert(0, f"the dense model itself is not clearly better than guessing ({chance})")
@@ -134,6 +126,12 @@ def _right(report: Report) -> Card:
     if lost:
         detail.append(f"no better than guessing now: {', '.join(lost)}")
     return Card(question, _right_status(overall, bool(lost)), headline, tuple(detail), "measured")
+
+
+def _score(summary: CategoryAccuracy, figure: Figure) -> str:
+    """`85.1 % right` where answers are right or wrong, `score 71.2 %` where they are graded."""
+    share = formats.number(figure.value, "share")
+    return f"{share} right" if summary.binary else f"score {share}"
 
 
 def _percent(figure: Figure) -> str:
@@ -145,14 +143,14 @@ def _percent(figure: Figure) -> str:
     return f"{100 * figure.value:.1f} %{ends}"
 
 
-def _at_chance(family: FamilyAccuracy) -> bool:
+def _at_chance(summary: CategoryAccuracy) -> bool:
     """Dense was clearly above chance, slim is not."""
-    if family.slim is None or family.slim.low is None or family.dense.low is None or family.chance == 0:
+    if summary.slim is None or summary.slim.low is None or summary.dense.low is None or summary.chance == 0:
         return False
-    return family.dense.low > family.chance >= family.slim.low
+    return summary.dense.low > summary.chance >= summary.slim.low
 
 
-def _right_status(overall: FamilyAccuracy, lost: bool) -> Status:
+def _right_status(overall: CategoryAccuracy, lost: bool) -> Status:
     gap = overall.difference
     if gap is None or gap.low is None or gap.high is None or _guesses(overall):
         return "unknown"
@@ -162,34 +160,35 @@ def _right_status(overall: FamilyAccuracy, lost: bool) -> Status:
     return "yes" if gap.high >= 0 and gap.low >= -_FINE and not lost else "partly"
 
 
-def _guesses(overall: FamilyAccuracy) -> bool:
+def _guesses(overall: CategoryAccuracy) -> bool:
     """The dense model is not clearly better than chance: there is nothing to keep."""
     return overall.dense.low is not None and overall.dense.low <= overall.chance
 
 
 def _loads(report: Report) -> Card:
     question = "Will the artefact load?"
-    failed = [check for check in report.verifications if not check.passed]
-    total = len(report.verifications)
+    checks = [check for check in report.verifications if check.rule]  # the others state facts
+    failed = [check.name for check in checks if not check.passed]
     deployed = "slim" if report.slim else "dense"
     items = [item for item in report.artifacts if item.model == deployed]
-    words = {item.path: _FORMATS.get(item.format, item.title or item.format) for item in items}
     detail = [
-        f"{item.path}: {words[item.path]}, {formats.number(item.bytes, 'bytes')}"
+        f"{item.path}: {item.words}, {formats.number(item.bytes, 'bytes')}"
         f"{f', for {clients}' if (clients := ', '.join(item.loads_in)) else ''}"
         for item in items
     ]
+    total = len(checks)
     if failed:
-        names = ", ".join(check.name for check in failed)
-        return Card(
-            question, "no", f"{len(failed)} of {total} checks failed: {names}", tuple(detail), "measured"
-        )
+        headline = f"{len(failed)} of {total} checks failed: {', '.join(failed)}"
+        return Card(question, "no", headline, tuple(detail), "measured")
     if not total:
         return Card(question, "unknown", "the artefacts were not checked", tuple(detail))
     headline = f"{total} of {total} checks passed"
-    if any(item.format.startswith("tensorrt") for item in items):
-        detail.insert(0, "the checks are of checkpoint and ONNX graphs: no TensorRT engine was run here")
-        return Card(question, "partly", f"{headline}, TensorRT was not run", tuple(detail), "measured")
+    unchecked = list(dict.fromkeys(item.words for item in items if not item.checked))
+    if unchecked:
+        checked = " and ".join(dict.fromkeys(item.words for item in items if item.checked))
+        names = ", ".join(unchecked)
+        detail.insert(0, f"checked: {checked or 'other files'}; only written, not loaded here: {names}")
+        return Card(question, "partly", f"{headline}, {names} not checked", tuple(detail), "measured")
     return Card(question, "yes", headline, tuple(detail), "measured")
 
 
@@ -205,7 +204,10 @@ def _trust(report: Report) -> Card:
         )
     if report.accuracy:
         unparsed = (report.accuracy.overall.slim_unparsed or 0) + report.accuracy.overall.dense_unparsed
-        answers = f"{unparsed} unparsed answers counted as wrong" if unparsed else "every answer was parsed"
+        counted = "wrong" if report.accuracy.overall.binary else "0"
+        answers = (
+            f"{unparsed} unparsed answers counted as {counted}" if unparsed else "every answer was parsed"
+        )
         detail.append(f"accuracy: same questions, exported graphs; {answers}")
     on_target = bool(report.latency and report.latency.is_target)
     if on_target:

@@ -27,7 +27,7 @@ _THEME = {
 }
 # Colours to draw with.
 INK, MUTED, LINE, DENSE, SLIM, PAPER, SHADE = _THEME
-_STYLE: dict[str, Any] = {
+_STYLE: dict[str, str | float | bool] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10.5,

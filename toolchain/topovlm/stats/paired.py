@@ -1,7 +1,9 @@
 """Statistics of paired answers: is a difference real, and how large may it be.
 
-Outcomes are 0/1 vectors over the same questions; `groups` name what shares a picture, because questions about
-one picture are not independent. Everything is deterministic: exact, closed form, or a seeded bootstrap.
+Outcomes are scores in 0..1 over the same questions; `groups` name what shares a picture, because questions
+about one picture are not independent. Where every score is 0 or 1 (`is_binary`) the methods are those for
+shares, else those for means of bounded scores (`graded`). Everything is deterministic: exact, closed form, or
+a seeded bootstrap.
 
 Sources: Wilson 1927; Newcombe 1998, Statistics in Medicine 17:2635-2650 (paired difference, method 10);
 McNemar 1947 in its exact form; cluster design effect: Kish 1965; percentile bootstrap: Efron 1979.
@@ -11,24 +13,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from topovlm.stats.graded import difference_interval, mean_interval
+from topovlm.stats.interval import Interval
+
 RESAMPLES = 4000
+_GRID = 100  # net differences of graded scores are tested in hundredths
 _CHUNK = 500  # bootstrap replicates at a time: bounds memory at _CHUNK x groups
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A point estimate with its interval at `confidence` (two-sided)."""
-
-    value: float
-    low: float
-    high: float
-    confidence: float = 0.95
+def is_binary(*outcomes: ArrayLike) -> bool:
+    """Whether every score is 0 or 1: right or wrong."""
+    return all(bool(np.isin(np.asarray(scores, dtype=float), (0.0, 1.0)).all()) for scores in outcomes)
 
 
 def _z(confidence: float) -> float:
@@ -54,6 +54,10 @@ def _group_index(groups: Sequence[Hashable] | None, n: int) -> NDArray[np.intp]:
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.intp)
 
 
+def _count(groups: Sequence[Hashable] | None, values: NDArray[np.float64]) -> int:
+    return len(values) if groups is None else len(set(groups))
+
+
 def design_effect(values: ArrayLike, groups: Sequence[Hashable] | None) -> float:
     """Variance of the mean with clusters over its variance without (>= 1).
 
@@ -76,8 +80,10 @@ def design_effect(values: ArrayLike, groups: Sequence[Hashable] | None) -> float
 def share_interval(
     outcomes: ArrayLike, groups: Sequence[Hashable] | None = None, confidence: float = 0.95
 ) -> Interval:
-    """Wilson interval of the share of right answers, at the effective sample size of the clusters."""
+    """Of the mean score, at the effective sample size of the clusters: Wilson's where right or wrong."""
     x = np.asarray(outcomes, dtype=float)
+    if not is_binary(x):
+        return mean_interval(x, len(x) / design_effect(x, groups), _count(groups, x), confidence)
     n = len(x) / design_effect(x, groups) if len(x) else 0.0
     return wilson_interval(float(x.mean()) * n if len(x) else 0.0, n, confidence)
 
@@ -88,14 +94,17 @@ def paired_difference(
     groups: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
 ) -> Interval:
-    """slim - dense share on the same questions, Newcombe's method 10 at the clusters' effective sample size.
+    """slim - dense mean score on the same questions, at the clusters' effective sample size.
 
-    Unlike a bootstrap it does not collapse to a point when few or no pairs differ.
+    Newcombe's method 10 for right or wrong, else graded. Unlike a bootstrap neither collapses to a point when
+    few or no pairs differ.
     """
     a, b = np.asarray(dense, dtype=float), np.asarray(slim, dtype=float)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"paired outcomes must be equally long and not empty, not {a.shape} and {b.shape}")
     n = len(a) / design_effect(b - a, groups)
+    if not is_binary(a, b):
+        return difference_interval(b - a, n, _count(groups, a), confidence)
     both, only_dense = float((a * b).mean()) * n, float((a * (1 - b)).mean()) * n
     only_slim = float(((1 - a) * b).mean()) * n
     neither = n - both - only_dense - only_slim
@@ -124,12 +133,14 @@ def _newcombe(
 def sign_flip_test(differences: ArrayLike, groups: Sequence[Hashable] | None = None) -> tuple[float, float]:
     """Exact test of "the models are interchangeable on every group": (two-sided p, p for "slim is worse").
 
-    Each group's net difference (slim right minus dense right) keeps its size and takes either sign with
-    probability 1/2. With one question per group this is exactly McNemar's exact test.
+    Each group's net difference (slim score minus dense score) keeps its size and takes either sign with
+    probability 1/2. With one right-or-wrong question per group this is exactly McNemar's exact test; graded
+    differences are rounded to hundredths first, which leaves the test exact.
     """
     d = np.asarray(differences, dtype=float)
     index = _group_index(groups, len(d))
-    nets = np.rint(np.bincount(index, weights=d)).astype(int) if len(d) else np.zeros(0, int)
+    grid = 1 if np.array_equal(d, np.rint(d)) else _GRID
+    nets = np.rint(grid * np.bincount(index, weights=d)).astype(int) if len(d) else np.zeros(0, int)
     sizes = np.abs(nets[nets != 0])
     reach = int(sizes.sum())
     ways = np.zeros(2 * reach + 1)  # ways[reach + s] = probability that the signed sum is s
@@ -144,15 +155,6 @@ def sign_flip_test(differences: ArrayLike, groups: Sequence[Hashable] | None = N
     two_sided = float(ways[np.abs(sums) >= abs(total)].sum())
     worse = float(ways[sums <= total].sum())
     return min(1.0, two_sided), min(1.0, worse)
-
-
-def mcnemar_exact(only_dense: int, only_slim: int) -> float:
-    """Two-sided exact McNemar p-value from the discordant counts (independent questions)."""
-    n, less = only_dense + only_slim, min(only_dense, only_slim)
-    if n == 0:
-        return 1.0
-    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(less + 1)]
-    return min(1.0, 2 * sum(math.exp(value - n * math.log(2)) for value in logs))
 
 
 def paired_bootstrap(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topovlm.stats.timing import interval_of_median
 
@@ -43,11 +43,11 @@ class Summary:
         width = self.high_ms - self.low_ms if math.isfinite(self.high_ms) else self.range_ms
         return width / 2 / self.median_ms if self.median_ms > 0 else 0.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float | None]:
         return _finite(asdict(self))
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
@@ -69,7 +69,7 @@ def summarise(samples: Sequence[float], seed: int = 0) -> Summary:
     )
 
 
-def _drift(values: np.ndarray, median: float) -> float:
+def _drift(values: NDArray[np.float64], median: float) -> float:
     third = len(values) // 3
     if third < 1 or median <= 0:
         return 0.0
@@ -88,7 +88,7 @@ class Ratio:
     high: float
     rounds: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float | None]:
         return _finite(asdict(self))
 
 

@@ -15,7 +15,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from topovlm.stats.paired import Interval, percentile_interval
+from topovlm.stats.interval import Interval
+from topovlm.stats.paired import percentile_interval
 
 RESAMPLES = 2000
 
@@ -40,10 +41,13 @@ def least_samples(confidence: float = 0.95) -> int:
     return math.ceil(1 - math.log2(1 - confidence))
 
 
-def median_replicates(samples: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray:
+def median_replicates(
+    samples: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
     """Bootstrap replicates [resamples] of the median."""
     x = _samples(samples, "samples")
-    return np.median(x[block_indices(len(x), resamples, np.random.default_rng(seed))], axis=1)
+    draws = x[block_indices(len(x), resamples, np.random.default_rng(seed))]
+    return np.asarray(np.median(draws, axis=1), dtype=np.float64)
 
 
 def median_interval(samples: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:
