@@ -7,7 +7,6 @@ are those of a single prompt, so a batch gives what its samples give alone.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import nn
 
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.errors import InputError, explain
-from topovlm.families.records import Decoder, Family
+from topovlm.families.torch_parts import TorchParts, parts_of
 from topovlm.machine.environment import meminfo
 from topovlm.samples import Sample
 from topovlm.units import format_bytes
@@ -35,30 +34,29 @@ class Live:
     folder: Path
     model: Any
     processor: Any
-    family: Family
-    decoder: Decoder
+    parts: TorchParts
     layers: int
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        return torch.device(self.model.device)
 
-    @functools.cached_property
+    @property
     def blocks(self) -> nn.ModuleList:
         """Decoder blocks in order; block l maps the residual stream before layer l to the one after it."""
-        return self.model.get_submodule(self.family.live_blocks)
+        return self.parts.blocks
 
-    @functools.cached_property
+    @property
     def norm(self) -> nn.Module:
-        return self.model.get_submodule(self.family.live_norm)
+        return self.parts.norm
 
-    @functools.cached_property
+    @property
     def head(self) -> nn.Module:
-        return self.model.get_submodule(self.family.live_head)
+        return self.parts.head
 
     def down_projection(self, layer: int) -> nn.Linear:
         """The linear map that ends layer `layer`'s MLP; weight [hidden, intermediate]."""
-        linear = self.blocks[layer].get_submodule(self.decoder.down_projection)
+        linear = self.blocks[layer].get_submodule(self.parts.decoder.down_projection)
         assert isinstance(linear, nn.Linear)
         return linear
 
@@ -96,8 +94,9 @@ class Encoded:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No progress bars and no warnings of transformers: our errors say what matters."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -123,7 +122,9 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
 
     facts: dict[str, Any]
     model: Any
+    # Both are untyped in transformers.
     loader: Any = AutoModelForImageTextToText
+    processors: Any = AutoProcessor
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = checkpoint.folder
     refuse_too_large(checkpoint, dtype)
@@ -133,7 +134,7 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
             model, facts = loader.from_pretrained(
                 folder, dtype=wanted, output_loading_info=True, local_files_only=True
             )
-            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            processor = processors.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(explain("--model", str(folder), f"transformers cannot load it: {line}")) from error
@@ -151,7 +152,7 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval().requires_grad_(False)
-    return Live(folder, model, processor, checkpoint.family, checkpoint.decoder, checkpoint.layers)
+    return Live(folder, model, processor, parts_of(model), checkpoint.layers)
 
 
 def refuse_too_large(checkpoint: Checkpoint, dtype: str = "float32") -> None:
@@ -229,7 +230,8 @@ def greedy(live: Live, prompts: Sequence[Encoded], max_new_tokens: int) -> list[
     from transformers import GenerationConfig
 
     ends = list(live.eos_token_ids)
-    settings = GenerationConfig(
+    make: Any = GenerationConfig  # untyped in transformers
+    settings = make(
         do_sample=False,
         num_beams=1,
         repetition_penalty=1.0,

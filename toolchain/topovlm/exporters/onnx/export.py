@@ -1,4 +1,4 @@
-"""Export a LLaVA checkpoint to three ONNX graphs in a folder that ONNX Runtime clients load as it is."""
+"""Export a checkpoint to three ONNX graphs in a folder that ONNX Runtime clients load as it is."""
 
 from __future__ import annotations
 
@@ -131,9 +131,10 @@ def write_graphs(
     """
     from topovlm.exporters.onnx import files, graphs
     from topovlm.exporters.onnx.fused import fused_decoder_graph
+    from topovlm.families.torch_parts import parts_of
 
-    shape = graphs.DecoderShape.of(model.config.text_config)
-    sizes = {name: value for name, value in asdict(shape).items() if name != "heads"}
+    shape = parts_of(model).decoder_shape()
+    sizes = {name: getattr(shape, name) for name in ("layers", "hidden", "kv_heads", "head_dim", "vocab")}
     paths: dict[str, str] = {}
 
     def keep(graph: ir.Model, part: str, variant: str = "plain") -> None:

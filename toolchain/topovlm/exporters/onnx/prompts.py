@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from topovlm.artifacts import read_json
+from topovlm.families.configs import context_tokens
 
 _WORDS = (5, 14)
 _SEED = 20260
@@ -28,8 +29,7 @@ def make_prompts(folder: Path, manifest: dict[str, Any], new_tokens: int) -> lis
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    config = read_json(folder / "config.json")
-    context = config["text_config"].get("max_position_embeddings", 1 << 30)
+    context = context_tokens(read_json(folder / "config.json")) or 1 << 30
     prompt, per_image, image_id = manifest["prompt"], manifest["tokens_per_image"], manifest["image_token_id"]
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     vocab = min(manifest["decoder"]["vocab"], tokenizer.get_vocab_size())
