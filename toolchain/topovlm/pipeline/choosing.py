@@ -9,7 +9,6 @@ from topovlm.choose.record import Scores, Selection
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer
 from topovlm.console import Progress
 from topovlm.pipeline.context import JUDGE_SAMPLES, Context
-from topovlm.pipeline.planning import protected
 from topovlm.pipeline.rundir import HIDDEN, Record
 from topovlm.records import plain, read, write
 
@@ -93,7 +92,7 @@ def read_selection(root: Path) -> Selection:
 def select(context: Context, keep: int, scored: Record) -> Record:
     """selection.json: the layers that go so that `keep` stay, and what every scorer proposed."""
     config, layers = context.config, context.source.layers
-    guarded = protected(context.source.checkpoint.config)
+    guarded = context.source.checkpoint.facts.protected_layers()
     inputs = {
         **context.base,
         **context.data_inputs,
