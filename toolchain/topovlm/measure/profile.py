@@ -7,7 +7,8 @@ Layout (all times in ms):
      "layers": 16, "depths": [2, 6, 11, 16], "lengths": [prefill tokens timed],
      "workload": {images, image_height, image_width, prompt_tokens, visual_tokens,
                                 prefill_tokens, new_tokens, batch, source},
-     "surfaces": {"embed" | "prefill" | "token": {"coefficients": {<term>_ms}, "residual", "held_out"}},    see surface.py
+     "surfaces": {"embed" | "prefill" | "token":                                          see surface.py
+                  {"coefficients": {<term>_ms}, "residual", "held_out"}},
      "phases": {"vision" | "embed" | "prefill" | "token":
                 {"intercept_ms", "slope_ms_per_layer" (0 for vision, embed), "spread"}},    at the workload
      "affine": {"vision_ms", "prefill": {"intercept_ms", "slope_ms_per_layer"}, "decode": {...}},
