@@ -8,15 +8,16 @@ import pytest
 
 from tests.planner.test_solve import PICTURE, QWEN, plan_for
 from tests.predict.profiles import make_profile
-from topovlm.families.known_models import known_model
+from tests.predict.test_measured import SHAPE
 from topovlm.families.shape import ModelShape
 from topovlm.planner import advice as advising
 from topovlm.planner.advice import advise
-from topovlm.planner.levers import LEVERS, Advice, Lever
+from topovlm.planner.levers import LEVERS, Advice, BoardLever, Lever
 from topovlm.planner.solve import Budgets, Plan, make_plan
 from topovlm.predict.target import load_target
 from topovlm.registry import Registry
 from topovlm.units import LatencyBudget
+from topovlm.workload import Workload
 
 TIGHT = "jetson-orin-nano-8gb@15W"  # 200 ms are too few here for all layers of the model
 
@@ -98,9 +99,8 @@ def test_cheap_changes_come_first() -> None:
         "board",
     ]
     lines = advise(plan_for(TIGHT, confident=True), QWEN).advice
-    order = [
-        next(i for i, line in enumerate(lines) if word in line) for word in ("power mode", "at most", "board")
-    ]
+    words = ("power mode", "at most", "board")
+    order = [next(i for i, line in enumerate(lines) if word in line) for word in words]
     assert order == sorted(order)
 
 
@@ -125,13 +125,14 @@ def test_a_profile_speaks_for_what_was_measured_alone() -> None:
 
 
 def test_fixed_pictures_cannot_be_made_smaller() -> None:
-    """A tower of one size gives the same tokens whatever the picture."""
-    shape = known_model("llava-1.5-7b").shape()
-    assert shape.layout == "fixed"
-    budgets = Budgets(LatencyBudget(absolute_ms=200))
-    plan = make_plan(shape, PICTURE, load_target("jetson-orin"), budgets, "w4a16")
-    assert plan.verdict != "dense"
-    assert LEVERS["visual-tokens"].consider(plan, shape) is None
+    """A tower of one size gives the same tokens whatever the picture, one for any size does not."""
+    target = load_target("jetson-orin")
+    for shape, helps in ((SHAPE, False), (QWEN, True)):
+        dense = make_plan(shape, Workload(), target, Budgets(), "w4a16").dense.prediction.ttft_ms.value
+        budgets = Budgets(LatencyBudget(absolute_ms=0.9 * dense))
+        plan = make_plan(shape, Workload(), target, budgets, "w4a16")
+        assert plan.verdict == "prune"
+        assert (LEVERS["visual-tokens"].consider(plan, shape) is not None) is helps
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,6 @@ class Overclock:
 
 def test_a_lever_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registered, it is asked, and its cost decides its place."""
-    levers: Registry[Lever] = Registry(
-        "topovlm.levers",
-        {**{name: lambda name=name: LEVERS[name] for name in LEVERS}, "overclock": Overclock},
-    )
+    levers: Registry[Lever] = Registry("topovlm.levers", {"board": BoardLever, "overclock": Overclock})
     monkeypatch.setattr(advising, "LEVERS", levers)
     assert advise(plan_for(TIGHT), QWEN).advice[0] == "overclock the jetson-orin-nano-8gb"

@@ -62,5 +62,5 @@ def test_a_damaged_plan_is_refused_by_file_and_field(tmp_path: Path) -> None:
     document["rows"][3]["ttft_ms"]["value"] = "fast"
     path = tmp_path / "plan.json"
     write(path, document)
-    with pytest.raises(InputError, match=r"plan.json.*Expected `float`.*\$\.rows\[\.\.\.\]\.ttft_ms\.value"):
+    with pytest.raises(InputError, match=r"plan.json.*Expected `float`.*\$\.rows\[3\]\.ttft_ms\.value"):
         read(path, PlanRecord, field="plan", schema=SCHEMA)

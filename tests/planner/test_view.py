@@ -19,15 +19,10 @@ def test_a_plan_renders_for_people() -> None:
     plan = advise(plan_for("jetson-orin-nano@15W"), QWEN)
     render_plan(plan, Console(file=screen, width=160))
     text = screen.getvalue()
-    for part in (
-        "PRUNE",
-        "vision encoder alone",
-        f"{plan.keep_layers}/28",
-        "What would help",
-        plan.advice[0],
-    ):
+    for part in ("PRUNE", "predicted from", "vision encoder alone", f"{plan.keep_layers}/28"):
         assert part in text
-    assert "predicted from" in text
+    for line in ("What would help", *plan.advice):
+        assert line in text
 
 
 def test_targets_render_for_people() -> None:

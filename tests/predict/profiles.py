@@ -36,7 +36,10 @@ WORKLOAD = TimedWorkload(
 
 
 def make_profile(**changes: Any) -> Profile:
-    """Vision 2 ms, prefill 1 + 0.5 n ms, a token 0.2 + 0.1 n ms for n layers of 16; fields replaced by `changes`."""
+    """Vision 2 ms, prefill 1 + 0.5 n ms, a token 0.2 + 0.1 n ms for n layers of 16.
+
+    `changes` replace fields.
+    """
     environment = Environment(
         system="Linux",
         machine="x86_64",

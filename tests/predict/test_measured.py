@@ -146,7 +146,7 @@ LENGTHS = (39, 55, 110, 220)
 
 
 def over_lengths() -> Profile:
-    """Timed at four lengths: prefill 0.3 + 0.001 s + n (0.05 + 0.002 s), a token 0.1 + n (0.05 + 1e-5 c) ms."""
+    """At four lengths: prefill 0.3 + 0.001 s + n (0.05 + 0.002 s) ms, a token 0.1 + n (0.05 + 1e-5 c) ms."""
     surfaces = {
         "embed": surface(fixed_ms=0.1, per_token_ms=0.001),
         "prefill": surface(fixed_ms=0.2, per_layer_ms=0.05, per_layer_token_ms=0.002),

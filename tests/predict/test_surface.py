@@ -118,7 +118,7 @@ def test_weights_that_outgrow_a_cache() -> None:
 
 
 def test_surfaces_survive_json() -> None:
-    """What is written is read back the same; something else is refused, and the term that is wrong is named."""
+    """What is written is read back the same; something else is refused, a wrong term by its name."""
     surface = fit_surface("token", {(n, s): 0.1 + n * (0.05 + 1e-5 * s) for n in DEPTHS for s in LENGTHS})
     assert decode(encode(surface), Surface, field="surface", name="token") == surface
     for bad, words in (
