@@ -1,55 +1,66 @@
-"""The parts of the report that come from the plan, the model and the stages' records."""
+"""The parts of the report that come from the plan, the models and the exporters' records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from topovlm import artifacts
 from topovlm.checkpoint.files import Checkpoint
 from topovlm.config import Config
 from topovlm.exporters.protocol import Artifact, ExportRecord
-from topovlm.pipeline.context import Context
-from topovlm.pipeline.rundir import Record
-from topovlm.predict.cost import DEFAULT_RUNTIME
+from topovlm.pipeline.stages import MODEL, PROFILE
+from topovlm.planner.record import PlanRecord, PlanRow, PredictionInterval
+from topovlm.predict.efficiencies import default_runtime
+from topovlm.records import plain
 from topovlm.report import document as doc
 
+if TYPE_CHECKING:
+    from topovlm.pipeline.context import Context
+    from topovlm.pipeline.record import Pruned
+    from topovlm.pipeline.rundir import Record
+
 CITATIONS = ("arXiv:2410.11042 (ICML 2025)", "arXiv:2604.16502 (version 2 marked as withdrawn)")
+_CHECKPOINT = Artifact(path=".", format="checkpoint", loads_in=("transformers",), reproducible=True)
 
 
 def target_part(context: Context) -> doc.Target:
     """The board that the run is for."""
-    target, facts = context.target, context.target.to_dict()
-    plain = {name: value for name, value in facts.items() if isinstance(value, (str, int, float)) and value}
+    target, profiled = context.target, context.run.result(PROFILE)
+    facts: dict[str, str | float] = {}
+    for name, value in plain(target.facts()).items():
+        if isinstance(value, (str, int, float)) and value:
+            facts[name] = value if isinstance(value, str) else float(value)
     return doc.Target(
         requested=context.config.target or "",
         key=target.key,
         board=target.board.name,
         mode=target.mode.name,
-        runtime=context.run.records["profile"].value["runtime"] if context.on_target else DEFAULT_RUNTIME,
+        runtime=default_runtime() if profiled is None else profiled.value.runtime,
         alias_of=target.alias_of,
         siblings=tuple(target.siblings),
-        facts={name: float(value) if isinstance(value, int) else value for name, value in plain.items()},
+        facts=facts,
     )
 
 
-def workload_part(plan: dict[str, Any]) -> doc.Workload:
+def workload_part(plan: PlanRecord) -> doc.Workload:
     """The workload of the plan; `prompt_tokens` counts the whole prefill here."""
-    facts = plan["workload"]
+    asked = plan.workload
+    visual = asked.visual_tokens or 0
     return doc.Workload(
-        images=facts["images"],
-        image_height=facts["image_height"],
-        image_width=facts["image_width"],
-        visual_tokens=facts["visual_tokens"],
-        prompt_tokens=facts["prompt_tokens"] + facts["visual_tokens"],
-        new_tokens=facts["new_tokens"],
-        batch=facts["batch"],
-        dtype=plan["dtype"],
+        images=asked.images,
+        image_height=asked.image_height,
+        image_width=asked.image_width,
+        visual_tokens=visual,
+        prompt_tokens=asked.prompt_tokens + visual,
+        new_tokens=asked.new_tokens,
+        batch=asked.batch,
+        dtype=plan.dtype,
     )
 
 
-def budget_part(config: Config, plan: dict[str, Any]) -> doc.Budget:
+def budget_part(config: Config, plan: PlanRecord) -> doc.Budget:
     """What was asked for, and the bound in ms that it resolved to."""
     latency = config.max_latency
     return doc.Budget(
@@ -59,50 +70,58 @@ def budget_part(config: Config, plan: dict[str, Any]) -> doc.Budget:
         max_memory_bytes=config.max_memory_bytes,
         sparsity=config.sparsity,
         latency_phase="end_to_end" if config.new_tokens > 1 else "ttft",
-        latency_ms=plan["budget_ms"],
+        latency_ms=plan.budget_ms,
     )
 
 
-def _predicted(interval: dict[str, float], unit: str, source: str) -> doc.Figure:
+def _predicted(interval: PredictionInterval, unit: str, source: str) -> doc.Figure:
     return doc.Figure(
-        value=interval["value"],
+        value=interval.value,
         unit=unit,
         kind="predicted",
         source=source,
-        low=interval["low"],
-        high=interval["high"],
+        low=interval.low,
+        high=interval.high,
     )
 
 
-def plan_part(plan: dict[str, Any], *, measured: bool) -> doc.Plan:
+def _row(row: PlanRow) -> doc.PlanRow:
+    return doc.PlanRow(
+        kept=row.keep_layers,
+        vision=_predicted(row.vision_ms, "ms", row.source),
+        prefill=_predicted(row.prefill_ms, "ms", row.source),
+        token=_predicted(row.token_ms, "ms", row.source),
+        ttft=_predicted(row.ttft_ms, "ms", row.source),
+        total=_predicted(row.total_ms, "ms", row.source),
+        memory=_predicted(row.memory_bytes, "bytes", row.source),
+        exceeds=row.exceeds,
+        at_risk=row.at_risk,
+        fits=row.fits,
+    )
+
+
+def plan_part(plan: PlanRecord, *, measured: bool) -> doc.Plan:
     """The plan with one predicted row per number of layers kept."""
-    rows = []
-    for row in plan["rows"]:
-        figures = {
-            name: _predicted(row[f"{name}_ms"], "ms", row["source"])
-            for name in ("vision", "prefill", "token", "ttft", "total")
-        }
-        memory = _predicted(row["memory_bytes"], "bytes", row["source"])
-        rows.append(
-            doc.PlanRow(
-                kept=row["keep_layers"],
-                memory=memory,
-                exceeds=tuple(row["exceeds"]),
-                at_risk=tuple(row["at_risk"]),
-                fits=row["fits"],
-                **figures,
-            )
-        )
     return doc.Plan(
-        verdict=plan["verdict"],
-        keep_layers=plan["keep_layers"],
-        total_layers=plan["total_layers"],
-        floor=plan["floor"]["name"],
-        floor_text=plan["floor"]["text"],
+        verdict=plan.verdict,
+        keep_layers=plan.total_layers if plan.keep_layers is None else plan.keep_layers,
+        total_layers=plan.total_layers,
+        floor=plan.floor.name,
+        floor_text=plan.floor.text,
         predictor="measured-here" if measured else "published",
-        source=plan["source"],
-        rows=tuple(rows),
-        formats=tuple(doc.FormatPoint(**point) for point in plan.get("formats", ())),
+        source=plan.source,
+        rows=tuple(map(_row, plan.rows)),
+        formats=tuple(
+            doc.FormatPoint(
+                dtype=point.dtype,
+                kept=point.kept,
+                latency_ms=point.latency_ms,
+                memory_bytes=point.memory_bytes,
+                fits=point.fits,
+            )
+            for found in plan.formats.values()
+            for point in found.points
+        ),
     )
 
 
@@ -118,43 +137,41 @@ def model_part(checkpoint: Checkpoint, name: str, digest: str) -> doc.Model:
         decoder_parameters=decoder,
         weight_bytes=checkpoint.weight_bytes,
         weights_sha256=digest,
-        hidden_size=checkpoint.config[checkpoint.family.text_key].get("hidden_size"),
+        hidden_size=checkpoint.facts.shape.decoder.hidden,
         path=str(checkpoint.folder),
     )
 
 
 def artifacts_part(
-    root: Path, stages: dict[str, Record], exports: Mapping[str, ExportRecord]
+    root: Path, records: Mapping[str, Record[object]], exports: Mapping[str, ExportRecord]
 ) -> tuple[doc.Artifact, ...]:
     """Every result folder with its size and digest; of exports, what their exporter says it is."""
-    made = []
-    for name, stage in stages.items():
-        for output, digest in stage.outputs.items():
-            folder = root / output
-            if output == "model":
-                rows = [
-                    Artifact(path=".", format="checkpoint", loads_in=("transformers",), reproducible=True)
-                ]
-                model: Literal["dense", "slim"] = "slim"
+    made: list[doc.Artifact] = []
+    for name, record in records.items():
+        for output, digest in record.outputs.items():
+            if output == MODEL:
+                made.append(_artifact(root, output, digest, _CHECKPOINT, "slim"))
             elif name in exports:
-                rows, model = list(exports[name].artifacts), exports[name].model
-            else:
-                continue
-            made += [
-                doc.Artifact(
-                    path=(Path(output) / row.path).as_posix(),
-                    format=row.format,
-                    title=row.title,
-                    model=model,
-                    bytes=sum(file.stat().st_size for file in artifacts.files_under(folder / row.path)),
-                    sha256=digest if row.path == "." else artifacts.sha256_tree(folder / row.path),
-                    reproducible=row.reproducible,
-                    loads_in=row.loads_in,
-                    checked=row.checked,
-                )
-                for row in rows
-            ]
+                export = exports[name]
+                made += [_artifact(root, output, digest, row, export.model) for row in export.artifacts]
     return tuple(made)
+
+
+def _artifact(
+    root: Path, output: str, digest: str, row: Artifact, model: Literal["dense", "slim"]
+) -> doc.Artifact:
+    place = root / output / row.path
+    return doc.Artifact(
+        path=(Path(output) / row.path).as_posix(),
+        format=row.format,
+        title=row.title,
+        model=model,
+        bytes=sum(file.stat().st_size for file in artifacts.files_under(place)),
+        sha256=digest if row.path == "." else artifacts.sha256_tree(place),
+        reproducible=row.reproducible,
+        loads_in=row.loads_in,
+        checked=row.checked,
+    )
 
 
 def export_checks(exports: Mapping[str, ExportRecord]) -> list[doc.Verification]:
@@ -169,18 +186,35 @@ def export_checks(exports: Mapping[str, ExportRecord]) -> list[doc.Verification]
     ]
 
 
+def checkpoint_checks(pruned: Pruned) -> list[doc.Verification]:
+    """What the reloaded checkpoint was asked."""
+    from topovlm.checkpoint.verify import RELATIVE_TOLERANCE as LIMIT
+
+    seen, kept = pruned.verified, len(pruned.surgery.kept)
+    size = f"{seen.tensors} tensors, {seen.layers} layers"
+    checks = [
+        doc.check("reload with stock transformers", "slim", seen.layers, "equal to", kept, detail=size)
+    ]
+    for name, value, detail in (
+        ("cached = uncached generation", seen.cache_difference, f"{seen.generated_tokens} tokens"),
+        ("surgery = dense with the layers bypassed", seen.dense_difference, f"{seen.prompts} prompts"),
+    ):
+        checks.append(doc.check(name, "slim", value, "at most", LIMIT, detail=detail))
+    return checks
+
+
 def export_limits(exports: Mapping[str, ExportRecord]) -> list[str]:
     """What no check of this run says about the exported folders; each sentence once."""
     return list(dict.fromkeys(limit for export in exports.values() for limit in export.limits))
 
 
-def run_part(context: Context, argv: list[str], created: str) -> doc.Run:
+def run_part(context: Context, argv: tuple[str, ...], created: str) -> doc.Run:
     """How the report came about; all of it volatile but the seed."""
     return doc.Run(
         seed=context.config.seed,
-        argv=tuple(argv),
+        argv=argv,
         created=created,
-        config=context.config.to_dict(),
+        config=plain(context.config),
         stages=tuple(
             doc.Stage(name=record.name, seconds=round(record.seconds, 3), cached=record.cached)
             for record in context.run.records.values()

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from topovlm.config import Config
 from topovlm.measure.timing import Comparison, EngineTimings
-from topovlm.records import Part
+from topovlm.pipeline.record import Attempt, PairedRatio
 from topovlm.stats.robust import Ratio, paired_ratio, summarise
 from topovlm.units import format_bytes, format_ms
 
 DENSE, SLIM = "dense", "slim"
-
-
-class Attempt(Part, frozen=True, kw_only=True):
-    """One number of layers that was cut down to and measured; `text` says how it did."""
-
-    keep: int
-    met: bool
-    phase: Literal["ttft", "end_to_end"]
-    slim_ms: float
-    ratio: Ratio
-    text: str
 
 
 def assess(config: Config, keep: int, timed: Comparison) -> Attempt:
@@ -40,9 +30,15 @@ def assess(config: Config, keep: int, timed: Comparison) -> Attempt:
         met=not misses,
         phase=phase,
         slim_ms=summarise(slim.samples[phase]).median_ms,
-        ratio=paired_ratio(dense.samples[phase], slim.samples[phase]),
+        ratio=_stored(paired_ratio(dense.samples[phase], slim.samples[phase])),
         text=f"{keep} layers, measured: {outcome}",
     )
+
+
+def _stored(ratio: Ratio) -> PairedRatio:
+    known = math.isfinite(ratio.low) and math.isfinite(ratio.high)
+    low, high = (ratio.low, ratio.high) if known else (None, None)
+    return PairedRatio(ratio=ratio.ratio, low=low, high=high, rounds=ratio.rounds)
 
 
 def _latency(config: Config, dense: EngineTimings, slim: EngineTimings, phase: str) -> list[str]:

@@ -12,7 +12,7 @@ from topovlm.config import Config
 from topovlm.pipeline.constants import CONSTANTS, Constants
 from topovlm.pipeline.data import Data
 from topovlm.pipeline.model import DenseModel
-from topovlm.pipeline.precision import Precision, measured_on_target, precision
+from topovlm.pipeline.precision import Precision, measured_on_target, planned_dtype, precision
 from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import Source
 from topovlm.pipeline.target import DeviceIdentity
@@ -37,7 +37,7 @@ _NUMERIC_PACKAGES = (
 
 @dataclass(frozen=True)
 class Context:
-    """The inputs of one run, fixed before its first stage. `device`: what --device leads to, if not here."""
+    """The inputs of one run, fixed before its first stage. `identity`: of what --device leads to."""
 
     config: Config
     source: Source
@@ -124,7 +124,8 @@ _FACTS: Mapping[str, Callable[[Context], object]] = {
     "machine": _machine_fact,
     "choosing": lambda context: context.data.choosing_fact,
     "held_out": lambda context: context.data.held_out_fact,
-    "precision": lambda context: plain(context.precision),
+    "planned": lambda context: planned_dtype(context.config, context.target),
+    "exported": lambda context: context.precision.exported,
     "workload": _workload_fact,
 }
 

@@ -8,62 +8,65 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from topovlm.config import Config
 from topovlm.console import Display, library_chatter
 from topovlm.errors import BudgetError
 from topovlm.pipeline import choosing, exporting, measuring, planning, reporting
-from topovlm.pipeline import target as boards
+from topovlm.pipeline.attempts import assess
 from topovlm.pipeline.context import Context
 from topovlm.pipeline.prompt_length import check_prompt_length
-from topovlm.pipeline.rundir import Record, RunDir
+from topovlm.pipeline.question import build_plan, refuse_infeasible
+from topovlm.pipeline.record import Attempt, Deployment
+from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import find_model
+from topovlm.pipeline.stages import (
+    BASELINE,
+    DEPLOYED,
+    EVALUATE_DENSE,
+    EVALUATE_SLIM,
+    EXPORT,
+    REPORT_FILES,
+    SELECT,
+    other_formats,
+)
+from topovlm.pipeline.target import look, resolve_target
 
-# Where the target is measured, one more layer goes as long as the measured latency misses the budget.
-_MOST_ATTEMPTS = 4
-
-
-def _downstream() -> dict[str, tuple[str, ...]]:
-    """Stage -> what was made from its outputs, and would contradict new ones that a killed run left."""
-    from_graphs = ("measure", *exporting.other_stages(), "evaluate-slim")
-    from_model = ("export", *from_graphs)
-    return {
-        "export-dense": ("profile", "score", "select", "prune", *from_model, "evaluate-dense"),
-        "score": ("select", "prune", *from_model),
-        "select": ("prune", *from_model),
-        "prune": from_model,
-        "export": from_graphs,
-    }
-
-
-def _deployment() -> tuple[str, ...]:
-    """Stages that a dense deployment has too."""
-    return ("export", "measure", *exporting.other_stages())
+if TYPE_CHECKING:
+    from topovlm.choose.record import Scores
+    from topovlm.measure.timing import Comparison
+    from topovlm.pipeline.rundir import Record
+    from topovlm.planner.record import PlanRecord
 
 
-def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, Any]:
-    """Run every stage; returns what `--json` prints. Raises the errors of `topovlm.errors`."""
+def deploy(config: Config, argv: Sequence[str], display: Display) -> Deployment:
+    """Run every stage. Raises the errors of `topovlm.errors`."""
     began = time.perf_counter()
     # All that can be refused is refused before the run directory exists: bad input leaves nothing behind.
-    run = RunDir(config.output, display, _downstream())
+    run = RunDir(config.output, display)
     run.check()
-    board = boards.look(config, display)
-    target = boards.resolve_target(config, board)
+    identity = look(config, display)
+    target = resolve_target(config, identity)
     display.note(f"target: {target.describe()}")
-    planning.dtype_for(config, target)
-    source = find_model(config.model)
-    context = Context(config, source, target, run, board)
+    context = Context(config, find_model(config.model), target, run, identity)
+    check(context)
+    with run.locked(), library_chatter(run.root / "logs" / "libraries.log"):
+        return _stages(context, argv, began)
+
+
+def check(context: Context) -> None:
+    """Refuse what a stage would refuse later: a precision, a scorer, a sample, a tool, a budget, a prompt."""
+    _ = context.precision
     choosing.check_inputs(context)
     exporting.check(context)
     if not context.on_target:
-        planning.refuse_infeasible(planning.compute_plan(config, target, source.checkpoint.facts))
+        model = context.source.checkpoint.facts
+        refuse_infeasible(build_plan(context.config, context.target, model).record())
     check_prompt_length(context)
-    with run.locked(), library_chatter(run.root / "logs" / "libraries.log"):
-        return _stages(context, list(argv), began)
 
 
-def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
+def _stages(context: Context, argv: Sequence[str], began: float) -> Deployment:
     run, display = context.run, context.run.display
     for note in context.notes:
         display.note(f"note: {note}")
@@ -74,24 +77,31 @@ def _stages(context: Context, argv: list[str], began: float) -> dict[str, Any]:
     except BudgetError:
         _withdraw(run, *_deployment())
         raise
-    display.note(planned["summary"])
-    for note in planned["notes"]:
+    display.note(planned.summary)
+    for note in planned.notes:
         display.note(f"note: {note}")
-    if planned["verdict"] == "dense":
+    attempts: list[Attempt] = []
+    if planned.keep_layers is None or planned.verdict == "dense":
         _withdraw(run)
         exporting.deploy_dense(context, dense)
         measuring.measure(context, slim=False)
-        attempts: list[dict[str, Any]] = []
     else:
-        _forget_other_depths(context, planned["keep_layers"])
-        attempts = _fit(context, planned)
+        _forget_other_depths(context, planned.keep_layers)
+        attempts = _fit(context, planned, planned.keep_layers)
+    context.dense.release()
     exporting.export_others(context)
-    measuring.evaluate(context, "evaluate-dense", exporting.BASELINE, dense)
-    if planned["verdict"] == "prune":
-        measuring.evaluate(context, "evaluate-slim", exporting.DEPLOYED, run.records["export"])
+    measuring.evaluate(context, EVALUATE_DENSE, BASELINE, dense)
+    slim = run.result(EXPORT)
+    if planned.verdict == "prune" and slim is not None:
+        measuring.evaluate(context, EVALUATE_SLIM, DEPLOYED, slim)
     report = reporting.write_report(context, argv, attempts)
     reporting.write_run_file(context, argv, attempts, began)
-    return _outcome(context, planned, attempts, report.value["content_hash"], began)
+    return _outcome(context, planned, attempts, report.value.content_hash, began)
+
+
+def _deployment() -> tuple[str, ...]:
+    """Stages that a dense deployment has too."""
+    return ("export", "measure", *other_formats())
 
 
 def _forget_other_depths(context: Context, keep: int) -> None:
@@ -99,45 +109,45 @@ def _forget_other_depths(context: Context, keep: int) -> None:
 
     On a measured target attempts end below the plan's depth, never above it.
     """
-    selected = context.run.recorded("select")
+    selected = context.run.recorded(SELECT.name)
     if selected is None:
         return
-    depth = selected.inputs["keep"]
-    if depth > keep or (depth < keep and not context.on_target):
+    depth = selected.inputs.get("keep")
+    if not isinstance(depth, int) or depth > keep or (depth < keep and not context.on_target):
         _withdraw(context.run, *_deployment())
 
 
-def _fit(context: Context, planned: dict[str, Any]) -> list[dict[str, Any]]:
+def _fit(context: Context, planned: PlanRecord, keep: int) -> list[Attempt]:
     """Score, then cut, export and measure; on a measured target until its latency meets the budget."""
     config, display = context.config, context.run.display
     scored = choosing.score(context)
-    least = max(1, planned["min_layers"])
-    keep = planned["keep_layers"]
-    attempts: list[dict[str, Any]] = []
+    least = max(1, planned.min_layers)
+    attempts: list[Attempt] = []
     if not context.on_target:  # the target's latency is predicted: nothing measured here can reject it
         _cut(context, keep, scored)
         return []
     while True:
-        verdict = measuring.rejected(context, keep, scored)
-        if verdict is None:
-            verdict = measuring.judge(config, keep, _cut(context, keep, scored))
-            if not verdict["met"]:
-                measuring.reject(context, keep, scored, verdict)
-        attempts.append(verdict)
-        if verdict["met"]:
+        attempt = measuring.earlier_attempt(context, keep, scored)
+        if attempt is None:
+            attempt = assess(config, keep, _cut(context, keep, scored).value)
+            if not attempt.met:
+                measuring.reject(context, keep, scored, attempt)
+        attempts.append(attempt)
+        if attempt.met:
             return attempts
-        display.note(verdict["text"])
-        if config.drop is not None or keep <= least or len(attempts) == _MOST_ATTEMPTS:
+        display.note(attempt.text)
+        most = context.constants.most_attempts
+        if config.drop is not None or keep <= least or len(attempts) == most:
             _withdraw(context.run, *_deployment())
-            why = _why_stop(config, keep, least)
-            raise BudgetError(f"{verdict['text']}. Fewer layers were not tried: {why}")
+            why = _why_stop(config, keep, least, most)
+            raise BudgetError(f"{attempt.text}. Fewer layers were not tried: {why}")
         keep -= 1
 
 
-def _cut(context: Context, keep: int, scored: Record) -> Record:
+def _cut(context: Context, keep: int, scored: Record[Scores]) -> Record[Comparison]:
     """Cut down to `keep` layers, export, and measure."""
     selected = choosing.select(context, keep, scored)
-    pruned = choosing.prune(context, selected.value["dropped"])
+    pruned = choosing.prune(context, selected)
     exporting.export_slim(context, pruned)
     return measuring.measure(context, slim=True)
 
@@ -148,18 +158,18 @@ def _withdraw(run: RunDir, *also: str) -> None:
         run.forget(name)
 
 
-def _why_stop(config: Config, keep: int, least: int) -> str:
+def _why_stop(config: Config, keep: int, least: int, most: int) -> str:
     if config.drop is not None:
         return "--drop says which layers go"
     if keep <= least:
         return f"{least} layers are protected"
-    return f"{_MOST_ATTEMPTS} attempts were made; ask for a little more latency or a higher sparsity"
+    return f"{most} attempts were made; ask for a little more latency or a higher sparsity"
 
 
 def _outcome(
-    context: Context, planned: dict[str, Any], attempts: list[dict[str, Any]], digest: str, began: float
-) -> dict[str, Any]:
-    """What `--json` prints, and the last lines for people."""
+    context: Context, planned: PlanRecord, attempts: Sequence[Attempt], digest: str, began: float
+) -> Deployment:
+    """What `deploy` answers, and the last lines for people."""
     from topovlm.report.store import read_report
     from topovlm.report.summary import cards, verdict
 
@@ -171,14 +181,14 @@ def _outcome(
         display.note(f"{card.question} {card.status}: {card.headline}{kind}")
     display.note(f"report: {root / 'report.html'}")
     selection = report.selection
-    return {
-        "run": str(root),
-        "verdict": planned["verdict"],
-        "total_layers": report.dense.layers,
-        "keep_layers": report.slim.layers if report.slim else report.dense.layers,
-        "dropped": list(selection.dropped) if selection else [],
-        "attempts": attempts,
-        "content_hash": digest,
-        "report": {name.rpartition(".")[2]: str(root / name) for name in reporting.REPORT_FILES},
-        "wall_s": round(time.perf_counter() - began, 3),
-    }
+    return Deployment(
+        run=str(root),
+        verdict="dense" if planned.verdict == "dense" else "prune",
+        total_layers=report.dense.layers,
+        keep_layers=report.slim.layers if report.slim else report.dense.layers,
+        dropped=selection.dropped if selection else (),
+        attempts=tuple(attempts),
+        content_hash=digest,
+        report={name.rpartition(".")[2]: str(root / name) for name in REPORT_FILES},
+        wall_s=round(time.perf_counter() - began, 3),
+    )

@@ -6,81 +6,94 @@ No exporter is known by name here: what --format chose is looped over, and each 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from topovlm import exporters, records
+from topovlm import exporters
 from topovlm.artifacts import link_or_copy
 from topovlm.console import Progress
 from topovlm.exporters.protocol import RECORD_SCHEMA, ExportRecord, ExportRequest
-from topovlm.pipeline.context import ANSWER_TOKENS, Context, board_digest
-from topovlm.pipeline.rundir import Record
-from topovlm.workload import Workload
+from topovlm.pipeline.precision import exported_dtype
+from topovlm.pipeline.question import workload_of
+from topovlm.pipeline.stages import (
+    BASELINE,
+    DEPLOYED,
+    EXPORT,
+    EXPORT_DENSE,
+    MODEL,
+    PRUNE,
+    other_export,
+    other_formats,
+)
 
-BASELINE, DEPLOYED = "baseline", exporters.MEASURED
-DENSE, SLIM = "export-dense", "export"  # stages of the measured exporter
-
-
-def other_stages() -> tuple[str, ...]:
-    """Stages of all known exporters but the measured one; each is named like its exporter."""
-    return tuple(name for name in exporters.EXPORTERS.names() if name != exporters.MEASURED)
-
-
-def request(context: Context, folder: Path, model: Literal["dense", "slim"]) -> ExportRequest:
-    """What every chosen exporter is asked."""
-    config = context.config
-    # An engine is built for a longest answer: one new token is a latency question, not a use.
-    new_tokens = max(config.new_tokens, ANSWER_TOKENS)
-    workload = Workload(images=config.images, prompt_tokens=config.prompt_tokens, new_tokens=new_tokens)
-    return ExportRequest(model_dir=folder, model=model, target=context.target, workload=workload)
+if TYPE_CHECKING:
+    from topovlm.pipeline.context import Context
+    from topovlm.pipeline.record import Pruned
+    from topovlm.pipeline.rundir import Record
+    from topovlm.workload import Workload
 
 
 def check(context: Context) -> None:
     """Refuse, before anything runs, what a chosen exporter would refuse later."""
     for name in context.config.format:
-        exporters.EXPORTERS[name].check(request(context, context.source.folder, "dense"))
+        exporters.EXPORTERS[name].check(_request(context, context.source.folder, "dense"))
 
 
-def export_dense(context: Context, dtype: str = "fp32") -> Record:
+def _request(context: Context, folder: Path, model: Literal["dense", "slim"]) -> ExportRequest:
+    """What every chosen exporter is asked."""
+    return ExportRequest(
+        model_dir=folder,
+        model=model,
+        target=context.target,
+        workload=_longest(context),
+        dtype=exported_dtype(context.config),
+    )
+
+
+def _longest(context: Context) -> Workload:
+    """The workload with a longest answer: one new token is a latency question, not a use."""
+    from dataclasses import replace
+
+    workload = workload_of(context.config, context.source.checkpoint.facts)
+    return replace(workload, new_tokens=max(workload.new_tokens, context.constants.answer_tokens))
+
+
+def export_dense(context: Context) -> Record[ExportRecord]:
     """baseline/: the dense model's graphs, which every comparison runs on."""
-    inputs = {**context.base, "record": RECORD_SCHEMA}
-    if dtype != "fp32":
-        inputs["dtype"] = dtype
+    asked = _request(context, context.source.folder, "dense")
 
-    def make(work: Path, progress: Progress) -> dict[str, Any]:
-        from topovlm.exporters.onnx.export import export_onnx
+    def make(work: Path, progress: Progress) -> ExportRecord:
+        # Graphs of the precision that torch has loaded come from the model that the other stages use.
+        live = context.dense.live.model if asked.dtype == "fp32" else None
+        request = ExportRequest(**{**vars(asked), "live": live})
+        return exporters.EXPORTERS[exporters.MEASURED].export(request, work / BASELINE, progress)
 
-        return _plain(export_onnx(context.source.folder, work / BASELINE, dtype=dtype))
-
-    return context.run.stage(DENSE, inputs, [BASELINE], make)
+    return context.run.stage(EXPORT_DENSE, EXPORT_DENSE.key(context, record=RECORD_SCHEMA), make)
 
 
-def export_slim(context: Context, pruned: Record) -> Record:
+def export_slim(context: Context, pruned: Record[Pruned]) -> Record[ExportRecord]:
     """onnx/: the pruned model's graphs."""
-    asked = request(context, context.run.root / "model", "slim")
-    inputs = {**context.base, "record": RECORD_SCHEMA, "pruned": pruned.outputs}
 
-    def make(work: Path, progress: Progress) -> dict[str, Any]:
-        exporter = exporters.EXPORTERS[exporters.MEASURED]
-        return _plain(exporter.export(asked, work / DEPLOYED, progress))
+    def make(work: Path, progress: Progress) -> ExportRecord:
+        asked = _request(context, context.run.root / MODEL, "slim")
+        return exporters.EXPORTERS[exporters.MEASURED].export(asked, work / DEPLOYED, progress)
 
-    return context.run.stage(SLIM, inputs, [DEPLOYED], make)
+    return context.run.stage(EXPORT, EXPORT.key(context, record=RECORD_SCHEMA, pruned=pruned.outputs), make)
 
 
-def deploy_dense(context: Context, dense: Record) -> Record:
+def deploy_dense(context: Context, dense: Record[ExportRecord]) -> Record[ExportRecord]:
     """onnx/: the dense graphs as they are, when the budget allows them (links where the disk can)."""
 
-    def make(work: Path, progress: Progress) -> dict[str, Any]:
+    def make(work: Path, progress: Progress) -> ExportRecord:
         shutil.copytree(context.run.root / BASELINE, work / DEPLOYED, copy_function=link_or_copy)
         return dense.value
 
-    return context.run.stage(SLIM, {"dense": dense.outputs}, [DEPLOYED], make)
+    return context.run.stage(EXPORT, EXPORT.key(context, record=RECORD_SCHEMA, dense=dense.outputs), make)
 
 
 def export_others(context: Context) -> None:
     """A folder for every other format that was chosen; those of formats that were not are taken away."""
-    for name in other_stages():
+    for name in other_formats():
         if name not in context.config.format:
             context.run.forget(name)
     for name in context.config.format:
@@ -88,40 +101,27 @@ def export_others(context: Context) -> None:
             _export_other(context, name)
 
 
-def _export_other(context: Context, name: str) -> Record:
-    config = context.config
-    pruned = context.run.records.get("prune")
+def _export_other(context: Context, name: str) -> None:
+    pruned = context.run.result(PRUNE)
     dense = pruned is None
-    folder = context.source.folder if dense else context.run.root / "model"
-    asked = request(context, folder, "dense" if dense else "slim")
-    inputs = {
-        **context.base,
-        "record": RECORD_SCHEMA,
-        "exporter": exporters.EXPORTERS.origin(name),
-        "pruned": None if pruned is None else pruned.outputs,
-        "target": context.target.key,
-        "board": board_digest(context.target),
-        "images": config.images,
-        "prompt_tokens": config.prompt_tokens,
-        "new_tokens": asked.workload.new_tokens,
-    }
+    folder = context.source.folder if dense else context.run.root / MODEL
+    asked = _request(context, folder, "dense" if dense else "slim")
+    stage = other_export(name)
 
-    def make(work: Path, progress: Progress) -> dict[str, Any]:
-        return _plain(exporters.EXPORTERS[name].export(asked, work / name, progress))
+    def make(work: Path, progress: Progress) -> ExportRecord:
+        return exporters.EXPORTERS[name].export(asked, work / name, progress)
 
-    return context.run.stage(name, inputs, [name], make)
+    key = stage.key(
+        context,
+        record=RECORD_SCHEMA,
+        exporter=exporters.EXPORTERS.origin(name),
+        source=context.model_digest if pruned is None else pruned.outputs,
+    )
+    context.run.stage(stage, key, make)
 
 
-def exported(stages: Mapping[str, Record]) -> dict[str, ExportRecord]:
-    """Stage name -> what its exporter recorded, of all exports among the stages, in their order."""
-    names = {DENSE, SLIM, *other_stages()}
-    return {
-        name: records.convert(record.value, ExportRecord, field="stage", name=name, remedy="Run again")
-        for name, record in stages.items()
-        if name in names
-    }
-
-
-def _plain(record: ExportRecord) -> dict[str, Any]:
-    facts: dict[str, Any] = records.plain(record)
-    return facts
+def exported(context: Context) -> dict[str, ExportRecord]:
+    """Stage name -> what its exporter recorded, of all exports of this run, in their order."""
+    stages = (EXPORT_DENSE, EXPORT, *map(other_export, other_formats()))
+    records = {stage.name: context.run.result(stage) for stage in stages}
+    return {name: record.value for name, record in records.items() if record is not None}

@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from topovlm import __version__, artifacts
 from topovlm.config import Config
 from topovlm.console import Progress
-from topovlm.pipeline.context import ANSWER_TOKENS, TIMED_TOKENS, Context, versions
-from topovlm.pipeline.exporting import BASELINE, DEPLOYED
-from topovlm.pipeline.rundir import HIDDEN, Record
-from topovlm.samples import Sample
-from topovlm.units import format_bytes, format_ms
+from topovlm.pipeline.constants import CONSTANTS, Constants
+from topovlm.pipeline.record import Attempt, Evaluated
+from topovlm.pipeline.stages import (
+    BASELINE,
+    DEPLOYED,
+    EXPORT,
+    EXPORT_DENSE,
+    MEASURE,
+    PROFILE,
+    rejected,
+)
 
 if TYPE_CHECKING:
+    from topovlm.choose.record import Scores
     from topovlm.evaluation.evaluate import Outcome
     from topovlm.evaluation.task import Task
-    from topovlm.measure.device import Device
-    from topovlm.measure.timing import TimingRules
+    from topovlm.exporters.protocol import ExportRecord
+    from topovlm.measure.protocol import Device
+    from topovlm.measure.settings import RoundProgress, TimingRules
+    from topovlm.measure.timing import Comparison, EngineTimings
+    from topovlm.pipeline.context import Context
+    from topovlm.pipeline.rundir import Record
+    from topovlm.pipeline.stage import Stage
+    from topovlm.samples import Sample
+
+DENSE, SLIM = "dense", "slim"
 
 
-# Questions whose pictures are decoded at a time: photos of a user's data may be large.
-_PICTURES_AT_ONCE = 64
+def evaluate(
+    context: Context, stage: Stage[Evaluated], folder: str, exported: Record[ExportRecord]
+) -> Record[Evaluated]:
+    """Answer the held-out questions with one exported folder."""
 
+    def make(work: Path, progress: Progress) -> Evaluated:
+        samples = context.data.held_out()
+        if not samples:
+            return Evaluated(outcomes=())
+        root, config = context.run.root, context.config
+        found = answer(root / folder, context.data.task, samples, config.threads, progress, context.constants)
+        return Evaluated(outcomes=tuple(found))
 
-def evaluate(context: Context, name: str, folder: str, exported: Record) -> Record | None:
-    """Answer the held-out questions with one exported folder; None without questions that have answers."""
-    inputs = {
-        "graphs": exported.outputs,
-        "answer_tokens": ANSWER_TOKENS,
-        "topovlm": __version__,
-        **context.held_out_inputs,
-        **versions(),
-    }
-    output = f"{HIDDEN}/results/{name}.json"
-
-    def make(work: Path, progress: Progress) -> dict[str, Any]:
-        samples = context.held_out_samples()
-        outcomes = []
-        if samples:
-            outcomes = answer(
-                context.run.root / folder, context.task, samples, context.config.threads, progress
-            )
-        artifacts.write_json(work / output, [asdict(outcome) for outcome in outcomes])
-        return {"questions": len(outcomes), "score": sum(outcome.score for outcome in outcomes)}
-
-    record = context.run.stage(name, inputs, [output], make)
-    return record if record.value["questions"] else None
+    return context.run.stage(stage, stage.key(context, graphs=exported.outputs), make)
 
 
 def answer(
-    folder: Path, task: Task, samples: Sequence[Sample], threads: int, progress: Progress
+    folder: Path,
+    task: Task,
+    samples: Sequence[Sample],
+    threads: int,
+    progress: Progress,
+    constants: Constants = CONSTANTS,
 ) -> list[Outcome]:
     """Answer a task's questions with an exported folder and score them."""
     from topovlm.evaluation.evaluate import evaluate as answer_in_chunks
@@ -61,165 +66,90 @@ def answer(
 
     engine = Engine(folder, variant="plain", threads=threads)
     return answer_in_chunks(
-        engine, task, samples, max_new_tokens=ANSWER_TOKENS, chunk=_PICTURES_AT_ONCE, progress=progress
+        engine,
+        task,
+        samples,
+        max_new_tokens=constants.answer_tokens,
+        chunk=constants.pictures_at_once,
+        progress=progress,
     )
 
 
-def read_outcomes(context: Context, name: str) -> list[Outcome]:
-    """What an evaluation stage stored."""
-    from topovlm.evaluation.evaluate import Outcome
-
-    rows = artifacts.read_json(context.run.root / HIDDEN / "results" / f"{name}.json")
-    return [Outcome(**row) for row in rows]
-
-
-def measure(context: Context, *, slim: bool) -> Record:
+def measure(context: Context, *, slim: bool) -> Record[Comparison]:
     """Latency and memory of the dense graphs and, with `slim`, of the slim ones in turns with them."""
-    config, root = context.config, context.run.root
-    folders = {"dense": BASELINE, "slim": DEPLOYED} if slim else {"dense": BASELINE}
-    exported = {"dense": "export-dense", "slim": "export"}
-    inputs = {
-        "graphs": {name: context.run.records[exported[name]].outputs for name in folders},
-        **context.timing,
-        "images": config.images,
-        "prompt_tokens": config.prompt_tokens,
-        "new_tokens": timed_tokens(config),
-        "seed": config.seed,
-    }
+    folders = {DENSE: BASELINE, **({SLIM: DEPLOYED} if slim else {})}
+    exported = {DENSE: EXPORT_DENSE, SLIM: EXPORT}
+    graphs = {name: context.run.records[exported[name].name].outputs for name in folders}
 
-    def make(work: Path, progress: Progress) -> dict[str, Any]:
-        paths = {name: root / path for name, path in folders.items()}
+    def make(work: Path, progress: Progress) -> Comparison:
+        context.dense.release()  # what is measured should have the machine's memory to itself
+        paths = {name: context.run.root / path for name, path in folders.items()}
         with context.device() as device:
-            return {"timings": time_folders(config, paths, progress, device=device)}
+            return time_folders(context.config, paths, progress, device=device, constants=context.constants)
 
-    return context.run.stage("measure", inputs, [], make)
-
-
-def judge(config: Config, keep: int, timed: Record) -> dict[str, Any]:
-    """Whether the measured slim model meets the budgets of latency and memory; `text` says it in words.
-
-    The upper end of an interval is compared, unless noise is larger than what a layer costs: then the median,
-    since taking out another layer would answer the noise. A relative budget is judged on the ratio of the two
-    models timed in turns.
-    """
-    from topovlm.stats.robust import paired_ratio, summarise
-
-    phase = "end_to_end" if config.new_tokens > 1 else "ttft"
-    engines = timed.value["timings"]["engines"]
-    dense, slim = (engines[name]["samples"] for name in ("dense", "slim"))
-    ratio, latency, whole = (
-        paired_ratio(dense[phase], slim[phase]),
-        summarise(slim[phase]),
-        summarise(dense[phase]),
-    )
-    gone = engines["dense"]["layers"] - engines["slim"]["layers"]
-    misses = []
-    if config.max_latency is not None and config.max_latency.share_of_dense is not None:
-        share = config.max_latency.share_of_dense
-        if _over(ratio.ratio, ratio.high, share, (1 - ratio.ratio) / gone):
-            misses.append(
-                f"{100 * ratio.ratio:.1f} % of dense (up to {100 * ratio.high:.1f} %) of {100 * share:g} %"
-            )
-    elif config.max_latency is not None:
-        bound = config.max_latency.resolve_ms(whole.median_ms)
-        if _over(latency.median_ms, latency.high_ms, bound, (whole.median_ms - latency.median_ms) / gone):
-            text = (
-                f"{format_ms(latency.median_ms)} (up to {format_ms(latency.high_ms)}) of {format_ms(bound)}"
-            )
-            misses.append(text)
-    if config.max_token_latency_ms is not None:
-        token, before = summarise(slim["token"]), summarise(dense["token"])
-        layer_ms = (before.median_ms - token.median_ms) / gone
-        if _over(token.median_ms, token.high_ms, config.max_token_latency_ms, layer_ms):
-            misses.append(
-                f"{format_ms(token.median_ms)} per token of {format_ms(config.max_token_latency_ms)}"
-            )
-    footprint = engines["slim"].get("footprint")
-    if (
-        config.max_memory_bytes is not None
-        and footprint
-        and footprint["peak_bytes"] > config.max_memory_bytes
-    ):
-        peak, allowed = format_bytes(footprint["peak_bytes"]), format_bytes(config.max_memory_bytes)
-        misses.append(f"{peak} of memory at its peak of {allowed}")
-    outcome = f"misses the budget: {'; '.join(misses)}" if misses else "meets the budget"
-    return {
-        "keep": keep,
-        "met": not misses,
-        "phase": phase,
-        "slim_ms": latency.median_ms,
-        "ratio": ratio.to_dict(),
-        "text": f"{keep} layers, measured: {outcome}",
-    }
+    return context.run.stage(MEASURE, MEASURE.key(context, graphs=graphs), make)
 
 
-def _over(value: float, high: float, bound: float, one_layer: float) -> bool:
-    return (high if high - value <= one_layer else value) > bound
-
-
-def rejected(context: Context, keep: int, scored: Record) -> dict[str, Any] | None:
+def earlier_attempt(context: Context, keep: int, scored: Record[Scores]) -> Attempt | None:
     """The verdict of an earlier attempt with as many layers that missed the budget, if there was one."""
-    record = context.run.valid(f"rejected-{keep}", _attempt_inputs(context, keep, scored))
+    stage = rejected(keep)
+    record = context.run.valid(stage, _attempt_key(context, stage, keep, scored))
     return None if record is None else record.value
 
 
-def reject(context: Context, keep: int, scored: Record, verdict: dict[str, Any]) -> None:
+def reject(context: Context, keep: int, scored: Record[Scores], attempt: Attempt) -> None:
     """Remember that so many layers are too many: a resumed run need not try again."""
-    inputs, name = _attempt_inputs(context, keep, scored), f"rejected-{keep}"
-    context.run.stage(name, inputs, [], lambda work, progress: verdict)
-    del context.run.records[name]  # a memory of this directory, no part of what the report describes
+    stage = rejected(keep)
+    context.run.stage(stage, _attempt_key(context, stage, keep, scored), lambda work, progress: attempt)
+    del context.run.records[stage.name]  # a memory of this directory, no part of what the report describes
 
 
-def _attempt_inputs(context: Context, keep: int, scored: Record) -> dict[str, Any]:
-    config = context.config
-    return {
-        **context.base,
-        **context.timing,
-        "keep": keep,
-        "scores": scored.digest,
-        "drop": None if config.drop is None else list(config.drop),
-        "max_latency": None if config.max_latency is None else str(config.max_latency),
-        "max_token_latency": config.max_token_latency_ms,
-        "max_memory": config.max_memory_bytes,
-        "images": config.images,
-        "prompt_tokens": config.prompt_tokens,
-        "new_tokens": config.new_tokens,
-        "profile": context.run.records["profile"].digest if context.on_target else None,
-    }
+def _attempt_key(
+    context: Context, stage: Stage[Attempt], keep: int, scored: Record[Scores]
+) -> dict[str, object]:
+    profiled = context.run.result(PROFILE)
+    return stage.key(
+        context, keep=keep, scores=scored.digest, profile=None if profiled is None else profiled.digest
+    )
 
 
-def timed_tokens(config: Config) -> int:
+def timed_tokens(config: Config, constants: Constants = CONSTANTS) -> int:
     """Generated tokens of a timing run: the workload's own when it asks for more than one."""
-    new_tokens = config.new_tokens
-    return new_tokens if new_tokens > 1 else TIMED_TOKENS
+    return config.new_tokens if config.new_tokens > 1 else constants.timed_tokens
 
 
 def timing_rules(config: Config, *, memory: bool = True) -> TimingRules:
     """A timing run ends when medians are known to 2 %, or after --measure-time."""
-    from topovlm.measure.timing import TimingRules
+    from topovlm.measure.settings import TimingRules
 
     return TimingRules(time_limit_s=config.measure_time_ms / 1e3, seed=config.seed, memory=memory)
 
 
-def timing_progress(rules: TimingRules, progress: Progress) -> Callable[[int, float], None]:
+def timing_progress(rules: TimingRules, progress: Progress) -> RoundProgress:
     """The timing run's own progress (rounds, seconds spent) as (done, total) of its time limit."""
     limit = max(1, round(10 * rules.time_limit_s))
-    return lambda rounds, spent: progress(min(round(10 * spent), limit), limit)
+
+    def shown(rounds: int, spent_s: float) -> None:
+        progress(min(round(10 * spent_s), limit), limit)
+
+    return shown
 
 
 def time_folders(
     config: Config,
-    folders: dict[str, Path],
+    folders: Mapping[str, Path],
     progress: Progress,
     *,
     memory: bool = True,
     device: Device | None = None,
-) -> dict[str, Any]:
-    """Interleaved timings of exported folders (name -> folder) at the declared workload; JSON-able.
+    constants: Constants = CONSTANTS,
+) -> Comparison:
+    """Interleaved timings of exported folders (name -> folder) at the declared workload.
 
     `device`: this machine, or a board that is connected (`measure.device.open_device`).
     """
     from topovlm.measure.device import LocalDevice
+    from topovlm.measure.settings import RunSettings
     from topovlm.measure.ssh.parcel import synthetic
     from topovlm.runtime.manifest import load_manifest
 
@@ -229,22 +159,18 @@ def time_folders(
         first,
         images=config.images,
         prompt_tokens=visual + config.prompt_tokens,
-        new_tokens=timed_tokens(config),
+        new_tokens=timed_tokens(config, constants),
         seed=config.seed,
     )
     rules = timing_rules(config, memory=memory)
-    comparison = (device or LocalDevice()).compare(
-        folders, workload, rules, threads=config.threads, progress=timing_progress(rules, progress)
+    return (device or LocalDevice()).compare(
+        folders, workload, rules, RunSettings(threads=config.threads), timing_progress(rules, progress)
     )
-    return {**comparison.to_dict(), "visual_tokens": visual}
 
 
-def phase_samples(timings: dict[str, Any], name: str) -> dict[str, list[float]]:
+def phase_samples(timings: EngineTimings) -> dict[str, list[float]]:
     """Raw samples (ms) of one engine by the report's phases; embedding counts as prefill."""
-    samples = timings["engines"][name]["samples"]
-    embed, prefill = samples["embed"], samples["prefill"]
-    phases = {"prefill": [a + b for a, b in zip(embed, prefill, strict=True)]}
-    return {
-        **{key: samples[key] for key in ("vision", "token", "ttft", "end_to_end") if key in samples},
-        **phases,
-    }
+    samples = timings.samples
+    prefill = [a + b for a, b in zip(samples["embed"], samples["prefill"], strict=True)]
+    names = ("vision", "token", "ttft", "end_to_end")
+    return {**{name: samples[name] for name in names if name in samples}, "prefill": prefill}

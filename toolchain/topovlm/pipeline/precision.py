@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from topovlm.config import DTYPES, EXPORTED, Config
 from topovlm.errors import InputError, explain
+from topovlm.exporters.protocol import Dtype
 from topovlm.predict.profile import Profile
 from topovlm.predict.target import LOCAL, ResolvedTarget
 from topovlm.records import Part
 
-_GRAPHS, _PLANNED = "fp32", "fp16"  # unless asked otherwise
+# Unless asked otherwise.
+_GRAPHS: Dtype = "fp32"
+_PLANNED = "fp16"
 
 
 class Precision(Part, frozen=True, kw_only=True):
-    """`planned`: the weight format of the plan; `exported`: of the graphs. `why`: a sentence where they differ."""
+    """`planned`: weight format of the plan; `exported`: of the graphs. `why`: a sentence where they differ."""
 
     planned: str
     exported: str
@@ -30,21 +35,24 @@ def precision(config: Config, target: ResolvedTarget) -> Precision:
     if planned == exported:
         return Precision(planned=planned, exported=exported)
     why = (
-        f"the plan is for {planned} weights on {target.board.name}; the graphs are {exported}, and so are the "
-        f"answers and timings of this report. --dtype {planned} exports, answers and times in {planned}"
+        f"the plan is for {planned} weights on {target.board.name}; the graphs are {exported}, and so are "
+        f"the answers and timings of this report. --dtype {planned} exports, answers and times in {planned}"
     )
     return Precision(planned=planned, exported=exported, why=why)
 
 
-def exported_dtype(config: Config, otherwise: str = _GRAPHS) -> str:
-    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one only planned for."""
+def exported_dtype(
+    config: Config, otherwise: Dtype = _GRAPHS, allowed: Sequence[Dtype] = EXPORTED
+) -> Dtype:
+    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one that is not `allowed`."""
     if config.dtype == "auto":
         return otherwise
-    if config.dtype not in EXPORTED:
-        rule = f"can be planned for; graphs are written in {' or '.join(EXPORTED)}"
-        remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
-        raise InputError(explain("--dtype", config.dtype, rule, remedy))
-    return config.dtype
+    for dtype in allowed:
+        if dtype == config.dtype:
+            return dtype
+    rule = f"can be planned for; graphs are written in {' or '.join(allowed)}"
+    remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
+    raise InputError(explain("--dtype", config.dtype, rule, remedy))
 
 
 def planned_dtype(config: Config, target: ResolvedTarget, profile: Profile | None = None) -> str:

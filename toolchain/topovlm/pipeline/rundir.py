@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
 from topovlm import artifacts
 from topovlm.console import Display, Progress
 from topovlm.errors import InputError, explain
-from topovlm.pipeline.stages import Stage
+from topovlm.pipeline.stage import Stage
 from topovlm.records import Part, encode, plain
 
 HIDDEN = ".topovlm"
@@ -173,8 +173,12 @@ class RunDir:
         """
         record = self.recorded(stage.name)
         if record is None or record.outputs != digests:
-            for later in stage.feeds:
+            for later in stage.feeds():
                 self.forget(later)
+
+    def result(self, stage: Stage[T]) -> Record[T] | None:
+        """What a stage gave in this run; None when it did not run."""
+        return cast("Record[T] | None", self.records.get(stage.name))
 
     def _keep(self, record: Record[T]) -> Record[T]:
         self.records[record.name] = record

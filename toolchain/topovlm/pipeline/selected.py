@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from topovlm.choose.record import JudgeRecord, Proposal, RepairRecord, Selection
-from topovlm.pipeline.choosing import BY_HAND, read_scores, read_selection
-from topovlm.pipeline.context import Context
-from topovlm.records import convert
+from topovlm.choose.record import JudgeRecord, Proposal, RepairRecord, Scores, Selection
+from topovlm.pipeline.choosing import BY_HAND
 from topovlm.report import document as doc
 
 
-def selection_part(context: Context) -> doc.Selection:
-    """From scores.json and selection.json."""
-    root = context.run.root
-    scores, chosen = read_scores(root), read_selection(root)
-    scorer = context.config.scorer
+def selection_part(
+    scorer: str, scores: Scores, chosen: Selection, repair: RepairRecord | None
+) -> doc.Selection:
+    """From what was scored, chosen and repaired; `scorer` is the one that was asked for."""
     # Scores may depend on how many layers go: those that chose are beside the choice.
     results = chosen.scorers or scores.scorers
     own, judge = results[scorer], chosen.judge
@@ -43,16 +40,11 @@ def selection_part(context: Context) -> doc.Selection:
             for name, dropped in chosen.proposals.items()
         ),
         judge=judge_part(judge) if judge else None,
-        repair=_repair_part(_repaired(context)),
+        repair=_repair_part(repair),
         barcode=tuple(
             doc.Bars(dim=row.dim, birth=row.birth, death=row.death, count=row.count) for row in scores.barcode
         ),
     )
-
-
-def _repaired(context: Context) -> RepairRecord | None:
-    value = context.run.records["prune"].value["repair"]
-    return value and convert(value, RepairRecord, field="prune", name="its record")
 
 
 def _compared(proposal: Proposal) -> float:

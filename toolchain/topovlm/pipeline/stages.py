@@ -1,80 +1,150 @@
-"""Every stage of a deployment: its record, what it writes, and all that its result depends on.
-
-A stage declares fields of the configuration, constants and facts (digests of what lies behind a field: the
-model's files, the pictures of --data, the machine). Its key is derived from what it declares and from the
-stages before it; nobody writes one by hand, and a test follows every read of the configuration during a
-deployment back to a declaration.
-"""
+"""Every stage of a deployment, in order. `stage` says what a stage is; others are made per exporter."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from dataclasses import fields
 
-from topovlm.records import plain
+from topovlm import exporters
+from topovlm.choose.record import Scores, Selection
+from topovlm.config import Config
+from topovlm.exporters.protocol import ExportRecord
+from topovlm.measure.timing import Comparison
+from topovlm.pipeline.record import Attempt, Evaluated, Pruned, Reported
+from topovlm.pipeline.rundir import HIDDEN
+from topovlm.pipeline.stage import IRRELEVANT, Stage
+from topovlm.planner.record import PlanRecord
+from topovlm.predict.profile import Profile
 
-if TYPE_CHECKING:
-    from topovlm.config import Config
-    from topovlm.pipeline.constants import Constants
-
-T = TypeVar("T")
-
-# What lies behind fields of the configuration: a stage that names the fact depends on these fields.
-FACTS: Mapping[str, frozenset[str]] = {
-    "model": frozenset({"model"}),
-    "packages": frozenset(),
-    "target": frozenset({"target", "mode", "device"}),
-    "machine": frozenset({"device", "threads", "measure_time", "seed"}),
-    "choosing": frozenset({"data", "seed", "samples"}),
-    "held_out": frozenset({"data", "seed", "samples", "eval_samples"}),
-    "precision": frozenset({"dtype", "target", "mode", "device"}),
-    "workload": frozenset({"images", "prompt_tokens", "new_tokens"}),
-}
-# Fields that change no stage's result, each with the reason.
-IRRELEVANT: Mapping[str, str] = {
-    "output": "where results are written",
-    "format": "which exporters run; each has a stage of its own",
-}
+BASELINE, DEPLOYED, MODEL = "baseline", exporters.MEASURED, "model"
+SCORES, SELECTION, PLAN_FILE, PROFILE_FILE = "scores.json", "selection.json", "plan.json", "profile.json"
+STATES = f"{HIDDEN}/results/states.npy"
+REPORT_FILES = ("report.json", "report.md", "report.html")
 
 
-class Sources(Protocol):
-    """What keys are made from."""
-
-    @property
-    def config(self) -> Config: ...
-
-    @property
-    def constants(self) -> Constants: ...
-
-    def fact(self, name: str) -> object:
-        """JSON-able: the digest (or the values) behind a name of `FACTS`."""
+def other_formats() -> tuple[str, ...]:
+    """All known exporters but the measured one."""
+    return tuple(name for name in exporters.EXPORTERS.names() if name != exporters.MEASURED)
 
 
-@dataclass(frozen=True)
-class Stage(Generic[T]):
-    """`value`: type of the record that later stages read; `outputs`: names at the top of the run directory."""
+def _from_graphs() -> tuple[str, ...]:
+    return ("measure", *other_formats(), "evaluate-slim")
 
-    name: str
-    value: type[T]
-    outputs: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-    facts: tuple[str, ...] = ()
-    constants: tuple[str, ...] = ()
-    # Stages whose results were made from this one's outputs: they must not stand beside other outputs.
-    feeds: tuple[str, ...] = field(default=(), compare=False)
 
-    @property
-    def fields(self) -> frozenset[str]:
-        """All fields of the configuration that the stage may read."""
-        return frozenset(self.reads).union(*(FACTS[fact] for fact in self.facts))
+def _from_model() -> tuple[str, ...]:
+    return ("export", *_from_graphs())
 
-    def key(self, sources: Sources, **before: object) -> dict[str, Any]:
-        """JSON-able: all that the result depends on. `before`: digests of earlier stages and the like."""
-        config = sources.config
-        return {
-            **{name: plain(getattr(config, name)) for name in self.reads},
-            **{name: sources.fact(name) for name in self.facts},
-            **{name: getattr(sources.constants, name) for name in self.constants},
-            **{name: plain(value) for name, value in before.items()},
-        }
+
+def _from_selection() -> tuple[str, ...]:
+    return ("prune", *_from_model())
+
+
+def _from_scores() -> tuple[str, ...]:
+    return ("select", *_from_selection())
+
+
+def _from_dense() -> tuple[str, ...]:
+    return ("profile", "score", *_from_scores(), "evaluate-dense")
+
+
+EXPORT_DENSE = Stage(
+    "export-dense",
+    ExportRecord,
+    outputs=(BASELINE,),
+    facts=("model", "packages", "exported"),
+    feeds=_from_dense,
+)
+PROFILE = Stage(
+    "profile",
+    Profile,
+    outputs=(PROFILE_FILE,),
+    facts=("machine", "packages", "workload"),
+    constants=("timed_tokens",),
+)
+PLAN = Stage(
+    "plan",
+    PlanRecord,
+    outputs=(PLAN_FILE,),
+    reads=("max_latency", "max_token_latency_ms", "max_memory_bytes", "sparsity", "drop"),
+    facts=("model", "packages", "target", "planned", "workload"),
+)
+SCORE = Stage(
+    "score",
+    Scores,
+    outputs=(SCORES, STATES),
+    reads=("scorer", "k"),
+    facts=("model", "packages", "choosing"),
+    feeds=_from_scores,
+)
+SELECT = Stage(
+    "select",
+    Selection,
+    outputs=(SELECTION,),
+    reads=("scorer", "drop"),
+    facts=("model", "packages", "choosing"),
+    constants=("judge_samples", "judgements"),
+    feeds=_from_selection,
+)
+PRUNE = Stage(
+    "prune",
+    Pruned,
+    outputs=(MODEL,),
+    reads=("scorer", "repair"),
+    facts=("model", "packages", "choosing"),
+    constants=("judge_samples", "repair_samples"),
+    feeds=_from_model,
+)
+EXPORT = Stage(
+    "export", ExportRecord, outputs=(DEPLOYED,), facts=("packages", "exported"), feeds=_from_graphs
+)
+MEASURE = Stage(
+    "measure", Comparison, facts=("machine", "packages", "workload"), constants=("timed_tokens",)
+)
+EVALUATE_DENSE = Stage(
+    "evaluate-dense",
+    Evaluated,
+    reads=("threads",),
+    facts=("held_out", "packages"),
+    constants=("answer_tokens", "judge_samples"),
+)
+EVALUATE_SLIM = Stage(
+    "evaluate-slim",
+    Evaluated,
+    reads=EVALUATE_DENSE.reads,
+    facts=EVALUATE_DENSE.facts,
+    constants=EVALUATE_DENSE.constants,
+)
+REPORT = Stage(
+    "report",
+    Reported,
+    outputs=REPORT_FILES,
+    reads=tuple(part.name for part in fields(Config) if part.name not in IRRELEVANT),
+    facts=("target", "planned"),
+)
+
+
+def other_export(name: str) -> Stage[ExportRecord]:
+    """The stage of an exporter other than the measured one; its folder has the exporter's name."""
+    return Stage(
+        name,
+        ExportRecord,
+        outputs=(name,),
+        facts=("packages", "target", "exported", "workload"),
+        constants=("answer_tokens",),
+    )
+
+
+def rejected(keep: int) -> Stage[Attempt]:
+    """A memory of an attempt with so many layers that missed the budget; no part of what a report tells."""
+    return Stage(
+        f"rejected-{keep}",
+        Attempt,
+        reads=("drop", "max_latency", "max_token_latency_ms", "max_memory_bytes"),
+        facts=("model", "machine", "packages", "workload"),
+    )
+
+
+def all_stages() -> tuple[Stage[object], ...]:
+    """Of a deployment, in the order in which they run."""
+    others = tuple(other_export(name) for name in other_formats())
+    chain = (EXPORT_DENSE, PROFILE, PLAN, SCORE, SELECT, PRUNE, EXPORT, MEASURE, *others)
+    return (*chain, EVALUATE_DENSE, EVALUATE_SLIM, REPORT)  # type: ignore[return-value] # values differ

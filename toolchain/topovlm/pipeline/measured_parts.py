@@ -1,0 +1,110 @@
+"""The parts of the report that were measured: answers, timings, memory, the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from topovlm.pipeline.context import versions
+from topovlm.pipeline.measuring import DENSE, SLIM, phase_samples
+from topovlm.pipeline.stages import EVALUATE_DENSE, EVALUATE_SLIM
+from topovlm.report import document as doc
+
+if TYPE_CHECKING:
+    from topovlm.measure.timing import Comparison, EngineTimings
+    from topovlm.pipeline.context import Context
+
+
+def accuracy_part(context: Context) -> doc.Accuracy | None:
+    """None without questions that have answers."""
+    from topovlm.report.sections import accuracy_section
+
+    dense, slim = (context.run.result(stage) for stage in (EVALUATE_DENSE, EVALUATE_SLIM))
+    if dense is None or not dense.value.outcomes:
+        return None
+    return accuracy_section(
+        dense.value.outcomes,
+        None if slim is None else slim.value.outcomes,
+        source=(
+            f"ONNX Runtime {versions().get('onnxruntime', '')} CPU, {context.precision.exported} plain graphs"
+        ),
+        sample_source=f"{context.data.source}, held out: no layer was chosen on them",
+        seed=context.config.seed,
+    )
+
+
+def latency_part(context: Context, timed: Comparison) -> doc.Latency:
+    """Dense and slim timed in turns, in the precision of the graphs."""
+    from topovlm.report.sections import latency_section
+
+    dense, slim, asked = timed.engines[DENSE], timed.engines.get(SLIM), timed.workload
+    workload = doc.Workload(
+        images=asked.images,
+        image_height=asked.image_height,
+        image_width=asked.image_width,
+        visual_tokens=asked.visual_tokens,
+        prompt_tokens=asked.prefill_tokens,
+        new_tokens=asked.new_tokens,
+        dtype=context.precision.exported,
+    )
+    return latency_section(
+        phase_samples(dense),
+        None if slim is None else phase_samples(slim),
+        workload=workload,
+        where=f"{context.where} ({timed.environment.cpu})",
+        runtime=f"onnxruntime-{_provider(dense)}",
+        variant=dense.variant,
+        threads=dense.threads,
+        warmup=timed.rules.warmup,
+        order=[SLIM if name == SLIM else DENSE for name in timed.order],
+        is_target=context.on_target,
+        memory=_memory(timed.engines, context.where),
+        warnings=timed.warnings,
+    )
+
+
+def _provider(engine: EngineTimings) -> str:
+    """`cpu`, `cuda`: what the decoder really ran on."""
+    return engine.providers["decoder"][0].removesuffix("ExecutionProvider").lower()
+
+
+def _memory(engines: Mapping[str, EngineTimings], where: str) -> list[doc.MemoryUse]:
+    """Measured in a process of its own per model; absent where that failed."""
+    dense, slim = engines[DENSE].footprint, engines[SLIM].footprint if SLIM in engines else None
+    if dense is None:
+        return []
+
+    def figure(value: int) -> doc.Figure:
+        return doc.Figure(
+            value=value, unit="bytes", kind="measured", source=f"a fresh process on {where}", n=1
+        )
+
+    return [
+        doc.MemoryUse(
+            name=doc.PEAK_MEMORY,
+            dense=figure(dense.peak_bytes),
+            slim=None if slim is None else figure(slim.peak_bytes),
+        ),
+        doc.MemoryUse(
+            name="added by the model at its peak",
+            dense=figure(dense.model_bytes),
+            slim=None if slim is None else figure(slim.model_bytes),
+        ),
+    ]
+
+
+def environment_part(context: Context, timed: Comparison) -> doc.Environment:
+    """The machine that was timed."""
+    seen = timed.environment
+    return doc.Environment(
+        machine=seen.machine,
+        cpu=seen.cpu,
+        cores=seen.cores,
+        memory_bytes=seen.memory_total_bytes or 0,
+        system=seen.system,
+        python=seen.python,
+        threads=context.config.threads,
+        versions={**versions(), **seen.versions},
+        providers=tuple(timed.engines[DENSE].providers["decoder"]),
+        accelerator=", ".join(gpu.name for gpu in seen.gpus if gpu.name),
+    )

@@ -1,0 +1,123 @@
+"""What a plan is asked, from a configuration: the workload, the budgets, the layers that must stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from topovlm.config import Config
+from topovlm.errors import BudgetError
+from topovlm.pipeline.precision import planned_dtype
+from topovlm.workload import Workload
+
+if TYPE_CHECKING:
+    from topovlm.families.facts import ModelFacts
+    from topovlm.planner.limits import Budgets
+    from topovlm.planner.record import PlanRecord
+    from topovlm.planner.solve import Plan
+    from topovlm.predict.profile import Profile
+    from topovlm.predict.target import ResolvedTarget
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a plan alone may be asked, besides the configuration; `None`: what the model says."""
+
+    image_height: int | None = None  # px
+    image_width: int | None = None
+    visual_tokens: int | None = None
+    confident: bool = False  # upper ends of all figures must fit, not only their central values
+
+
+def workload_of(config: Config, model: ModelFacts, choices: Choices = Choices()) -> Workload:
+    """The request that a plan, a deployment and its report are about."""
+    height, width = choices.image_height, choices.image_width
+    return model.workload(
+        images=config.images,
+        prompt_tokens=config.prompt_tokens,
+        new_tokens=config.new_tokens,
+        image_size=None if height is None or width is None else (height, width),
+        visual_tokens=choices.visual_tokens,
+    )
+
+
+def budgets_of(config: Config, model: ModelFacts) -> Budgets:
+    """The budgets; layers named by hand are a share too. Raises `InputError` for layers that are not there."""
+    from topovlm.checkpoint.surgery import check_drop
+    from topovlm.planner.limits import Budgets
+
+    sparsity = config.sparsity
+    if config.drop is not None:
+        sparsity = len(check_drop(config.drop, model.layers)) / model.layers
+    return Budgets(
+        max_latency=config.max_latency,
+        max_token_latency_ms=config.max_token_latency_ms,
+        max_memory_bytes=config.max_memory_bytes,
+        sparsity=sparsity,
+    )
+
+
+def protected_in(config: Config, model: ModelFacts) -> set[int]:
+    """Layers that must stay. Layers named by hand may be any: the user has looked."""
+    return model.protected_layers() if config.drop is None else set()
+
+
+def build_plan(
+    config: Config,
+    target: ResolvedTarget,
+    model: ModelFacts,
+    profile: Profile | None = None,
+    *,
+    choices: Choices = Choices(),
+) -> Plan:
+    """The plan for a model's facts, with advice. An infeasible one is returned too."""
+    from topovlm.planner.advice import advise
+    from topovlm.planner.solve import make_plan
+
+    plan = make_plan(
+        model.shape,
+        workload_of(config, model, choices),
+        target,
+        budgets_of(config, model),
+        planned_dtype(config, target, profile),
+        profile=profile,
+        protected=protected_in(config, model),
+        confident=choices.confident,
+    )
+    plan = advise(plan, model.shape, profile)
+    if not model.allows("prune"):
+        rule = "layers of this family cannot be removed yet: the plan says what its sizes allow"
+        plan = replace(plan, notes=(*plan.notes, f"{model.model_type}: {rule}"))
+    return plan if config.drop is None else _held_to_drop(plan, len(config.drop))
+
+
+def plan_formats(
+    config: Config, target: ResolvedTarget, model: ModelFacts, *, choices: Choices = Choices()
+) -> Mapping[str, Plan]:
+    """The same budget in every weight format of the target, from its data sheet."""
+    from topovlm.planner.formats import plan_dtypes
+
+    return plan_dtypes(
+        model.shape,
+        workload_of(config, model, choices),
+        target,
+        budgets_of(config, model),
+        protected=protected_in(config, model),
+        confident=choices.confident,
+    )
+
+
+def _held_to_drop(plan: Plan, dropped: int) -> Plan:
+    """--drop says exactly what goes: a budget that needs more to go is not met."""
+    keep = plan.total_layers - dropped
+    if plan.keep_layers is None or plan.keep_layers == keep:
+        return plan
+    text = f"the budget leaves {plan.keep_layers} layers, --drop leaves {keep}. {plan.floor.text}"
+    return replace(plan, verdict="infeasible", keep_layers=None, floor=replace(plan.floor, text=text))
+
+
+def refuse_infeasible(plan: PlanRecord) -> None:
+    """Raise `BudgetError` naming the floor, and what would help, when the budget cannot be met."""
+    if plan.verdict == "infeasible":
+        raise BudgetError(". ".join([plan.summary, *plan.advice]))
