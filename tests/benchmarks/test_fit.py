@@ -187,7 +187,9 @@ def test_the_aims_hold_on_held_out_rows(kind: str) -> None:
         assert found.p90 <= 0.15
         assert found.covered is not None
         assert found.covered >= 0.85
-        assert found == coefficients().held_out[f"orin-tensorrt {phase}, new {kind}"]
+        stored = coefficients().held_out[f"orin-tensorrt {phase}, new {kind}"]
+        assert (found.rows, found.covered) == (stored.rows, stored.covered)
+        assert [found.median, found.p90] == pytest.approx([stored.median, stored.p90], rel=0.02)
 
 
 def test_refitting_one_phase_gives_what_is_stored() -> None:
@@ -196,7 +198,11 @@ def test_refitting_one_phase_gives_what_is_stored() -> None:
     again = fit_all([row for row in rows if row.phase == "decode"])
     stored = [entry for entry in coefficients().entries if entry.phase == "decode"]
     assert len(stored) > 10
-    assert sorted(again, key=key_of) == sorted(stored, key=key_of)
+    for found, kept in zip(sorted(again, key=key_of), sorted(stored, key=key_of), strict=True):
+        assert key_of(found) == key_of(kept)
+        assert (found.rows, found.models, found.devices) == (kept.rows, kept.models, kept.devices)
+        for constant in ("efficiency", "layer_kcycles", "host_us_per_layer", "spread"):
+            assert getattr(found, constant) == pytest.approx(getattr(kept, constant), rel=1e-3)
 
 
 def key_of(entry: Entry) -> tuple[str, str, str]:
