@@ -115,18 +115,19 @@ def _write(site: Path, name: str, text: str) -> None:
     _install(site, f"{name}_module", text, project)
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("seven", "SCORER = 7", "holds no topovlm.choose.scorers.Scorer"),
-        ("absent", "import no_such_module", "does not load (ModuleNotFoundError"),
-        ("other", "from topovlm.choose.scorers.drawn import SCORER", "of that name"),
-    ],
-)
+BROKEN = {
+    "seven": ("SCORER = 7", "holds no topovlm.choose.scorers.Scorer"),
+    "absent": ("import no_such_module", "does not load (ModuleNotFoundError"),
+    "other": ("from topovlm.choose.scorers.drawn import SCORER", "of that name"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
 def test_what_is_no_scorer_is_refused_before_anything_runs(
-    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, message: str
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     """A plug-in that holds something else is named, and nothing is written."""
+    text, message = BROKEN[name]
     _write(site, name, text + "\n")
     out = tmp_path / "out"
     assert cli.main(["deploy", "--target", "jetson-orin", "--max-latency", "70%", "-o", str(out)]) == 2

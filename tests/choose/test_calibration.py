@@ -86,7 +86,7 @@ def test_bad_requests_are_explained(live: Live, tmp_path: Path) -> None:
     broken = replace(MIXED[0], images=(tmp_path / "broken.png",), source="data.jsonl:3")
     with pytest.raises(InputError, match=r"data\.jsonl:3"):
         collect_states(live, [broken])
-    weight = live.blocks[4].mlp.up_proj.weight
+    weight = live.down_projection(4).weight
     original = weight.data.clone()
     try:
         weight.data.fill_(float("inf"))

@@ -11,6 +11,7 @@ from topovlm.checkpoint.live import Live, bypassed, encode, greedy, load
 from topovlm.choose.judge import Judge
 from topovlm.errors import InputError
 
+WIDE = 130_000  # entries of a vocabulary like a real model's
 SAMPLES = [*tiny.samples(7), *tiny.samples(2, seed=4, images=2)]
 
 
@@ -26,9 +27,9 @@ def judge(live: Live) -> Judge:
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Live:
-    """A vocabulary like a real model's: dense log-probabilities of all answers would take 23 MB."""
+    """With its vocabulary, dense log-probabilities of all answers would take 23 MB."""
     folder = tmp_path_factory.mktemp("wide") / "model"
-    return load(tiny.build(folder, text={"vocab_size": 130_000}))
+    return load(tiny.build(folder, text={"vocab_size": WIDE}))
 
 
 def _oracle(live: Live, index: int, drop: list[int], tokens: int = 5) -> float:
@@ -103,7 +104,7 @@ def test_a_block_of_the_head_has_bounded_size(wide: Live) -> None:
         values = Judge(wide, SAMPLES, max_new_tokens=12, batch_size=9).kl_per_sample([1, 4])
     finally:
         handle.remove()
-    assert max(rows) * wide.head.weight.shape[0] * 4 <= 32 << 20
+    assert max(rows) * WIDE * 4 <= 32 << 20
     for index in (0, len(SAMPLES) - 1):
         assert values[index] == pytest.approx(_oracle(wide, index, [1, 4], 12), rel=1e-3, abs=1e-5)
 

@@ -109,12 +109,14 @@ def test_block_influence_is_the_mean_cosine() -> None:
 def test_angular_proposes_the_closest_window() -> None:
     """The top `drop_count` layers are one contiguous window, and protected layers stay out of it."""
     states = _states()
-    distance = lambda a, b: np.mean(  # noqa: E731
-        [
+
+    def distance(a: int, b: int) -> float:
+        angles = [
             np.arccos(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
             for x, y in zip(states[a], states[b], strict=True)
         ]
-    )
+        return float(np.mean(angles))
+
     start = min(range(1, 6), key=lambda s: distance(s - 1, s + 2))
     three = score(states, "angular", Settings(drop_count=3))
     assert sorted(three.order[:3]) == [start, start + 1, start + 2]

@@ -114,7 +114,7 @@ def test_bad_proposals_are_refused() -> None:
         ({}, {}, "not among"),
     ):
         with pytest.raises(InputError, match=message):
-            search(judge, proposals, 3, **options)  # type: ignore[arg-type]
+            search(judge, proposals, 3, **options)
 
 
 def test_halves_share_no_picture() -> None:

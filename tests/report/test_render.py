@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.report import factory
-from topovlm.pipeline import choosing
+from topovlm.choose.scoring import count_bars
 from topovlm.report import formats
 from topovlm.report.document import Bars, Figure, FormatPoint, Report, check
 from topovlm.report.html import render_html, write_reports
@@ -450,7 +450,9 @@ def test_the_reports_bars_are_the_engines() -> None:
     """What a report holds gives back the barcode that the layers were scored with."""
     layers = np.random.default_rng(0).normal(size=(5, 40, 6))
     barcode = zigzag_barcode(layers, k=4)
-    bars = tuple(Bars(dim=p, birth=b, death=d, count=n) for p, b, d, n in choosing._counted(barcode.bars))
+    bars = tuple(
+        Bars(dim=row.dim, birth=row.birth, death=row.death, count=row.count) for row in count_bars(barcode)
+    )
     few = {"scores": (0.0,) * 5, "dropped": (), "kept": (), "protected": (), "layers": ()}
     selection = replace(factory.selection(), **few, barcode=bars)
     assert np.array_equal(barcode_of(selection).bars, barcode.bars)

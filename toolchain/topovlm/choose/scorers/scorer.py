@@ -40,7 +40,8 @@ class Scorer:
     """One idea of which layers may go.
 
     `score(states, settings)` takes float32 [layers, samples, width], the residual stream after each block,
-    and gives one finite number per layer, a high one for a layer that may go, and figures for the report.
+    and gives one finite number per layer, a high one for a layer that may go, and figures for the report
+    (texts, numbers, yes or no) by name.
 
     `why` ends the sentence "layer 7 was dropped: ..." of a layer that this scorer proposed. `paper` is where
     the idea is from. `depends_on_count`: the scores change with how many layers go, or which are protected.
@@ -50,7 +51,7 @@ class Scorer:
     name: str
     paper: str
     why: str
-    score: Callable[[np.ndarray, Settings], tuple[np.ndarray, Mapping[str, str | float | int | bool]]]
+    score: Callable[[np.ndarray, Settings], tuple[np.ndarray, Mapping[str, object]]]
     needs: frozenset[Need] = frozenset({"states"})
     depends_on_count: bool = False
     judged: bool = True
