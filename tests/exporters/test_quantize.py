@@ -14,6 +14,7 @@ from topovlm.errors import InputError
 from topovlm.exporters.onnx.export import export_onnx
 from topovlm.exporters.onnx.quantize import QuantizedGraph, quantize_decoders
 from topovlm.exporters.protocol import ExportRecord
+from topovlm.records import decode
 
 Exported = tuple[Path, ExportRecord]
 
@@ -88,14 +89,17 @@ def test_only_known_formats_and_fp32_sources(
 
 
 def test_an_int4_export_holds_int4_decoders_and_says_what_they_cost(
-    tiny_siglip_qwen2: Path, tmp_path: Path
+    tiny_siglip_qwen2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No fp32 decoder is left; the checks are of the graphs before, the limits of what is there."""
+    from topovlm import cli
     from topovlm.runtime.engine import Engine
 
     folder = tmp_path / "int4"
-    record = export_onnx(tiny_siglip_qwen2, folder, dtype="int4")
-    assert record.dtype == "int4"
+    asked = ["export", "--model", str(tiny_siglip_qwen2), "--dtype", "int4", "-o", str(folder), "--json"]
+    assert cli.main(asked) == 0
+    record = decode(capsys.readouterr().out, ExportRecord, field="record", name="--json")
+    assert (record.exporter, record.dtype) == ("onnx", "int4")
     assert {path.name for path in (folder / "onnx").iterdir()} == {
         "vision_encoder.onnx",
         "embed_tokens.onnx",

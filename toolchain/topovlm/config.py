@@ -315,6 +315,9 @@ def exported_dtype(config: Config, otherwise: Dtype, written: Sequence[Dtype] = 
     for dtype in written:
         if config.dtype == dtype:
             return dtype
-    rule = f"can be planned for; graphs are written in {' or '.join(written)}"
+    planned = "can be planned for; " if config.dtype in WEIGHT_FORMATS else ""
+    rule = f"{planned}graphs are written in {' or '.join(written)}"
     remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
+    if not planned:
+        remedy = f"`topovlm export --dtype {config.dtype}` writes it, without a deployment around it"
     raise InputError(explain("--dtype", config.dtype, rule, remedy))

@@ -226,7 +226,7 @@ def _eos_ids(model_dir: Path, config: ModelConfig) -> list[int]:
     raise InputError(explain("eos_token_id", None, "is neither in generation_config.json nor in config.json"))
 
 
-def _client_config(out: Path, graphs: Mapping[str, str]) -> dict[str, Any]:
+def _client_config(out: Path, graphs: Mapping[str, str]) -> dict[str, object]:
     """What transformers.js reads: which precision to load by default, and which graphs have a data file."""
     names = [Path(path).name for path in graphs.values()]
     external = {name: 1 for name in names if (out / "onnx" / f"{name}_data").is_file()}
