@@ -174,7 +174,7 @@ class Context:
     @property
     def sample_source(self) -> str:
         """Where samples come from, for people."""
-        return "the shipped reference benchmark" if self.config.data is None else Path(self.config.data).name
+        return self.task.source
 
     @property
     def notes(self) -> list[str]:

@@ -170,6 +170,7 @@ def _provenance(context: Context, attempts: list[dict[str, Any]]) -> doc.Provena
         model_source=context.source.display_name,
         model_licence=context.source.licence,
         data_source=context.sample_source,
+        data_licence=context.task.licence,
         target_sources=tuple(context.target.board.provenance.values()),
         citations=assemble.CITATIONS,
         limits=tuple(limits),
