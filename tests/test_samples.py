@@ -41,6 +41,12 @@ def test_reads_samples_with_defaults(folder: Path) -> None:
     assert first.load_images()[0].size == (8, 6)
 
 
+def test_the_category_has_an_older_name(folder: Path) -> None:
+    """`family` is read as before; `category` is its name now, and both at once are a contradiction."""
+    new, old, plain = read_jsonl(write(folder, {**GOOD, "category": "a"}, {**GOOD, "family": "b"}, GOOD))
+    assert [sample.category for sample in (new, old, plain)] == ["a", "b", "user"]
+
+
 def test_text_only_samples_are_fine(folder: Path) -> None:
     """A question without a picture is a sample."""
     assert read_jsonl(write(folder, {"prompt": "Hello?"}))[0].load_images() == []
@@ -54,6 +60,9 @@ def test_text_only_samples_are_fine(folder: Path) -> None:
         ({"image": "text.png", "prompt": "?"}, "text.png.*is not a picture"),
         ({"image": ".", "prompt": "?"}, "is a folder"),
         ("{broken", "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ({**GOOD, "family": "a", "category": "b"}, "family = 'a'.*give one of them"),
+        ({**GOOD, "category": 3}, "category = 3: must be a string"),
         ("[1, 2]", "a JSON object is needed, this is a list"),
         ({"image": "good.png"}, "'prompt' is missing"),
         ({"image": "good.png", "prompt": "  "}, "prompt.*is empty"),

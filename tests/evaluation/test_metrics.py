@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,6 +108,21 @@ def test_fact_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
     precision, recall = 2 / 3, 2 / 4
     f1 = fact_f1("red dot, blue dot, green dot", "red dot, blue dot, grey dot, pink dot")
     assert f1 == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_fact_f1_is_a_graded_metric() -> None:
+    """Half right scores between 0 and 1, all right 1, nothing said is unparsed."""
+    answer = "red dot, blue dot"
+    assert score_answer("fact-f1", "a red dot and a green dot", answer) == Scored(0.5)
+    assert score_answer("fact-f1", "blue dot, red dot", answer) == Scored(1.0)
+    assert score_answer("fact-f1", "", answer) == UNPARSED
+
+
+@pytest.mark.parametrize("wrong", [{"score": 1.1}, {"score": -0.1}, {"score": 0.5, "parse": "unparsed"}])
+def test_a_score_is_a_score(wrong: dict[str, Any]) -> None:
+    """Between 0 and 1, and 0 for what could not be parsed: a plug-in's mistake is found where it is made."""
+    with pytest.raises(ValueError, match="score"):
+        Scored(**wrong)
 
 
 @given(st.text(max_size=60), st.sampled_from(sorted(METRICS)))

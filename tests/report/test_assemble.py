@@ -6,15 +6,19 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from topovlm.exporters.protocol import Artifact, Check, ExportRecord
+from tests.report import factory
+from topovlm.config import resolve
 from topovlm.families.known_models import known_model
 from topovlm.pipeline import assemble
 from topovlm.pipeline.rundir import Record
 from topovlm.planner.solve import Budgets, make_plan
 from topovlm.predict.target import load_target
 from topovlm.records import plain
+from topovlm.report.budgets import asked_latency
 from topovlm.report.document import Plan
 from topovlm.units import LatencyBudget
 from topovlm.workload import Workload
@@ -61,6 +65,33 @@ def export(**changed: Any) -> ExportRecord:
         Check(name="control", value=0.2, limit=0.2, rule="more than"),
     )
     return ExportRecord(checks=checks, limits=("nothing was run",), **facts)
+
+
+@pytest.mark.parametrize(
+    ("typed", "milliseconds", "share", "words"),
+    [
+        ("200ms", 200.0, None, "200 ms"),
+        ("200.4ms", 200.4, None, "200.4 ms"),
+        ("60%", None, 0.6, "60% of dense"),
+    ],
+)
+def test_a_latency_budget_travels_as_a_number(
+    typed: str, milliseconds: float | None, share: float | None, words: str
+) -> None:
+    """What was typed is a value in the document, words only on the screen: 200 and 200.4 ms differ."""
+    config = resolve({"target": "local", "max_latency": typed})
+    budget = assemble.budget_part(config, {"budget_ms": 200.0})
+    assert (budget.max_latency_ms, budget.max_latency_share) == (milliseconds, share)
+    assert asked_latency(msgspec.structs.replace(factory.standard(), budget=budget)) == words
+
+
+def test_without_a_latency_budget_nothing_is_asked() -> None:
+    """Neither a value nor words."""
+    budget = assemble.budget_part(resolve({"target": "local"}), {"budget_ms": None})
+    assert not budget.bounds_latency
+    assert asked_latency(msgspec.structs.replace(factory.standard(), budget=budget)) == ""
+
+
 
 
 def test_checks_of_exports_pass_by_their_own_figures() -> None:

@@ -174,7 +174,10 @@ def test_first_screen_answers_four_questions() -> None:
     assert right.status == "partly"
     assert "points" in right.detail[0]
     assert "1,740 questions" in right.detail[0]
-    assert (loads.status, loads.headline) == ("partly", "4 of 4 checks passed, TensorRT build bundle not checked")
+    assert (loads.status, loads.headline) == (
+        "partly",
+        "4 of 4 checks passed, TensorRT build bundle not checked",
+    )
     assert trust.status == "yes"
     assert any("40 timed rounds" in line for line in trust.detail)
 

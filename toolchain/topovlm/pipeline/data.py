@@ -84,7 +84,7 @@ class Data:
     @property
     def source(self) -> str:
         """Where samples come from, for people."""
-        return "the shipped reference benchmark" if self.config.data is None else self.config.data.name
+        return self.task.source
 
     @property
     def notes(self) -> list[str]:

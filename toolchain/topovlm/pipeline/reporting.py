@@ -98,6 +98,7 @@ def _provenance(context: Context, limits: list[str]) -> doc.Provenance:
         model_source=context.source.display_name,
         model_licence=context.source.licence,
         data_source=context.data.source,
+        data_licence=context.data.task.licence,
         target_sources=tuple(context.target.board.provenance.values()),
         citations=assemble.CITATIONS,
         limits=(*context.notes, *([] if context.on_target else unseen), *limits),

@@ -35,7 +35,11 @@ def open_task(name: str | None, data: Path | None) -> Task:
     """
     name = name or ("reference" if data is None else "jsonl")
     task = TASKS.find(name, "--task")(data)
-    missing = [part for part in ("name", "source", "samples", "prompt", "score") if not hasattr(task, part)]
+    missing = [
+        part
+        for part in ("name", "source", "licence", "samples", "prompt", "score")
+        if not hasattr(task, part)
+    ]
     if missing:
         rule = f"is no task: it has no {missing[0]}"
         raise InputError(explain("--task", name, rule, "See docs/adding-a-task.md"))

@@ -1,0 +1,115 @@
+"""docs/adding-a-task.md carried out: its module and its entry point, and nothing else, make a task."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+from PIL.Image import Image
+
+from tests.report import factory
+from topovlm.errors import InputError
+from topovlm.evaluation.evaluate import Outcome, evaluate
+from topovlm.evaluation.task import Task
+from topovlm.report.document import Accuracy
+from topovlm.report.gate import compare
+from topovlm.report.html import render_html
+from topovlm.report.markdown import render_markdown
+from topovlm.report.sections import accuracy_section
+from topovlm.tasks import TASKS, open_task
+
+PAGE = Path(__file__).parents[2] / "docs" / "adding-a-task.md"
+ANSWERS = {"shop": "Corner Bakery", "cashier": "Ada"}
+
+
+@pytest.fixture
+def receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
+    """The task of the page, installed as pip would: a module and an entry point."""
+    text = PAGE.read_text(encoding="utf-8")
+    module = re.search(r"```python\n(.*?)```", text, re.S)
+    point = re.search(r"```toml\n\[project\.entry-points\.\"(.+?)\"\]\n(\w+) = \"(.+?)\"\n```", text)
+    assert module is not None
+    assert point is not None
+    (tmp_path / "receipts.py").write_text(module[1], encoding="utf-8")
+    metadata = tmp_path / "receipts-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: receipts\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{point[1]}]\n{point[2]} = {point[3]}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield open_task("receipts", None)
+    sys.modules.pop("receipts", None)
+
+
+@dataclass
+class Said:
+    text: str
+
+
+@dataclass
+class Reader:
+    """An engine that reads the receipt, and every `slips`-th time loses the end of what it read."""
+
+    slips: int
+
+    def generate_batch(
+        self, items: Sequence[tuple[list[Image], str]], batch_size: int, max_new_tokens: int
+    ) -> list[Said]:
+        assert all(prompt.endswith("Answer with the text on the receipt.") for _, prompt in items)
+        read = [next(a for field, a in ANSWERS.items() if field in prompt) for _, prompt in items]
+        return [Said(a[: -2 if i % self.slips == 0 else None]) for i, a in enumerate(read)]
+
+
+def answers(task: Task, slips: int) -> list[Outcome]:
+    return evaluate(Reader(slips), task, task.samples("test", 40, 0))
+
+
+def accuracy(task: Task, slips: int) -> Accuracy:
+    """Dense slips once in twenty questions, slim once in `slips`."""
+    dense, slim = answers(task, 20), answers(task, slips)
+    return accuracy_section(dense, slim, source="reader", sample_source=task.source)
+
+
+def test_a_plug_in_is_found_by_its_entry_point(receipts: Task) -> None:
+    """Installed, it is named among the tasks, and what it refuses is said in its own words."""
+    assert "receipts" in TASKS.names()
+    assert (receipts.name, receipts.licence) == ("receipts", "CC0-1.0")
+    with pytest.raises(InputError, match="brings its own questions"):
+        open_task("receipts", Path("data.jsonl"))
+    asked = [{sample.prompt for sample in receipts.samples(split, 9, 0)} for split in ("calibration", "test")]
+    assert not asked[0] & asked[1]
+
+
+def test_graded_scores_reach_the_report_and_its_readable_forms(receipts: Task) -> None:
+    """Means of scores between 0 and 1, called scores and not right answers, in JSON, Markdown and HTML."""
+    section = accuracy(receipts, 3)
+    overall = section.overall
+    assert not overall.binary
+    assert overall.dense_right is overall.slim_right is None
+    scores = [question.slim.score for question in section.questions if question.slim]
+    assert overall.slim is not None
+    assert overall.slim.value == pytest.approx(sum(scores) / 40)
+    assert overall.difference is not None
+    assert overall.worse == sum(i % 3 == 0 and i % 20 != 0 for i in range(40))
+    assert {found.category for found in section.categories} == set(ANSWERS)
+    report = msgspec.structs.replace(factory.standard(), accuracy=section)
+    markdown, page = render_markdown(report), render_html(report)
+    assert "t intervals of the mean" in markdown
+    assert "| dense score | slim score |" in markdown
+    assert f"score {100 * overall.slim.value:.1f}" in page
+    assert "dense right" not in markdown
+    assert receipts.source in page
+
+
+def test_the_gate_reads_graded_scores(receipts: Task) -> None:
+    """A model that reads worse than the baseline's fails the check, the same one passes."""
+    before = msgspec.structs.replace(factory.standard(), accuracy=accuracy(receipts, 20), latency=None)
+    after = msgspec.structs.replace(before, accuracy=accuracy(receipts, 1))
+    assert not compare(before, before).regressed
+    found = {row.name: row.verdict for row in compare(after, before).checks}
+    assert found["accuracy.overall"] == "regressed"
+    assert not compare(before, after).regressed
