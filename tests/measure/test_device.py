@@ -577,6 +577,40 @@ def test_parcel_for_tensorrt(export: Path) -> None:
     assert request["engines"]["a"]["profiles"]["vision"][0]["inputs"]["pixel_values"]["max"] == [1, 3, 8, 8]
 
 
+# -- a GPU that throttles ---------------------------------------------------------------------------------
+# The driver's tool as it answers: `known` is the one name of the reasons' field that its version has.
+_TOOL = """#!/bin/sh
+fields=$(printf '%s' "$1" | sed 's/--query-gpu=//')
+case "$fields" in *{unknown}*) echo "Field {unknown} is not a valid field to query." >&2; exit 2;; esac
+answer=
+for field in $(printf '%s' "$fields" | tr , ' '); do
+  case $field in
+    name) value="NVIDIA Thing";; {known}) value="0x0000000000000040";; *) value="[N/A]";;
+  esac
+  answer="$answer${{answer:+, }}$value"
+done
+echo "$answer"
+"""
+
+
+@needs_sshd
+@pytest.mark.parametrize("old", [False, True], ids=["today's driver", "older driver"])
+def test_a_throttled_gpu_there_is_noticed(
+    tmp_path: Path, export: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    """The board's driver is asked why clocks are held down, by the name that it knows, as it is here."""
+    names = ["clocks_event_reasons.active", "clocks_throttle_reasons.active"]
+    unknown, known = names if old else names[::-1]
+    tool = tmp_path / "tools/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(_TOOL.format(unknown=unknown, known=known))
+    tool.chmod(0o755)
+    force = f'ForceCommand export PATH={tool.parent}:$PATH; eval "$SSH_ORIGINAL_COMMAND"'
+    with served(tmp_path, monkeypatch, force) as server, open_device(server.url) as device:
+        run = device.compare({"model": export}, synthetic(export, new_tokens=2), RULES)
+    assert "throttled: NVIDIA Thing: hardware thermal slowdown" in run.warnings
+
+
 # -- what a board is ----------------------------------------------------------------------------------
 def test_jetson_is_recognised() -> None:
     """Device tree, release, power mode by name, clocks, throttling and rails from a Jetson's own files."""

@@ -236,7 +236,7 @@ def resolve(flags: Mapping[str, str], file: Path | None = None) -> Config:
         else:
             values[option.name] = option.default
     if values["threads"] is None:
-        from topovlm.machine.environment import usable_cores
+        from topovlm.machine.host import usable_cores
 
         values["threads"] = usable_cores()
     if values["sparsity"] is not None and values["drop"] is not None:

@@ -19,7 +19,7 @@ from torch import nn
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.errors import InputError, explain
 from topovlm.families.records import Decoder, Family
-from topovlm.machine.environment import meminfo
+from topovlm.machine.look import meminfo
 from topovlm.samples import Sample
 from topovlm.units import format_bytes
 

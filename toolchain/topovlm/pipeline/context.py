@@ -77,7 +77,8 @@ class Context:
     @functools.cached_property
     def timing(self) -> dict[str, Any]:
         """Inputs of every stage that times something: the machine, the packages, and how long."""
-        from topovlm.machine.environment import cpu_name, usable_cores
+        from topovlm.machine.environment import cpu_name
+        from topovlm.machine.host import usable_cores
 
         if self.board is None:
             machine: dict[str, Any] = {"cpu": cpu_name(), "cores": usable_cores()}

@@ -42,12 +42,12 @@ def slice_export(folder: str | Path, keep: int, out: str | Path, variant: str = 
     source = manifest.decoders[name]
     model = onnx.load(str(source), load_external_data=False)
     cut_layers(model, manifest.layers, keep)
-    raw = json.loads(json.dumps(manifest.raw))
+    raw = json.loads((manifest.folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     raw["decoder"]["layers"] = keep
     path = source.relative_to(manifest.folder).as_posix()
     raw["graphs"] = {
         key: value
-        for key, value in manifest.raw["graphs"].items()
+        for key, value in raw["graphs"].items()
         if not key.startswith("decoder") or value == path
     }
     for file in _files(manifest.folder, raw["graphs"].values()):
