@@ -34,6 +34,7 @@ from topovlm.measure.sweep import sweep, warm_up
 from topovlm.measure.timing import TimingRules
 from topovlm.measure.timing_workload import synthetic_workload
 from topovlm.predict.surface import Surface
+from topovlm.records import convert
 from topovlm.runtime.engine import Engine
 from topovlm.units import format_ms, parse_duration_ms
 
@@ -94,7 +95,7 @@ def check(
         }
         warm_up(engines, workloads, rules.warmup)
         run = sweep(engines, workloads, rules)
-    surfaces = {phase: Surface.from_dict(profile["surfaces"][phase]) for phase in PHASES}
+    surfaces = {phase: convert(profile["surfaces"][phase], Surface, field="surface", name=phase) for phase in PHASES}
     if together:
         part = replace(run, samples={cell: run.samples[cell] for cell in known})
         surfaces = fit_surfaces(part, new_tokens)

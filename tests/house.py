@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "toolchain" / "topovlm"
 # A room (a package or a module) may import from rooms on lower floors, and within itself. Nothing climbs.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "exit_codes"),
-    ("units", "registry", "console", "workload", "pictures", "completion"),
+    ("units", "registry", "console", "workload", "pictures", "completion", "toml"),
     ("artifacts",),
     ("records",),
     ("travel", "stats", "topology", "samples"),

@@ -14,6 +14,7 @@ from typing import Any
 from topovlm.errors import InputError, explain
 from topovlm.predict.weight_formats import FORMATS as WEIGHT_FORMATS
 from topovlm.registry import nearest
+from topovlm.toml import read_toml
 from topovlm.units import LatencyBudget, format_bytes, parse_bytes, parse_duration_ms, parse_fraction
 
 FORMATS = ("onnx", "tensorrt")
@@ -189,19 +190,7 @@ BY_NAME = {option.name: option for option in OPTIONS}
 
 def read_file(path: Path) -> dict[str, str]:
     """The texts that topovlm.toml gives, by option name. Raises `InputError` naming file and key."""
-    try:
-        import tomllib  # type: ignore[import-not-found,unused-ignore]
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[no-redef,unused-ignore]
-
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(explain("--config", str(path), "does not exist")) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(explain("--config", str(path), f"is not TOML ({error})")) from None
-    except OSError as error:
-        raise InputError(explain("--config", str(path), f"cannot be read ({error.strerror})")) from None
+    document = read_toml(path, field="--config")
     table = document.pop("deploy", {})
     if not isinstance(table, dict):
         raise InputError(f"{path}: deploy must be a table")

@@ -6,6 +6,7 @@ missing one, or another schema version raises `InputError` with the file, the fi
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,7 +69,18 @@ def convert(value: object, kind: type[T], *, field: str, name: str, remedy: str 
     try:
         return msgspec.convert(value, type=kind)
     except msgspec.ValidationError as error:
-        raise InputError(explain(field, name, f"cannot be used: {error}", remedy)) from None
+        found = _found(value, str(error).partition(" - at `$")[2].rstrip("`"))
+        raise InputError(explain(field, name, f"cannot be used: {error}{found}", remedy)) from None
+
+
+def _found(value: Any, path: str) -> str:
+    """What stands at msgspec's `path` (`.gpu.sm`, `.mode[0].name`) where that is a value: `: 'eight'`."""
+    for key, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
+        try:
+            value = value[key] if key else value[int(index)]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    return f": {value!r}" if path and not isinstance(value, (dict, list)) else ""
 
 
 def read(path: Path, kind: type[T], *, field: str, remedy: str = "", schema: int | None = None) -> T:

@@ -14,6 +14,7 @@ from topovlm.commands.common import add_options, config_of, print_json, screen
 from topovlm.config import integer
 from topovlm.console import Display
 from topovlm.errors import InputError, explain
+from topovlm.records import plain
 
 if TYPE_CHECKING:
     from topovlm.planner.solve import Plan
@@ -79,16 +80,15 @@ def show(plan: Plan, as_json: bool, formats: Mapping[str, Plan] | None = None) -
 
     Raises `BudgetError` when it is infeasible.
     """
-    from topovlm.pipeline.planning import refuse_infeasible
+    from msgspec.structs import replace
 
-    planned = plan.to_dict()
+    from topovlm.pipeline.planning import refuse_infeasible
+    from topovlm.planner.formats import format_plans
+
+    planned = replace(plan.record(), formats=format_plans(formats or {}))
     if as_json:
         refuse_infeasible(planned)
-        by_format = {
-            name: {"verdict": other.verdict, "keep_layers": other.keep_layers, "source": other.source}
-            for name, other in (formats or {}).items()
-        }
-        print_json({**planned, "formats": by_format} if by_format else planned)
+        print_json(plain(planned))
         return
     from topovlm.planner.view import render_dtypes, render_plan
 

@@ -9,6 +9,7 @@ import argparse
 
 from topovlm.commands.common import print_json, screen
 from topovlm.console import say
+from topovlm.records import plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,18 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from topovlm.planner.view import render_target, render_targets
-    from topovlm.predict.target import list_targets, load_target
+    from topovlm.planner.target_view import render_target, render_targets
+    from topovlm.predict.target import list_boards, load_target
 
     if args.name:
         target = load_target(args.name)
         if args.json:
-            print_json(target.to_dict())
+            print_json(plain(target.facts()))
         else:
             say(target.describe())
             render_target(target, screen())
         return 0
-    boards = list_targets()
+    boards = list_boards()
     if args.json:
         rows = [
             {

@@ -2,12 +2,12 @@
 
 Layout (all times in ms):
 
-    {"schema": 1, "kind": "measured", "target": "local", "mode": ..., "runtime": "onnxruntime-cpu",
+    {"schema": 2, "kind": "measured", "target": "local", "mode": ..., "runtime": "onnxruntime-cpu",
      "dtype": "fp32", "variant": "fused", "threads": 2, "model_sha256": ..., "config_sha256": ...,
      "layers": 16, "depths": [2, 6, 11, 16], "lengths": [prefill tokens timed],
      "workload": {images, image_height, image_width, prompt_tokens, visual_tokens,
                                 prefill_tokens, new_tokens, batch, source},
-     "surfaces": {"embed" | "prefill" | "token": {<term>_ms, "residual", "held_out"}},    see surface.py
+     "surfaces": {"embed" | "prefill" | "token": {"coefficients": {<term>_ms}, "residual", "held_out"}},    see surface.py
      "phases": {"vision" | "embed" | "prefill" | "token":
                 {"intercept_ms", "slope_ms_per_layer" (0 for vision, embed), "spread"}},    at the workload
      "affine": {"vision_ms", "prefill": {"intercept_ms", "slope_ms_per_layer"}, "decode": {...}},
@@ -36,13 +36,14 @@ import numpy as np
 from topovlm.artifacts import read_json, sha256_file, write_json
 from topovlm.errors import InputError, VerificationError, explain
 from topovlm.predict.surface import FORMS, LEAST_SPREAD, Surface, first_token_line, fit_surface, usual_depth
+from topovlm.records import plain
 
 if TYPE_CHECKING:
     from topovlm.measure.sweep import Sweep
     from topovlm.measure.timing_workload import TimingWorkload
     from topovlm.runtime.engine import Engine
 
-SCHEMA = 1
+SCHEMA = 2
 DRIFT_LIMIT = 0.03
 
 
@@ -116,9 +117,9 @@ def document(
     }
     lines = {
         "vision": {"intercept_ms": vision_ms, "slope_ms_per_layer": 0.0},
-        "embed": surfaces["embed"].line(total),
-        "prefill": surfaces["prefill"].line(total),
-        "token": surfaces["token"].line(context, depth),
+        "embed": plain(surfaces["embed"].line(total)),
+        "prefill": plain(surfaces["prefill"].line(total)),
+        "token": plain(surfaces["token"].line(context, depth)),
     }
     spreads = {**spread, "embed": noise["embed"], "token": spread["decode"]}
     ran_on = dense.providers_used["decoder"][0]
@@ -143,11 +144,11 @@ def document(
         "depths": sorted({layers for layers, _ in run.samples}),
         "lengths": sorted({tokens for _, tokens in run.samples}),
         "workload": {**workload, "prefill_tokens": total},
-        "surfaces": {name: surfaces[name].to_dict() for name in FORMS},
+        "surfaces": {name: plain(surfaces[name]) for name in FORMS},
         "phases": {name: {**line, "spread": spreads[name]} for name, line in lines.items()},
         "affine": {
             "vision_ms": vision_ms,
-            "prefill": first_token_line(surfaces["embed"], surfaces["prefill"], total),
+            "prefill": plain(first_token_line(surfaces["embed"], surfaces["prefill"], total)),
             "decode": lines["token"],
         },
         "spread": spread,

@@ -9,6 +9,7 @@ from topovlm.checkpoint.files import Checkpoint
 from topovlm.config import Config
 from topovlm.pipeline.context import Context
 from topovlm.pipeline.rundir import Record
+from topovlm.records import plain
 from topovlm.report import document as doc
 
 CITATIONS = ("arXiv:2410.11042 (ICML 2025)", "arXiv:2604.16502 (version 2 marked as withdrawn)")
@@ -16,7 +17,7 @@ CITATIONS = ("arXiv:2410.11042 (ICML 2025)", "arXiv:2604.16502 (version 2 marked
 
 def target_part(context: Context) -> doc.Target:
     """The board that the run is for."""
-    target, facts = context.target, context.target.to_dict()
+    target, facts = context.target, plain(context.target.facts())
     plain = {name: value for name, value in facts.items() if isinstance(value, (str, int, float)) and value}
     return doc.Target(
         requested=context.config.target or "",
@@ -105,7 +106,7 @@ def plan_part(plan: dict[str, Any], *, measured: bool) -> doc.Plan:
         predictor="measured-here" if measured else "published",
         source=plan["source"],
         rows=tuple(rows),
-        formats=tuple(doc.FormatPoint(**point) for point in plan.get("formats", ())),
+        formats=tuple(doc.FormatPoint(**point) for found in plan["formats"].values() for point in found["points"]),
     )
 
 

@@ -20,6 +20,7 @@ from topovlm.predict.target import LOCAL, ResolvedTarget
 if TYPE_CHECKING:
     from topovlm.families.known_models import KnownModel
     from topovlm.planner.solve import Plan
+    from topovlm.predict.profile import Profile
 
 
 def dry_run(
@@ -39,8 +40,8 @@ def dry_run(
     known = _known_model(config.model)
     measured = None
     if profile is not None:
-        from topovlm.measure.profile import load_profile
         from topovlm.predict.measured import check_model
+        from topovlm.predict.profile import load_profile
 
         measured = load_profile(profile)
         if known is None:
@@ -90,7 +91,7 @@ def _preprocessor(name: str) -> dict[str, Any] | None:
     return None
 
 
-def _measured_here(config: Config, target: ResolvedTarget, display: Display) -> dict[str, Any]:
+def _measured_here(config: Config, target: ResolvedTarget, display: Display) -> Profile:
     """This machine has no data sheet: export the dense model, time it, and throw the files away."""
     from topovlm.pipeline import exporting
     from topovlm.pipeline.context import Context
@@ -101,4 +102,4 @@ def _measured_here(config: Config, target: ResolvedTarget, display: Display) -> 
         library_chatter(run.root / "logs" / "libraries.log"),
     ):
         context = Context(config, find_model(config.model), target, run)
-        return planning.profile(context, exporting.export_dense(context)).value
+        return planning.measured_profile(planning.profile(context, exporting.export_dense(context)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from topovlm import __version__, artifacts
 from topovlm.config import DTYPES, Config
@@ -15,10 +16,13 @@ from topovlm.pipeline.context import Context, board_digest, measured_on_target
 from topovlm.pipeline.exporting import BASELINE
 from topovlm.pipeline.measuring import timed_tokens, timing_progress, timing_rules
 from topovlm.pipeline.rundir import Record
+from topovlm.records import convert, plain, write
 
 if TYPE_CHECKING:
+    from topovlm.planner.record import PlanRecord
     from topovlm.planner.solve import Budgets, Plan
     from topovlm.predict.cost import ModelShape, Workload
+    from topovlm.predict.profile import Profile
     from topovlm.predict.target import ResolvedTarget
 
 _PICTURELESS_SIDE_PX = 224
@@ -40,7 +44,7 @@ def plan_inputs(
     target: ResolvedTarget,
     model_config: dict[str, Any],
     choices: Choices = Choices(),
-    profile: Mapping[str, Any] | None = None,
+    profile: Profile | None = None,
 ) -> dict[str, Any]:
     """Everything that the plan depends on besides a measured profile; JSON-able."""
     vision = model_config.get("vision_config")
@@ -73,18 +77,18 @@ def plan_inputs(
     }
 
 
-def dtype_for(config: Config, target: ResolvedTarget, profile: Mapping[str, Any] | None = None) -> str:
+def dtype_for(config: Config, target: ResolvedTarget, profile: Profile | None = None) -> str:
     """The precision to plan for: what was measured, else what the target runs best, unless asked otherwise.
 
     Raises `InputError` for one that is not what was measured.
     """
-    timed = None if profile is None else profile.get("dtype")
-    if timed in DTYPES:
+    timed = None if profile is None else profile.dtype
+    if timed is not None and timed in DTYPES:
         if config.dtype not in ("auto", timed):
             rule = f"is asked for, and the profile was measured in {timed}"
             remedy = f"Leave --dtype out, or measure with `topovlm profile --dtype {config.dtype}`"
             raise InputError(explain("--dtype", config.dtype, rule, remedy))
-        return str(timed)
+        return timed
     measured = measured_on_target(config, target)
     if measured and config.dtype not in ("auto", "fp32"):
         here = config.device == "local"
@@ -100,22 +104,23 @@ def compute_plan(
     config: Config,
     target: ResolvedTarget,
     model_config: dict[str, Any],
-    profile: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The plan as JSON-able data. An infeasible plan is returned, not raised."""
-    return build_plan(config, target, model_config, profile).to_dict()
+    profile: Profile | None = None,
+) -> PlanRecord:
+    """The plan as it is stored. An infeasible plan is returned, not raised."""
+    return build_plan(config, target, model_config, profile).record()
 
 
 def build_plan(
     config: Config,
     target: ResolvedTarget,
     model_config: dict[str, Any],
-    profile: dict[str, Any] | None = None,
+    profile: Profile | None = None,
     *,
     preprocessor: dict[str, Any] | None = None,
     choices: Choices = Choices(),
 ) -> Plan:
     """The plan for a model's config.json (and its image processor's). An infeasible one is returned too."""
+    from topovlm.planner.advice import advise
     from topovlm.planner.solve import make_plan
 
     inputs = plan_inputs(config, target, model_config, choices, profile)
@@ -130,6 +135,7 @@ def build_plan(
         protected=kept,
         confident=choices.confident,
     )
+    plan = advise(plan, shape, profile)
     if not _prunable(model_config):
         rule = "layers of this family cannot be removed yet: the plan says what its sizes allow"
         plan = replace(plan, notes=(*plan.notes, f"{model_config['model_type']}: {rule}"))
@@ -150,25 +156,6 @@ def plan_formats(
     inputs = plan_inputs(config, target, model_config, choices)
     shape, workload, budgets, kept = _question(config, inputs, model_config, preprocessor)
     return plan_dtypes(shape, workload, target, budgets, protected=kept, confident=choices.confident)
-
-
-def format_points(plans: Mapping[str, Plan]) -> list[dict[str, Any]]:
-    """Every format and number of layers with its central latency and memory; JSON-able."""
-    points = []
-    for dtype, plan in plans.items():
-        for row in plan.rows:
-            found = row.prediction
-            latency = found.ttft_ms if plan.workload.new_tokens == 1 else found.total_ms
-            points.append(
-                {
-                    "dtype": dtype,
-                    "kept": found.keep_layers,
-                    "latency_ms": latency.value,
-                    "memory_bytes": found.memory_bytes.value,
-                    "fits": row.fits(False),
-                }
-            )
-    return points
 
 
 def _question(
@@ -224,10 +211,10 @@ def _prunable(model_config: dict[str, Any]) -> bool:
     return model_config.get("model_type") in FAMILIES
 
 
-def refuse_infeasible(plan: dict[str, Any]) -> None:
+def refuse_infeasible(plan: PlanRecord) -> None:
     """Raise `BudgetError` naming the floor, and what would help, when the budget cannot be met."""
-    if plan["verdict"] == "infeasible":
-        raise BudgetError(". ".join([plan["summary"], *plan["advice"]]))
+    if plan.verdict == "infeasible":
+        raise BudgetError(". ".join([plan.summary, *plan.advice]))
 
 
 def profile(context: Context, dense: Record) -> Record:
@@ -261,22 +248,32 @@ def profile(context: Context, dense: Record) -> Record:
     return context.run.stage("profile", inputs, ["profile.json"], make)
 
 
+def measured_profile(profiled: Record) -> Profile:
+    """What the profile stage measured."""
+    from topovlm.predict.profile import Profile
+
+    return convert(profiled.value, Profile, field="profile", name="profile.json")
+
+
 def plan(context: Context, profiled: Record | None) -> Record:
     """plan.json. Raises `BudgetError` (after writing it) when the budget is infeasible."""
+    from topovlm.planner.formats import format_plans
+    from topovlm.planner.record import PlanRecord
+
     model_config = context.source.checkpoint.config
-    inputs = plan_inputs(
-        context.config, context.target, model_config, profile=None if profiled is None else profiled.value
-    )
+    measured = None if profiled is None else measured_profile(profiled)
+    inputs = plan_inputs(context.config, context.target, model_config, profile=measured)
     inputs["profile"] = None if profiled is None else profiled.digest
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
-        measured = None if profiled is None else profiled.value
         planned = compute_plan(context.config, context.target, model_config, measured)
         if not context.on_target:
-            planned["formats"] = format_points(plan_formats(context.config, context.target, model_config))
-        artifacts.write_json(work / "plan.json", planned)
-        return planned
+            formats = plan_formats(context.config, context.target, model_config)
+            planned = structs.replace(planned, formats=format_plans(formats))
+        write(work / "plan.json", planned)
+        value: dict[str, Any] = plain(planned)
+        return value
 
     record = context.run.stage("plan", inputs, ["plan.json"], make)
-    refuse_infeasible(record.value)
+    refuse_infeasible(convert(record.value, PlanRecord, field="plan", name="plan.json"))
     return record

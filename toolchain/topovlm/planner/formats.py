@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from topovlm.families.shape import ModelShape
-from topovlm.planner.limits import latency_name
-from topovlm.planner.solve import Budgets, Plan, make_plan
-from topovlm.predict.cost import DEFAULT_RUNTIME, supported_dtypes
+from topovlm.planner.limits import latency_name, latency_of
+from topovlm.planner.record import FormatPlan, FormatPoint
+from topovlm.planner.solve import Budgets, Plan, Row, make_plan
+from topovlm.predict.cost import supported_dtypes
 from topovlm.predict.target import ResolvedTarget
 from topovlm.units import LatencyBudget, format_bytes, format_ms
 from topovlm.workload import Workload
@@ -21,11 +22,11 @@ def plan_dtypes(
     budgets: Budgets,
     dtypes: Sequence[str] | None = None,
     *,
-    runtime: str = DEFAULT_RUNTIME,
+    runtime: str | None = None,
     protected: Collection[int] = (),
     confident: bool = False,
 ) -> dict[str, Plan]:
-    """One plan per format (default: all that the target has, fp32 apart), without advice.
+    """One plan per format (default: all that the target has, fp32 apart).
 
     A latency budget relative to the dense model means the dense model in the first format listed, so that
     the plans can be compared. Raises `InputError` as `make_plan` does.
@@ -42,7 +43,6 @@ def plan_dtypes(
             runtime=runtime,
             protected=protected,
             confident=confident,
-            advise=False,
         )
         first = found[wanted[0]]
         if budgets.max_latency is not None and budgets.max_latency.absolute_ms is None:
@@ -50,7 +50,31 @@ def plan_dtypes(
     return found
 
 
-def dtype_rows(plans: dict[str, Plan]) -> list[tuple[str, ...]]:
+def format_plans(plans: Mapping[str, Plan]) -> dict[str, FormatPlan]:
+    """The plans by weight format as they are stored beside a plan (`PlanRecord.formats`)."""
+    return {
+        dtype: FormatPlan(
+            verdict=plan.verdict,
+            keep_layers=plan.keep_layers,
+            source=plan.source,
+            points=tuple(_point(dtype, plan, row) for row in plan.rows),
+        )
+        for dtype, plan in plans.items()
+    }
+
+
+def _point(dtype: str, plan: Plan, row: Row) -> FormatPoint:
+    found = row.prediction
+    return FormatPoint(
+        dtype=dtype,
+        kept=found.keep_layers,
+        latency_ms=latency_of(found, plan.workload).value,
+        memory_bytes=found.memory_bytes.value,
+        fits=row.fits(False),
+    )
+
+
+def dtype_rows(plans: Mapping[str, Plan]) -> list[tuple[str, ...]]:
     """Header and one line of text per format: verdict, layers, latency, per token, memory, floor."""
     any_plan = next(iter(plans.values()))
     rows: list[tuple[str, ...]] = [
@@ -67,7 +91,7 @@ def dtype_rows(plans: dict[str, Plan]) -> list[tuple[str, ...]]:
     ]
     for dtype, plan in plans.items():
         shown = (plan.chosen or plan.rows[plan.min_layers - 1]).prediction
-        latency = shown.ttft_ms if plan.workload.new_tokens == 1 else shown.total_ms
+        latency = latency_of(shown, plan.workload)
         rows.append(
             (
                 dtype,

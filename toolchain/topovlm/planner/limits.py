@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from topovlm.errors import InputError, explain
 from topovlm.predict.cost import Prediction
-from topovlm.predict.interval import Interval
+from topovlm.predict.prediction_interval import PredictionInterval
 from topovlm.predict.target import ResolvedTarget
 from topovlm.units import LatencyBudget, format_bytes, format_ms
 from topovlm.workload import Workload
+
+
+Figure = Literal["ttft_ms", "total_ms", "token_ms", "memory_bytes"]  # what can be limited
 
 
 @dataclass(frozen=True)
@@ -31,29 +34,26 @@ class Budgets:
             if value is not None and value <= 0:
                 raise InputError(explain(field, value, "must be more than zero"))
 
-    def to_dict(self) -> dict[str, Any]:
-        """As asked; the latency in the user's own words."""
-        return {
-            "max_latency": None if self.max_latency is None else str(self.max_latency),
-            "max_token_latency_ms": self.max_token_latency_ms,
-            "max_memory_bytes": self.max_memory_bytes,
-            "sparsity": self.sparsity,
-        }
-
 
 @dataclass(frozen=True)
 class Limit:
     """One budget, resolved: `bound` applies to central values, `upper_bound` to upper interval ends."""
 
     name: str
-    figure: str
+    figure: Figure
     bound: float
     upper_bound: float
     text: str
 
-    def measure(self, prediction: Prediction) -> Interval:
+    def measure(self, prediction: Prediction) -> PredictionInterval:
         """The figure of a prediction that this limit bounds."""
-        return getattr(prediction, self.figure)
+        figures: dict[Figure, PredictionInterval] = {
+            "ttft_ms": prediction.ttft_ms,
+            "total_ms": prediction.total_ms,
+            "token_ms": prediction.token_ms,
+            "memory_bytes": prediction.memory_bytes,
+        }
+        return figures[self.figure]
 
 
 def latency_name(workload: Workload) -> str:
@@ -63,7 +63,7 @@ def latency_name(workload: Workload) -> str:
     return f"end to end ({workload.new_tokens} new tokens)"
 
 
-def latency_of(prediction: Prediction, workload: Workload) -> Interval:
+def latency_of(prediction: Prediction, workload: Workload) -> PredictionInterval:
     """The figure that a latency budget bounds, ms."""
     return prediction.ttft_ms if workload.new_tokens == 1 else prediction.total_ms
 
@@ -82,7 +82,7 @@ def resolve_limits(
     """Latency, per-token and memory limits; the board's memory always counts."""
     limits = []
     if budgets.max_latency is not None:
-        figure = "ttft_ms" if workload.new_tokens == 1 else "total_ms"
+        figure: Figure = "ttft_ms" if workload.new_tokens == 1 else "total_ms"
         latency = latency_of(dense, workload)
         bound = budgets.max_latency.resolve_ms(latency.value)
         text = f"{latency_name(workload)} at most {format_ms(bound)}"

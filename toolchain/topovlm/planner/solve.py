@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 from topovlm.errors import InputError, explain
 from topovlm.families.shape import ModelShape
 from topovlm.families.vision import visual_tokens
 from topovlm.planner.floor import Floor, find_floor
 from topovlm.planner.limits import Budgets, Limit, latency_name, latency_of, most_layers, resolve_limits
-from topovlm.predict.cost import DEFAULT_RUNTIME, Prediction, predict
+from topovlm.planner.record import PlanRecord, PlanRow, Verdict
+from topovlm.predict.cost import Prediction, predict, predict_measured
+from topovlm.predict.profile import Profile
 from topovlm.predict.target import ResolvedTarget
 from topovlm.units import format_bytes, format_ms
 from topovlm.workload import Workload
@@ -34,26 +36,41 @@ class Row:
         """Whether this depth may be chosen."""
         return self.allowed and not self.exceeds and not (confident and self.at_risk)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            **self.prediction.to_dict(),
-            "fits": self.fits(False),
-            "fits_confidently": self.fits(True),
-            "exceeds": list(self.exceeds),
-            "at_risk": list(self.at_risk),
-        }
+    def record(self) -> PlanRow:
+        """As it is stored."""
+        found = self.prediction
+        return PlanRow(
+            keep_layers=found.keep_layers,
+            dtype=found.dtype,
+            runtime=found.runtime,
+            vision_ms=found.vision_ms.rounded(),
+            prefill_ms=found.prefill_ms.rounded(),
+            token_ms=found.token_ms.rounded(),
+            ttft_ms=found.ttft_ms.rounded(),
+            total_ms=found.total_ms.rounded(),
+            memory_bytes=found.memory_bytes.rounded(),
+            memory_parts=None if found.memory is None else found.memory.rounded(),
+            kind=found.kind,
+            source=found.source,
+            fits=self.fits(False),
+            fits_confidently=self.fits(True),
+            exceeds=self.exceeds,
+            at_risk=self.at_risk,
+        )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer. `keep_layers` is None when infeasible; `budget_ms` is the resolved latency budget."""
+    """The answer. `keep_layers` is None when infeasible; `budget_ms` is the resolved latency budget.
+
+    `advice` is what would help, where someone asked (`planner.advice.advise`).
+    """
 
     total_layers: int
     min_layers: int
     keep_layers: int | None
-    verdict: str
+    verdict: Verdict
     floor: Floor
-    advice: tuple[str, ...]
     notes: tuple[str, ...]
     rows: tuple[Row, ...]
     budgets: Budgets
@@ -67,7 +84,8 @@ class Plan:
     runtime: str
     confident: bool
     source: str
-    kind: str = "predicted"
+    advice: tuple[str, ...] = ()
+    kind: Literal["predicted"] = "predicted"
 
     @property
     def dense(self) -> Row:
@@ -97,30 +115,30 @@ class Plan:
             f"Keep {self.keep_layers} of {self.total_layers} layers on {where}: {figures}. {self.floor.text}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; one entry per number of layers in `rows`."""
-        return {
-            "verdict": self.verdict,
-            "total_layers": self.total_layers,
-            "min_layers": self.min_layers,
-            "keep_layers": self.keep_layers,
-            "drop_count": self.drop_count,
-            "floor": {"name": self.floor.name, "text": self.floor.text},
-            "advice": list(self.advice),
-            "notes": list(self.notes),
-            "summary": self.summary(),
-            "budgets": self.budgets.to_dict(),
-            "budget_ms": self.budget_ms,
-            "latency_name": self.latency_name,
-            "confident": self.confident,
-            "dtype": self.dtype,
-            "runtime": self.runtime,
-            "kind": self.kind,
-            "source": self.source,
-            "target": self.target.to_dict(),
-            "workload": {**self.workload.__dict__, "visual_tokens": self.visual_tokens},
-            "rows": [row.to_dict() for row in self.rows],
-        }
+    def record(self) -> PlanRecord:
+        """As it is stored and printed; one entry per number of layers in `rows`."""
+        return PlanRecord(
+            verdict=self.verdict,
+            total_layers=self.total_layers,
+            min_layers=self.min_layers,
+            keep_layers=self.keep_layers,
+            drop_count=self.drop_count,
+            floor=self.floor,
+            advice=self.advice,
+            notes=self.notes,
+            summary=self.summary(),
+            budgets=self.budgets,
+            budget_ms=self.budget_ms,
+            latency_name=self.latency_name,
+            confident=self.confident,
+            dtype=self.dtype,
+            runtime=self.runtime,
+            kind=self.kind,
+            source=self.source,
+            target=self.target.facts(),
+            workload=replace(self.workload, visual_tokens=self.visual_tokens),
+            rows=tuple(row.record() for row in self.rows),
+        )
 
 
 def make_plan(
@@ -130,11 +148,10 @@ def make_plan(
     budgets: Budgets,
     dtype: str = "fp16",
     *,
-    runtime: str = DEFAULT_RUNTIME,
-    profile: Mapping[str, Any] | None = None,
+    runtime: str | None = None,
+    profile: Profile | None = None,
     protected: Collection[int] = (),
     confident: bool = False,
-    advise: bool = True,
 ) -> Plan:
     """The largest number of layers that meets every budget, and the board's memory.
 
@@ -147,7 +164,9 @@ def make_plan(
     if any(not 0 <= layer < total for layer in protected):
         raise InputError(explain("protected", sorted(protected), f"must be layers of 0..{total - 1}"))
     predictions = [
-        predict(shape, workload, target, keep, dtype, runtime=runtime, profile=profile)
+        predict(shape, workload, target, keep, dtype, runtime=runtime)
+        if profile is None
+        else predict_measured(shape, workload, profile, keep, dtype, target=target)
         for keep in range(1, total + 1)
     ]
     limits = resolve_limits(budgets, predictions[-1], workload, target)
@@ -155,9 +174,9 @@ def make_plan(
     max_layers = most_layers(total, budgets.sparsity)
     rows = tuple(_row(prediction, limits, min_layers, max_layers) for prediction in predictions)
     keep = next((row.prediction.keep_layers for row in reversed(rows) if row.fits(confident)), None)
-    verdict = "infeasible" if keep is None else "dense" if keep == total else "prune"
+    verdict: Verdict = "infeasible" if keep is None else "dense" if keep == total else "prune"
     latency_limit = next((limit for limit in limits if limit.name == "latency"), None)
-    plan = Plan(
+    return Plan(
         total_layers=total,
         min_layers=min_layers,
         keep_layers=keep,
@@ -165,7 +184,6 @@ def make_plan(
         floor=find_floor(
             [row.prediction for row in rows], limits, keep, (min_layers, max_layers), confident=confident
         ),
-        advice=(),
         notes=_notes(rows[(keep or total) - 1].prediction, target),
         rows=rows,
         budgets=budgets,
@@ -180,11 +198,6 @@ def make_plan(
         confident=confident,
         source=predictions[-1].source,
     )
-    if advise and verdict != "dense":
-        from topovlm.planner.advice import advice
-
-        plan = replace(plan, advice=advice(plan, shape, profile))
-    return plan
 
 
 def _row(prediction: Prediction, limits: tuple[Limit, ...], min_layers: int, max_layers: int) -> Row:

@@ -1,34 +1,30 @@
-"""A board as its TOML file states it: facts with sources, validated with field, value, rule and remedy."""
+"""A board as its TOML file states it: facts with sources; what does not fit is refused by file and field.
+
+A misspelt key is an error rather than a silently missing fact.
+"""
 
 from __future__ import annotations
 
-import re
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from topovlm.errors import InputError, explain
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from topovlm.records import Strict, convert
+from topovlm.toml import parse_toml, read_toml
 
 SCHEMA = 1
 GIB = 2**30
+_FIELD = "target file"
+_REMEDY = "Correct it: targets/*.toml show every field"
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 
-class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base: immutable, and a misspelt key is an error rather than a silently missing fact."""
-
-
-class Match(_Facts, frozen=True, kw_only=True):
+class Match(Strict, frozen=True, kw_only=True):
     """How a live device is recognised: device-tree strings (Jetson) or the driver's GPU names."""
 
     compatible: tuple[str, ...] = ()
@@ -36,7 +32,7 @@ class Match(_Facts, frozen=True, kw_only=True):
     compute_capability: str = ""
 
 
-class Gpu(_Facts, frozen=True, kw_only=True):
+class Gpu(Strict, frozen=True, kw_only=True):
     """Peak arithmetic: dense operations per multiprocessor and clock by number format (no key: none)."""
 
     arch: str = ""
@@ -45,7 +41,7 @@ class Gpu(_Facts, frozen=True, kw_only=True):
     l2_mb: float | None = None
 
 
-class Memory(_Facts, frozen=True, kw_only=True):
+class Memory(Strict, frozen=True, kw_only=True):
     """`total_gib` is what the system can use; on `unified` boards CPU and GPU share it."""
 
     unified: bool
@@ -58,7 +54,7 @@ class Memory(_Facts, frozen=True, kw_only=True):
     swap_usable_by_gpu: bool = False
 
 
-class Mode(_Facts, frozen=True, kw_only=True):
+class Mode(Strict, frozen=True, kw_only=True):
     """One power mode. A mode without `gpu_mhz` is known by name only and cannot be planned for."""
 
     name: Name
@@ -73,7 +69,7 @@ class Mode(_Facts, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Software(_Facts, frozen=True, kw_only=True):
+class Software(Strict, frozen=True, kw_only=True):
     """A software release that the board runs."""
 
     jetpack: str = ""
@@ -85,7 +81,7 @@ class Software(_Facts, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class BoardEfficiency(_Facts, frozen=True, kw_only=True):
+class BoardEfficiency(Strict, frozen=True, kw_only=True):
     """A phase's constants on this very board; they win over those that were fitted for its family."""
 
     runtime: str
@@ -99,7 +95,7 @@ class BoardEfficiency(_Facts, frozen=True, kw_only=True):
     source: Literal["published", "calibrated"]
 
 
-class Board(_Facts, frozen=True, kw_only=True):
+class Board(Strict, frozen=True, kw_only=True):
     """One board or GPU: facts, power modes, software, where each fact comes from."""
 
     schema: int
@@ -140,35 +136,18 @@ class Board(_Facts, frozen=True, kw_only=True):
         return self.gpu.flop_per_sm_clk[number_format] * (mode.sm or self.gpu.sm) * mode.gpu_mhz * 1e6
 
 
-_REMEDIES = {
-    "missing required field": "Add it; targets/*.toml show every field",
-    "unknown field": "Remove it or correct its spelling; targets/*.toml show every field",
-}
-
-
-def _value_at(raw: Any, path: str) -> Any:
-    for key, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
-        try:
-            raw = raw[key] if key else raw[int(index)]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return raw
-
-
 def parse_board(text: str, origin: str) -> Board:
     """TOML text -> validated `Board`. `origin` names the file in messages. Raises `InputError`."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(explain("target file", origin, f"is not valid TOML ({error})")) from None
-    try:
-        board = msgspec.convert(raw, Board)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        path = path.rstrip("`")
-        remedy = next((text for key, text in _REMEDIES.items() if key in message), "Correct the file")
-        field = f"{origin}: {path.lstrip('.') or 'top level'}"
-        raise InputError(explain(field, _value_at(raw, path), message, remedy)) from None
+    return _board(parse_toml(text, field=_FIELD, name=origin), origin)
+
+
+def read_board(path: Path) -> Board:
+    """Read one target file. Raises `InputError` for a missing, unreadable or invalid file."""
+    return _board(read_toml(path, field=_FIELD), path.name)
+
+
+def _board(facts: dict[str, object], origin: str) -> Board:
+    board = convert(facts, Board, field=_FIELD, name=origin, remedy=_REMEDY)
     _check(board, origin)
     return board
 
@@ -192,12 +171,3 @@ def _check(board: Board, origin: str) -> None:
             raise InputError(explain(field, None, rule, "Give bandwidth_gbs, or emc_mhz and memory.bus_bits"))
         if board.gpu is not None and mode.sm is not None and mode.sm > board.gpu.sm:
             raise InputError(explain(field, mode.sm, f"sm exceeds the {board.gpu.sm} of the GPU"))
-
-
-def read_board(path: Path) -> Board:
-    """Read one target file. Raises `InputError` for a missing, unreadable or invalid file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(explain("target file", str(path), f"cannot be read ({error})")) from None
-    return parse_board(text, path.name)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from topovlm.errors import InputError, explain
 from topovlm.families.shape import ModelShape
 from topovlm.families.vision import vision_flop, vision_work, visual_tokens
-from topovlm.predict.efficiencies import Efficiency, Entry, efficiency, memory_model
-from topovlm.predict.interval import ZERO, Interval
+from topovlm.predict.efficiencies import Efficiency, Entry, coefficients, default_runtime, efficiency
 from topovlm.predict.measured import check_target, from_profile
 from topovlm.predict.memory import MemoryEstimate, estimate_memory
 from topovlm.predict.phases import Machine, decode_s, overhead_s, prefill_s, vision_s
+from topovlm.predict.prediction_interval import ZERO, PredictionInterval
+from topovlm.predict.profile import Profile
 from topovlm.predict.target import ResolvedTarget
 from topovlm.predict.weight_formats import (
     ACTIVATION_BYTES,
@@ -24,9 +25,16 @@ from topovlm.predict.weight_formats import (
 )
 from topovlm.workload import Workload
 
-__all__ = ["Interval", "ModelShape", "Prediction", "Workload", "predict", "supported_dtypes", "visual_tokens"]
+__all__ = [
+    "ModelShape",
+    "Prediction",
+    "Workload",
+    "predict",
+    "predict_measured",
+    "supported_dtypes",
+    "visual_tokens",
+]
 
-DEFAULT_RUNTIME = "tensorrt"
 # Below this share of the smallest published layer, a prediction is an extrapolation.
 _TINY_SHARE = 0.5
 
@@ -42,28 +50,15 @@ class Prediction:
     keep_layers: int
     dtype: str
     runtime: str
-    vision_ms: Interval
-    prefill_ms: Interval
-    token_ms: Interval
-    ttft_ms: Interval
-    total_ms: Interval
-    memory_bytes: Interval
+    vision_ms: PredictionInterval
+    prefill_ms: PredictionInterval
+    token_ms: PredictionInterval
+    ttft_ms: PredictionInterval
+    total_ms: PredictionInterval
+    memory_bytes: PredictionInterval
     memory: MemoryEstimate | None
     source: str
-    kind: str = "predicted"
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; intervals as {value, low, high}."""
-        figures = ("vision_ms", "prefill_ms", "token_ms", "ttft_ms", "total_ms", "memory_bytes")
-        return {
-            "keep_layers": self.keep_layers,
-            "dtype": self.dtype,
-            "runtime": self.runtime,
-            **{name: getattr(self, name).to_dict() for name in figures},
-            "memory_parts": None if self.memory is None else self.memory.to_dict(),
-            "kind": self.kind,
-            "source": self.source,
-        }
+    kind: Literal["predicted"] = "predicted"
 
 
 def supported_dtypes(target: ResolvedTarget) -> list[str]:
@@ -76,43 +71,78 @@ def supported_dtypes(target: ResolvedTarget) -> list[str]:
 def predict(
     shape: ModelShape,
     workload: Workload,
-    target: ResolvedTarget | Mapping[str, Any],
+    target: ResolvedTarget,
     keep_layers: int | None = None,
     dtype: str = "fp16",
     *,
-    runtime: str = DEFAULT_RUNTIME,
-    profile: Mapping[str, Any] | None = None,
+    runtime: str | None = None,
 ) -> Prediction:
-    """Predict one configuration; all layers when `keep_layers` is None.
+    """Predict one configuration from the target's data sheet; all layers when `keep_layers` is None.
 
-    `target` may itself be a measured profile; `profile` beside a target replaces its data-sheet
-    efficiencies. Raises `InputError` for an unsupported format, an impossible number of layers, or a
-    profile of another model, workload or target.
+    `runtime`: default, the one that most was published for. Raises `InputError` for an unsupported format,
+    an impossible number of layers, or a target without a data sheet.
     """
-    if isinstance(target, Mapping):
-        profile = target
+    keep, fmt = _depth(shape, keep_layers), weight_format(dtype)
+    runtime = runtime or default_runtime()
+    vision, prefill, token, source = _from_data_sheet(
+        shape, workload, target, keep=keep, fmt=fmt, runtime=runtime
+    )
+    memory = estimate_memory(shape, workload, keep, fmt, coefficients().memory)
+    return _prediction(
+        workload, (vision, prefill, token), memory, keep=keep, dtype=dtype, runtime=runtime, source=source
+    )
+
+
+def predict_measured(
+    shape: ModelShape,
+    workload: Workload,
+    profile: Profile,
+    keep_layers: int | None = None,
+    dtype: str = "fp16",
+    *,
+    target: ResolvedTarget | None = None,
+) -> Prediction:
+    """Predict one configuration from a measured profile; all layers when `keep_layers` is None.
+
+    Where the profile has no memory, that of `dtype` is predicted. Raises `InputError` for an unknown format,
+    an impossible number of layers, a profile of another model or workload, or of another target than `target`.
+    """
+    keep, fmt = _depth(shape, keep_layers), weight_format(dtype)
+    if target is not None:
+        check_target(profile, target)
+    found = from_profile(profile, shape, workload, keep)
+    memory: MemoryEstimate | PredictionInterval | None = found.memory_bytes
+    if memory is None:
+        memory = estimate_memory(shape, workload, keep, fmt, coefficients().memory)
+    phases = found.vision_ms, found.prefill_ms, found.token_ms
+    return _prediction(
+        workload, phases, memory, keep=keep, dtype=dtype, runtime=found.runtime, source=found.source
+    )
+
+
+def _depth(shape: ModelShape, keep_layers: int | None) -> int:
     keep = shape.total_layers if keep_layers is None else keep_layers
     if not 1 <= keep <= shape.total_layers:
         rule = f"must lie between 1 and the model's {shape.total_layers} layers"
         raise InputError(explain("keep_layers", keep, rule))
-    fmt = weight_format(dtype)
-    memory: MemoryEstimate | None = estimate_memory(shape, workload, keep, fmt, memory_model())
-    assert memory is not None
-    memory_bytes = memory.total
-    if profile is not None:
-        if isinstance(target, ResolvedTarget):
-            check_target(profile, target)
-        found = from_profile(profile, shape, workload, keep)
-        vision, prefill, token = found.vision_ms, found.prefill_ms, found.token_ms
-        runtime, source = found.runtime, found.source
-        if found.memory_bytes is not None:
-            memory, memory_bytes = None, found.memory_bytes
-    else:
-        assert isinstance(target, ResolvedTarget)
-        vision, prefill, token, source = _from_data_sheet(
-            shape, workload, target, keep=keep, fmt=fmt, runtime=runtime
-        )
+    return keep
+
+
+def _prediction(
+    workload: Workload,
+    phases: tuple[PredictionInterval, PredictionInterval, PredictionInterval],
+    memory: MemoryEstimate | PredictionInterval,
+    *,
+    keep: int,
+    dtype: str,
+    runtime: str,
+    source: str,
+) -> Prediction:
+    """Phases (vision, prefill, one token; ms) and memory -> all figures of a request."""
+    vision, prefill, token = phases
     ttft = vision + prefill
+    parts = memory if isinstance(memory, MemoryEstimate) else None
+    whole = memory.total_bytes if isinstance(memory, MemoryEstimate) else memory
     return Prediction(
         keep_layers=keep,
         dtype=dtype,
@@ -122,8 +152,8 @@ def predict(
         token_ms=token,
         ttft_ms=ttft,
         total_ms=ttft + token.scaled(workload.new_tokens - 1),
-        memory_bytes=memory_bytes,
-        memory=memory,
+        memory_bytes=whole,
+        memory=parts,
         source=source,
     )
 
@@ -149,7 +179,7 @@ def _from_data_sheet(
     keep: int,
     fmt: WeightFormat,
     runtime: str,
-) -> tuple[Interval, Interval, Interval, str]:
+) -> tuple[PredictionInterval, PredictionInterval, PredictionInterval, str]:
     """(vision, prefill, one token, source), milliseconds."""
     machine, decoder, batch = _machine(target, fmt), shape.decoder, workload.batch
     used = {phase: _efficiency(target, runtime, fmt.name, phase) for phase in ("prefill", "decode")}
@@ -193,12 +223,12 @@ def _tiny(found: Efficiency, layer_params: float) -> bool:
     return layer_params < _TINY_SHARE * found.entry.least_layer_params
 
 
-def _interval(found: Efficiency, seconds: float, overhead: float, layer_params: float) -> Interval:
+def _interval(found: Efficiency, seconds: float, overhead: float, layer_params: float) -> PredictionInterval:
     """Milliseconds. For tiny layers the fixed cost may be anything from nothing to that of larger ones."""
-    around = Interval.around(seconds * 1e3, found.spread)
+    around = PredictionInterval.around(seconds * 1e3, found.spread)
     if not _tiny(found, layer_params):
         return around
-    return Interval(around.value, (seconds - overhead) * 1e3 / (1 + found.spread), around.high)
+    return PredictionInterval(around.value, (seconds - overhead) * 1e3 / (1 + found.spread), around.high)
 
 
 def _efficiency(target: ResolvedTarget, runtime: str, dtype: str, phase: str) -> Efficiency:

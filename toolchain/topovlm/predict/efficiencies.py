@@ -7,14 +7,15 @@ such borrowing makes among the published rows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import msgspec
-
 from topovlm.errors import InputError, explain
 from topovlm.predict.memory import MemoryModel
+from topovlm.records import Part, read
 
+SCHEMA = 2
 PATH = Path(__file__).with_name("efficiencies.json")
 # An entry of fewer rows speaks for its own combination only.
 LENDING_ROWS = 3
@@ -29,7 +30,7 @@ _NEAREST = {
 }
 
 
-class Errors(msgspec.Struct, frozen=True):
+class Errors(Part, frozen=True):
     """Relative errors on rows that the fit did not see (`left_out`: what was held back at a time)."""
 
     left_out: str
@@ -38,7 +39,7 @@ class Errors(msgspec.Struct, frozen=True):
     p90: float
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(Part, frozen=True, kw_only=True):
     """Constants of one phase. `efficiency`: share of peak arithmetic (vision, prefill) or bandwidth (decode).
 
     `layer_kcycles`: fixed cost per layer in thousands of GPU clocks; `host_us_per_layer`: floor set by
@@ -63,19 +64,33 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "published"
 
 
-class Coefficients(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole file. `borrow_spread`: median error of borrowing across dtype, runtime, family."""
+class HeldOut(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """Errors on rows that a fit did not see; `covered`: share that its interval covered, where it has one."""
+
+    rows: int
+    median: float
+    p90: float
+    covered: float | None = None
+
+
+class Coefficients(Part, frozen=True, kw_only=True):
+    """The whole file. `borrow_spread`: median error of borrowing across dtype, runtime, family.
+
+    `default_runtime`: what predictions are for unless another runtime is named; it has the most rows.
+    """
 
     schema: int
     generated_by: str
     rows_sha256: str
+    default_runtime: str
     entries: tuple[Entry, ...]
     borrow_spread: dict[str, float]
-    memory: dict[str, float]
-    held_out: dict[str, dict[str, float]] = {}
+    memory: MemoryModel
+    held_out: dict[str, HeldOut] = {}
 
 
-class Efficiency(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Efficiency:
     """An entry as it applies to a request: with the interval it deserves there and where it comes from."""
 
     entry: Entry
@@ -89,20 +104,13 @@ class Efficiency(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=1)
 def coefficients() -> Coefficients:
-    """The shipped coefficients."""
-    return msgspec.json.decode(PATH.read_bytes(), type=Coefficients)
+    """The shipped coefficients. Raises `InputError` for a damaged file."""
+    return read(PATH, Coefficients, field="efficiencies", remedy="Reinstall topovlm", schema=SCHEMA)
 
 
-def memory_model() -> MemoryModel:
-    """Fitted constants of the memory form."""
-    memory = coefficients().memory
-    return MemoryModel(
-        fixed_bytes=memory["fixed_bytes"],
-        share_of_weights=memory["share_of_weights"],
-        bytes_per_image_token=memory["bytes_per_image_token"],
-        spread=memory["spread"],
-        source=f"fit to {int(memory['rows'])} published rows",
-    )
+def default_runtime() -> str:
+    """The runtime that predictions are for unless another one is named."""
+    return coefficients().default_runtime
 
 
 def _distance(entry: Entry, family: str, runtime: str, dtype: str) -> float:

@@ -2,17 +2,18 @@
 
 Form of the published memory tables: W_linear(dtype) + W_head(fp16) + W_embed(fp16, stored again when
 tied) + W_vision(fp16) + KV(capacity) + a fixed share + a share of the weights + a term for the largest
-image that the vision engine was built for. The three last constants are fitted (`fit.py`).
+image that the vision engine was built for. The three last constants are fitted (`efficiencies.json`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from topovlm.families.shape import ModelShape
 from topovlm.families.vision import visual_tokens
-from topovlm.predict.interval import Interval
+from topovlm.predict.prediction_interval import PredictionInterval
 from topovlm.predict.weight_formats import ACTIVATION_BYTES, WeightFormat
+from topovlm.records import Part
 from topovlm.workload import Workload
 
 _FREE_IMAGE_TOKENS = 2048
@@ -20,34 +21,36 @@ _FREE_IMAGE_TOKENS = 2048
 _BUILD_COPIES = 4.0
 
 
-@dataclass(frozen=True)
-class MemoryModel:
-    """Fitted constants of the runtime's own memory, and their relative error (`spread`)."""
+class MemoryModel(Part, frozen=True, kw_only=True):
+    """Fitted constants of the runtime's own memory, and their relative error (`spread`).
+
+    `held_out_median`: median relative error on models left out of the fit; `rows`: published peaks it used.
+    """
 
     fixed_bytes: float
     share_of_weights: float
     bytes_per_image_token: float
     spread: float
-    source: str
+    held_out_median: float
+    rows: int
 
 
-@dataclass(frozen=True)
-class MemoryEstimate:
+class MemoryEstimate(Part, frozen=True, kw_only=True):
     """Parts in bytes, their sum, the largest single allocation, and what building an engine needs."""
 
-    weights_bytes: float
-    head_bytes: float
-    embedding_bytes: float
-    vision_bytes: float
-    kv_cache_bytes: float
-    runtime_bytes: float
-    total: Interval
-    largest_allocation_bytes: float
-    engine_build_bytes: float
+    weights_bytes: int
+    head_bytes: int
+    embedding_bytes: int
+    vision_bytes: int
+    kv_cache_bytes: int
+    runtime_bytes: int
+    largest_allocation_bytes: int
+    engine_build_bytes: int
+    total_bytes: PredictionInterval
 
-    def to_dict(self) -> dict[str, object]:
-        parts = {name: round(getattr(self, name)) for name in self.__dataclass_fields__ if name != "total"}
-        return {**parts, "total_bytes": self.total.to_dict()}
+    def rounded(self) -> MemoryEstimate:
+        """The sum to the digits that are stored and printed."""
+        return msgspec.structs.replace(self, total_bytes=self.total_bytes.rounded())
 
 
 def estimate_memory(
@@ -64,7 +67,7 @@ def estimate_memory(
     tokens = visual_tokens(shape, workload)
     weights = keep_layers * decoder.linear_params_per_layer * fmt.bytes_per_weight
     head = decoder.head_params * max(ACTIVATION_BYTES, 4 if fmt.name == "fp32" else 0)
-    tower = vision.params * (4 if fmt.name == "fp32" else ACTIVATION_BYTES) if vision else 0.0
+    tower = vision.params * (4 if fmt.name == "fp32" else ACTIVATION_BYTES) if vision else 0
     capacity = workload.batch * (tokens + workload.prompt_tokens + workload.new_tokens)
     kv_cache = capacity * keep_layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
     largest_image = max(0, (tokens if max_image_tokens is None else max_image_tokens) - _FREE_IMAGE_TOKENS)
@@ -76,13 +79,13 @@ def estimate_memory(
     # Input embedding and output head are both held, in two engines, even where they share weights.
     total = weights + head + head + tower + kv_cache + runtime
     return MemoryEstimate(
-        weights_bytes=weights,
-        head_bytes=head,
-        embedding_bytes=head,
-        vision_bytes=tower,
-        kv_cache_bytes=kv_cache,
-        runtime_bytes=runtime,
-        total=Interval.around(total, model.spread),
-        largest_allocation_bytes=max(weights + head, tower, head),
-        engine_build_bytes=_BUILD_COPIES * max(weights + head, tower),
+        weights_bytes=round(weights),
+        head_bytes=round(head),
+        embedding_bytes=round(head),
+        vision_bytes=round(tower),
+        kv_cache_bytes=round(kv_cache),
+        runtime_bytes=round(runtime),
+        largest_allocation_bytes=round(max(weights + head, tower, head)),
+        engine_build_bytes=round(_BUILD_COPIES * max(weights + head, tower)),
+        total_bytes=PredictionInterval.around(total, model.spread),
     )

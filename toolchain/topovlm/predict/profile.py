@@ -12,23 +12,28 @@ from typing import Any, Literal
 from topovlm.errors import VerificationError, explain
 from topovlm.machine.environment import Environment
 from topovlm.machine.telemetry import Doubt, Telemetry
-from topovlm.predict.surface import Surface
+from topovlm.predict.surface import FORMS, Line, Surface
 from topovlm.records import Part, read, write
 
+__all__ = [
+    "SCHEMA",
+    "Affine",
+    "DeviceFacts",
+    "Energy",
+    "Line",
+    "Looks",
+    "MemoryLine",
+    "Profile",
+    "Samples",
+    "Spread",
+    "TimedWorkload",
+    "load_profile",
+    "save_profile",
+]
+
 SCHEMA = 2
+_NOISY = ("prefill", "token")  # phases whose noise widens predictions at other lengths
 _REMEDY = "Measure again: `topovlm profile`"
-
-
-class Line(Part, frozen=True, kw_only=True):
-    """A time as a line in the number of decoder layers; `spread`: relative error to expect of it."""
-
-    intercept_ms: float
-    slope_ms_per_layer: float
-    spread: float | None = None
-
-    def at(self, layers: int) -> float:
-        """ms, never negative."""
-        return max(0.0, self.intercept_ms + self.slope_ms_per_layer * layers)
 
 
 class MemoryLine(Part, frozen=True, kw_only=True):
@@ -37,6 +42,10 @@ class MemoryLine(Part, frozen=True, kw_only=True):
     intercept_bytes: float
     slope_bytes_per_layer: float
     libraries_bytes: float = 0.0
+
+    def at(self, layers: float) -> float:
+        """Bytes in all, libraries included; the model's never negative."""
+        return max(0.0, self.intercept_bytes + self.slope_bytes_per_layer * layers) + self.libraries_bytes
 
 
 class Affine(Part, frozen=True, kw_only=True):
@@ -132,6 +141,12 @@ class Profile(Part, frozen=True, kw_only=True):
     seconds: float = 0.0
     device: DeviceFacts | None = None
     machine: dict[str, Any] | None = None  # what `measure.microbench` found; for people
+
+    def __post_init__(self) -> None:
+        for name, has, needed in (("surfaces", self.surfaces, FORMS), ("noise", self.noise, _NOISY)):
+            for phase in needed:
+                if phase not in has:
+                    raise ValueError(f"{name} has no {phase!r}")
 
     @property
     def grave(self) -> list[str]:

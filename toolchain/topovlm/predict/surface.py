@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from topovlm.errors import InputError, explain
+from topovlm.records import Part
 
 Point = tuple[int, float]  # (decoder layers, tokens)
 Term = Callable[[float, float], float]
@@ -39,34 +37,54 @@ FORMS: dict[str, tuple[str, ...]] = {
     "token": ("fixed_ms", "per_layer_ms", "per_layer_token_ms"),
 }
 _BEYOND = re.compile(r"per_layer_beyond_(\d+)_ms")
-# How far beyond the timed lengths a prediction may reach, as a factor.
-_REACH = 2.0
+_MOST_STEPS = 100  # of the solver, per term
 LEAST_SPREAD = 0.01  # a prediction is never claimed to be closer than this
 
 
-@dataclass(frozen=True)
-class Surface:
-    """A fitted form. `held_out`: relative errors at points predicted from a fit to all the others."""
+class Line(Part, frozen=True, kw_only=True):
+    """A time as a line in the number of decoder layers; `spread`: relative error to expect of it."""
+
+    intercept_ms: float
+    slope_ms_per_layer: float
+    spread: float | None = None
+
+    def at(self, layers: float) -> float:
+        """ms, never negative."""
+        return max(0.0, self.intercept_ms + self.slope_ms_per_layer * layers)
+
+
+class Surface(Part, frozen=True, kw_only=True):
+    """A fitted form: coefficients by term. Raises ValueError for a term that no form has, or without terms.
+
+    `residual`: worst relative miss of the points that were fitted; `held_out`: relative errors at points
+    predicted from a fit to all the others.
+    """
 
     coefficients: dict[str, float]
-    residual: float  # worst relative miss of the points that were fitted
+    residual: float
     held_out: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.coefficients:
+            raise ValueError("a surface has no terms")
+        for name in self.coefficients:
+            _term(name)
 
     def ms(self, layers: float, tokens: float) -> float:
         """The phase's time."""
         return sum(value * _term(name)(layers, tokens) for name, value in self.coefficients.items())
 
-    def line(self, tokens: float, layers: float = 1) -> dict[str, float]:
+    def line(self, tokens: float, layers: float = 1) -> Line:
         """At one length the surface is a line in layers; where it bends, the one that ends at `layers`."""
         value = self.ms(layers, tokens)
         slope = value - self.ms(layers - 1, tokens)
-        return {"intercept_ms": value - slope * layers, "slope_ms_per_layer": slope}
+        return Line(intercept_ms=value - slope * layers, slope_ms_per_layer=slope)
 
     def bend(self, tokens: float, layers: int) -> float:
         """How far the surface leaves `line(tokens, layers)` from a third below to a third above, relative."""
         line = self.line(tokens, layers)
         depths = range(max(1, layers * 2 // 3), layers * 4 // 3 + 1)
-        straight = (line["intercept_ms"] + line["slope_ms_per_layer"] * n for n in depths)
+        straight = (line.intercept_ms + line.slope_ms_per_layer * n for n in depths)
         return max(abs(ms / self.ms(n, tokens) - 1) for n, ms in zip(depths, straight, strict=True))
 
     @property
@@ -74,20 +92,6 @@ class Surface:
         """The relative error to expect where nothing was timed: nine in ten held-out points do better."""
         errors = [abs(error) for error in self.held_out] or [self.residual]
         return max(LEAST_SPREAD, float(np.quantile(errors, 0.9)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; `from_dict` reads it back."""
-        return {**self.coefficients, "residual": self.residual, "held_out": list(self.held_out)}
-
-    @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> Surface:
-        """Raises KeyError, TypeError or ValueError for what is no surface."""
-        coefficients = {
-            name: float(facts[name]) for name in facts if name in _TERMS or _BEYOND.fullmatch(name)
-        }
-        if not coefficients:
-            raise ValueError("a surface has no terms")
-        return cls(coefficients, float(facts["residual"]), tuple(map(float, facts["held_out"])))
 
 
 def fit_surface(form: str, points: Mapping[Point, float], bends: Sequence[int] = ()) -> Surface:
@@ -116,72 +120,28 @@ def fit_surface(form: str, points: Mapping[Point, float], bends: Sequence[int] =
     )
 
 
-def nonnegative_fit(names: Sequence[str], places: Sequence[Point], values: np.ndarray) -> np.ndarray:
-    """Coefficients >= 0 `[len(names)]` of least squared relative error: every subset of terms is tried.
+def nonnegative_fit(
+    names: Sequence[str], places: Sequence[Point], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Coefficients >= 0 `[len(names)]` of least squared relative error (Lawson and Hanson, `scipy.nnls`).
 
-    With seven terms that is 127 small problems, exact and without iteration.
+    Terms that are multiples of each other at these points cannot be told apart: the earliest takes it all.
     """
+    from scipy.optimize import nnls
+
     design = _design(names, places) / values[:, None]
     scale = np.abs(design).max(axis=0)
     scale[scale == 0] = 1.0
     design = design / scale
-    best, least = np.zeros(len(names)), float(len(values))  # of no term at all
-    for size in range(1, min(len(names), len(values)) + 1):
-        for chosen in combinations(range(len(names)), size):
-            part = design[:, chosen]
-            found, _, rank, _ = np.linalg.lstsq(part, np.ones(len(values)), rcond=None)
-            if rank < size or (found < 0).any():
-                continue
-            loss = float(((part @ found - 1) ** 2).sum())
-            if loss < least * (1 - 1e-9) - 1e-15:
-                best, least = np.zeros(len(names)), loss
-                best[list(chosen)] = found
-    return best / scale
+    first = [i for i in range(len(names)) if not any(_parallel(design[:, i], design[:, j]) for j in range(i))]
+    coefficients = np.zeros(len(names))
+    coefficients[first], _ = nnls(design[:, first], np.ones(len(values)), maxiter=_MOST_STEPS * len(names))
+    return coefficients / scale
 
 
-def profile_at(
-    profile: Mapping[str, Any], *, prefill_tokens: int, new_tokens: int = 1, keep_layers: int | None = None
-) -> dict[str, Any]:
-    """The profile as if measured with this prompt length: lines, spread and workload at other tokens.
-
-    Where a phase bends over depth, its line is the one that holds at `keep_layers` (default: at three
-    quarters of the layers, as the profile states it).
-    `prefill_tokens` counts visual tokens too. Beyond the timed lengths the spread grows; more than twice
-    beyond, and for profiles that hold one length only, the profile comes back as it is (and the predictor
-    refuses it by its workload). Raises `InputError` for a broken profile.
-    """
-    facts = dict(profile)
-    if not isinstance(facts.get("surfaces"), Mapping) or len(facts.get("lengths") or (0, 0)) < 2:
-        return facts
-    try:
-        embed, prefill, token = (Surface.from_dict(facts["surfaces"][name]) for name in FORMS)
-        shortest, longest = min(facts["lengths"]), max(facts["lengths"])
-        work, noise = dict(facts["workload"]), facts["noise"]
-        context = prefill_tokens + new_tokens / 2
-        bend = token.bend(context, usual_depth(facts["layers"])) if keep_layers is None else 0.0
-        beyond = max(shortest / prefill_tokens, prefill_tokens / longest, 1.0)
-        if beyond > _REACH:
-            return facts
-        facts["affine"] = {
-            **facts["affine"],
-            "prefill": first_token_line(embed, prefill, prefill_tokens),
-            "decode": token.line(
-                context, usual_depth(facts["layers"]) if keep_layers is None else keep_layers
-            ),
-        }
-        facts["spread"] = {
-            **facts["spread"],
-            "prefill": (prefill.spread + noise["prefill"]) * beyond**2,
-            "decode": (token.spread + noise["token"] + bend) * beyond**2,
-        }
-        text = prefill_tokens - work["visual_tokens"]
-        facts["workload"] = {
-            **work, "prompt_tokens": text, "prefill_tokens": prefill_tokens, "new_tokens": new_tokens
-        }  # fmt: skip
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        rule = f"is not a usable profile ({type(error).__name__}: {error})"
-        raise InputError(explain("profile", profile.get("target"), rule, "Measure again")) from None
-    return facts
+def _parallel(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether two columns, each scaled to a largest entry of 1, are the same one (or nothing at all)."""
+    return bool(np.allclose(one, other, rtol=0, atol=1e-12) or not one.any())
 
 
 def usual_depth(layers: int) -> int:
@@ -189,21 +149,27 @@ def usual_depth(layers: int) -> int:
     return max(1, round(0.75 * layers))
 
 
-def first_token_line(embed: Surface, prefill: Surface, tokens: float) -> dict[str, float]:
+def first_token_line(embed: Surface, prefill: Surface, tokens: float) -> Line:
     """All between the picture features and the first token, as a line in layers."""
     before, graph = embed.line(tokens), prefill.line(tokens)
-    return {key: before[key] + value for key, value in graph.items()}
+    return Line(
+        intercept_ms=before.intercept_ms + graph.intercept_ms,
+        slope_ms_per_layer=before.slope_ms_per_layer + graph.slope_ms_per_layer,
+    )
 
 
-def _design(names: Sequence[str], places: Sequence[Point]) -> np.ndarray:
+def _design(names: Sequence[str], places: Sequence[Point]) -> NDArray[np.float64]:
     terms = [_term(name) for name in names]
     return np.array([[term(n, s) for term in terms] for n, s in places], float)
 
 
 def _term(name: str) -> Term:
+    """Raises ValueError for a name that is no term."""
+    if name in _TERMS:
+        return _TERMS[name]
     beyond = _BEYOND.fullmatch(name)
     if beyond is None:
-        return _TERMS[name]
+        raise ValueError(f"{name!r} is no term of a surface")
     depth = int(beyond[1])
     return lambda n, s: max(0.0, n - depth)
 

@@ -9,14 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from topovlm.errors import InputError, explain
-from topovlm.predict.board import GIB, Board, Memory, Mode, read_board
+from topovlm.predict.board import GIB, SCHEMA, Board, Memory, Mode, read_board
+from topovlm.records import Part
 
 __all__ = [
     "Board",
     "Mode",
     "ResolvedTarget",
+    "TargetFacts",
     "data_dir",
-    "list_targets",
+    "list_boards",
     "load_target",
     "recognise",
     "unrecognised_target",
@@ -25,6 +27,30 @@ __all__ = [
 LOCAL = "local"
 # What a profile calls a board or GPU that no target matches: its owner knows which it is.
 UNRECOGNISED = "board"
+
+
+class TargetFacts(Part, frozen=True, kw_only=True):
+    """A target as plans and `topovlm targets` state it. `peak_tflops`: dense, by number format (None: no clocks).
+
+    `usable_memory_bytes`: what a model may occupy; `source`: where the board's facts come from.
+    """
+
+    key: str
+    id: str
+    name: str
+    family: str
+    mode: str
+    power_w: float | None
+    gpu_mhz: float | None
+    sm: int | None
+    bandwidth_gbs: float | None
+    peak_tflops: dict[str, float | None]
+    memory_gib: float
+    usable_memory_bytes: int
+    compute_capability: str
+    alias_of: str | None
+    siblings: tuple[str, ...]
+    source: str
 
 
 @dataclass(frozen=True)
@@ -61,30 +87,30 @@ class ResolvedTarget:
             text += f" ({self.alias_of} is an alias; also: {', '.join(self.siblings)})"
         return text
 
-    def to_dict(self) -> dict[str, object]:
-        """JSON-able facts for plans and reports."""
+    def facts(self) -> TargetFacts:
+        """What plans and reports state of it."""
         gpu = self.board.gpu
-        return {
-            "key": self.key,
-            "id": self.board.id,
-            "name": self.board.name,
-            "family": self.board.family,
-            "mode": self.mode.name,
-            "power_w": self.mode.power_w,
-            "gpu_mhz": self.mode.gpu_mhz,
-            "sm": self.mode.sm or (gpu.sm if gpu else None),
-            "bandwidth_gbs": _round(self.bandwidth_bytes_per_s, 1e9),
-            "peak_tflops": {
+        return TargetFacts(
+            key=self.key,
+            id=self.board.id,
+            name=self.board.name,
+            family=self.board.family,
+            mode=self.mode.name,
+            power_w=self.mode.power_w,
+            gpu_mhz=self.mode.gpu_mhz,
+            sm=self.mode.sm or (gpu.sm if gpu else None),
+            bandwidth_gbs=_round(self.bandwidth_bytes_per_s, 1e9),
+            peak_tflops={
                 name: _round(self.peak_flop_per_s(name), 1e12)
                 for name in (gpu.flop_per_sm_clk if gpu else ())
             },
-            "memory_gib": self.board.memory.total_gib,
-            "usable_memory_bytes": self.usable_memory_bytes(),
-            "compute_capability": self.board.match.compute_capability,
-            "alias_of": self.alias_of,
-            "siblings": list(self.siblings),
-            "source": self.board.provenance.get("facts", ""),
-        }
+            memory_gib=self.board.memory.total_gib,
+            usable_memory_bytes=self.usable_memory_bytes(),
+            compute_capability=self.board.match.compute_capability,
+            alias_of=self.alias_of,
+            siblings=self.siblings,
+            source=self.board.provenance.get("facts", ""),
+        )
 
 
 def _round(value: float | None, unit: float) -> float | None:
@@ -105,7 +131,7 @@ def _catalogue() -> tuple[Board, ...]:
     return tuple(read_board(path) for path in sorted(data_dir("targets").glob("*.toml")))
 
 
-def list_targets() -> list[Board]:
+def list_boards() -> list[Board]:
     """Every board shipped with the package, by id."""
     return sorted(_catalogue(), key=lambda board: board.id)
 
@@ -120,7 +146,7 @@ def _bare_board(board_id: str, name: str, memory_bytes: int, cores: int) -> Boar
     reserve = {"headless": 0.55, "desktop": 1.6}
     mode = Mode(name="as-is", cpu_cores=cores, note=f"{name}: measured, not looked up")
     return Board(
-        schema=1,
+        schema=SCHEMA,
         id=board_id,
         name=name,
         family=board_id,
@@ -149,7 +175,7 @@ def _find(name: str) -> tuple[Board, str | None]:
         return read_board(Path(name).expanduser()), None
     wanted = name.casefold().replace("_", "-")
     names: dict[str, Board] = {}
-    for board in list_targets():
+    for board in list_boards():
         if board.id == wanted:
             return board, None
         names |= dict.fromkeys((board.id, *board.aliases), board)
@@ -179,7 +205,7 @@ def load_target(name_or_path: str, mode: str | None = None) -> ResolvedTarget:
         usable = ", ".join(known.name for known in board.modes if known.gpu_mhz is not None)
         remedy = f"Choose {usable}, or measure the board with `topovlm profile --device ssh://...`"
         raise InputError(explain("mode", chosen.name, f"{board.id}: its clocks are not published", remedy))
-    family = [other.id for other in list_targets() if other.family == board.family and other.id != board.id]
+    family = [other.id for other in list_boards() if other.family == board.family and other.id != board.id]
     return ResolvedTarget(board, chosen, alias, tuple(family))
 
 
@@ -187,7 +213,7 @@ def recognise(compatible: tuple[str, ...], gpu_names: list[str]) -> str | None:
     """Id of the target with these device-tree strings or this GPU; None when it is none, or not one alone."""
     found = [
         board.id
-        for board in list_targets()
+        for board in list_boards()
         if any(mark in text for mark in board.match.compatible for text in compatible)
         or any(name in gpu_names for name in board.match.gpu_names)
     ]
