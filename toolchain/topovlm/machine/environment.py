@@ -35,13 +35,16 @@ class Environment(Part, frozen=True, kw_only=True):
     versions: dict[str, str]
     power_mode: str | None = None  # by name, on boards that have modes
 
+    @property
+    def busy(self) -> str | None:
+        """That other work takes the cores, in words."""
+        if self.load_1min is None or self.load_1min <= 0.5 * self.cores:
+            return None
+        return f"the machine is busy: load {self.load_1min:.1f} on {self.cores} cores; timings are inflated"
+
     def warnings(self) -> list[str]:
         """What makes timings on this machine doubtful, in words."""
-        found = []
-        if self.load_1min is not None and self.load_1min > 0.5 * self.cores:
-            found.append(
-                f"the machine is busy: load {self.load_1min:.1f} on {self.cores} cores; timings are inflated"
-            )
+        found = [self.busy] if self.busy else []
         if self.governor not in (None, "performance", "schedutil"):
             found.append(f"the CPU governor is {self.governor!r}: clocks may be low or change during the run")
         return found

@@ -13,6 +13,7 @@ from topovlm.console import Progress
 from topovlm.pipeline.context import ANSWER_TOKENS, TIMED_TOKENS, Context, versions
 from topovlm.pipeline.exporting import BASELINE, DEPLOYED
 from topovlm.pipeline.rundir import HIDDEN, Record
+from topovlm.records import plain
 from topovlm.samples import Sample
 from topovlm.units import format_bytes, format_ms
 
@@ -209,6 +210,7 @@ def time_folders(
     `device`: this machine, or a board that is connected (`measure.device.open_device`).
     """
     from topovlm.measure.device import LocalDevice
+    from topovlm.measure.settings import RunSettings
     from topovlm.measure.ssh.parcel import synthetic
     from topovlm.runtime.manifest import load_manifest
 
@@ -223,9 +225,13 @@ def time_folders(
     )
     rules = timing_rules(config, memory=memory)
     comparison = (device or LocalDevice()).compare(
-        folders, workload, rules, threads=config.threads, progress=timing_progress(rules, progress)
+        folders, workload, rules, RunSettings(threads=config.threads), timing_progress(rules, progress)
     )
-    return {**comparison.to_dict(), "visual_tokens": visual}
+    found = plain(comparison)
+    for name, timings in comparison.engines.items():
+        if timings.footprint is not None:
+            found["engines"][name]["footprint"]["model_bytes"] = timings.footprint.model_bytes
+    return {**found, "visual_tokens": visual}
 
 
 def phase_samples(timings: dict[str, Any], name: str) -> dict[str, list[float]]:

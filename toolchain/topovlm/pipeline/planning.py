@@ -230,20 +230,24 @@ def profile(context: Context, dense: Record) -> Record:
     }
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
+        from topovlm.measure.settings import ProfileRequest, RunSettings
+
         rules = timing_rules(config)
+        request = ProfileRequest(
+            images=config.images,
+            prompt_tokens=config.prompt_tokens,
+            new_tokens=timed_tokens(config),
+            rules=rules,
+            run=RunSettings(threads=config.threads),
+            scratch=work,
+        )
         with context.device() as device:
             measured = device.profile(
-                context.run.root / BASELINE,
-                images=config.images,
-                prompt_tokens=config.prompt_tokens,
-                new_tokens=timed_tokens(config),
-                threads=config.threads,
-                rules=rules,
-                scratch=work,
-                progress=timing_progress(rules, progress),
+                context.run.root / BASELINE, request, timing_progress(rules, progress)
             )
-        artifacts.write_json(work / "profile.json", measured)
-        return measured
+        write(work / "profile.json", measured)
+        value: dict[str, Any] = plain(measured)
+        return value
 
     return context.run.stage("profile", inputs, ["profile.json"], make)
 

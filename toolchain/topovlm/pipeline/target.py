@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from topovlm.config import Config
 from topovlm.errors import InputError, explain
 from topovlm.predict.target import LOCAL, ResolvedTarget, load_target, unrecognised_target
+from topovlm.records import plain
 
 if TYPE_CHECKING:
     from topovlm.console import Display
@@ -60,5 +61,6 @@ def look(config: Config, display: Display) -> dict[str, Any] | None:
     from topovlm.measure.device import open_device
 
     with open_device(config.device, say=display.note) as device:
-        facts = device.identify()
-    return {name: facts.get(name) for name in _IDENTITY}
+        found = device.identify()
+    facts = {**plain(found.environment), "target": found.target, "board": found.environment.device_model}
+    return {name: facts[name] for name in _IDENTITY}
