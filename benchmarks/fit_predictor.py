@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from rich.table import Table
 from benchmarks.predictor_fit.fit import borrow_spreads, fit_all, fit_coefficients, log_error
 from benchmarks.predictor_fit.rows import MemoryRow, PhaseRow, read_rows
 from topovlm.artifacts import write_text
-from topovlm.predict.efficiencies import PATH, Coefficients, Entry, pick
+from topovlm.predict.efficiencies import PATH, Coefficients, Entry, HeldOut, pick
+from topovlm.records import encode, plain
 
 DATA = Path(__file__).parent / "data"
 COMMAND = "python -m benchmarks.fit_predictor"
@@ -44,10 +45,12 @@ class Judged:
     borrowed: bool
 
 
-def hold_out(rows: Sequence[PhaseRow], group: Callable[[PhaseRow], str]) -> list[Judged]:
-    """Leave one group out at a time, fit everything else, predict the group."""
+def hold_out(
+    rows: Sequence[PhaseRow], group: Callable[[PhaseRow], str], only: Collection[str] | None = None
+) -> list[Judged]:
+    """Leave one group (of `only`, else every one) out at a time, fit everything else, predict the group."""
     judged = []
-    for name in sorted({group(row) for row in rows}):
+    for name in sorted({group(row) for row in rows} if only is None else only):
         rest = [row for row in rows if group(row) != name]
         entries = fit_all(rest)
         borrow = borrow_spreads(rest, entries)
@@ -162,51 +165,52 @@ def _cells(hits: Sequence[Judged]) -> list[str]:
     ]
 
 
-def summarise(rows: Sequence[PhaseRow], by_kind: dict[str, list[Judged]]) -> dict[str, dict[str, float]]:
+def summarise(rows: Sequence[PhaseRow], by_kind: dict[str, list[Judged]]) -> dict[str, HeldOut]:
     """The figures that the project's aims are stated in, by phase and kind of hold-out."""
     summary = {}
     for kind, judged in by_kind.items():
         orin = [hit for hit in judged if hit.row.key[:2] == ORIN_TENSORRT]
         for phase in ("vision", "prefill", "decode"):
             hits = [hit for hit in orin if hit.row.phase == phase]
-            summary[f"orin-tensorrt {phase}, new {kind}"] = _figures(hits)
+            summary[f"orin-tensorrt {phase}, new {kind}"] = figures(hits)
             if phase == "vision":
                 # Plain ViT rows come from a table that states no batch; these are towers of LVLMs.
                 hits = [hit for hit in hits if hit.row.tool == "trt-edge-llm"]
-                summary[f"  of which LVLM towers, new {kind}"] = _figures(hits)
-        summary[f"all rows, new {kind}"] = _figures(judged)
+                summary[f"  of which LVLM towers, new {kind}"] = figures(hits)
+        summary[f"all rows, new {kind}"] = figures(judged)
     for name, form in (("flat MFU 0.4", flat_mfu_s), ("pure bandwidth", pure_bandwidth_s)):
         for label, some in (
             ("", rows),
             (" on orin-tensorrt", [r for r in rows if r.key[:2] == ORIN_TENSORRT]),
         ):
             errors = [abs(form(row) / row.seconds - 1) for row in some if form(row) > 0]
-            summary[f"baseline {name}{label}"] = {
-                "rows": len(errors),
-                "median": round(float(np.median(errors)), 4),
-                "p90": round(float(np.quantile(errors, 0.9)), 4),
-            }
+            summary[f"baseline {name}{label}"] = HeldOut(
+                rows=len(errors),
+                median=round(float(np.median(errors)), 4),
+                p90=round(float(np.quantile(errors, 0.9)), 4),
+            )
     return summary
 
 
-def _figures(hits: Sequence[Judged]) -> dict[str, float]:
+def figures(hits: Sequence[Judged]) -> HeldOut:
+    """Quantiles of the relative errors, and the share that the stated interval covered."""
     errors = [hit.error for hit in hits]
-    return {
-        "rows": len(hits),
-        "median": round(_share(errors, 0.5), 4),
-        "p90": round(_share(errors, 0.9), 4),
-        "covered": round(sum(hit.covered for hit in hits) / len(hits), 3),
-    }
+    return HeldOut(
+        rows=len(hits),
+        median=round(_share(errors, 0.5), 4),
+        p90=round(_share(errors, 0.9), 4),
+        covered=round(sum(hit.covered for hit in hits) / len(hits), 3),
+    )
 
 
-def print_summary(console: Console, summary: dict[str, dict[str, float]]) -> None:
+def print_summary(console: Console, summary: dict[str, HeldOut]) -> None:
     """The aims and what was reached."""
     table = Table(title="Summary", title_justify="left")
     for column in ("what", "rows", "median error", "90th percentile", "interval covers"):
         table.add_column(column)
     for name, figures in summary.items():
-        rest = [_percent(figures[key]) if key in figures else "-" for key in ("median", "p90", "covered")]
-        table.add_row(name, str(figures["rows"]), *rest)
+        covered = "-" if figures.covered is None else _percent(figures.covered)
+        table.add_row(name, str(figures.rows), _percent(figures.median), _percent(figures.p90), covered)
     console.print(table)
 
 
@@ -236,9 +240,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print("* some of these rows were predicted with constants borrowed from another combination")
     console.print(f"Memory: {found.memory}")
     found = msgspec.structs.replace(found, held_out=summary)
-    text = msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n"
+    text = encode(found).decode()
     if args.json:
-        print(json.dumps(summary, indent=1))
+        print(json.dumps(plain(summary), indent=1))
     if args.check:
         same = args.output.read_text(encoding="utf-8") == text
         console.print(

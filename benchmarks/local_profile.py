@@ -95,7 +95,9 @@ def check(
         }
         warm_up(engines, workloads, rules.warmup)
         run = sweep(engines, workloads, rules)
-    surfaces = {phase: convert(profile["surfaces"][phase], Surface, field="surface", name=phase) for phase in PHASES}
+    surfaces = {
+        phase: convert(profile["surfaces"][phase], Surface, field="surface", name=phase) for phase in PHASES
+    }
     if together:
         part = replace(run, samples={cell: run.samples[cell] for cell in known})
         surfaces = fit_surfaces(part, new_tokens)

@@ -19,7 +19,7 @@ from rich.table import Table
 from topovlm.families.known_models import known_model
 from topovlm.families.shape import ModelShape
 from topovlm.planner.solve import Budgets, Plan, make_plan
-from topovlm.predict.target import ResolvedTarget, list_targets, load_target
+from topovlm.predict.target import ResolvedTarget, list_boards, load_target
 from topovlm.units import LatencyBudget, format_ms
 from topovlm.workload import Workload
 
@@ -30,7 +30,7 @@ def targets_of(family: str) -> list[ResolvedTarget]:
     """Every mode with clocks of the boards whose family starts with `family`, weakest arithmetic first."""
     found = [
         load_target(board.id, mode.name)
-        for board in list_targets()
+        for board in list_boards()
         if board.family.startswith(family)
         for mode in board.modes
         if mode.gpu_mhz is not None
@@ -45,9 +45,7 @@ def plans(
     layers = shape.total_layers
     protected = {*range(_PROTECTED_FIRST), *range(layers - _PROTECTED_LAST, layers)}
     both = [
-        make_plan(
-            shape, workload, target, budgets, dtype, protected=protected, confident=confident, advise=False
-        )
+        make_plan(shape, workload, target, budgets, dtype, protected=protected, confident=confident)
         for confident in (False, True)
     ]
     return both[0], both[1]

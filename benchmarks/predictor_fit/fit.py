@@ -9,17 +9,19 @@ its held-out errors, and grows where only one device was published.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from benchmarks.predictor_fit.memory import fit_memory
 from benchmarks.predictor_fit.robust import LEAST_SPREAD, ROBUST_SCALE, digits, upper_error
 from benchmarks.predictor_fit.rows import MemoryRow, PhaseRow
-from topovlm.predict.efficiencies import LENDING_ROWS, Coefficients, Entry, Errors, pick
+from topovlm.predict.efficiencies import LENDING_ROWS, SCHEMA, Coefficients, Entry, Errors, pick
 from topovlm.predict.phases import decode_s, prefill_s, vision_s
 
 MIN_ROWS = 2
@@ -103,7 +105,7 @@ def fit_form(rows: Sequence[PhaseRow], form: Form, bandwidth_share: float, pool:
         (index, math.log(pool[name]), _PULL[name]) for index, name in enumerate(form.free) if name in pool
     ]
 
-    def residuals(values: np.ndarray) -> np.ndarray:
+    def residuals(values: NDArray[np.float64]) -> NDArray[np.float64]:
         entry = _entry(rows, form, np.exp(values))
         misfit = [log_error(entry, row, bandwidth_share) for row in rows]
         pull = [(values[index] - centre) / width * ROBUST_SCALE for index, centre, width in pulled]
@@ -289,9 +291,10 @@ def fit_coefficients(
     """Everything that the predictor reads."""
     entries = fit_all(rows)
     return Coefficients(
-        schema=1,
+        schema=SCHEMA,
         generated_by=generated_by,
         rows_sha256=rows_sha256,
+        default_runtime=Counter(row.runtime for row in rows).most_common(1)[0][0],
         entries=tuple(sorted(entries, key=lambda entry: (entry.phase, *_key(entry)))),
         borrow_spread=borrow_spreads(rows, entries),
         memory=fit_memory(memory_rows),

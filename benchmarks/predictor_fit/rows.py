@@ -7,19 +7,17 @@ models come beside it as plain config facts.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from topovlm.artifacts import sha256_file
 from topovlm.errors import InputError, explain
 from topovlm.families.shape import DecoderShape, ModelShape
 from topovlm.families.vision import vision_flop, vision_work
 from topovlm.predict.phases import Machine
 from topovlm.predict.target import load_target
 from topovlm.predict.weight_formats import ACTIVATION_BYTES, ATTENTION_ARITHMETIC, FORMATS
+from topovlm.records import Part, read
 from topovlm.workload import Workload
 
 PHASE_OF_METRIC = {"vision_encode_ms": "vision", "prefill_ms": "prefill", "decode_tok_s": "decode"}
@@ -78,101 +76,130 @@ class MemoryRow:
     image_tokens: float
 
 
+class Published(Part, frozen=True, kw_only=True):
+    """One row as the file holds it; what its metric does not need is absent (0)."""
+
+    metric: str
+    value: float
+    target: str  # board@mode
+    runtime: str
+    precision: str
+    model: str
+    llm: str | None = None
+    prompt_tokens: int = 0
+    context_tokens: int = 0
+    visual_tokens: int = 0
+    gflop: float = 0.0
+    patches: int = 0
+    kv_capacity_tokens: int = 0
+    max_image_tokens: int = 0
+
+
+class PlainTower(Part, frozen=True, kw_only=True):
+    """A ViT of which the tables give operations and patches."""
+
+    layers: int
+
+
+class Shapes(Part, frozen=True, kw_only=True):
+    """Sizes of the models in the rows; towers as in their `vision_config`."""
+
+    decoders: dict[str, DecoderShape]
+    towers: dict[str, dict[str, object]]
+    plain_towers: dict[str, PlainTower]
+
+
 def read_rows(rows_path: Path, shapes_path: Path) -> tuple[list[PhaseRow], list[MemoryRow], str]:
     """(timings, memory peaks, SHA-256 of the rows file). Raises `InputError` naming a bad row."""
-    text = rows_path.read_text(encoding="utf-8")
-    shapes = json.loads(shapes_path.read_text(encoding="utf-8"))
+    shapes = read(shapes_path, Shapes, field="shapes")
+    published = read(rows_path, tuple[Published, ...], field="rows")
     timings, peaks = [], []
-    for number, raw in enumerate(json.loads(text), start=1):
+    for number, row in enumerate(published, start=1):
         try:
-            if raw["metric"] == MEMORY_METRIC:
-                peaks.append(_memory_row(raw, shapes))
+            if row.metric == MEMORY_METRIC:
+                peaks.append(_memory_row(row, shapes))
             else:
-                timings.append(_phase_row(raw, shapes))
+                timings.append(_phase_row(row, shapes))
         except (KeyError, ValueError) as error:
-            rule = f"row {number} ({raw.get('model')}, {raw.get('metric')}) cannot be used: {error}"
+            rule = f"row {number} ({row.model}, {row.metric}) cannot be used: {error}"
             raise InputError(explain("rows", str(rows_path), rule)) from None
-    return timings, peaks, hashlib.sha256(text.encode()).hexdigest()
+    return timings, peaks, sha256_file(rows_path)
 
 
 def _machine(target_name: str, dtype: str) -> tuple[str, str, Machine]:
     target = load_target(target_name)
-    peaks = [target.peak_flop_per_s(name) for name in (FORMATS[dtype].arithmetic, ATTENTION_ARITHMETIC)]
+    arithmetic = target.peak_flop_per_s(FORMATS[dtype].arithmetic)
+    attention = target.peak_flop_per_s(ATTENTION_ARITHMETIC)
     bandwidth, clock = target.bandwidth_bytes_per_s, target.mode.gpu_mhz
-    if None in (*peaks, bandwidth, clock):
+    if arithmetic is None or attention is None or bandwidth is None or clock is None:
         raise ValueError(f"{target_name} lacks the figures for {dtype}")
-    machine = Machine(peaks[0], peaks[1], bandwidth, clock * 1e6)  # type: ignore[arg-type, operator]
-    return target.board.family, target.board.id, machine
+    return target.board.family, target.board.id, Machine(arithmetic, attention, bandwidth, clock * 1e6)
 
 
-def _phase_row(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> PhaseRow:
-    phase = PHASE_OF_METRIC[raw["metric"]]
-    dtype, bits, head_bits = PRECISIONS[raw["precision"]]
-    family, device, machine = _machine(raw["target"], dtype)
-    runtime = RUNTIMES.get(raw["runtime"], raw["runtime"])
-    value = float(raw["value"])
-    seconds = 1 / value if phase == "decode" else value / 1e3
-    common = {"phase": phase, "family": family, "runtime": runtime, "dtype": dtype, "device": device}
-    common["tool"] = raw["runtime"]
+def _phase_row(row: Published, shapes: Shapes) -> PhaseRow:
+    phase = PHASE_OF_METRIC[row.metric]
+    dtype, bits, head_bits = PRECISIONS[row.precision]
+    family, device, machine = _machine(row.target, dtype)
+    bare = PhaseRow(
+        phase=phase,
+        family=family,
+        runtime=RUNTIMES.get(row.runtime, row.runtime),
+        dtype=dtype,
+        device=device,
+        tool=row.runtime,
+        seconds=1 / row.value if phase == "decode" else row.value / 1e3,
+        model=row.model,
+        layers=0,
+        layer_params=0.0,
+        machine=machine,
+    )
     if phase == "vision":
-        flop, layers, layer_params, tower = _tower(raw, shapes)
-        return PhaseRow(
-            **common,
-            model=tower,
-            seconds=seconds,
-            layers=layers,
-            layer_params=layer_params,
-            machine=machine,
-            linear_flop=flop,
-        )
-    decoder = DecoderShape(**shapes["decoders"][raw["llm"]])
+        flop, layers, layer_params, tower = _tower(row, shapes)
+        return replace(bare, model=tower, layers=layers, layer_params=layer_params, linear_flop=flop)
+    if row.llm is None:
+        raise ValueError("llm is missing")
+    decoder = shapes.decoders[row.llm]
     weights = decoder.layers * decoder.linear_params_per_layer
-    prompt, context = raw.get("prompt_tokens", 0), raw.get("context_tokens", 0)
-    cache = context * decoder.layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
+    cache = row.context_tokens * decoder.layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
     width = decoder.heads * decoder.head_dim
-    return PhaseRow(
-        **common,
-        model=raw["llm"],
-        seconds=seconds,
+    return replace(
+        bare,
+        model=row.llm,
         layers=decoder.layers,
         layer_params=decoder.linear_params_per_layer,
-        machine=machine,
-        linear_flop=2.0 * prompt * weights,
-        attention_flop=2.0 * prompt**2 * width * decoder.layers,
+        linear_flop=2.0 * row.prompt_tokens * weights,
+        attention_flop=2.0 * row.prompt_tokens**2 * width * decoder.layers,
         weight_bytes=weights * bits / 8,
         read_bytes=weights * bits / 8 + decoder.head_params * head_bits / 8 + cache,
     )
 
 
-def _tower_shape(name: str, shapes: Mapping[str, Any]) -> ModelShape:
-    decoder = {"model_type": "qwen3_vl_text", "hidden_size": shapes["towers"][name]["out_hidden_size"]}
-    config = {"model_type": "qwen3_vl", "text_config": decoder, "vision_config": shapes["towers"][name]}
-    return ModelShape.from_config(config)
+def _tower_shape(name: str, shapes: Shapes) -> ModelShape:
+    tower = shapes.towers[name]
+    decoder = {"model_type": "qwen3_vl_text", "hidden_size": tower["out_hidden_size"]}
+    return ModelShape.from_config({"model_type": "qwen3_vl", "text_config": decoder, "vision_config": tower})
 
 
-def _tower(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> tuple[float, int, float, str]:
+def _tower(row: Published, shapes: Shapes) -> tuple[float, int, float, str]:
     """(operations, layers, weights per layer, name); towers that differ in the projector share a name."""
-    if raw["model"] in shapes["towers"]:
-        vision = _tower_shape(raw["model"], shapes).vision
-        assert vision is not None
-        work = vision_work(
-            _tower_shape(raw["model"], shapes), Workload(visual_tokens=int(raw["visual_tokens"]))
-        )
-        name = f"vit-{vision.hidden}"
-        return vision_flop(vision, work), vision.layers, vision.linear_params_per_layer, name
-    flop, layers = float(raw["gflop"]) * 1e9, shapes["plain_towers"][raw["model"]]["layers"]
-    return flop, layers, flop / (2 * raw["patches"] * layers), raw["model"]
+    if row.model in shapes.towers:
+        shape = _tower_shape(row.model, shapes)
+        assert shape.vision is not None
+        work = vision_work(shape, Workload(visual_tokens=row.visual_tokens))
+        params = shape.vision.linear_params_per_layer
+        return vision_flop(shape.vision, work), shape.vision.layers, params, f"vit-{shape.vision.hidden}"
+    flop, layers = row.gflop * 1e9, shapes.plain_towers[row.model].layers
+    return flop, layers, flop / (2 * row.patches * layers), row.model
 
 
-def _memory_row(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> MemoryRow:
-    tower = raw["model"] in shapes["towers"]
-    name = {"Qwen3-VL-2B": "Qwen3-1.7B"}.get(raw["model"], raw["model"].replace("-VL", ""))
-    decoder = DecoderShape(**shapes["decoders"][name])
-    _, bits, head_bits = PRECISIONS[raw["precision"]]
+def _memory_row(row: Published, shapes: Shapes) -> MemoryRow:
+    name = {"Qwen3-VL-2B": "Qwen3-1.7B"}.get(row.model, row.model.replace("-VL", ""))
+    decoder = shapes.decoders[name]
+    _, bits, head_bits = PRECISIONS[row.precision]
     weights = decoder.layers * decoder.linear_params_per_layer * bits / 8
     head = decoder.head_params * head_bits / 8
-    cache = raw["kv_capacity_tokens"] * decoder.layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
-    vision = _tower_shape(raw["model"], shapes).vision if tower else None
+    cache = row.kv_capacity_tokens * decoder.layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
+    vision = _tower_shape(row.model, shapes).vision if row.model in shapes.towers else None
     known = weights + 2 * head + cache + (vision.params * ACTIVATION_BYTES if vision else 0.0)
-    image_tokens = max(0.0, raw.get("max_image_tokens", 0) - 2048)
-    return MemoryRow(name, raw["target"], raw["value"] * 2.0**20, known, weights, image_tokens)
+    image_tokens = max(0.0, row.max_image_tokens - 2048)
+    return MemoryRow(name, row.target, row.value * 2.0**20, known, weights, image_tokens)

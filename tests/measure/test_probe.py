@@ -24,7 +24,9 @@ from topovlm.measure.probe import (
 from topovlm.measure.profile import fit_surfaces
 from topovlm.measure.sweep import Sweep, paired_medians
 from topovlm.measure.timing import TimingRules
-from topovlm.predict.surface import Surface, profile_at
+from topovlm.predict.measured import profile_at
+from topovlm.predict.profile import Profile
+from topovlm.records import convert
 
 RULES = TimingRules(warmup=1, min_rounds=4, max_rounds=4, memory=False)
 
@@ -58,6 +60,11 @@ def test_profile_says_what_was_measured(folder: Path, profile: dict[str, Any]) -
     assert not list(folder.parent.glob(".slices-*"))
 
 
+def typed(profile: dict[str, Any]) -> Profile:
+    """The profile as the predictor takes it."""
+    return convert(profile, Profile, field="profile", name="test")
+
+
 def test_lines_come_from_the_samples(profile: dict[str, Any]) -> None:
     """The surfaces are those of the stored raw samples, the lines those of the surfaces at the workload."""
     samples = {
@@ -65,22 +72,21 @@ def test_lines_come_from_the_samples(profile: dict[str, Any]) -> None:
     }
     surfaces = fit_surfaces(Sweep(samples, (), 4, "rounds", 0.0), profile["workload"]["new_tokens"])
     for name, surface in surfaces.items():
-        assert Surface.from_dict(profile["surfaces"][name]).coefficients == pytest.approx(
-            surface.coefficients
-        )
+        assert profile["surfaces"][name]["coefficients"] == pytest.approx(surface.coefficients)
     assert profile["phases"]["prefill"]["slope_ms_per_layer"] == pytest.approx(
         surfaces["prefill"].ms(9, 20) - surfaces["prefill"].ms(8, 20)
     )
     assert profile["phases"]["token"]["intercept_ms"] == pytest.approx(
-        surfaces["token"].line(21.5, 6)["intercept_ms"]
+        surfaces["token"].line(21.5, 6).intercept_ms
     )
     pooled = [value for at in profile["samples"].values() for cell in at.values() for value in cell["vision"]]
     assert profile["phases"]["vision"]["slope_ms_per_layer"] == 0
     assert profile["affine"]["vision_ms"] == pytest.approx(np.median(pooled))
     assert min(profile["spread"].values()) >= 0.01
-    same = profile_at(profile, prefill_tokens=20, new_tokens=3)
-    assert same["affine"] == profile["affine"]
-    assert same["workload"] == profile["workload"]
+    known = typed(profile)
+    same = profile_at(known, prefill_tokens=20, new_tokens=3)
+    assert same.affine == known.affine
+    assert same.workload == known.workload
 
 
 def test_predictor_reads_the_profile(profile: dict[str, Any]) -> None:
@@ -100,7 +106,7 @@ def test_predictor_reads_the_profile(profile: dict[str, Any]) -> None:
     }  # fmt: skip
     shape = cost.ModelShape.from_config(facts)
     workload = cost.Workload(images=2, prompt_tokens=12, new_tokens=3)
-    found = cost.predict(shape, workload, profile, 5, "fp32")
+    found = cost.predict_measured(shape, workload, typed(profile), 5, "fp32")
     affine = profile["affine"]
     for name, interval in (("prefill", found.prefill_ms), ("decode", found.token_ms)):
         line = affine[name]["intercept_ms"] + 5 * affine[name]["slope_ms_per_layer"]
@@ -108,7 +114,9 @@ def test_predictor_reads_the_profile(profile: dict[str, Any]) -> None:
     assert found.vision_ms.value == pytest.approx(affine["vision_ms"])
     assert found.runtime == "onnxruntime-cpu"
     longer = cost.Workload(images=2, prompt_tokens=50, new_tokens=3)
-    moved = cost.predict(shape, longer, profile_at(profile, prefill_tokens=58, new_tokens=3), 5, "fp32")
+    moved = cost.predict_measured(
+        shape, longer, profile_at(typed(profile), prefill_tokens=58, new_tokens=3), 5, "fp32"
+    )
     assert moved.prefill_ms.value >= found.prefill_ms.value
 
 
@@ -169,7 +177,7 @@ def test_slow_machines_time_fewer_lengths(folder: Path) -> None:
     found = measure_local(folder, prompt_tokens=12, new_tokens=2, threads=1, rules=rules)
     assert found["lengths"] == [16]
     assert found["stopped"] in ("time", "rounds")
-    assert profile_at(found, prefill_tokens=18) == found
+    assert profile_at(typed(found), prefill_tokens=18) == typed(found)
 
 
 def test_given_lengths_are_timed(folder: Path) -> None:

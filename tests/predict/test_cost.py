@@ -16,7 +16,7 @@ from topovlm.families.known_models import known_model, list_known_models
 from topovlm.families.shape import ModelShape
 from topovlm.families.vision import vision_flop, vision_work
 from topovlm.predict.cost import Prediction, predict, supported_dtypes
-from topovlm.predict.interval import Interval
+from topovlm.predict.prediction_interval import PredictionInterval
 from topovlm.predict.target import load_target
 from topovlm.workload import Workload
 
@@ -78,7 +78,7 @@ def test_published_memory_peak() -> None:
     assert found.memory_bytes.low <= 4380 * 2**20 <= found.memory_bytes.high
 
 
-def _figures(found: Prediction) -> list[Interval]:
+def _figures(found: Prediction) -> list[PredictionInterval]:
     return [getattr(found, name) for name in FIGURES]
 
 

@@ -11,6 +11,7 @@ from topovlm.pipeline import assemble
 from topovlm.pipeline.rundir import Record
 from topovlm.planner.solve import Budgets, make_plan
 from topovlm.predict.target import load_target
+from topovlm.records import plain
 from topovlm.report.document import Plan
 from topovlm.units import LatencyBudget
 from topovlm.workload import Workload
@@ -21,7 +22,7 @@ def planned(new_tokens: int = 64) -> tuple[dict[str, Any], Plan]:
     workload = Workload(visual_tokens=265, prompt_tokens=27, new_tokens=new_tokens)
     budgets = Budgets(LatencyBudget.parse("70%"))
     shape, target = known_model("qwen3-vl-2b").shape(), load_target("jetson-agx-orin-64gb@MAXN")
-    plan = make_plan(shape, workload, target, budgets, "w4a16", advise=False).to_dict()
+    plan = plain(make_plan(shape, workload, target, budgets, "w4a16").record())
     return plan, assemble.plan_part(plan, measured=False)
 
 

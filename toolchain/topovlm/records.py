@@ -33,8 +33,8 @@ class _Version(msgspec.Struct):
 
 
 def plain(record: object) -> Any:
-    """JSON-able form of a record, as `--json` prints it."""
-    return msgspec.to_builtins(record, str_keys=True)
+    """JSON-able form of a record, as `--json` prints it and as it would be read back: lists, not tuples."""
+    return msgspec.json.decode(msgspec.json.encode(record))
 
 
 def encode(record: object) -> bytes:

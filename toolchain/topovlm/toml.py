@@ -1,4 +1,4 @@
-"""TOML files as plain data, on every Python that is supported (the standard library reads it from 3.11 on)."""
+"""TOML files as plain data (the standard library reads them from Python 3.11 on)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ CITATIONS = ("arXiv:2410.11042 (ICML 2025)", "arXiv:2604.16502 (version 2 marked
 def target_part(context: Context) -> doc.Target:
     """The board that the run is for."""
     target, facts = context.target, plain(context.target.facts())
-    plain = {name: value for name, value in facts.items() if isinstance(value, (str, int, float)) and value}
+    known = {name: value for name, value in facts.items() if isinstance(value, (str, int, float)) and value}
     return doc.Target(
         requested=context.config.target or "",
         key=target.key,
@@ -27,7 +27,7 @@ def target_part(context: Context) -> doc.Target:
         runtime=context.run.records["profile"].value["runtime"] if context.on_target else "tensorrt",
         alias_of=target.alias_of,
         siblings=tuple(target.siblings),
-        facts={name: float(value) if isinstance(value, int) else value for name, value in plain.items()},
+        facts={name: float(value) if isinstance(value, int) else value for name, value in known.items()},
     )
 
 
@@ -106,7 +106,9 @@ def plan_part(plan: dict[str, Any], *, measured: bool) -> doc.Plan:
         predictor="measured-here" if measured else "published",
         source=plan["source"],
         rows=tuple(rows),
-        formats=tuple(doc.FormatPoint(**point) for found in plan["formats"].values() for point in found["points"]),
+        formats=tuple(
+            doc.FormatPoint(**point) for found in plan["formats"].values() for point in found["points"]
+        ),
     )
 
 

@@ -13,7 +13,6 @@ from topovlm.predict.target import ResolvedTarget
 from topovlm.units import LatencyBudget, format_bytes, format_ms
 from topovlm.workload import Workload
 
-
 Figure = Literal["ttft_ms", "total_ms", "token_ms", "memory_bytes"]  # what can be limited
 
 

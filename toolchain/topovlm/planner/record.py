@@ -1,8 +1,10 @@
-"""A plan as it is stored, read back, and printed by `topovlm plan --json`. Figures to four significant digits."""
+"""A plan as it is stored, read back, and printed by `topovlm plan --json`."""
 
 from __future__ import annotations
 
 from typing import Literal
+
+import msgspec
 
 from topovlm.planner.floor import Floor
 from topovlm.planner.limits import Budgets
@@ -27,8 +29,9 @@ Verdict = Literal["dense", "prune", "infeasible"]
 
 
 class PlanRow(Part, frozen=True, kw_only=True):
-    """One number of layers. `exceeds`: limits that the central value breaks; `at_risk`: only the upper end does.
+    """One number of layers, its figures to four significant digits.
 
+    `exceeds`: limits that the central value breaks; `at_risk`: those that only the upper end does.
     `memory_parts`: None where a profile measured the whole.
     """
 
@@ -72,8 +75,8 @@ class FormatPlan(Part, frozen=True, kw_only=True):
 class PlanRecord(Part, frozen=True, kw_only=True):
     """The answer: `keep_layers` and `drop_count` are None when infeasible; `rows[n - 1]` keeps n layers.
 
-    `budget_ms`: the latency budget, resolved; `workload.visual_tokens`: as counted; `formats`: by weight format,
-    where they were compared.
+    `budget_ms`: the latency budget, resolved; `workload.visual_tokens`: as counted; `formats`: by weight
+    format, where they were compared.
     """
 
     schema: int = SCHEMA
@@ -97,4 +100,4 @@ class PlanRecord(Part, frozen=True, kw_only=True):
     target: TargetFacts
     workload: Workload
     rows: tuple[PlanRow, ...]
-    formats: dict[str, FormatPlan] = {}
+    formats: dict[str, FormatPlan] = msgspec.field(default_factory=dict)

@@ -49,7 +49,7 @@ class Memory(Strict, frozen=True, kw_only=True):
     nominal_gb: float | None = None
     type: str = ""
     bus_bits: Count | None = None
-    os_reserve_gib: dict[str, float] = {}
+    os_reserve_gib: dict[str, float] = msgspec.field(default_factory=dict)
     safety_gib: float = 0.3
     swap_usable_by_gpu: bool = False
 
@@ -110,7 +110,7 @@ class Board(Strict, frozen=True, kw_only=True):
     match: Match = Match()
     software: tuple[Software, ...] = ()
     efficiencies: tuple[BoardEfficiency, ...] = msgspec.field(name="efficiency", default=())
-    provenance: dict[str, str] = {}
+    provenance: dict[str, str] = msgspec.field(default_factory=dict)
 
     def mode(self, name: str | None = None) -> Mode:
         """The mode of that name (any case), or the default one. Raises `InputError` listing the modes."""

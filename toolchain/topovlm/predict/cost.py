@@ -105,7 +105,7 @@ def predict_measured(
     """Predict one configuration from a measured profile; all layers when `keep_layers` is None.
 
     Where the profile has no memory, that of `dtype` is predicted. Raises `InputError` for an unknown format,
-    an impossible number of layers, a profile of another model or workload, or of another target than `target`.
+    an impossible number of layers, a profile of another model or workload, or of another target.
     """
     keep, fmt = _depth(shape, keep_layers), weight_format(dtype)
     if target is not None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import msgspec
+
 from topovlm.errors import InputError, explain
 from topovlm.predict.memory import MemoryModel
 from topovlm.records import Part, read
@@ -86,7 +88,7 @@ class Coefficients(Part, frozen=True, kw_only=True):
     entries: tuple[Entry, ...]
     borrow_spread: dict[str, float]
     memory: MemoryModel
-    held_out: dict[str, HeldOut] = {}
+    held_out: dict[str, HeldOut] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ FORMS: dict[str, tuple[str, ...]] = {
 }
 _BEYOND = re.compile(r"per_layer_beyond_(\d+)_ms")
 _MOST_STEPS = 100  # of the solver, per term
+_SAME = 1e-12  # columns that differ by less, of a largest entry of 1, are one
 LEAST_SPREAD = 0.01  # a prediction is never claimed to be closer than this
 
 
@@ -133,15 +134,15 @@ def nonnegative_fit(
     scale = np.abs(design).max(axis=0)
     scale[scale == 0] = 1.0
     design = design / scale
-    first = [i for i in range(len(names)) if not any(_parallel(design[:, i], design[:, j]) for j in range(i))]
+    told_apart = [
+        i
+        for i in range(len(names))
+        if not any(np.allclose(design[:, i], design[:, j], rtol=0, atol=_SAME) for j in range(i))
+    ]
+    found, _ = nnls(design[:, told_apart], np.ones(len(values)), maxiter=_MOST_STEPS * len(names))
     coefficients = np.zeros(len(names))
-    coefficients[first], _ = nnls(design[:, first], np.ones(len(values)), maxiter=_MOST_STEPS * len(names))
-    return coefficients / scale
-
-
-def _parallel(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    """Whether two columns, each scaled to a largest entry of 1, are the same one (or nothing at all)."""
-    return bool(np.allclose(one, other, rtol=0, atol=1e-12) or not one.any())
+    coefficients[told_apart] = found / scale[told_apart]
+    return coefficients
 
 
 def usual_depth(layers: int) -> int:

@@ -30,8 +30,9 @@ UNRECOGNISED = "board"
 
 
 class TargetFacts(Part, frozen=True, kw_only=True):
-    """A target as plans and `topovlm targets` state it. `peak_tflops`: dense, by number format (None: no clocks).
+    """A target as plans and `topovlm targets` state it.
 
+    `peak_tflops`: dense, by number format (None: clocks unknown);
     `usable_memory_bytes`: what a model may occupy; `source`: where the board's facts come from.
     """
 
