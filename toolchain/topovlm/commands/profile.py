@@ -49,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from topovlm.measure.settings import ProfileRequest, RunSettings
     from topovlm.pipeline import exporting
     from topovlm.pipeline.measuring import timed_tokens, timing_progress, timing_rules
-    from topovlm.predict.profile import save_profile
-    from topovlm.records import plain, write
+    from topovlm.records import plain
     from topovlm.runtime.sessions import RunsOn, provider_names
 
     display, here = Display(), args.board == LOCAL
@@ -70,9 +69,7 @@ def run(args: argparse.Namespace) -> int:
         exporting.export_dense(context, dtype)
         folder = context.run.root / exporting.BASELINE
         with display.stage("profile") as progress:
-            settings = RunSettings(
-                threads=config.threads, providers=None if providers is None else tuple(providers)
-            )
+            settings = RunSettings(threads=config.threads, providers=tuple(providers) if providers else None)
             request = ProfileRequest(
                 images=config.images,
                 prompt_tokens=config.prompt_tokens,
@@ -98,12 +95,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(measured, args.board)
     if args.file:
-        path = Path(args.file)
-        if path.is_dir():
-            say(f"wrote {save_profile(measured, path)}")
-        else:
-            write(path, measured)
+        _file(measured, Path(args.file))
     return 0
+
+
+def _file(measured: Profile, path: Path) -> None:
+    """Into a folder of profiles under its own name, or into the file that was named."""
+    from topovlm.predict.profile import save_profile
+    from topovlm.records import write
+
+    if path.is_dir():
+        say(f"wrote {save_profile(measured, path)}")
+    else:
+        write(path, measured)
 
 
 def _show(measured: Profile, board: str) -> None:

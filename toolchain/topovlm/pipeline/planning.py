@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from topovlm import __version__, artifacts
+from topovlm import __version__
 from topovlm.config import DTYPES, Config
 from topovlm.console import Progress
 from topovlm.errors import BudgetError, InputError, explain
@@ -242,9 +242,7 @@ def profile(context: Context, dense: Record) -> Record:
             scratch=work,
         )
         with context.device() as device:
-            measured = device.profile(
-                context.run.root / BASELINE, request, timing_progress(rules, progress)
-            )
+            measured = device.profile(context.run.root / BASELINE, request, timing_progress(rules, progress))
         write(work / "profile.json", measured)
         value: dict[str, Any] = plain(measured)
         return value

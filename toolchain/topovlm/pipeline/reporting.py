@@ -103,7 +103,7 @@ def _latency(context: Context) -> doc.Latency:
         image_height=facts["image_height"],
         image_width=facts["image_width"],
         visual_tokens=timings["visual_tokens"],
-        prompt_tokens=facts["prompt_tokens"],
+        prompt_tokens=facts["prefill_tokens"],
         new_tokens=facts["new_tokens"],
         dtype="fp32",
     )

@@ -44,7 +44,7 @@ class Done(Part, frozen=True, kw_only=True, tag_field="kind", tag="done"):
 
 
 class Refused(Part, frozen=True, kw_only=True, tag_field="kind", tag="refused"):
-    """It was not: `error` for the program, `text` for a person. `places`: folder, bytes free, what is wrong."""
+    """It was not: `error` for the program, `text` for people. `places`: folder, bytes free, what is wrong."""
 
     id: int
     error: str
@@ -159,7 +159,7 @@ class Case(Part, frozen=True, kw_only=True):
 
 
 class EngineFiles(Part, frozen=True, kw_only=True, omit_defaults=True):
-    """Paths of a model's graphs in the board's folder; `profiles`: shapes by part, for engines built there."""
+    """Paths of a model's graphs in the board's folder; `profiles`: shapes by part, for building there."""
 
     vision: str
     embed: str
