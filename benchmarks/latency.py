@@ -16,6 +16,7 @@ from pathlib import Path
 from topovlm.errors import InputError, MissingToolError
 from topovlm.measure.timing import PHASES, Comparison, TimingRules, compare
 from topovlm.measure.timing_workload import synthetic_workload
+from topovlm.records import plain
 from topovlm.runtime.engine import Engine
 from topovlm.units import format_bytes, format_ms, parse_duration_ms
 
@@ -26,8 +27,8 @@ def table(run: Comparison) -> str:
     work = run.workload
     lines = [
         f"measured on {run.environment.cpu}, {run.environment.usable_cores} cores; "
-        f"{work['images']} pictures, {work['prompt_tokens']} prompt tokens ({work['visual_tokens']} visual), "
-        f"{work['new_tokens']} new tokens; {run.rounds} rounds ({run.stopped})"
+        f"{work.images} pictures, {work.prefill_tokens} prompt tokens ({work.visual_tokens} visual), "
+        f"{work.new_tokens} new tokens; {run.rounds} rounds ({run.stopped})"
     ]
     for name, engine in run.engines.items():
         lines.append(f"\n{name}: {engine.layers} layers, {engine.variant}, {engine.threads} threads")
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     except (InputError, MissingToolError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 5
-    print(json.dumps(run.to_dict()) if args.json else table(run))
+    print(json.dumps(plain(run)) if args.json else table(run))
     return 0
 
 

@@ -29,12 +29,13 @@ from topovlm.console import say
 from topovlm.errors import InputError, MissingToolError, VerificationError, explain
 from topovlm.exporters.onnx.slices import slice_export
 from topovlm.measure.probe import measure_local
-from topovlm.measure.profile import fit_surfaces, save_profile
+from topovlm.measure.profile import fit_surfaces
+from topovlm.measure.settings import ProfileRequest, RunSettings
 from topovlm.measure.sweep import sweep, warm_up
 from topovlm.measure.timing import TimingRules
 from topovlm.measure.timing_workload import synthetic_workload
-from topovlm.predict.surface import Surface
-from topovlm.records import convert
+from topovlm.predict.profile import save_profile
+from topovlm.records import plain
 from topovlm.runtime.engine import Engine
 from topovlm.units import format_ms, parse_duration_ms
 
@@ -65,51 +66,46 @@ def check(
 
     `together`: the profile's pairs are timed once more among the others, and predict from there.
     """
-    profile = measure_local(folder, threads=threads, providers=providers, rules=rules)
-    work, visual = profile["workload"], profile["workload"]["visual_tokens"]
-    new_tokens, dense, anchor = work["new_tokens"], profile["layers"], work["prefill_tokens"]
-    layers = list(depths) or unseen(profile["depths"], 4)
-    lengths = unseen(profile["lengths"], max(1, -(-points // max(1, len(layers)))), min(profile["lengths"]))
+    settings = RunSettings(threads=threads, providers=None if providers is None else tuple(providers))
+    profile = measure_local(folder, ProfileRequest(rules=rules, run=settings))
+    work, visual = profile.workload, profile.workload.visual_tokens
+    new_tokens, dense, anchor = work.new_tokens, profile.layers, work.prefill_tokens
+    layers = list(depths) or unseen(profile.depths, 4)
+    lengths = unseen(profile.lengths, max(1, -(-points // max(1, len(layers)))), min(profile.lengths))
     if not layers or not lengths:
         rule = "leaves no depth or no prompt length between those that the profile times"
         raise InputError(explain("DIR", str(folder), rule, "Give a deeper model or a longer context"))
-    known = [(n, tokens) for n in profile["depths"] for tokens in profile["lengths"]]
+    known = [(n, tokens) for n in profile.depths for tokens in profile.lengths]
     again = known if together else [(dense, anchor)]
     with tempfile.TemporaryDirectory(prefix=".slices-", dir=folder.resolve().parent) as room:
         engines = {
             n: Engine(
-                slice_export(folder, n, Path(room) / str(n), profile["variant"]),
+                slice_export(folder, n, Path(room) / str(n), profile.variant),
                 threads=threads,
                 providers=providers,
             )
             for n in sorted({*layers, *(n for n, _ in again)} - {dense})
         }
-        one = engines[dense] = Engine(
-            folder, variant=profile["variant"], threads=threads, providers=providers
-        )
+        one = engines[dense] = Engine(folder, variant=profile.variant, threads=threads, providers=providers)
         workloads = {
-            tokens: synthetic_workload(
-                one, images=work["images"], prompt_tokens=tokens, new_tokens=new_tokens
-            )
+            tokens: synthetic_workload(one, images=work.images, prompt_tokens=tokens, new_tokens=new_tokens)
             for tokens in sorted({*lengths, *(tokens for _, tokens in again)})
         }
         warm_up(engines, workloads, rules.warmup)
         run = sweep(engines, workloads, rules)
-    surfaces = {
-        phase: convert(profile["surfaces"][phase], Surface, field="surface", name=phase) for phase in PHASES
-    }
+    surfaces = {phase: profile.surfaces[phase] for phase in PHASES}
     if together:
         part = replace(run, samples={cell: run.samples[cell] for cell in known})
         surfaces = fit_surfaces(part, new_tokens)
     rows = []
     for depth, tokens in sorted(run.samples):
-        if depth in profile["depths"] and tokens in profile["lengths"]:
+        if depth in profile.depths and tokens in profile.lengths:
             continue
         for phase in PHASES:
             at = tokens + new_tokens / 2 if phase == "token" else tokens
             predicted = surfaces[phase].ms(depth, at)
             measured = median(run.samples[depth, tokens][phase])
-            spread = profile["spread"]["decode" if phase == "token" else "prefill"]
+            spread = profile.spread.decode if phase == "token" else profile.spread.prefill
             rows.append(
                 {
                     "layers": depth,
@@ -121,7 +117,7 @@ def check(
                     "within": abs(measured / predicted - 1) <= spread,
                 }
             )
-    before = profile["samples"][str(dense)][str(anchor)]
+    before = profile.samples[str(dense)][str(anchor)]
     return {
         "folder": folder.name,
         "whole_profile": profile,
@@ -130,10 +126,13 @@ def check(
             phase: median(run.samples[dense, anchor][phase]) / median(before[phase]) - 1 for phase in PHASES
         },
         "drift": run.drift,
-        "seconds": profile["seconds"],
-        "profile": {key: profile[key] for key in ("depths", "lengths", "workload", "spread", "warnings")},
-        "threads": profile["threads"],
-        "runtime": profile["runtime"],
+        "seconds": profile.seconds,
+        "profile": {
+            key: plain(getattr(profile, key))
+            for key in ("depths", "lengths", "workload", "spread", "warnings")
+        },
+        "threads": profile.threads,
+        "runtime": profile.runtime,
     }
 
 

@@ -14,7 +14,7 @@ from topovlm.checkpoint.loading import TooLargeError
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.checkpoint.verify import verify_checkpoint, verify_files
 from topovlm.errors import InputError, VerificationError
-from topovlm.machine.environment import meminfo
+from topovlm.machine.look import meminfo
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

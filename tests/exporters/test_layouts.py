@@ -12,7 +12,7 @@ import pytest
 from tests import tiny
 from topovlm.errors import InputError
 from topovlm.exporters.onnx import layouts
-from topovlm.exporters.onnx.manifest import RUNTIME_FILE, DecoderSizes, read_runtime_file
+from topovlm.runtime.runtime_file import MANIFEST_NAME, DecoderSizes, read_runtime_file
 from topovlm.exporters.protocol import ExportRecord
 
 Exported = tuple[Path, ExportRecord]
@@ -32,7 +32,7 @@ def test_processor_of_the_folder_counts_the_graphs_tokens(
     folder = request.getfixturevalue(f"{family}_export")[0]
     processor = AutoProcessor.from_pretrained(folder)
     ids = processor(images=tiny.picture(0, 32), text=tiny.IMAGE)["input_ids"][0]
-    manifest = _json(folder / RUNTIME_FILE)
+    manifest = _json(folder / MANIFEST_NAME)
     assert ids.count(manifest["image_token_id"]) == manifest["tokens_per_image"] == 16
     # What transformers.js computes: grid + num_additional_image_tokens, whatever the strategy says.
     assert _json(folder / "processor_config.json")["num_additional_image_tokens"] == 0
@@ -40,7 +40,7 @@ def test_processor_of_the_folder_counts_the_graphs_tokens(
 
 def test_manifest_names_graphs_sizes_and_ends(siglip_export: Exported, tiny_siglip_qwen2: Path) -> None:
     """Everything that a runtime without transformers needs."""
-    manifest = _json(siglip_export[0] / RUNTIME_FILE)
+    manifest = _json(siglip_export[0] / MANIFEST_NAME)
     assert manifest["graphs"] == {
         "vision": "onnx/vision_encoder.onnx",
         "embed": "onnx/embed_tokens.onnx",
@@ -124,7 +124,7 @@ def test_a_damaged_manifest_is_refused_by_field(
     siglip_export: Exported, tmp_path: Path, damage: dict[str, Any], message: str
 ) -> None:
     """Another schema, a wrong type, a missing part: one sentence with the file, no guess."""
-    content = {**_json(siglip_export[0] / RUNTIME_FILE), **damage}
-    (tmp_path / RUNTIME_FILE).write_text(json.dumps(content))
-    with pytest.raises(InputError, match=rf"{RUNTIME_FILE}.*{message}"):
+    content = {**_json(siglip_export[0] / MANIFEST_NAME), **damage}
+    (tmp_path / MANIFEST_NAME).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"{MANIFEST_NAME}.*{message}"):
         read_runtime_file(tmp_path)

@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from topovlm.errors import InputError, MissingToolError
-from topovlm.exporters.onnx.manifest import DecoderSizes, Pictures, PromptPieces, RuntimeFile
+from topovlm.runtime.runtime_file import DecoderSizes, Pictures, PromptPieces, RuntimeFile
 from topovlm.exporters.protocol import ExportRecord, ExportRequest
 from topovlm.exporters.tensorrt import support
 from topovlm.exporters.tensorrt.exporter import TensorRTExporter

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 
 import pytest
 
-from topovlm.machine.environment import parse_gpus
+from topovlm import records
+from topovlm.machine import tools
+from topovlm.machine.look import read_cpu, read_look
 from topovlm.machine.power import PowerLog
 from topovlm.machine.telemetry import (
     Clock,
     Telemetry,
     doubts,
-    gpu_throttle_reasons,
     last_level_cache_bytes,
     read_power_mode,
     read_rails,
     read_telemetry,
 )
+from topovlm.machine.tools import Answer, parse_gpus, throttle_reasons
 
 # As an AGX Orin shows itself: nvpmodel, cpufreq, devfreq, thermal zones, over-current events, one INA3221.
 ORIN = {
@@ -93,9 +94,8 @@ def test_a_board_tells_its_state(tmp_path: Path) -> None:
     assert seen.throttle_counts == {"soctherm_oc oc1": 0, "soctherm_oc oc3": 4}
     assert seen.alerts == {"gpu-throttle-alert": 0}
     assert seen.rails_w == pytest.approx({"VDD_IN": 9.5, "VDD_CPU_CV": 0.76})
-    facts = seen.to_dict()
-    assert json.loads(json.dumps(facts)) == facts
-    assert len(facts["cpus"]) == 1
+    assert [clock.name for clock in seen.brief().cpus] == ["cpu0"]
+    assert records.decode(records.encode(seen), Telemetry, field="look", name="x") == seen
 
 
 def test_a_laptop_tells_other_things(tmp_path: Path) -> None:
@@ -148,8 +148,9 @@ def test_throttling_is_grave(tmp_path: Path) -> None:
     before = read_telemetry(write(tmp_path, ORIN))
     write(tmp_path, {"sys/class/hwmon/hwmon1/oc3_event_cnt": "6"})
     write(tmp_path, {"sys/class/thermal/cooling_device0/cur_state": "1"})
-    gpu = {"name": "Card", "clocks_event_reasons.active": "0x0000000000000041"}
-    after = read_telemetry(tmp_path, gpus=(gpu,))
+    asked = tools.QUESTIONS["nvidia-smi"][0]
+    answer = ", ".join(["Card", *["[N/A]"] * 7, "0x0000000000000041"])
+    after = read_telemetry(tmp_path, {"nvidia-smi": Answer(asked, answer)})
     grave = [doubt.text for doubt in doubts(before, after) if doubt.grave]
     assert grave == [
         "throttled: soctherm_oc oc3 counted 2 more events",
@@ -160,9 +161,9 @@ def test_throttling_is_grave(tmp_path: Path) -> None:
 
 def test_reasons_of_the_driver() -> None:
     """Idle clocks and the application's own clocks are no throttling; the older name is read too."""
-    assert gpu_throttle_reasons({"clocks_event_reasons.active": "0x0000000000000003"}) == []
-    assert gpu_throttle_reasons({"clocks_throttle_reasons.active": "0x4"}) == ["power cap"]
-    assert gpu_throttle_reasons({}) == []
+    assert throttle_reasons({"clocks_event_reasons.active": "0x0000000000000003"}) == []
+    assert throttle_reasons({"clocks_throttle_reasons.active": "0x4"}) == ["power cap"]
+    assert throttle_reasons({}) == []
 
 
 def test_rows_of_the_driver() -> None:
@@ -197,12 +198,11 @@ def test_energy_is_power_over_time(tmp_path: Path) -> None:
     pause = threading.Event()
     with PowerLog(root, interval_s=0.01) as log:
         pause.wait(0.1)
-    facts = log.to_dict()
-    assert facts is not None
     assert log.energy_j["VDD_IN"] == pytest.approx(9.5 * log.seconds, rel=0.2)
+    assert log.mean_w["VDD_IN"] == pytest.approx(9.5, rel=0.2)
     with PowerLog(tmp_path) as silent:
         pass
-    assert silent.to_dict() is None
+    assert (silent.energy_j, silent.mean_w) == ({}, {})
 
 
 def test_energy_counters_wrap(tmp_path: Path) -> None:
@@ -211,3 +211,31 @@ def test_energy_counters_wrap(tmp_path: Path) -> None:
     with PowerLog(root) as log:
         write(root, {"sys/class/powercap/intel-rapl:0/energy_uj": "100000000"})
     assert log.energy_j == pytest.approx({"package-0 (intel-rapl:0)": 200.0})
+
+
+def test_the_tool_is_asked_less_until_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that knows no reasons at all still tells its GPU: with the fields that it was asked for last."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\ncase "$1" in *reasons*) exit 2;; esac\necho "Card, 550.54, [N/A], 300 MHz"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    answers = tools.ask_here()
+    assert "reasons" not in " ".join(answers["nvidia-smi"].asked)
+    assert tools.gpus(answers) == ({"name": "Card", "driver_version": "550.54", "clocks.sm": "300 MHz"},)
+
+
+def test_the_tools_own_mode_comes_first(tmp_path: Path) -> None:
+    """`nvpmodel -q` says the mode by name, under its new or its old form; else the files say it."""
+    root = write(tmp_path, ORIN)
+    said = Answer(("nvpmodel", "-q"), "NV Fan Mode:quiet\nNV Power Mode: MODE_15W\n0")
+    assert read_telemetry(root, {"nvpmodel": said}).power_mode == "15W"
+    assert read_telemetry(root, {"nvpmodel": Answer(("nvpmodel", "-q"), "")}).power_mode == "30W"
+
+
+def test_names_of_processors(tmp_path: Path) -> None:
+    """The marketing name, else what an Arm kernel tells; a look at nothing claims nothing."""
+    root = write(tmp_path, {"proc/cpuinfo": "processor\t: 0\nCPU part\t: 0xd42"})
+    assert read_cpu(root) == "CPU part 0xd42"
+    write(tmp_path, {"proc/cpuinfo": "processor\t: 0\nmodel name\t: Thing 9000\ncpu MHz\t\t: 2100.5"})
+    look = read_look(root, {})
+    assert (look.cpu, look.cpu_mhz, look.compatible, look.l4t) == ("Thing 9000", 2100.5, (), None)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,28 @@ import pytest
 from tests.measure import sshd
 from tests.measure.sshd import Sshd
 from tests.runtime.toy_export import Toy
-from topovlm import cli
+from topovlm import cli, records
 from topovlm.errors import InputError, MissingToolError
 from topovlm.machine import look as facts
+from topovlm.machine.tools import Answer
 from topovlm.measure.device import DeviceError, Limits, LocalDevice, SshDevice, open_device
-from topovlm.measure.ssh import checks
+from topovlm.measure.settings import ProfileRequest, RunSettings, TimingRules
+from topovlm.measure.ssh import backends, parcel
 from topovlm.measure.ssh.address import COMMAND_VARIABLE, parse_address
 from topovlm.measure.ssh.checks import target_of
 from topovlm.measure.ssh.connection import ConnectionLost, DeviceTimeout
-from topovlm.measure.ssh.parcel import Case, pack, synthetic
-from topovlm.measure.timing import TimingRules
+from topovlm.measure.ssh.messages import Case, Done, Malformed, Runtimes
+from topovlm.measure.ssh.parcel import Load, pack, synthetic
+from topovlm.measure.ssh.rounds import Asked, Rounds
+from topovlm.measure.timing import Comparison
 from topovlm.predict.target import recognise
-from topovlm.travel import board_agent, traveller
+from topovlm.travel import agent, build_engines
+from topovlm.travel.timer import MARK
 
 needs_sshd = pytest.mark.skipif(sshd.ABSENT, reason=sshd.WHY)
 RULES = TimingRules(warmup=1, min_rounds=4, max_rounds=4, time_limit_s=20, memory=False)
 TRT = "TensorrtExecutionProvider"
+_LARGE_BYTES = 64 << 20
 LONG = TimingRules(warmup=1, min_rounds=10**6, max_rounds=10**6, time_limit_s=60, memory=False)
 
 
@@ -78,25 +85,32 @@ def url(board: Sshd, monkeypatch: pytest.MonkeyPatch) -> str:
 # -- the whole way ------------------------------------------------------------------------------------
 @needs_sshd
 def test_board_gives_what_this_machine_would(board: Sshd, url: str, export: Path) -> None:
-    """Same document, same phases, raw samples and memory as a local run; progress comes; nothing stays."""
+    """Same record, same phases, raw samples and memory as a local run; progress comes; nothing stays."""
     rules = TimingRules(warmup=1, min_rounds=4, max_rounds=4, time_limit_s=20)
     workload, seen, said = synthetic(export, images=1, new_tokens=3), [], []
     with open_device(url, say=said.append) as device:
         there = device.time_export(export, workload, rules, lambda rounds, spent: seen.append(rounds))
     here = LocalDevice().time_export(export, workload, rules)
-    assert there.keys() == here.keys()
-    engine, local = there["engines"]["model"], here["engines"]["model"]
-    assert engine.keys() == local.keys()
-    assert {p: len(v) for p, v in engine["samples"].items()} == {
-        p: len(v) for p, v in local["samples"].items()
-    }
-    assert all(value > 0 for values in engine["samples"].values() for value in values)
-    assert [len(steps) for steps in engine["token_steps"]] == [2] * 4
-    assert (engine["variant"], engine["layers"], engine["threads"]) == ("fused", 3, local["threads"])
-    assert there["workload"] == here["workload"]
-    assert there["environment"].keys() == here["environment"].keys()
-    assert there["environment"]["cpu"] == here["environment"]["cpu"]
-    assert engine["footprint"]["peak_bytes"] > engine["footprint"]["libraries_bytes"] > 0
+    engine, local = there.engines["model"], here.engines["model"]
+    assert {p: len(v) for p, v in engine.samples.items()} == {p: len(v) for p, v in local.samples.items()}
+    assert all(value > 0 for values in engine.samples.values() for value in values)
+    assert [len(steps) for steps in engine.token_steps] == [2] * 4
+    assert (engine.variant, engine.layers, engine.threads) == ("fused", 3, local.threads)
+    assert there.workload == here.workload
+    machine = (
+        "system",
+        "machine",
+        "cpu",
+        "cores",
+        "usable_cores",
+        "memory_total_bytes",
+        "gpus",
+        "power_mode",
+    )
+    for name in machine:
+        assert getattr(there.environment, name) == getattr(here.environment, name)
+    assert engine.footprint is not None
+    assert engine.footprint.peak_bytes > engine.footprint.libraries_bytes > 0
     assert seen == [1, 2, 3, 4]
     assert any("sending" in text for text in said)
     assert board.left_behind() == []
@@ -107,16 +121,16 @@ def test_one_connection_serves_many_requests(board: Sshd, url: str, export: Path
     """Facts, a program, two timings in a row; two folders that share files are timed in turns."""
     with open_device(url) as device:
         found = device.identify()
-        assert found["machine"] == os.uname().machine
-        assert found["versions"]["onnxruntime"]
-        assert found["memory_available_bytes"] > 0
-        assert "CPUExecutionProvider" in found["providers"]
-        assert os.uname().nodename not in found.values()
+        assert found.environment.machine == os.uname().machine
+        assert found.environment.versions["onnxruntime"]
+        assert (found.environment.memory_available_bytes or 0) > 0
+        assert "CPUExecutionProvider" in found.providers
+        assert os.uname().nodename not in records.encode(found).decode()
         done = device.run(["sh", "-c", "echo one; echo two; echo wrong >&2; exit 4"])
         assert (done.status, done.lines, done.errors) == (4, ("one", "two"), ("wrong",))
         workload = synthetic(export, images=1, new_tokens=2)
         for variant in ("plain", "fused"):
-            run = device.compare({"a": export, "b": export}, workload, RULES, variant=variant)
+            run = device.compare({"a": export, "b": export}, workload, RULES, RunSettings(variant=variant))
             assert {name: t.variant for name, t in run.engines.items()} == {"a": variant, "b": variant}
             assert sorted(run.order) == ["a"] * 4 + ["b"] * 4
     assert board.left_behind() == []
@@ -142,22 +156,28 @@ def test_login_noise_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @needs_sshd
 def test_profile_of_a_board(board: Sshd, url: str, tmp_path: Path) -> None:
-    """The document is that of the machine at hand, with the board's own facts beside it."""
-    folder = Toy(layers=8).write(tmp_path / "x", ("plain", "fused"))
-    rules = TimingRules(warmup=1, min_rounds=3, max_rounds=3)
-    settings: dict[str, Any] = {"images": 2, "prompt_tokens": 12, "new_tokens": 3, "threads": 1}
-    settings |= {"lengths": [20, 32], "rules": rules}
+    """The record is that of the machine at hand, with the board's own facts beside it."""
+    folder = Toy(layers=8, vocab=100_000).write(tmp_path / "x", ("plain", "fused"))
+    request = ProfileRequest(
+        images=2,
+        prompt_tokens=12,
+        new_tokens=3,
+        lengths=(20, 32),
+        rules=TimingRules(warmup=1, min_rounds=3, max_rounds=3),
+        run=RunSettings(threads=1),
+    )
     with open_device(url) as device:
-        there = device.profile(folder, **settings)
-    here = LocalDevice().profile(folder, **{**settings, "rules": TimingRules(1, 3, 3, memory=False)})
-    assert set(there) - set(here) == {"board"}
-    assert set(here) - set(there) == set()
-    same = ("schema", "runtime", "dtype", "variant", "threads", "model_sha256", "layers", "depths", "lengths")
-    assert {key: there[key] for key in same} == {key: here[key] for key in same}
-    assert there["workload"] == here["workload"]
-    assert {n: set(s) for n, s in there["samples"].items()} == {n: set(s) for n, s in here["samples"].items()}
-    assert there["target"] == "board"
-    assert there["memory"]["libraries_bytes"] > 0 if there["memory"] else True
+        there = device.profile(folder, request)
+    here = LocalDevice().profile(folder, replace(request, rules=TimingRules(1, 3, 3, memory=False)))
+    same = ("runtime", "dtype", "variant", "threads", "model_sha256", "config_sha256", "layers", "depths")
+    for name in (*same, "lengths", "workload"):
+        assert getattr(there, name) == getattr(here, name)
+    assert {n: set(s) for n, s in there.samples.items()} == {n: set(s) for n, s in here.samples.items()}
+    assert there.target == "board"
+    assert there.device is not None
+    assert here.device is None
+    assert there.memory is not None
+    assert there.memory.libraries_bytes > 0
     assert board.left_behind() == []
 
 
@@ -191,10 +211,11 @@ def test_connection_cut_in_the_middle(board: Sshd, url: str, export: Path, tmp_p
         it.time_export(export, synthetic(export, new_tokens=2), LONG, cut)
     partial = caught.value.partial
     assert cuts[0] >= 1
-    assert partial is not None
-    assert partial["stopped"] == "lost"
-    assert partial["rounds"] == len(partial["engines"]["model"]["samples"]["prefill"]) >= 3
+    assert isinstance(partial, Comparison)
+    assert partial.stopped == "lost"
+    assert partial.rounds == len(partial.engines["model"].samples["prefill"]) >= 3
     (kept,) = (tmp_path / "state").rglob("partial-*.json")
+    assert records.read(kept, Comparison, field="rounds") == partial
     assert str(kept) in str(caught.value)
     assert parse_address(url).text in str(caught.value)
     assert board.left_behind() == []
@@ -304,7 +325,7 @@ def test_missing_runtime(board: Sshd, url: str, export: Path, tmp_path: Path) ->
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     said: list[str] = []
     with open_device(f"{board.bare}?python={tmp_path}/bare/bin/python", say=said.append) as device:
-        assert set(device.identify()["lacking"]) >= {"numpy", "onnxruntime"}
+        assert set(device.identify().lacking) >= {"numpy", "onnxruntime"}
         with pytest.raises(DeviceError, match=r"missing runtime: .*no numpy and no onnxruntime.*pip install"):
             device.time_export(export, synthetic(export), RULES)
     assert said == []
@@ -402,21 +423,23 @@ def test_interrupted_here(board: Sshd, url: str, export: Path) -> None:
 
 @needs_sshd
 def test_interrupted_in_the_middle_of_a_file(board: Sshd, url: str) -> None:
-    """Ctrl-C while a file travels ends at once, and leaves nothing there."""
+    """Ctrl-C while a file travels ends without the rest of it being sent, and leaves nothing there."""
+    arrivals: list[int] = []
 
     def interrupt(arrived: int) -> None:
+        arrivals.append(arrived)
         raise KeyboardInterrupt
 
     def send() -> None:
         with open_device(url) as device:
             assert isinstance(device, SshDevice)
             device.run(["true"])
-            device._session.put("x", bytes(4 << 20), "0" * 64, interrupt)
+            device.connection.put("x", bytes(_LARGE_BYTES), "0" * 64, interrupt)
 
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         send()
-    assert time.monotonic() - began < 8
+    assert len(arrivals) == 1
+    assert arrivals[0] < _LARGE_BYTES
     assert board.left_behind() == []
 
 
@@ -483,7 +506,7 @@ def test_network_that_is_gone(board: Sshd, url: str) -> None:
         device.run(["true"])
         time.sleep(1.2)
         assert device.run(["echo", "here"]).lines == ("here",)
-        client = device._session._client.pid
+        client = device.connection.client_pid
         os.kill(client, signal.SIGSTOP)
         assert board.left_behind() == []
         os.kill(client, signal.SIGCONT)
@@ -495,16 +518,16 @@ def test_network_that_is_gone(board: Sshd, url: str) -> None:
 def test_leftovers_of_a_dead_agent(board: Sshd, url: str) -> None:
     """An old folder that no process holds is removed at the next visit; a held one is not touched."""
     for name in ("dead", "held"):
-        folder = board.room / f"{board_agent.PREFIX}{name}"
+        folder = board.room / f"{agent.PREFIX}{name}"
         folder.mkdir()
-        (folder / board_agent.LOCK).touch()
-        os.utime(folder, (time.time() - 2 * board_agent.STALE_S,) * 2)
-    with (board.room / f"{board_agent.PREFIX}held" / board_agent.LOCK).open() as lock:
+        (folder / agent.LOCK).touch()
+        os.utime(folder, (time.time() - 2 * agent.STALE_S,) * 2)
+    with (board.room / f"{agent.PREFIX}held" / agent.LOCK).open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with open_device(url) as device:
             device.run(["true"])
-        assert [path.name for path in board.room.iterdir()] == [f"{board_agent.PREFIX}held"]
-    shutil.rmtree(board.room / f"{board_agent.PREFIX}held")
+        assert [path.name for path in board.room.iterdir()] == [f"{agent.PREFIX}held"]
+    shutil.rmtree(board.room / f"{agent.PREFIX}held")
 
 
 @needs_sshd
@@ -514,31 +537,35 @@ def test_damaged_file_is_refused(board: Sshd, url: str) -> None:
         assert isinstance(device, SshDevice)
         device.run(["true"])
         with pytest.raises(DeviceError, match="arrived damaged"):
-            device._session.put("x", b"abc", "0" * 64, lambda done: None)
+            device.connection.put("x", b"abc", "0" * 64, lambda done: None)
         with pytest.raises(DeviceError, match="outside of the folder"):
-            device._session.call("copying", "copy", source="x", path="../x")
+            device.connection.call("copying", "copy", Done, source="x", path="../x")
     assert board.left_behind() == []
 
 
 @needs_sshd
 def test_oldest_python(board: Sshd, url: str) -> None:
     """What travels is Python 3.8 by its grammar, and runs on one where there is one."""
-    files = sorted(traveller("board_agent.py").parent.glob("board_*.py"))
-    assert len(files) == 4
-    for file in files:
-        ast.parse(file.read_text(), feature_version=(3, 8))
+    rows = backends.backends()
+    sent = {"agent.py", *backends.COMMON, *(name for row in rows for name in row.files)}
+    assert sent == {file.name for file in backends.TRAVEL.glob("*.py")}
+    for name in sent:
+        tree = ast.parse((backends.TRAVEL / name).read_text(), feature_version=(3, 8))
+        used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not {module for module in used if module and module.startswith("topovlm")}
     candidates = [shutil.which("python3.8"), *Path.home().glob(".pyenv/versions/3.8*/bin/python3.8")]
     for python in filter(None, candidates):
         if subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
             with open_device(f"{board.bare}?python={python}") as device:
-                assert device.identify()["python"].startswith("3.8")
+                assert device.identify().environment.python.startswith("3.8")
             assert board.left_behind() == []
 
 
 def test_timer_spares_other_folders(tmp_path: Path) -> None:
     """Started by hand in a folder of somebody's, the timer never removes it."""
     (tmp_path / "precious").touch()
-    command = [sys.executable, str(traveller("board_timer.py")), "time"]
+    shutil.copytree(backends.TRAVEL, tmp_path / "travel")
+    command = [sys.executable, "-m", "travel.timer", "time"]
     subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     assert (tmp_path / "precious").exists()
 
@@ -558,23 +585,147 @@ def test_timer_spares_other_folders(tmp_path: Path) -> None:
 )
 def test_runtime_that_is_chosen(versions: Any, providers: Any, asked: Any, chosen: str) -> None:
     """ONNX Runtime where it is; TensorRT alone where only that is there, or where it was asked for."""
-    assert checks.backend({"versions": versions, "providers": providers}, asked) == chosen
+    found = Runtimes(python="python3", versions=versions, lacking={}, providers=tuple(providers))
+    assert backends.choose(found, asked).name == chosen
+
+
+def test_rows_of_backends() -> None:
+    """Names differ, what each needs is there to travel, and the bundle's builder needs what its row says."""
+    rows = backends.backends()
+    assert len({row.name for row in rows}) == len(rows)
+    for row in rows:
+        assert (backends.TRAVEL / f"{row.module}.py").is_file()
+        assert f"{row.module}.py" in row.files
+        assert row.needs.partition(">=")[0] == row.package
+    assert build_engines.BINDINGS[0] in {row.needs for row in rows}
 
 
 def test_parcel_for_tensorrt(export: Path) -> None:
     """TensorRT gets the plain graph, its builder, and shapes that reach up to the longest prompt."""
     prompts = [synthetic(export, images=1, prompt_tokens=n).prompts[0] for n in (20, 30)]
-    cases = [Case("a@20", "a", (0,)), Case("a@30", "a", (1,))]
-    parcel = pack({"a": export}, prompts, cases, RULES, new_tokens=4, backend="tensorrt")
-    items = {item.path: item for item in parcel.items}
-    assert parcel.variants == {"a": "plain"}
-    assert {"board_tensorrt.py", "build_engines.py", "0/decoder_model_merged.onnx"} <= items.keys()
+    cases = [Case(name="a@20", engine="a", prompts=(0,)), Case(name="a@30", engine="a", prompts=(1,))]
+    (native,) = (row for row in backends.backends() if row.native)
+    packed = pack({"a": export}, Load(prompts, cases, 4), RULES, native, RunSettings(threads=1))
+    items = {item.path: item for item in packed.items}
+    assert packed.variants == {"a": "plain"}
+    assert {"travel/trt_engine.py", "travel/build_engines.py", "0/decoder_model_merged.onnx"} <= items.keys()
     assert "0/decoder_model_merged_fused.onnx" not in items
-    request = json.loads(items["request.json"].source)
+    source = items["request.json"].source
+    assert isinstance(source, bytes)
+    request = json.loads(source)
+    assert (request["module"], request["needs"]) == (native.module, native.needs)
     prefill, decode = request["engines"]["a"]["profiles"]["decoder"]
     assert prefill["inputs"]["inputs_embeds"]["opt"] == [1, 30, 16]
     assert decode["inputs"]["past_key_values.2.key"]["max"][2] >= 34
     assert request["engines"]["a"]["profiles"]["vision"][0]["inputs"]["pixel_values"]["max"] == [1, 3, 8, 8]
+
+
+# -- what cannot be read ----------------------------------------------------------------------------------
+_ROUND = {"vision_ms": 0.0, "embed_ms": 0.1, "prefill_ms": 2.0, "token_ms": [1.0]}
+
+
+def say(kind: str, **message: object) -> str:
+    """A line as the timer says it."""
+    return MARK + json.dumps({"kind": kind, **message})
+
+
+def said_round(run: object, **more: object) -> str:
+    return say("round", **{"spent_s": 1.0, "order": ["a"], "runs": {"a": run}, **more})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        MARK,
+        MARK + "{",
+        MARK + "[" * 100_000,
+        say("gossip"),
+        said_round({**_ROUND, "prefill_ms": float("nan")}),
+        said_round({**_ROUND, "prefill_ms": float("inf")}),
+        said_round({**_ROUND, "prefill_ms": -1.0}),
+        said_round({**_ROUND, "prefill_ms": 0.0}),
+        said_round({**_ROUND, "prefill_ms": "2"}),
+        said_round({**_ROUND, "token_ms": [-1.0]}),
+        said_round({**_ROUND, "token_ms": []}),
+        said_round({**_ROUND, "token_ms": [1.0] * 1000}),
+        said_round({"vision_ms": 0.0}),
+        said_round(None),
+        said_round(_ROUND, order=["b"]),
+        said_round(_ROUND, order=["a", "a"]),
+        said_round(_ROUND, runs={"b": _ROUND}),
+        said_round(_ROUND, spent_s=-1.0),
+        say("loaded", name="b", load_ms=1.0, threads=1, providers={}, dtype="float32"),
+        say("loaded", name="a", load_ms=1.0, threads=0, providers={}, dtype="float32"),
+        say("footprint", name="a", libraries_bytes=-1, peak_bytes=1, load_ms=1.0),
+    ],
+)
+def test_line_that_cannot_be(line: str) -> None:
+    """A line of the timer that is cut, impossible, or about something else is refused, never taken in."""
+    rounds = Rounds(Asked({"a": "a"}, new_tokens=2), 1, lambda runs: False, None)
+    rounds.line(say("loaded", name="a", load_ms=1.0, threads=1, providers={}, dtype="float32"))
+    rounds.line("what a library prints")
+    rounds.line(said_round(_ROUND))
+    with pytest.raises(Malformed):
+        rounds.line(line)
+    assert rounds.count == 1
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    "lie",
+    [
+        ("run.prefill_ms * -1", r"cannot be read \(Expected `float` > 0\.0"),
+        ("float('nan')", r"cannot be read \(JSON is malformed"),
+        ("[0.1] * 3_000_000", r"cannot be read \("),
+    ],
+    ids=["negative", "no number", "endless"],
+)
+def test_timer_that_says_nonsense(
+    url: str, export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: tuple[str, str]
+) -> None:
+    """Times that cannot be end the run with one sentence that names the board."""
+    shutil.copytree(backends.TRAVEL, tmp_path / "travel")
+    timer = tmp_path / "travel/timer.py"
+    honest = '"prefill_ms": run.prefill_ms'
+    assert honest in timer.read_text()
+    timer.write_text(timer.read_text().replace(honest, f'"prefill_ms": {lie[0]}'))
+    monkeypatch.setattr(parcel, "TRAVEL", tmp_path / "travel")
+    with pytest.raises(DeviceError, match=rf"ssh://.*timing: what it says {lie[1]}"), open_device(url) as it:
+        it.time_export(export, synthetic(export, new_tokens=2), RULES)
+
+
+# -- a GPU that throttles ---------------------------------------------------------------------------------
+# The driver's tool as it answers: `known` is the one name of the reasons' field that its version has.
+_TOOL = """#!/bin/sh
+fields=$(printf '%s' "$1" | sed 's/--query-gpu=//')
+case "$fields" in *{unknown}*) echo "Field {unknown} is not a valid field to query." >&2; exit 2;; esac
+answer=
+for field in $(printf '%s' "$fields" | tr , ' '); do
+  case $field in
+    name) value="NVIDIA Thing";; {known}) value="0x0000000000000040";; *) value="[N/A]";;
+  esac
+  answer="$answer${{answer:+, }}$value"
+done
+echo "$answer"
+"""
+
+
+@needs_sshd
+@pytest.mark.parametrize("old", [False, True], ids=["today's driver", "older driver"])
+def test_a_throttled_gpu_there_is_noticed(
+    tmp_path: Path, export: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    """The board's driver is asked why clocks are held down, by the name that it knows, as it is here."""
+    names = ["clocks_event_reasons.active", "clocks_throttle_reasons.active"]
+    unknown, known = names if old else names[::-1]
+    tool = tmp_path / "tools/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(_TOOL.format(unknown=unknown, known=known))
+    tool.chmod(0o755)
+    force = f'ForceCommand export PATH={tool.parent}:$PATH; eval "$SSH_ORIGINAL_COMMAND"'
+    with served(tmp_path, monkeypatch, force) as server, open_device(server.url) as device:
+        run = device.compare({"model": export}, synthetic(export, new_tokens=2), RULES)
+    assert "throttled: NVIDIA Thing: hardware thermal slowdown" in run.warnings
 
 
 # -- what a board is ----------------------------------------------------------------------------------
@@ -596,7 +747,7 @@ def test_jetson_is_recognised() -> None:
         "/sys/class/hwmon/hwmon1/name": "soctherm_oc\n", "/sys/class/hwmon/hwmon1/oc1_event_cnt": "2\n",
         "/../../etc/evil": "x",
     }  # fmt: skip
-    look = facts.understand(files, {"nvpmodel": "NV Power Mode: 25W\n1\n"})
+    look = facts.understand(files, {"nvpmodel": Answer(("nvpmodel", "-q"), "NV Power Mode: 25W\n1\n")})
     assert target_of(look) == "jetson-orin-nano-8gb"
     assert (look.l4t, look.telemetry.power_mode) == ("36.4.3", "25W")
     assert look.memory_available_bytes == 6291456 * 1024
@@ -605,8 +756,6 @@ def test_jetson_is_recognised() -> None:
     assert look.telemetry.rails_w["VDD_IN"] == pytest.approx(5.04 * 1.2)
 
 
-def test_older_mode_names() -> None:
-    """`MODE_15W` of older releases is the mode 15W; a board that is no known one has no target."""
-    assert facts.read_mode("NV Fan Mode:quiet\nNV Power Mode: MODE_15W\n0") == "15W"
-    assert facts.read_mode("") is None
+def test_unknown_boards() -> None:
+    """A board that is no known one has no target."""
     assert recognise(("acme,board",), []) is None

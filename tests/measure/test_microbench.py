@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError, MissingToolError, VerificationError
 from topovlm.machine.environment import describe_machine
 from topovlm.measure.microbench import (
+    MachineRates,
     Rate,
     buffer_size,
     decoder_products,
@@ -23,7 +23,10 @@ from topovlm.measure.microbench import (
     measure_machine,
     product_graph,
     sample,
+    table,
 )
+from topovlm.measure.settings import RunSettings
+from topovlm.records import decode, encode
 from topovlm.stats.robust import summarise
 
 FLOAT = np.dtype(np.float32)
@@ -36,20 +39,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_machine_is_measured_at_the_models_shapes(folder: Path) -> None:
     """Every shape of the decoder at every number of rows; rates agree with times; all of it JSON."""
-    found = measure_machine(folder, tokens=(1, 7), threads=1, time_limit_s=0.2, buffer_bytes=1 << 20)
-    assert json.loads(json.dumps(found)) == found
-    assert {(row["inner"], row["outer"], row["tokens"], row["count"]) for row in found["products"]} == {
+    run = RunSettings(threads=1)
+    found = measure_machine(folder, tokens=(1, 7), run=run, time_limit_s=0.2, buffer_bytes=1 << 20)
+    assert decode(encode(found), MachineRates, field="machine", name="x") == found
+    assert {(row.inner, row.outer, row.tokens, row.count) for row in found.products} == {
         (16, 16, 1, 15), (16, 16, 7, 15), (16, 40, 1, 1), (16, 40, 7, 1)
     }  # fmt: skip
-    for row in found["products"]:
-        flop = 2 * row["tokens"] * row["inner"] * row["outer"]
-        assert row["gflop_per_s"] * row["us"] * 1e3 == pytest.approx(flop)
-        assert row["share_of_peak"] == pytest.approx(row["gflop_per_s"] / found["peak"]["gflop_per_s"])
-    for part in ("copy_bandwidth", "read_bandwidth"):
-        assert found[part]["gb_per_s"] > 0
-        assert found[part]["runs"] >= 5
-    assert (found["provider"], found["threads"], found["dtype"]) == ("CPUExecutionProvider", 1, "float32")
-    assert found["environment"]["versions"]["onnxruntime"]
+    for row in found.products:
+        flop = 2 * row.tokens * row.inner * row.outer
+        assert row.gflop_per_s * row.us * 1e3 == pytest.approx(flop)
+        assert row.share_of_peak == pytest.approx(row.gflop_per_s / found.peak.rate.giga_per_s)
+    for part in (found.copy_bandwidth, found.read_bandwidth):
+        assert part.giga_per_s > 0
+        assert part.runs >= 5
+    assert (found.provider, found.threads, found.dtype) == ("CPUExecutionProvider", 1, "float32")
+    assert found.environment.versions["onnxruntime"]
+    assert "GFLOP/s" in table(found)
 
 
 def test_products_of_a_graph(tmp_path: Path) -> None:
@@ -105,7 +110,7 @@ def test_buffer_outgrows_the_caches(tmp_path: Path) -> None:
 
 def test_rates_and_samples() -> None:
     """Work over the median time; the first call is not counted, the least number is."""
-    assert Rate.of(6e6, summarise([2.0, 3.0, 4.0])).per_second == pytest.approx(2e9)
+    assert Rate.of(6e6, summarise([2.0, 3.0, 4.0])).giga_per_s == pytest.approx(2)
     calls: list[int] = []
     assert sample(lambda: calls.append(1), 0.0, least=3).count == 3
     assert len(calls) == 4
@@ -126,6 +131,6 @@ def test_absent_provider(folder: Path) -> None:
     if "TensorrtExecutionProvider" in ort.get_available_providers():
         pytest.skip("this build has it")
     with pytest.raises(MissingToolError, match="Tensorrt"):
-        measure_machine(folder, providers=["tensorrt"], threads=1)
+        measure_machine(folder, run=RunSettings(threads=1, providers=("tensorrt",)))
     with pytest.raises(InputError):
-        measure_machine(folder, providers=["nonsense"], threads=1)
+        measure_machine(folder, run=RunSettings(threads=1, providers=("nonsense",)))

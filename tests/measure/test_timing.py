@@ -10,9 +10,10 @@ import pytest
 
 from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError
-from topovlm.measure.footprint import Footprint, measure_footprint, resident_bytes
-from topovlm.measure.timing import PHASES, TimingRules, compare
+from topovlm.measure.footprint import Footprint, FootprintRequest, measure_footprint, resident_bytes
+from topovlm.measure.timing import PHASES, Comparison, TimingRules, compare
 from topovlm.measure.timing_workload import sample_workload, synthetic_workload
+from topovlm.records import decode, encode
 from topovlm.runtime.engine import Engine
 from topovlm.stats.robust import paired_ratio, summarise
 from topovlm.stats.timing import median_interval, ratio_interval
@@ -49,18 +50,18 @@ def test_every_engine_once_per_round(engines: dict[str, Engine]) -> None:
     assert compare(engines, work, rules).order == run.order
 
 
-def test_document_is_json(engines: dict[str, Engine]) -> None:
-    """`to_dict` survives JSON and says what was measured where, on how many tokens."""
+def test_a_file_keeps_a_comparison(engines: dict[str, Engine]) -> None:
+    """It is read back as it was, and says what was measured where, on how many tokens."""
     work = synthetic_workload(engines["dense"], images=1, prompt_tokens=20, new_tokens=1)
     rules = TimingRules(warmup=0, min_rounds=3, max_rounds=3, memory=False)
-    data = json.loads(json.dumps(compare(engines, work, rules).to_dict()))
-    assert data["kind"] == "measured"
-    assert data["workload"]["prompt_tokens"] == 20
-    assert data["workload"]["images"] == 1
-    assert data["environment"]["versions"]["onnxruntime"]
-    assert "token" not in data["engines"]["dense"]["samples"]
-    assert data["engines"]["slim"]["summary"]["ttft"]["count"] == 3
-    assert data["stopped"] == "rounds"
+    run = compare(engines, work, rules)
+    found = decode(encode(run), Comparison, field="timings", name="x")
+    assert found == run
+    assert (found.kind, found.stopped) == ("measured", "rounds")
+    assert (found.workload.images, found.workload.prefill_tokens, found.workload.prompt_tokens) == (1, 20, 16)
+    assert found.environment.versions["onnxruntime"]
+    assert "token" not in found.engines["dense"].samples
+    assert found.engines["slim"].summary("ttft").count == 3
 
 
 def test_stopping(engines: dict[str, Engine]) -> None:
@@ -91,7 +92,7 @@ def test_synthetic_workload_has_the_asked_length(engines: dict[str, Engine]) -> 
 def test_real_prompts_run_in_turn(engines: dict[str, Engine]) -> None:
     """A workload of samples keeps each prompt and reports the range of lengths."""
     work = sample_workload(engines["dense"], [([], "red"), ([], "what colour is the ball")], new_tokens=2)
-    assert work.to_dict()["prompt_tokens_range"] == [4, 8]
+    assert work.facts().prompt_tokens_range == (4, 8)
     assert work.images == 0
     run = compare(engines, work, TimingRules(warmup=0, min_rounds=2, max_rounds=2, memory=False))
     assert "vision" not in run.engines["dense"].samples
@@ -100,14 +101,14 @@ def test_real_prompts_run_in_turn(engines: dict[str, Engine]) -> None:
 def test_footprint_is_of_a_fresh_process(engines: dict[str, Engine]) -> None:
     """Memory comes from a process of its own: a large heap here does not count there."""
     ballast = np.ones(400 * 2**20 // 8)
-    request = {"folder": str(engines["dense"].manifest.folder), "threads": 1, "images": 1, "new_tokens": 2}
-    found = measure_footprint(request)
+    folder = str(engines["dense"].manifest.folder)
+    found = measure_footprint(FootprintRequest(folder=folder, threads=1, new_tokens=2))
     assert 0 < found.libraries_bytes < found.peak_bytes < resident_bytes(peak=True)
     assert found.peak_bytes < ballast.nbytes
     assert found.model_bytes == found.peak_bytes - found.libraries_bytes
     assert found.load_ms > 0
     with pytest.raises(RuntimeError, match="no such folder"):
-        measure_footprint({"folder": "/nonexistent"})
+        measure_footprint(FootprintRequest(folder="/nonexistent"))
 
 
 def test_memory_is_part_of_a_comparison(engines: dict[str, Engine]) -> None:

@@ -12,7 +12,7 @@ from topovlm.checkpoint.live import load
 from topovlm.errors import InputError
 from topovlm.exporters.onnx.slices import slice_export
 from topovlm.exporters.protocol import ExportRecord
-from topovlm.measure.timing import TimingRules
+from topovlm.measure.settings import ProfileRequest, RunSettings, TimingRules
 from topovlm.measure.torch_engine import TorchEngine
 from topovlm.measure.torch_profile import measure_torch
 from topovlm.runtime.engine import Engine
@@ -48,13 +48,13 @@ def test_slices_answer_as_slices_of_the_graph(
 def test_a_profile_names_torch(siglip_export: tuple[Path, ExportRecord], tiny_siglip_qwen2: Path) -> None:
     """The document is that of any profile; its runtime says what ran."""
     rules = TimingRules(warmup=1, min_rounds=4, max_rounds=4)
-    workload = {"images": 1, "prompt_tokens": 12, "new_tokens": 3}
-    profile = measure_torch(tiny_siglip_qwen2, siglip_export[0], "auto", rules, workload, threads=1)
-    assert profile["threads"] == 1
-    assert (profile["target"], profile["runtime"], profile["dtype"]) == ("local", "torch-cpu", "fp32")
-    assert (profile["variant"], profile["layers"], profile["memory"]) == ("eager", 6, None)
-    assert set(profile["samples"]) == {"2", "4", "6"}
-    assert len(profile["model_sha256"]) == 64
+    request = ProfileRequest(prompt_tokens=12, new_tokens=3, rules=rules, run=RunSettings(threads=1))
+    profile = measure_torch(tiny_siglip_qwen2, siglip_export[0], "auto", request)
+    assert profile.threads == 1
+    assert (profile.target, profile.runtime, profile.dtype) == ("local", "torch-cpu", "fp32")
+    assert (profile.variant, profile.layers, profile.memory) == ("eager", 6, None)
+    assert set(profile.samples) == {"2", "4", "6"}
+    assert len(profile.model_sha256) == 64
 
 
 def test_depths_that_cannot_be_are_refused(

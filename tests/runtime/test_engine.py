@@ -152,13 +152,14 @@ def test_bad_folders(toy: Toy, tmp_path: Path) -> None:
     manifest = folder / "topovlm_runtime.json"
     whole = manifest.read_text()
     for text, message in (
-        ("{", "cannot be read as JSON"),
-        ("[]", "must hold a JSON object"),
-        (json.dumps({**json.loads(whole), "schema": 9}), "not a version"),
-        (json.dumps({"schema": 1}), "missing or malformed"),
+        ("{", "truncated"),
+        ("[]", "Expected `object`"),
+        (json.dumps({**json.loads(whole), "schema": 9}), "has schema 9, this topovlm reads 1"),
+        (json.dumps({"schema": 1}), "missing required field `prompt`"),
+        (json.dumps({**json.loads(whole), "tokens_per_image": "4"}), r"Expected `int`.*\$\.tokens_per_image"),
     ):
         manifest.write_text(text)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=rf"topovlm_runtime\.json.*{message}"):
             Engine(folder)
     manifest.write_text(whole)
     graph = folder / "onnx/decoder_model_merged.onnx"

@@ -300,7 +300,7 @@ def resolve(given: Mapping[str, object], file: Path | None = None) -> Config:
             value = option.default
         values[option.field] = value
     if values["threads"] is None:
-        from topovlm.machine.environment import usable_cores
+        from topovlm.machine.host import usable_cores
 
         values["threads"] = usable_cores()
     if values["sparsity"] is not None and values["drop"] is not None:

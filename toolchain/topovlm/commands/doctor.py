@@ -14,6 +14,7 @@ from topovlm.console import say, table
 from topovlm.errors import InputError
 from topovlm.exit_codes import ExitCode
 from topovlm.machine.environment import versions
+from topovlm.records import plain
 from topovlm.units import format_bytes
 
 # import name -> what it is for; all are dependencies of the package
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         rows = [asdict(finding) for finding in findings]
         print_json(
-            {"machine": machine.to_dict(), "packages": rows, "providers": providers, "ok": not missing}
+            {"machine": plain(machine), "packages": rows, "providers": providers, "ok": not missing}
         )
     else:
         memory = format_bytes(machine.memory_available_bytes or 0)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from topovlm.artifacts import check_output, check_output_file, write_json
+from topovlm.artifacts import check_output, check_output_file
 from topovlm.commands.common import add_device, add_options, config_of, print_json, scratch_run
 from topovlm.config import exported_dtype
 from topovlm.console import Display, say, table
 from topovlm.errors import InputError, explain
 from topovlm.units import format_ms
+
+if TYPE_CHECKING:
+    from topovlm.predict.profile import Profile
 
 TORCH = "torch"
 _OPTIONS = ("model", "images", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time", "dtype")
@@ -39,12 +42,15 @@ def run(args: argparse.Namespace) -> int:
         wanted = Path(args.file)
         (check_output if wanted.is_dir() else check_output_file)(wanted)
 
+    from msgspec import structs
+
     from topovlm.measure import microbench
     from topovlm.measure.device import LOCAL, open_device
-    from topovlm.measure.probe import save_profile
+    from topovlm.measure.settings import ProfileRequest, RunSettings
     from topovlm.pipeline import exporting
     from topovlm.pipeline.measuring import timed_tokens, timing_progress, timing_rules
-    from topovlm.runtime.sessions import ON_CUDA, provider_names
+    from topovlm.records import plain
+    from topovlm.runtime.sessions import RunsOn, provider_names
 
     display, here = Display(), args.board == LOCAL
     on_torch = args.provider == TORCH
@@ -56,62 +62,68 @@ def run(args: argparse.Namespace) -> int:
         providers = provider_names(providers)
     device = open_device(args.board, say=display.note)
     # ONNX Runtime's fused attention has kernels for half precision only on a GPU.
-    on_gpu = here and providers and providers[0] in ON_CUDA
+    on_gpu = here and providers and RunsOn.provider(providers[0]).on_gpu
     dtype = exported_dtype(config, "fp16" if on_gpu else "fp32")
     rules = timing_rules(config)
     with scratch_run(config, display) as context, device:
         exporting.export_dense(context, dtype)
         folder = context.run.root / exporting.BASELINE
         with display.stage("profile") as progress:
-            workload: dict[str, Any] = {
-                "images": config.images,
-                "prompt_tokens": config.prompt_tokens,
-                "new_tokens": timed_tokens(config),
-                "progress": timing_progress(rules, progress),
-            }
+            settings = RunSettings(threads=config.threads, providers=tuple(providers) if providers else None)
+            request = ProfileRequest(
+                images=config.images,
+                prompt_tokens=config.prompt_tokens,
+                new_tokens=timed_tokens(config),
+                rules=rules,
+                run=settings,
+            )
+            shown = timing_progress(rules, progress)
             if on_torch:
                 from topovlm.measure.torch_profile import measure_torch
 
-                measured = measure_torch(
-                    context.source.folder, folder, config.dtype, rules, workload, threads=config.threads
-                )
+                measured = measure_torch(context.source.folder, folder, config.dtype, request, shown)
             else:
-                measured = device.profile(
-                    folder, threads=config.threads, providers=providers, rules=rules, **workload
-                )
+                measured = device.profile(folder, request, shown)
         if here and not on_torch:
             with display.stage("machine"):
-                measured["machine"] = microbench.measure_machine(
-                    folder,
-                    tokens=(1, measured["workload"]["prefill_tokens"]),
-                    threads=config.threads,
-                    providers=providers,
+                rates = microbench.measure_machine(
+                    folder, tokens=(1, measured.workload.prefill_tokens), run=settings
                 )
+            measured = structs.replace(measured, machine=plain(rates))
     if args.json:
-        print_json(measured)
+        print_json(plain(measured))
     else:
         _show(measured, args.board)
     if args.file:
-        path = Path(args.file)
-        if path.is_dir():
-            say(f"wrote {save_profile(measured, path)}")
-        else:
-            write_json(path, measured)
+        _file(measured, Path(args.file))
     return 0
 
 
-def _show(measured: dict[str, Any], board: str) -> None:
+def _file(measured: Profile, path: Path) -> None:
+    """Into a folder of profiles under its own name, or into the file that was named."""
+    from topovlm.predict.profile import save_profile
+    from topovlm.records import write
+
+    if path.is_dir():
+        say(f"wrote {save_profile(measured, path)}")
+    else:
+        write(path, measured)
+
+
+def _show(measured: Profile, board: str) -> None:
     """The lines of the profile, the machine beside it, and what to doubt."""
     from topovlm.measure import microbench
     from topovlm.measure.device import LOCAL
+    from topovlm.records import convert
 
     rows = [
-        (name, format_ms(phase["intercept_ms"]), format_ms(phase["slope_ms_per_layer"]))
-        for name, phase in measured["phases"].items()
+        (name, format_ms(phase.intercept_ms), format_ms(phase.slope_ms_per_layer))
+        for name, phase in measured.phases.items()
     ]
-    where = "this machine" if board == LOCAL else f"{board} ({measured['target']}, {measured['mode']})"
+    where = "this machine" if board == LOCAL else f"{board} ({measured.target}, {measured.mode})"
     table(f"measured on {where}", ("phase", "fixed", "per decoder layer"), rows)
-    if "machine" in measured:
-        say(microbench.table(measured["machine"]))
-    for warning in measured["warnings"]:
+    if measured.machine is not None:
+        rates = convert(measured.machine, microbench.MachineRates, field="machine", name=measured.target)
+        say(microbench.table(rates))
+    for warning in measured.warnings:
         say(f"  note: {warning}")

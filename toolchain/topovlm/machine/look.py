@@ -1,6 +1,6 @@
-"""What a board is and how it is: read there as plain files, understood here.
+"""One look at a machine, from its files and its tools: the one at hand, or a board that sent their texts.
 
-The board only sends the texts of files (and of two small tools). They are laid out as a tree, to which the
+A board only sends the texts of files (and of two small tools). They are laid out as a tree, to which the
 readers apply that also look at the machine at hand: so an old Python on the board costs nothing.
 """
 
@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from topovlm.machine.telemetry import Telemetry, read_telemetry
+from topovlm.machine import tools
+from topovlm.machine.telemetry import ROOT, Telemetry, read_telemetry, read_text
+from topovlm.machine.tools import Answers
+from topovlm.travel.build_engines import parse_l4t, parse_meminfo
 
 _CPU = "/sys/devices/system/cpu/cpu[0-9]*"
 PATTERNS = (
@@ -41,58 +43,49 @@ PATTERNS = (
     "/sys/class/power_supply/*/type",
     "/sys/class/power_supply/*/online",
 )
-_GPU_FIELDS = ("name", "driver_version", "memory.total", "clocks.sm", "clocks.max.sm", "temperature.gpu")
-COMMANDS = (
-    ["nvpmodel", "-q"],
-    ["nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader"],
-)
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a board."""
+    """What a machine is and how it is; what it does not tell is None."""
 
-    model: str | None
+    device_model: str | None  # of the device tree, on boards that have one
     compatible: tuple[str, ...]
     l4t: str | None
-    cpu: str
+    cpu: str | None
+    cpu_mhz: float | None
     memory_total_bytes: int | None
     memory_available_bytes: int | None
-    gpus: tuple[dict[str, str], ...]
     telemetry: Telemetry
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able facts; nothing here names a person or a host."""
-        return {
-            "board": self.model,
-            "compatible": list(self.compatible),
-            "l4t": self.l4t,
-            "cpu": self.cpu,
-            "memory_total_bytes": self.memory_total_bytes,
-            "memory_available_bytes": self.memory_available_bytes,
-            "telemetry": self.telemetry.to_dict(),
-        }
+
+def look_here() -> Look:
+    """Look at the machine at hand."""
+    return read_look(ROOT, tools.ask_here())
 
 
-def understand(files: Mapping[str, str], outputs: Mapping[str, str]) -> Look:
-    """Facts from the board's files (absolute path -> text) and tools (name -> what it printed)."""
-    gpus = read_gpus(outputs.get("nvidia-smi", ""))
-    compatible = tuple(part for part in files.get("/proc/device-tree/compatible", "").split("\0") if part)
-    memory = dict(re.findall(r"^(\w+):\s+(\d+) kB", files.get("/proc/meminfo", ""), re.MULTILINE))
+def read_look(root: Path, answers: Answers) -> Look:
+    """Look at the machine whose files lie below `root` and whose tools said `answers`."""
+    telemetry = read_telemetry(root, answers)
+    memory = meminfo(root / "proc/meminfo")
+    clock = next((clock.current_mhz for clock in telemetry.cpus), None)
+    return Look(
+        device_model=read_text(root / "proc/device-tree/model"),
+        compatible=tuple(filter(None, (read_text(root / "proc/device-tree/compatible") or "").split("\0"))),
+        l4t=parse_l4t(read_text(root / "etc/nv_tegra_release") or ""),
+        cpu=read_cpu(root),
+        cpu_mhz=clock or _nominal_mhz(root),
+        memory_total_bytes=memory.get("MemTotal"),
+        memory_available_bytes=memory.get("MemAvailable"),
+        telemetry=telemetry,
+    )
+
+
+def understand(files: Mapping[str, str], answers: Answers) -> Look:
+    """A look from a board's files (absolute path -> text) and what its tools said."""
     with tempfile.TemporaryDirectory(prefix="topovlm-look-") as folder:
         lay_out(files, Path(folder))
-        telemetry = read_telemetry(Path(folder), gpus)
-    mode = read_mode(outputs.get("nvpmodel", ""))
-    return Look(
-        model=files.get("/proc/device-tree/model", "").strip("\0 \n") or None,
-        compatible=compatible,
-        l4t=read_l4t(files.get("/etc/nv_tegra_release", "")),
-        cpu=read_cpu(files.get("/proc/cpuinfo", "")),
-        memory_total_bytes=_bytes(memory, "MemTotal"),
-        memory_available_bytes=_bytes(memory, "MemAvailable"),
-        gpus=gpus,
-        telemetry=replace(telemetry, power_mode=mode) if mode else telemetry,
-    )
+        return read_look(Path(folder), answers)
 
 
 def lay_out(files: Mapping[str, str], root: Path) -> None:
@@ -105,32 +98,21 @@ def lay_out(files: Mapping[str, str], root: Path) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def read_mode(text: str) -> str | None:
-    """The power mode by name, from `nvpmodel -q`."""
-    match = re.search(r"Power Mode\s*:\s*(?:MODE_)?(\S+)", text)
-    return match[1] if match else None
+def meminfo(path: str | Path = "/proc/meminfo") -> dict[str, int]:
+    """Bytes by field of Linux's memory table (MemAvailable: what is free without swapping), else empty."""
+    return parse_meminfo(read_text(Path(path)) or "")
 
 
-def read_l4t(text: str) -> str | None:
-    """`36.4.3` from /etc/nv_tegra_release: `# R36 (release), REVISION: 4.3, ...`."""
-    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
-    return f"{match[1]}.{match[2]}" if match else None
-
-
-def read_cpu(text: str) -> str:
+def read_cpu(root: Path = ROOT) -> str | None:
     """The processor's name where the system tells one."""
+    text = read_text(root / "proc/cpuinfo") or ""
     for field in ("model name", "Hardware", "Model", "CPU part"):
         match = re.search(rf"^{field}\s*:\s*(.+)$", text, re.MULTILINE)
         if match:
             return match[1].strip() if field != "CPU part" else f"CPU part {match[1].strip()}"
-    return "unknown"
+    return None
 
 
-def read_gpus(text: str) -> tuple[dict[str, str], ...]:
-    """Rows of nvidia-smi; a Jetson's says [N/A] to most."""
-    rows = (line.split(", ") for line in text.splitlines() if line.strip())
-    return tuple(dict(zip(_GPU_FIELDS, row, strict=False)) for row in rows)
-
-
-def _bytes(memory: Mapping[str, str], field: str) -> int | None:
-    return int(memory[field]) * 1024 if field in memory else None
+def _nominal_mhz(root: Path) -> float | None:
+    match = re.search(r"^cpu MHz\s*:\s*([0-9.]+)", read_text(root / "proc/cpuinfo") or "", re.MULTILINE)
+    return float(match[1]) if match else None

@@ -47,12 +47,12 @@ class PowerLog:
         self.seconds = perf_counter() - self._began
         self.energy_j = {**self._from_counters(), **self._from_rails()}
 
-    def to_dict(self) -> dict[str, object] | None:
-        """JSON-able joules and mean watts; None where nothing was measured."""
-        if not self.energy_j or self.seconds <= 0:
-            return None
-        watts = {name: joules / self.seconds for name, joules in self.energy_j.items()}
-        return {"seconds": self.seconds, "energy_j": self.energy_j, "mean_w": watts}
+    @property
+    def mean_w(self) -> dict[str, float]:
+        """Watts by rail or counter; empty where nothing was measured."""
+        if self.seconds <= 0:
+            return {}
+        return {name: joules / self.seconds for name, joules in self.energy_j.items()}
 
     def _watch(self) -> None:
         while not self._stop.wait(self.interval_s):

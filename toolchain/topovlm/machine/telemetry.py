@@ -9,20 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+
+from topovlm.machine import tools
+from topovlm.machine.tools import Answers, Gpu
 
 ROOT = Path("/")
 _ONE_MHZ = {"khz": 1e3, "hz": 1e6}
-# What the driver's bit mask says about a GPU that runs below its clocks against its will.
-GPU_THROTTLE_BITS = {
-    0x04: "power cap",
-    0x08: "hardware slowdown",
-    0x20: "software thermal slowdown",
-    0x40: "hardware thermal slowdown",
-    0x80: "power brake",
-}
 
 
 @dataclass(frozen=True)
@@ -56,15 +50,11 @@ class Telemetry:
     alerts: dict[str, int] = field(default_factory=dict)
     rails_w: dict[str, float] = field(default_factory=dict)
     on_battery: bool | None = None
-    gpus: tuple[dict[str, str], ...] = ()
+    gpus: tuple[Gpu, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; clock domains that agree in all but their rate are given once."""
-        facts = asdict(self)
-        facts["cpus"] = [asdict(clock) for clock in _distinct(self.cpus)]
-        facts["devices"] = [asdict(clock) for clock in self.devices]
-        facts["gpus"] = list(self.gpus)
-        return facts
+    def brief(self) -> Telemetry:
+        """As it is stored: clock domains of cores that agree in all but their rate are given once."""
+        return replace(self, cpus=_distinct(self.cpus))
 
 
 @dataclass(frozen=True)
@@ -76,10 +66,11 @@ class Doubt:
     grave: bool = False
 
 
-def read_telemetry(root: Path = ROOT, gpus: tuple[dict[str, str], ...] = ()) -> Telemetry:
-    """Look once; `gpus` is what the NVIDIA driver told at the same moment (`environment.gpus`)."""
+def read_telemetry(root: Path = ROOT, answers: Answers | None = None) -> Telemetry:
+    """Look once; `answers` is what the machine's tools said at the same moment (`tools.ask_here`)."""
+    answers = answers or {}
     return Telemetry(
-        power_mode=read_power_mode(root),
+        power_mode=tools.power_mode(answers) or read_power_mode(root),
         cpus=tuple(read_cpu_clocks(root)),
         devices=tuple(read_device_clocks(root)),
         temperatures_c=dict(_temperatures(root)),
@@ -87,7 +78,7 @@ def read_telemetry(root: Path = ROOT, gpus: tuple[dict[str, str], ...] = ()) -> 
         alerts=dict(_alerts(root)),
         rails_w=read_rails(root),
         on_battery=_on_battery(root),
-        gpus=gpus,
+        gpus=tools.gpus(answers),
     )
 
 
@@ -113,21 +104,12 @@ def doubts(before: Telemetry, after: Telemetry) -> list[Doubt]:
         if before.alerts.get(name, 0) > 0 or after.alerts[name] > 0:
             found.append(Doubt("throttling", f"throttled: {name} is active", grave=True))
     for gpu in after.gpus:
-        for reason in gpu_throttle_reasons(gpu):
+        for reason in tools.throttle_reasons(gpu):
             name = gpu.get("name", "GPU")
             found.append(Doubt("throttling", f"throttled: {name}: {reason}", grave=True))
     if after.on_battery:
         found.append(Doubt("battery", "the machine runs on battery: clocks may be held down"))
     return found
-
-
-def gpu_throttle_reasons(gpu: dict[str, str]) -> list[str]:
-    """Reasons in words from the driver's mask, under its new or its old name; idle clocks are no reason."""
-    for key in ("clocks_event_reasons.active", "clocks_throttle_reasons.active"):
-        text = gpu.get(key, "")
-        if re.fullmatch(r"0x[0-9a-fA-F]+", text):
-            return [reason for bit, reason in GPU_THROTTLE_BITS.items() if int(text, 16) & bit]
-    return []
 
 
 def read_cpu_clocks(root: Path = ROOT) -> Iterator[Clock]:
@@ -248,9 +230,9 @@ def _on_battery(root: Path) -> bool | None:
     return not any(known) if known else None
 
 
-def _distinct(clocks: tuple[Clock, ...]) -> list[Clock]:
+def _distinct(clocks: tuple[Clock, ...]) -> tuple[Clock, ...]:
     kinds = {(c.governor, c.lowest_mhz, c.highest_mhz, c.hardware_mhz): c for c in reversed(clocks)}
-    return sorted(kinds.values(), key=lambda clock: _order(clock.name))
+    return tuple(sorted(kinds.values(), key=lambda clock: _order(clock.name)))
 
 
 def _device_name(folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Where measurements run: this machine, or a board over ssh. One way to ask both.
 
     with open_device("ssh://jetson@192.168.55.1") as device:
-        device.identify()["target"], device.time_export("out/onnx", workload, rules)
+        device.identify().target, device.time_export("out/onnx", workload, rules)
 
 A board is reached by the OpenSSH client with the user's own configuration, agent and known_hosts. A small
 program travels there for the length of the connection (Python >= 3.8; numpy and ONNX Runtime for timing);
@@ -12,59 +12,36 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from topovlm.errors import MissingToolError, explain
-from topovlm.machine.environment import describe_machine
-from topovlm.machine.telemetry import read_telemetry
+from topovlm.machine.environment import environment_of, versions
+from topovlm.machine.host import this_host
+from topovlm.machine.look import look_here
+from topovlm.measure.protocol import Completed, Device, Identity
+from topovlm.measure.settings import Folders, ProfileRequest, RoundProgress, RunSettings, TimingRules
 from topovlm.measure.ssh.address import FLAG, parse_address
 from topovlm.measure.ssh.connection import DeviceError, Limits
-from topovlm.measure.ssh.device import Completed, Folders, RoundProgress, SshDevice
+from topovlm.measure.ssh.device import SshDevice
+from topovlm.predict.target import LOCAL
 
 if TYPE_CHECKING:
-    from topovlm.measure.timing import Comparison, TimingRules
+    from topovlm.measure.timing import Comparison
     from topovlm.measure.timing_workload import TimingWorkload
+    from topovlm.predict.profile import Profile
 
-__all__ = ["Completed", "Device", "DeviceError", "Limits", "LocalDevice", "SshDevice", "open_device"]
-
-LOCAL = "local"
-
-
-class Device(AbstractContextManager["Device"], Protocol):
-    """What both kinds of device do."""
-
-    def identify(self) -> dict[str, Any]:
-        """JSON-able facts: machine, cores, memory, board, power mode, telemetry, versions."""
-
-    def run(self, argv: Sequence[str], timeout_s: float = 60.0) -> Completed:
-        """Run a program there (in the device's scratch folder, if it is another machine)."""
-
-    def compare(
-        self,
-        folders: Folders,
-        workload: TimingWorkload,
-        rules: TimingRules | None = None,
-        *,
-        variant: str = "auto",
-        threads: int | None = None,
-        providers: Sequence[str] | None = None,
-        progress: RoundProgress | None = None,
-    ) -> Comparison:
-        """Time exported folders (name -> folder) in turns; `runtime.timing.compare` for any device."""
-
-    def time_export(
-        self,
-        folder: str | Path,
-        workload: TimingWorkload,
-        rules: TimingRules | None = None,
-        progress: RoundProgress | None = None,
-    ) -> dict[str, Any]:
-        """One exported folder timed alone: the JSON-able form of `compare`, the engine named `model`."""
-
-    def profile(self, folder: str | Path, **settings: Any) -> dict[str, Any]:
-        """The device's profile (see `measure.profile`); settings are those of `probe.measure_local`."""
+__all__ = [
+    "LOCAL",
+    "Completed",
+    "Device",
+    "DeviceError",
+    "Identity",
+    "Limits",
+    "LocalDevice",
+    "SshDevice",
+    "open_device",
+]
 
 
 def open_device(
@@ -89,12 +66,19 @@ class LocalDevice:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def identify(self) -> dict[str, Any]:
-        environment = describe_machine()
-        telemetry = read_telemetry(gpus=environment.gpus)
-        return {**environment.to_dict(), "target": LOCAL, "telemetry": telemetry.to_dict()}
+    def identify(self) -> Identity:
+        """As `Device.identify`."""
+        look = look_here()
+        return Identity(
+            target=LOCAL,
+            environment=environment_of(this_host(), look, versions()),
+            telemetry=look.telemetry.brief(),
+            compatible=look.compatible,
+            l4t=look.l4t,
+        )
 
     def run(self, argv: Sequence[str], timeout_s: float = 60.0) -> Completed:
+        """As `Device.run`."""
         try:
             done = subprocess.run(
                 list(argv),
@@ -115,17 +99,16 @@ class LocalDevice:
         folders: Folders,
         workload: TimingWorkload,
         rules: TimingRules | None = None,
-        *,
-        variant: str = "auto",
-        threads: int | None = None,
-        providers: Sequence[str] | None = None,
+        run: RunSettings | None = None,
         progress: RoundProgress | None = None,
     ) -> Comparison:
+        """As `Device.compare`."""
         from topovlm.measure.timing import compare
         from topovlm.runtime.engine import Engine
 
+        run = run or RunSettings()
         engines = {
-            name: Engine(folder, variant=variant, threads=threads, providers=providers)
+            name: Engine(folder, variant=run.variant, threads=run.threads, providers=run.providers)
             for name, folder in folders.items()
         }
         return compare(engines, workload, rules, progress=progress)
@@ -136,10 +119,14 @@ class LocalDevice:
         workload: TimingWorkload,
         rules: TimingRules | None = None,
         progress: RoundProgress | None = None,
-    ) -> dict[str, Any]:
-        return self.compare({"model": folder}, workload, rules, progress=progress).to_dict()
+    ) -> Comparison:
+        """As `Device.time_export`."""
+        return self.compare({"model": folder}, workload, rules, progress=progress)
 
-    def profile(self, folder: str | Path, **settings: Any) -> dict[str, Any]:
+    def profile(
+        self, folder: str | Path, request: ProfileRequest, progress: RoundProgress | None = None
+    ) -> Profile:
+        """As `Device.profile`."""
         from topovlm.measure.probe import measure_local
 
-        return measure_local(folder, **settings)
+        return measure_local(folder, request, progress=progress)

@@ -5,16 +5,17 @@ python -m topovlm.measure.footprint '{"folder": "out/onnx", "images": 1, "prompt
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+
+import msgspec
+
+from topovlm.errors import InputError
+from topovlm.records import Part, decode
+from topovlm.travel import timer
 
 
-@dataclass(frozen=True)
-class Footprint:
+class Footprint(Part, frozen=True, kw_only=True):
     """Bytes of resident memory: of the libraries alone, and at the peak of one full generation."""
 
     libraries_bytes: int
@@ -26,30 +27,41 @@ class Footprint:
         """What the model adds to the libraries, at its peak."""
         return max(0, self.peak_bytes - self.libraries_bytes)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "model_bytes": self.model_bytes}
+
+class FootprintRequest(Part, frozen=True, kw_only=True):
+    """What to open and generate once; `prompt_tokens` counts all tokens of the prefill, visual ones too."""
+
+    folder: str
+    variant: str = "auto"
+    threads: int | None = None
+    providers: tuple[str, ...] | None = None
+    images: int = 1
+    prompt_tokens: int | None = None
+    new_tokens: int = 8
 
 
-def measure_footprint(request: dict[str, Any], timeout_s: float = 300) -> Footprint:
-    """Run `request` (see `_child`) in a fresh process. Raises RuntimeError with what the process said."""
-    command = [sys.executable, "-m", "topovlm.measure.footprint", json.dumps(request)]
+def measure_footprint(request: FootprintRequest, timeout_s: float = 300) -> Footprint:
+    """Carry out `request` in a fresh process. Raises RuntimeError with what the process said."""
+    text = msgspec.json.encode(request).decode()
+    command = [sys.executable, "-m", "topovlm.measure.footprint", text]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"the memory measurement took longer than {timeout_s:g} s") from None
+    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise RuntimeError(f"the memory measurement failed: {last}")
-    return Footprint(**json.loads(done.stdout.splitlines()[-1]))
+    try:
+        return decode(done.stdout.splitlines()[-1], Footprint, field="footprint", name=request.folder)
+    except (InputError, IndexError):
+        raise RuntimeError(f"the memory measurement gave no answer: {last}") from None
 
 
 def resident_bytes(peak: bool) -> int:
     """Resident memory of this process, now or at its highest."""
     try:
         # Not ru_maxrss on Linux: it keeps the parent's peak through fork and exec.
-        field = "VmHWM:" if peak else "VmRSS:"
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+        return timer.resident_bytes("VmHWM" if peak else "VmRSS")
     except (OSError, StopIteration):
         import resource
 
@@ -57,27 +69,25 @@ def resident_bytes(peak: bool) -> int:
         return used if sys.platform == "darwin" else used * 1024
 
 
-def _child(request: dict[str, Any]) -> Footprint:
-    """Open the folder and generate once.
-
-    Keys: folder; variant, threads, providers (see Engine); images, prompt_tokens, new_tokens (see
-    synthetic_workload).
-    """
+def _child(request: FootprintRequest) -> Footprint:
+    """Open the folder and generate once."""
     from topovlm.measure.timing_workload import synthetic_workload
     from topovlm.runtime.engine import Engine
 
     libraries = resident_bytes(peak=False)
-    keys = ("variant", "threads", "providers")
-    engine = Engine(request["folder"], **{key: request[key] for key in keys if key in request})
+    engine = Engine(
+        request.folder, variant=request.variant, threads=request.threads, providers=request.providers
+    )
     workload = synthetic_workload(
         engine,
-        images=request.get("images", 1),
-        prompt_tokens=request.get("prompt_tokens"),
-        new_tokens=request.get("new_tokens", 8),
+        images=request.images,
+        prompt_tokens=request.prompt_tokens,
+        new_tokens=request.new_tokens,
     )
     engine.generate_prepared(workload.prompts[0], workload.new_tokens, stop_at_eos=False)
-    return Footprint(libraries, resident_bytes(peak=True), engine.load_ms)
+    return Footprint(libraries_bytes=libraries, peak_bytes=resident_bytes(peak=True), load_ms=engine.load_ms)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(_child(json.loads(sys.argv[1])))))
+    asked = decode(sys.argv[1], FootprintRequest, field="request", name="footprint")
+    print(msgspec.json.encode(_child(asked)).decode())

@@ -10,23 +10,27 @@ Bandwidth is counted as STREAM counts it: bytes read plus bytes written.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topovlm.errors import InputError, MissingToolError, VerificationError, explain
-from topovlm.machine.environment import describe_machine, usable_cores
+from topovlm.machine.environment import Environment, describe_machine
+from topovlm.machine.host import usable_cores
+from topovlm.machine.look import meminfo
 from topovlm.machine.telemetry import last_level_cache_bytes
+from topovlm.measure.settings import RunSettings
+from topovlm.records import Part, encode
 from topovlm.stats.robust import Summary, summarise
+from topovlm.travel.ort_graphs import device_of
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -40,14 +44,12 @@ _COPIES = 8  # products in the larger graph, each with weights of its own
 _MOST_WEIGHT_BYTES = 256 << 20
 _LARGE = (512, 1024, 2048, 4096, 8192)  # square products that show the peak
 _LARGE_LIMIT_S = 0.25  # one of them must not take longer
-_CUDA = "CUDAExecutionProvider"
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Work per second, measured: bytes for bandwidth, floating-point operations for products."""
+class Rate(Part, frozen=True, kw_only=True):
+    """10^9 units of work per second, measured: bytes for bandwidth, operations for products."""
 
-    per_second: float
+    giga_per_s: float
     spread: float  # relative half-width of the 95 % interval
     ms: float
     runs: int
@@ -55,74 +57,105 @@ class Rate:
     @classmethod
     def of(cls, work: float, summary: Summary) -> Rate:
         """From samples of the time that `work` took."""
-        return cls(work / summary.median_ms * 1e3, summary.relative_width, summary.median_ms, summary.count)
+        return cls(
+            giga_per_s=work / summary.median_ms / 1e6,
+            spread=summary.relative_width,
+            ms=summary.median_ms,
+            runs=summary.count,
+        )
+
+
+class Peak(Part, frozen=True, kw_only=True):
+    """The fastest square product, `[size, size]` times itself; the rate in GFLOP/s."""
+
+    size: int
+    rate: Rate
+
+
+class Product(Part, frozen=True, kw_only=True):
+    """A product of the decoder, `[tokens, inner]` times weights `[inner, outer]`; the graph has `count`."""
+
+    inner: int
+    outer: int
+    count: int
+    tokens: int
+    us: float
+    gflop_per_s: float
+    share_of_peak: float
+    gb_per_s: float  # of weights
+    share_of_bandwidth: float
+    spread: float
+
+
+class MachineRates(Part, frozen=True, kw_only=True):
+    """What a machine does by itself. Bandwidth in GB/s; `quantised`: products that were not measured."""
+
+    kind: Literal["measured"] = "measured"
+    provider: str
+    threads: int
+    dtype: str
+    buffer_bytes: int
+    copy_bandwidth: Rate
+    read_bandwidth: Rate
+    peak: Peak
+    products: tuple[Product, ...]
+    quantised: int
+    environment: Environment
 
 
 def measure_machine(
     folder: str | Path,
     *,
     tokens: Sequence[int] = (1, 64),
-    variant: str = "auto",
-    threads: int | None = None,
-    providers: Sequence[str] | None = None,
+    run: RunSettings | None = None,
     time_limit_s: float = 20.0,
     buffer_bytes: int | None = None,
-) -> dict[str, Any]:
-    """Bandwidth, peak, and every product of the decoder at `tokens` rows (1: decoding). JSON-able:
-
-    {"kind": "measured", "provider", "threads", "dtype",
-     "copy_bandwidth": {"gb_per_s", ...}, "read_bandwidth": {...}, "peak": {"gflop_per_s", "size", ...},
-     "products": [{"inner", "outer", "count", "tokens", "us", "gflop_per_s", "share_of_peak", "gb_per_s",
-                   "share_of_bandwidth", "spread"}],
-     "quantised": number of products that were not measured, "environment": {...}}
+) -> MachineRates:
+    """Bandwidth, peak, and every product of the decoder at `tokens` rows (1: decoding).
 
     Raises `InputError` for a folder that is no export, `MissingToolError` for an absent provider.
     """
     from topovlm.runtime.manifest import load_manifest
     from topovlm.runtime.sessions import provider_names
 
+    run = run or RunSettings()
     manifest = load_manifest(folder)
-    shapes, quantised, dtype = decoder_products(manifest.decoders[manifest.resolve(variant)])
-    names, threads = provider_names(providers), threads or usable_cores()
-    cases = len(shapes) * len(tokens)
-    share_s = time_limit_s / (cases + 4)
+    shapes, quantised, dtype = decoder_products(manifest.decoders[manifest.resolve(run.variant)])
+    names, threads = provider_names(run.providers), run.threads or usable_cores()
     size = buffer_bytes or buffer_size()
-    bench = _Bench(names, threads, share_s)
-    copied = bench.copy_rate(size)
-    read = bench.read_rate(size, dtype)
-    peak_size, peak = bench.peak_rate(dtype)
+    bench = _Bench(names, threads, time_limit_s / (len(shapes) * len(tokens) + 4))
+    copied, read, peak = bench.copy_rate(size), bench.read_rate(size, dtype), bench.peak_rate(dtype)
     products = []
     for (inner, outer), count in sorted(shapes.items()):
         for rows in sorted(set(tokens)):
             rate = bench.product_rate(rows, inner, outer, dtype)
-            weight_bytes = inner * outer * dtype.itemsize
+            gb_per_s = inner * outer * dtype.itemsize / rate.ms / 1e6
             products.append(
-                {
-                    "inner": inner,
-                    "outer": outer,
-                    "count": count,
-                    "tokens": rows,
-                    "us": rate.ms * 1e3,
-                    "gflop_per_s": rate.per_second / 1e9,
-                    "share_of_peak": rate.per_second / peak.per_second,
-                    "gb_per_s": weight_bytes / rate.ms / 1e6,
-                    "share_of_bandwidth": weight_bytes / rate.ms * 1e3 / read.per_second,
-                    "spread": rate.spread,
-                }
+                Product(
+                    inner=inner,
+                    outer=outer,
+                    count=count,
+                    tokens=rows,
+                    us=rate.ms * 1e3,
+                    gflop_per_s=rate.giga_per_s,
+                    share_of_peak=rate.giga_per_s / peak.rate.giga_per_s,
+                    gb_per_s=gb_per_s,
+                    share_of_bandwidth=gb_per_s / read.giga_per_s,
+                    spread=rate.spread,
+                )
             )
-    return {
-        "kind": "measured",
-        "provider": names[0],
-        "threads": threads,
-        "dtype": dtype.name,
-        "buffer_bytes": size,
-        "copy_bandwidth": _described(copied, "gb_per_s"),
-        "read_bandwidth": _described(read, "gb_per_s"),
-        "peak": {**_described(peak, "gflop_per_s"), "size": peak_size},
-        "products": products,
-        "quantised": quantised,
-        "environment": describe_machine().to_dict(),
-    }
+    return MachineRates(
+        provider=names[0],
+        threads=threads,
+        dtype=dtype.name,
+        buffer_bytes=size,
+        copy_bandwidth=copied,
+        read_bandwidth=read,
+        peak=peak,
+        products=tuple(products),
+        quantised=quantised,
+        environment=describe_machine(),
+    )
 
 
 def decoder_products(graph_file: Path) -> tuple[Counter[Shape], int, np.dtype[Any]]:
@@ -178,7 +211,7 @@ def free_product_graph(rows: int, inner: int, outer: int, dtype: np.dtype[Any]) 
 def buffer_size(root: Path = Path("/")) -> int:
     """Bytes of a buffer far larger than the caches, within an eighth of the memory that is free."""
     wanted = max(_LEAST_BUFFER_BYTES, _CACHES * (last_level_cache_bytes(root) or 0))
-    free = describe_machine().memory_available_bytes
+    free = meminfo().get("MemAvailable")
     most = _MOST_BUFFER_BYTES if free is None else min(_MOST_BUFFER_BYTES, free // 8)
     return max(1 << 20, min(wanted, most))
 
@@ -200,7 +233,7 @@ class _Bench:
 
     def __init__(self, providers: Sequence[str], threads: int, limit_s: float) -> None:
         self.providers, self.threads, self.limit_s = providers, threads, limit_s
-        self.device = "cuda" if providers[0] == _CUDA else "cpu"
+        self.device = device_of(providers[0])
 
     def copy_rate(self, size: int) -> Rate:
         """Host memory: numpy copies, one stretch per thread (it lets go of the interpreter's lock)."""
@@ -219,15 +252,15 @@ class _Bench:
         run = self._bound(free_product_graph(1, inner, outer, dtype), values, 1)
         return Rate.of(float(values["w"].nbytes), sample(run, self.limit_s))
 
-    def peak_rate(self, dtype: np.dtype[Any]) -> tuple[int, Rate]:
-        """(size, rate) of the fastest square product; larger ones only while they stay quick."""
-        best: tuple[int, Rate] | None = None
+    def peak_rate(self, dtype: np.dtype[Any]) -> Peak:
+        """The fastest square product; larger ones only while they stay quick."""
+        best: Peak | None = None
         for size in _LARGE:
             values = {"x": np.ones((size, size), dtype)}
             run = self._bound(product_graph(size, size, size, dtype, 1), values, 1)
             rate = Rate.of(2.0 * size**3, sample(run, self.limit_s / 2, least=3))
-            if best is None or rate.per_second > best[1].per_second:
-                best = size, rate
+            if best is None or rate.giga_per_s > best.rate.giga_per_s:
+                best = Peak(size=size, rate=rate)
             if rate.ms > _LARGE_LIMIT_S * 1e3 / 8:  # the next one takes eight times as long
                 break
         assert best is not None
@@ -257,7 +290,7 @@ class _Bench:
             summary = summarise([long / copies * 1e3 for _, long in times])
         return Rate.of(2.0 * rows * inner * outer, summary)
 
-    def _bound(self, model: ModelProto, values: dict[str, np.ndarray], outputs: int) -> Callable[[], None]:
+    def _bound(self, model: ModelProto, values: dict[str, NDArray[Any]], outputs: int) -> Callable[[], None]:
         """A call that runs the graph with inputs and outputs in place on the device, to its end."""
         import onnxruntime as ort
 
@@ -289,28 +322,23 @@ class _Bench:
             return open_session(path, self.providers, self.threads)
 
 
-def _described(rate: Rate, unit: str) -> dict[str, Any]:
-    facts = asdict(rate)
-    return {unit: facts.pop("per_second") / 1e9, **facts}
-
-
-def table(measured: dict[str, Any]) -> str:
+def table(measured: MachineRates) -> str:
     """Human-readable; every figure is measured."""
-    peak = measured["peak"]
+    peak = measured.peak
     lines = [
-        f"measured with {measured['provider']}, {measured['threads']} threads, {measured['dtype']}",
-        f"  copy {measured['copy_bandwidth']['gb_per_s']:.1f} GB/s, "
-        f"read {measured['read_bandwidth']['gb_per_s']:.1f} GB/s "
-        f"(buffer {measured['buffer_bytes'] >> 20} MiB)",
-        f"  peak {peak['gflop_per_s']:.1f} GFLOP/s (square product of {peak['size']})",
+        f"measured with {measured.provider}, {measured.threads} threads, {measured.dtype}",
+        f"  copy {measured.copy_bandwidth.giga_per_s:.1f} GB/s, "
+        f"read {measured.read_bandwidth.giga_per_s:.1f} GB/s "
+        f"(buffer {measured.buffer_bytes >> 20} MiB)",
+        f"  peak {peak.rate.giga_per_s:.1f} GFLOP/s (square product of {peak.size})",
         "  tokens   inner   outer  count        us   GFLOP/s  of peak    GB/s",
     ]
-    for row in measured["products"]:
-        size = f"{row['tokens']:>6}  {row['inner']:>6}  {row['outer']:>6}  {row['count']:>5}"
-        rate = f"{row['gflop_per_s']:>8.1f}  {100 * row['share_of_peak']:>5.0f} %  {row['gb_per_s']:>6.1f}"
-        lines.append(f"  {size}  {row['us']:>8.1f}  {rate}")
-    if measured["quantised"]:
-        lines.append(f"  {measured['quantised']} quantised products were not measured")
+    for row in measured.products:
+        size = f"{row.tokens:>6}  {row.inner:>6}  {row.outer:>6}  {row.count:>5}"
+        rate = f"{row.gflop_per_s:>8.1f}  {100 * row.share_of_peak:>5.0f} %  {row.gb_per_s:>6.1f}"
+        lines.append(f"  {size}  {row.us:>8.1f}  {rate}")
+    if measured.quantised:
+        lines.append(f"  {measured.quantised} quantised products were not measured")
     return "\n".join(lines)
 
 
@@ -329,11 +357,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not tokens or min(tokens) < 1:
             raise InputError(explain("--tokens", args.tokens, "must be whole numbers from 1, with commas"))
-        found = measure_machine(args.folder, tokens=tokens, threads=args.threads, providers=[args.provider])
+        run = RunSettings(threads=args.threads, providers=(args.provider,))
+        found = measure_machine(args.folder, tokens=tokens, run=run)
     except (InputError, MissingToolError, VerificationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return {InputError: 2, MissingToolError: 5}.get(type(error), 6)
-    print(json.dumps(found, indent=1) if args.json else table(found))
+    print(encode(found).decode() if args.json else table(found))
     return 0
 
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
-from topovlm.measure.timing import TimingRules
+from topovlm.measure.settings import RoundProgress, TimingRules
+from topovlm.measure.timing import CHECK_EVERY
 from topovlm.measure.timing_workload import TimingWorkload
 from topovlm.runtime.engine import Engine
-from topovlm.runtime.sessions import ON_CUDA
-from topovlm.stats.robust import summarise
+from topovlm.stats.robust import change_by_thirds, summarise
 
 Cell = tuple[int, int]  # (decoder layers, prompt tokens with visual ones)
 PHASES = ("vision", "embed", "prefill", "token")
-_CHECK_EVERY = 5  # rounds between looks at the interval
 _DECIMALS = 5  # of a millisecond: clocks tell no more, and files stay small
 _LEAST_THIRD = 3  # rounds that a look at the drift needs at either end
 _GPU_WARM_UP_S = 5.0
@@ -45,22 +45,20 @@ class Sweep:
 
         Zero for runs too short to tell: single rounds differ without any drift.
         """
-        third = self.rounds // 3
-        if third < _LEAST_THIRD:
-            return 0.0
         rows = [np.add(s["prefill"], s["token"]) for s in self.samples.values()]
         pace = round_effects(np.log(np.array(rows)))
-        return float(np.expm1(np.median(pace[-third:]) - np.median(pace[:third])))
+        return float(np.expm1(change_by_thirds(pace, _LEAST_THIRD)))
 
     def noise(self, phase: str) -> float:
         """Half the 95 % interval of a median, relative, of the typical cell."""
         return median(summarise(samples[phase]).relative_width for samples in self.samples.values())
 
 
-def round_effects(logs: np.ndarray) -> np.ndarray:
+def round_effects(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much slower than usual each round was, in logarithms `[rounds]`; `logs` `[cells, rounds]`."""
     usual = np.median(logs, axis=1, keepdims=True)
-    return np.median(logs - usual, axis=0)
+    effects: NDArray[np.float64] = np.median(logs - usual, axis=0)
+    return effects
 
 
 def paired_medians(samples: Mapping[Cell, Sequence[float]]) -> dict[Cell, float]:
@@ -75,7 +73,7 @@ def warm_up(engines: Mapping[int, Engine], workloads: Mapping[int, TimingWorkloa
 
     On a GPU rounds go on for some seconds: its clocks rise from idle only under load.
     """
-    on_gpu = any(engine.providers_used["decoder"][0] in ON_CUDA for engine in engines.values())
+    on_gpu = any(engine.runs_on.on_gpu for engine in engines.values())
     fastest, done, started = float("inf"), 0, perf_counter()
     while done < max(1, times) or (on_gpu and perf_counter() - started < _GPU_WARM_UP_S):
         done += 1
@@ -92,7 +90,7 @@ def sweep(
     workloads: Mapping[int, TimingWorkload],
     rules: TimingRules,
     *,
-    progress: Callable[[int, float], None] | None = None,
+    progress: RoundProgress | None = None,
 ) -> Sweep:
     """Time every depth at every length (see `Cell`) in a seeded random order, until known or out of time."""
     rng = np.random.default_rng(rules.seed)
@@ -123,7 +121,7 @@ def sweep(
             if spent > rules.time_limit_s:
                 stopped = "time"
                 break
-            if done % _CHECK_EVERY == 0 and _precise(samples, rules.precision):
+            if done % CHECK_EVERY == 0 and precise(samples, rules.precision):
                 stopped = "precise"
                 break
     finally:
@@ -132,7 +130,8 @@ def sweep(
     return Sweep(samples, tuple(order), done, stopped, perf_counter() - began)
 
 
-def _precise(samples: Mapping[Cell, Mapping[str, Sequence[float]]], precision: float) -> bool:
+def precise(samples: Mapping[Cell, Mapping[str, Sequence[float]]], precision: float) -> bool:
+    """Whether prefill and the tokens of every cell are known that well."""
     return all(
         2 * summarise(cell[phase]).relative_width <= precision
         for cell in samples.values()

@@ -7,49 +7,44 @@ samples are kept. The run ends when every engine's median is known well enough, 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Literal, Protocol
 
 import numpy as np
 
 from topovlm.errors import InputError, explain
 from topovlm.machine.environment import Environment, describe_machine
-from topovlm.measure.footprint import Footprint, measure_footprint
+from topovlm.measure.footprint import Footprint, FootprintRequest, measure_footprint
+from topovlm.measure.settings import RoundProgress, TimingRules
 from topovlm.measure.timing_workload import TimingWorkload
+from topovlm.predict.profile import TimedWorkload
+from topovlm.records import Part
 from topovlm.runtime.engine import Engine, Generation
-from topovlm.stats.robust import Ratio, Summary, paired_ratio, summarise
+from topovlm.stats.robust import DRIFT_LIMIT, Ratio, Summary, paired_ratio, summarise
 from topovlm.units import format_ms
 
+__all__ = ["PHASES", "Comparison", "EngineTimings", "TimingRules", "compare"]
+
 PHASES = ("vision", "embed", "prefill", "token", "ttft", "end_to_end")
-_DRIFT_LIMIT = 0.03
-_CHECK_EVERY = 5  # rounds between looks at the interval
+CHECK_EVERY = 5  # rounds between looks at the interval
 
 
-@dataclass(frozen=True)
-class TimingRules:
-    """How long to measure. The interval's full width is compared with `precision` x median."""
+class Times(Protocol):
+    """The phases of one generation in ms; `token_ms`: one entry per token after the first."""
 
-    warmup: int = 3
-    min_rounds: int = 10
-    max_rounds: int = 300
-    time_limit_s: float = 60.0
-    precision: float = 0.02
-    seed: int = 0
-    memory: bool = True
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.min_rounds <= self.max_rounds:
-            rule = f"must lie between 1 and max_rounds = {self.max_rounds}"
-            raise InputError(explain("min_rounds", self.min_rounds, rule))
-        if self.warmup < 0 or self.time_limit_s <= 0 or self.precision <= 0:
-            raise InputError(explain("timing rules", asdict(self), "must be positive"))
+    @property
+    def vision_ms(self) -> float: ...
+    @property
+    def embed_ms(self) -> float: ...
+    @property
+    def prefill_ms(self) -> float: ...
+    @property
+    def token_ms(self) -> Sequence[float]: ...
 
 
-@dataclass(frozen=True)
-class EngineTimings:
+class EngineTimings(Part, frozen=True, kw_only=True):
     """Raw samples of one engine in ms, one per round and phase, in the order taken.
 
     `token` is the median step of a round (all steps: `token_steps`); `ttft` is vision + embed + prefill;
@@ -68,27 +63,20 @@ class EngineTimings:
     footprint: Footprint | None = None
 
     def summary(self, phase: str) -> Summary:
+        """Median, interval, spread and drift of a phase."""
         return summarise(self.samples[phase])
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able: raw samples and their summaries."""
-        return {
-            **asdict(self),
-            "footprint": self.footprint.to_dict() if self.footprint else None,
-            "summary": {phase: self.summary(phase).to_dict() for phase in self.samples},
-        }
 
-
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Part, frozen=True, kw_only=True):
     """All engines of one interleaved run. `order` names the engine of every timed generation."""
 
+    kind: Literal["measured"] = "measured"
     engines: dict[str, EngineTimings]
     order: tuple[str, ...]
     rounds: int
-    stopped: str  # `precise`, `time` or `rounds`
+    stopped: str  # `precise`, `time` or `rounds`; `lost` where a connection was
     rules: TimingRules
-    workload: dict[str, Any]
+    workload: TimedWorkload
     environment: Environment
     warnings: tuple[str, ...]
 
@@ -96,27 +84,13 @@ class Comparison:
         """Median of `after` over `before`, paired by round."""
         return paired_ratio(self.engines[before].samples[phase], self.engines[after].samples[phase])
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; every time is measured and in ms."""
-        return {
-            "kind": "measured",
-            "engines": {name: timings.to_dict() for name, timings in self.engines.items()},
-            "order": list(self.order),
-            "rounds": self.rounds,
-            "stopped": self.stopped,
-            "rules": asdict(self.rules),
-            "workload": self.workload,
-            "environment": self.environment.to_dict(),
-            "warnings": list(self.warnings),
-        }
-
 
 def compare(
     engines: Mapping[str, Engine],
     workload: TimingWorkload,
     rules: TimingRules | None = None,
     *,
-    progress: Callable[[int, float], None] | None = None,
+    progress: RoundProgress | None = None,
 ) -> Comparison:
     """Time `engines` (name -> opened engine) on `workload`; `progress` gets rounds done and seconds spent."""
     rules = rules or TimingRules()
@@ -131,12 +105,16 @@ def compare(
     timings = {
         name: _timings(name, engines[name], generations[name], workload, rules.memory) for name in names
     }
-    warnings = environment.warnings() + _doubts(timings, rules, stopped)
-    if rules.memory:
-        warnings += [f"{name}: no memory figure" for name in names if timings[name].footprint is None]
-    rounds = len(generations[names[0]])
-    facts = workload.to_dict()
-    return Comparison(timings, tuple(order), rounds, stopped, rules, facts, environment, tuple(warnings))
+    return Comparison(
+        engines=timings,
+        order=tuple(order),
+        rounds=len(generations[names[0]]),
+        stopped=stopped,
+        rules=rules,
+        workload=workload.facts(),
+        environment=environment,
+        warnings=(*environment.warnings(), *doubts(timings, rules, stopped)),
+    )
 
 
 def _run(engine: Engine, workload: TimingWorkload, index: int) -> Generation:
@@ -148,7 +126,7 @@ def _rounds(
     engines: Mapping[str, Engine],
     workload: TimingWorkload,
     rules: TimingRules,
-    progress: Callable[[int, float], None] | None,
+    progress: RoundProgress | None,
 ) -> tuple[dict[str, list[Generation]], list[str], str]:
     """Generations per engine, the order in which they ran, and why the run stopped."""
     rng = np.random.default_rng(rules.seed)
@@ -173,7 +151,7 @@ def _rounds(
                 if spent > 4 * rules.time_limit_s:
                     return generations, order, "time"
                 continue
-            if done % _CHECK_EVERY == 0 and all(_precise(g, rules.precision) for g in generations.values()):
+            if done % CHECK_EVERY == 0 and all(precise(g, rules.precision) for g in generations.values()):
                 return generations, order, "precise"
             if spent > rules.time_limit_s:
                 return generations, order, "time"
@@ -183,24 +161,29 @@ def _rounds(
     return generations, order, "rounds"
 
 
-def _precise(generations: list[Generation], precision: float) -> bool:
-    return all(
-        2 * summarise(samples).relative_width <= precision
-        for samples in ([g.ttft_ms for g in generations], [g.total_ms for g in generations])
-    )
+def precise(runs: Sequence[Times], precision: float) -> bool:
+    """Whether the time to the first token and to the last are known that well."""
+    found = samples_of(runs)
+    return all(2 * summarise(found[phase]).relative_width <= precision for phase in ("ttft", "end_to_end"))
+
+
+def samples_of(runs: Sequence[Times]) -> dict[str, list[float]]:
+    """Samples by phase, one per run; a phase that no run has is left out."""
+    ttft = [run.vision_ms + run.embed_ms + run.prefill_ms for run in runs]
+    samples = {
+        "vision": [run.vision_ms for run in runs if run.vision_ms],
+        "embed": [run.embed_ms for run in runs],
+        "prefill": [run.prefill_ms for run in runs],
+        "token": [median(run.token_ms) for run in runs if run.token_ms],
+        "ttft": ttft,
+        "end_to_end": [first + sum(run.token_ms) for first, run in zip(ttft, runs, strict=True)],
+    }
+    return {phase: values for phase, values in samples.items() if values}
 
 
 def _timings(
     name: str, engine: Engine, generations: list[Generation], workload: TimingWorkload, memory: bool
 ) -> EngineTimings:
-    samples = {
-        "vision": [g.vision_ms for g in generations] if workload.images else [],
-        "embed": [g.embed_ms for g in generations],
-        "prefill": [g.prefill_ms for g in generations],
-        "token": [median(g.token_ms) for g in generations if g.token_ms],
-        "ttft": [g.ttft_ms for g in generations],
-        "end_to_end": [g.total_ms for g in generations],
-    }
     return EngineTimings(
         name=name,
         folder=str(engine.manifest.folder),
@@ -209,42 +192,50 @@ def _timings(
         threads=engine.threads,
         providers=engine.providers_used,
         load_ms=engine.load_ms,
-        samples={phase: values for phase, values in samples.items() if values},
+        samples=samples_of(generations),
         token_steps=[g.token_ms for g in generations],
         footprint=_footprint(engine, workload) if memory else None,
     )
 
 
 def _footprint(engine: Engine, workload: TimingWorkload) -> Footprint | None:
-    request = {
-        "folder": str(engine.manifest.folder),
-        "variant": engine.variant,
-        "threads": engine.threads,
-        "providers": engine.providers_used["decoder"],
-        "images": workload.images,
-        "prompt_tokens": max(len(prompt.input_ids) for prompt in workload.prompts),
-        "new_tokens": workload.new_tokens,
-    }
+    longest = max(len(prompt.input_ids) for prompt in workload.prompts)
+    return footprint_of(engine, workload, longest)
+
+
+def footprint_of(engine: Engine, workload: TimingWorkload, prefill_tokens: int) -> Footprint | None:
+    """Memory of an engine's folder at a prompt length; None where it cannot be measured: timings stand."""
+    request = FootprintRequest(
+        folder=str(engine.manifest.folder),
+        variant=engine.variant,
+        threads=engine.threads,
+        providers=tuple(engine.providers_used["decoder"]),
+        images=workload.images,
+        prompt_tokens=prefill_tokens,
+        new_tokens=workload.new_tokens,
+    )
     try:
         return measure_footprint(request)
     except RuntimeError:
-        return None  # `compare` says so among its warnings; the timings stand
+        return None
 
 
-def _doubts(timings: Mapping[str, EngineTimings], rules: TimingRules, stopped: str) -> list[str]:
-    """Warnings about drift within the run and intervals that stayed wide."""
+def doubts(timings: Mapping[str, EngineTimings], rules: TimingRules, stopped: str) -> list[str]:
+    """Warnings: drift within the run, intervals that stayed wide, memory that could not be measured."""
     found = []
     for name, timing in timings.items():
         summary = timing.summary("end_to_end")
-        if abs(summary.drift) > _DRIFT_LIMIT:
+        if abs(summary.drift) > DRIFT_LIMIT:
             found.append(
                 f"{name}: the last third of the run is {100 * summary.drift:+.1f} % against the first: "
                 "clocks, heat or other work changed during the run"
             )
-        wide = summary.count < _CHECK_EVERY or 2 * summary.relative_width > rules.precision
+        wide = summary.count < CHECK_EVERY or 2 * summary.relative_width > rules.precision
         if stopped != "precise" and wide:
             found.append(
                 f"{name}: {format_ms(summary.median_ms)} is known to {100 * summary.relative_width:.1f} % "
                 f"only, from {summary.count} rounds; more time or a quieter machine narrows it"
             )
+    if rules.memory:
+        found += [f"{name}: no memory figure" for name, timing in timings.items() if timing.footprint is None]
     return found

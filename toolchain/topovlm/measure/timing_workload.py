@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
+from topovlm.predict.profile import TimedWorkload
 from topovlm.runtime.engine import Engine, Picture, Prepared
 
 
@@ -35,24 +35,26 @@ class TimingWorkload:
         return 0 if pixels is None else len(pixels)
 
     @property
-    def prompt_tokens(self) -> int:
+    def prefill_tokens(self) -> int:
         """Median prompt length, visual tokens and template included."""
         return int(np.median([len(prompt.input_ids) for prompt in self.prompts]))
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able facts; `prompt_tokens` counts all tokens of the prefill, visual ones too."""
+    def facts(self) -> TimedWorkload:
+        """As it is stored: `prompt_tokens` (and their range) count text with its template only."""
         pixels = self.prompts[0].pixels
-        return {
-            "images": self.images,
-            "image_height": 0 if pixels is None else pixels.shape[2],
-            "image_width": 0 if pixels is None else pixels.shape[3],
-            "visual_tokens": self.images * self.tokens_per_image,
-            "prompt_tokens": self.prompt_tokens,
-            "prompt_tokens_range": [f(len(p.input_ids) for p in self.prompts) for f in (min, max)],
-            "new_tokens": self.new_tokens,
-            "batch": 1,
-            "source": self.source,
-        }
+        visual = self.images * self.tokens_per_image
+        lengths = [len(prompt.input_ids) - visual for prompt in self.prompts]
+        return TimedWorkload(
+            images=self.images,
+            image_height=0 if pixels is None else pixels.shape[2],
+            image_width=0 if pixels is None else pixels.shape[3],
+            visual_tokens=visual,
+            prompt_tokens=self.prefill_tokens - visual,
+            prefill_tokens=self.prefill_tokens,
+            new_tokens=self.new_tokens,
+            prompt_tokens_range=(min(lengths), max(lengths)),
+            source=self.source,
+        )
 
 
 def sample_workload(

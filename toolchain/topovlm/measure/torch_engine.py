@@ -24,6 +24,7 @@ from topovlm.runtime.engine import Generation, Prepared
 from topovlm.runtime.manifest import Manifest
 from topovlm.runtime.preprocess import batch_pixels
 from topovlm.runtime.prompt import Prompter
+from topovlm.runtime.sessions import RunsOn
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class TorchEngine:
         self.prompter = Prompter(self.manifest)
         self.threads = torch.get_num_threads()
         self.providers_used = {"decoder": [f"torch-{live.device.type}"]}
+        self.runs_on = RunsOn(f"torch-{live.device.type}", live.device.type)
         dtype = np.dtype(str(live.model.dtype).removeprefix("torch."))
         self.decoder = _Weights(min(live.folder.glob("*.safetensors")), {"inputs_embeds": dtype})
         self._live, self._vision = live, live.parts.vision()

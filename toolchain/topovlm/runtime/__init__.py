@@ -1,4 +1,4 @@
 """Torch-free generation and timing on ONNX Runtime: what runs on a device.
 
-Needs numpy, onnxruntime, tokenizers and Pillow only.
+Needs numpy, onnxruntime, tokenizers, Pillow and msgspec only.
 """

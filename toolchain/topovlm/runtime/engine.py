@@ -18,13 +18,15 @@ import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
-from topovlm.machine.environment import usable_cores
+from topovlm.machine.host import usable_cores
 from topovlm.pictures import load_image
 from topovlm.runtime.decoder import Cache, Decoder
 from topovlm.runtime.manifest import Manifest, load_manifest
 from topovlm.runtime.preprocess import batch_pixels
 from topovlm.runtime.prompt import Prompter
-from topovlm.runtime.sessions import only_input, open_session, provider_names
+from topovlm.runtime.sessions import RunsOn, explained, open_session, provider_names
+from topovlm.travel.ort_graphs import OneInput, OrtGraphs
+from topovlm.travel.steps import greedy, prompt_embeds
 
 Picture = Image.Image | Path | str
 Item = tuple[Sequence[Picture], str]
@@ -95,19 +97,29 @@ class Engine:
         self.variant = self.manifest.resolve(variant)
         vision, embed, graph = self.manifest.parts(self.variant)
         self.prompter = Prompter(self.manifest)
-        self.vision = open_session(vision, self._providers, self.threads)
-        self.embed = open_session(embed, self._providers, self.threads)
-        self._pixel_input = only_input(self.vision, vision)
-        self._id_input = only_input(self.embed, embed)
         self.decoder = Decoder(graph, self.manifest, self._providers, self.threads)
+        self.graphs = OrtGraphs(self._one_input(vision), self._one_input(embed), self.decoder)
         self._batch_decoder = self.decoder if self.decoder.max_batch is None else None
         self.load_ms = (perf_counter() - start) * 1e3
 
     @property
     def providers_used(self) -> dict[str, list[str]]:
         """What each session runs on, asked of the sessions themselves."""
-        sessions = {"vision": self.vision, "embed": self.embed, "decoder": self.decoder.session}
+        sessions = {
+            "vision": self.graphs.vision.session,
+            "embed": self.graphs.tokens.session,
+            "decoder": self.decoder.session,
+        }
         return {name: session.get_providers() for name, session in sessions.items()}
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """What the decoder runs on."""
+        return RunsOn.provider(self.decoder.session.get_providers()[0])
+
+    def _one_input(self, path: Path) -> OneInput:
+        with explained():
+            return OneInput(open_session(path, self._providers, self.threads), str(path))
 
     # -- one prompt ---------------------------------------------------------------------------------
     def prepare(self, images: Sequence[Picture], prompt: str) -> Prepared:
@@ -139,38 +151,25 @@ class Engine:
     ) -> Generation:
         """As `generate`, from a prepared prompt; `stop_at_eos=False` makes the work of a timing run fixed."""
         _check_new_tokens(max_new_tokens)
-        started = perf_counter()
-        features = None if prepared.pixels is None else self.image_features(prepared.pixels)
-        seen = perf_counter()
-        embeds = self._merge(prepared.input_ids[None], features)
-        embedded = perf_counter()
-        cache = self.decoder.empty_cache(1)
-        logits, cache = self.decoder.step(embeds, cache, past=0)
-        token = int(logits[0].argmax())
-        clock = perf_counter()
-        prefill_ms, past = (clock - embedded) * 1e3, embeds.shape[1]
-        tokens, token_ms = [token], []
-        if on_token:
-            on_token(token)
-        while len(tokens) < max_new_tokens and not (stop_at_eos and token in self.manifest.eos_token_ids):
-            clock = perf_counter()
-            embeds = self._embed(np.asarray([[token]]))
-            logits, cache = self.decoder.step(embeds, cache, past)
-            token = int(logits[0].argmax())
-            token_ms.append((perf_counter() - clock) * 1e3)
-            past += 1
-            tokens.append(token)
-            if on_token:
-                on_token(token)
+        with explained():
+            run = greedy(
+                self.graphs,
+                prepared.input_ids,
+                prepared.pixels,
+                self.manifest.image_token_id,
+                max_new_tokens,
+                ends=self.manifest.eos_token_ids if stop_at_eos else (),
+                on_token=on_token,
+            )
         return Generation(
-            token_ids=tokens,
-            text=self.prompter.decode(tokens),
-            stopped=self._why_stopped(tokens),
+            token_ids=run.tokens,
+            text=self.prompter.decode(run.tokens),
+            stopped=self._why_stopped(run.tokens),
             preprocess_ms=prepared.preprocess_ms,
-            vision_ms=(seen - started) * 1e3 if features is not None else 0.0,
-            embed_ms=(embedded - seen) * 1e3,
-            prefill_ms=prefill_ms,
-            token_ms=token_ms,
+            vision_ms=run.vision_ms,
+            embed_ms=run.embed_ms,
+            prefill_ms=run.prefill_ms,
+            token_ms=run.token_ms,
             prompt_tokens=len(prepared.input_ids),
         )
 
@@ -222,9 +221,12 @@ class Engine:
         for length, members in groups.items():
             for begin in range(0, len(members), size):
                 batch = members[begin : begin + size]
-                pixels = [self.prepare(*items[index]).pixels for index in batch if items[index][0]]
-                features = self.image_features(np.concatenate(pixels)) if pixels else None  # type: ignore[arg-type]
-                embeds = self._merge(np.stack([ids[index] for index in batch]), features)
+                found = (self.prepare(*items[index]).pixels for index in batch if items[index][0])
+                pixels = [part for part in found if part is not None]
+                features = self.graphs.see(np.concatenate(pixels)) if pixels else None
+                rows = np.stack([ids[index] for index in batch])
+                with explained():
+                    embeds = prompt_embeds(self.graphs, rows, features, self.manifest.image_token_id)
                 logits, cache = decoder.step(embeds, decoder.empty_cache(len(batch)), past=0)
                 yield batch, logits, cache, length
 
@@ -234,7 +236,7 @@ class Engine:
         current = logits.argmax(-1)
         rows: list[list[int]] = [[int(token)] for token in current]
         while any(len(row) < limit and row[-1] not in eos for row in rows):
-            logits, cache = decoder.step(self._embed(current[:, None]), cache, past)
+            logits, cache = decoder.step(self.graphs.embed(current[:, None]), cache, past)
             current, past = logits.argmax(-1), past + 1
             for row, token in zip(rows, current, strict=True):
                 if len(row) < limit and row[-1] not in eos:
@@ -248,29 +250,6 @@ class Engine:
                 Decoder(plain, self.manifest, self._providers, self.threads) if plain else self.decoder
             )
         return self._batch_decoder
-
-    # -- the graphs ---------------------------------------------------------------------------------
-    def image_features(self, pixels: np.ndarray) -> np.ndarray:
-        """`[n, 3, H, W]` -> `[n * tokens_per_image, hidden]`."""
-        name, dtype = self._pixel_input
-        features = self.vision.run(None, {name: pixels.astype(dtype, copy=False)})[0]
-        return features.reshape(-1, features.shape[-1])
-
-    def _embed(self, input_ids: np.ndarray) -> np.ndarray:
-        name, dtype = self._id_input
-        return self.embed.run(None, {name: input_ids.astype(dtype, copy=False)})[0]
-
-    def _merge(self, input_ids: np.ndarray, features: np.ndarray | None) -> np.ndarray:
-        """Embed `[B, S]` ids and put the picture features, in order, where the image tokens stand."""
-        embeds = self._embed(input_ids)
-        places = input_ids == self.manifest.image_token_id
-        given = 0 if features is None else len(features)
-        if int(places.sum()) != given:
-            rule = f"must equal the number of image tokens in the prompt, {int(places.sum())}"
-            raise InputError(explain("image features", given, rule, "Export again"))
-        if features is not None:
-            embeds[places] = features.astype(embeds.dtype, copy=False)
-        return embeds
 
     def _why_stopped(self, tokens: list[int]) -> str:
         return "eos" if tokens[-1] in self.manifest.eos_token_ids else "length"

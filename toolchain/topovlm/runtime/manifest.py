@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from topovlm.errors import InputError, explain
+from topovlm.records import plain
 from topovlm.runtime.preprocess import ImageRecipe
+from topovlm.runtime.runtime_file import MANIFEST_NAME, RuntimeFile, read_runtime_file
 
-MANIFEST_NAME = "topovlm_runtime.json"
-SCHEMA = 1
 _REMEDY = (
     "Give a folder written by `topovlm export` or `topovlm deploy` (it holds topovlm_runtime.json and onnx/)"
 )
@@ -37,7 +36,7 @@ class Manifest:
     embed: dict[str, Path]
     decoders: dict[str, Path]  # by form and precision suffix: "plain", "fused", "fused_fp16", ...
     image: ImageRecipe
-    raw: dict[str, Any]
+    file: RuntimeFile
 
     @property
     def tokenizer_file(self) -> Path:
@@ -79,24 +78,12 @@ def load_manifest(folder: str | Path) -> Manifest:
         raise InputError(
             explain("model", str(folder), f"is no exported model: {MANIFEST_NAME} is missing", _REMEDY)
         )
-    raw = _read_json(file)
-    if raw.get("schema") != SCHEMA:
-        rule = f"is not a version that this program reads ({SCHEMA})"
-        raise InputError(explain(f"{file}: schema", raw.get("schema"), rule, "Export again"))
-    try:
-        return _parse(folder, raw)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(explain(str(file), str(error), "is missing or malformed", "Export again")) from None
-
-
-def _parse(folder: Path, raw: dict[str, Any]) -> Manifest:
-    graphs = {name: folder / path for name, path in raw["graphs"].items()}
+    held = read_runtime_file(folder)
+    graphs = {name: folder / path for name, path in held.graphs.items()}
     vision, embed, decoder_graphs = (_by_suffix(graphs, part) for part in ("vision", "embed", "decoder"))
     if not (vision and embed and decoder_graphs):
         rule = "must list vision, embed and decoder"
-        raise InputError(explain(f"{MANIFEST_NAME}: graphs", sorted(graphs), rule, "Export again"))
+        raise InputError(explain(f"{file}: graphs", sorted(graphs), rule, "Export again"))
     decoders = {("" if key.startswith("_fused") else "plain") + key: p for key, p in decoder_graphs.items()}
     decoders = {key.removeprefix("_"): path for key, path in decoders.items()}
     for path in (*graphs.values(), folder / "tokenizer.json"):
@@ -104,25 +91,25 @@ def _parse(folder: Path, raw: dict[str, Any]) -> Manifest:
             raise InputError(
                 explain("model", str(path), "is listed in the export but missing", "Export again")
             )
-    prompt, decoder, eos = raw["prompt"], raw["decoder"], raw["eos_token_ids"]
+    eos = held.eos_token_ids
     return Manifest(
         folder=folder,
-        prompt_prefix=str(prompt["prefix"]),
-        prompt_image=str(prompt["image"]),
-        prompt_suffix=str(prompt["suffix"]),
-        add_special_tokens=bool(prompt.get("add_special_tokens", False)),
-        image_token_id=int(raw["image_token_id"]),
-        tokens_per_image=int(raw["tokens_per_image"]),
-        eos_token_ids=frozenset(map(int, [eos] if isinstance(eos, int) else eos)),
-        layers=int(decoder["layers"]),
-        kv_heads=int(decoder["kv_heads"]),
-        head_dim=int(decoder["head_dim"]),
-        hidden=int(decoder["hidden"]),
+        prompt_prefix=held.prompt.prefix,
+        prompt_image=held.prompt.image,
+        prompt_suffix=held.prompt.suffix,
+        add_special_tokens=held.prompt.add_special_tokens,
+        image_token_id=held.image_token_id,
+        tokens_per_image=held.tokens_per_image,
+        eos_token_ids=frozenset((eos,) if isinstance(eos, int) else eos),
+        layers=held.decoder.layers,
+        kv_heads=held.decoder.kv_heads,
+        head_dim=held.decoder.head_dim,
+        hidden=held.decoder.hidden,
         vision=vision,
         embed=embed,
         decoders=decoders,
-        image=_image_recipe(folder, raw),
-        raw=raw,
+        image=_image_recipe(folder, held.image),
+        file=held,
     )
 
 
@@ -131,24 +118,12 @@ def _by_suffix(graphs: dict[str, Path], part: str) -> dict[str, Path]:
     return {key.removeprefix(part): path for key, path in graphs.items() if key.startswith(part)}
 
 
-def _image_recipe(folder: Path, raw: dict[str, Any]) -> ImageRecipe:
+def _image_recipe(folder: Path, pictures: Pictures) -> ImageRecipe:
     """The processor's own file says more (crop, aspect, switches) than the summary in the manifest."""
     for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         if (folder / name).is_file():
-            whole = _read_json(folder / name)
+            whole: dict[str, Any] = read(folder / name, dict[str, Any], field=name, remedy="Export again")
             config = whole if key is None else whole.get(key)
             if config:
                 return ImageRecipe.from_config(config, field=name)
-    return ImageRecipe.from_config(raw["image"], field=f"{MANIFEST_NAME}: image")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            explain("file", str(file), f"cannot be read as JSON: {error}", "Export again")
-        ) from None
-    if not isinstance(data, dict):
-        raise InputError(explain("file", str(file), "must hold a JSON object", "Export again"))
-    return data
+    return ImageRecipe.from_config(plain(pictures), field=f"{MANIFEST_NAME}: image")

@@ -7,7 +7,7 @@ whose Pillow backend is the oracle in the tests. A step that we do not know is r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class ImageRecipe:
     std: tuple[float, ...] | None
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], field: str = "preprocessor_config.json") -> ImageRecipe:
+    def from_config(cls, config: Mapping[str, Any], field: str = "preprocessor_config.json") -> ImageRecipe:
         """From `preprocessor_config.json` (or the flat `image` entry of `topovlm_runtime.json`).
 
         Raises `InputError` for a step outside of resize, centre crop, rescale and normalise.
@@ -80,7 +80,7 @@ class ImageRecipe:
         )
 
 
-def _crop_size(config: dict[str, Any]) -> tuple[int, int] | None:
+def _crop_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
     crop = config.get("crop_size")
     if not config.get("do_center_crop") or crop is None:
         return None

@@ -2,6 +2,10 @@
 
 Intervals are those of `topovlm.stats.timing` (numpy alone), which the report is made with: who
 judges a budget and who reports it see the same figures.
+
+Drift is defined twice, for two questions. Here, by thirds and with its sign: did the machine change its pace
+(warnings, doubts)? In `stats.timing.drift`, by halves and without: how far apart are two runs by noise alone
+(the gate's floor)?
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from numpy.typing import NDArray
 
 from topovlm.stats.timing import interval_of_median
 
+DRIFT_LIMIT = 0.03  # a pace that changed by more is worth a word
 _NORMAL_MAD = 1.4826  # scales the median absolute deviation to a standard deviation, for normal noise
 
 
@@ -44,6 +49,7 @@ class Summary:
         return width / 2 / self.median_ms if self.median_ms > 0 else 0.0
 
     def to_dict(self) -> dict[str, float | None]:
+        """JSON-able: null for what is not bounded."""
         return _finite(asdict(self))
 
 
@@ -65,15 +71,14 @@ def summarise(samples: Sequence[float], seed: int = 0) -> Summary:
         range_ms=float(np.ptp(values)),
         p10_ms=float(np.quantile(values, 0.1)),
         p90_ms=float(np.quantile(values, 0.9)),
-        drift=_drift(values, median),
+        drift=change_by_thirds(values) / median if median > 0 else 0.0,
     )
 
 
-def _drift(values: NDArray[np.float64], median: float) -> float:
+def change_by_thirds(values: Sequence[float] | np.ndarray, least: int = 1) -> float:
+    """Median of the last third less that of the first; zero where a third is fewer than `least` values."""
     third = len(values) // 3
-    if third < 1 or median <= 0:
-        return 0.0
-    return float((np.median(values[-third:]) - np.median(values[:third])) / median)
+    return float(np.median(values[-third:]) - np.median(values[:third])) if third >= max(1, least) else 0.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class Ratio:
     rounds: int
 
     def to_dict(self) -> dict[str, float | None]:
+        """JSON-able: null for what is not bounded."""
         return _finite(asdict(self))
 
 

@@ -1,8 +1,4 @@
-"""Boards over ssh: what travels there (`board_*.py`, as source text) and what talks to it from here."""
+"""What travels to a board: Python >= 3.8, standard library, numpy. `agent` as text, the rest as a package.
 
-from pathlib import Path
-
-
-def traveller(name: str) -> Path:
-    """A file that travels. There they are top-level modules that find each other: not to be imported here."""
-    return Path(__file__).with_name(name)
+`steps` and `ort_graphs` are the runtime of this machine too. Nothing here may import what does not travel.
+"""

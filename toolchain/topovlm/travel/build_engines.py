@@ -21,41 +21,59 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 LEAST_TENSORRT = 10
 # Builders hold the weights several times over: users report three to four times the parameters.
 BUILD_COPIES = 4
 BUILDER_FLOOR_BYTES = 1 << 30
-BINDINGS = ("tensorrt", "tensorrt_rtx")
+# Python packages with bindings, and the least version of those that have one.
+BINDINGS = (f"tensorrt>={LEAST_TENSORRT}", "tensorrt_rtx")
 
 
 class BuildError(Exception):
     """`code` is the exit code, the text is for a person."""
 
-    def __init__(self, code, text):
+    def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
 
 
-def import_tensorrt(names=BINDINGS):
+class Built(NamedTuple):
+    """One row of engines/engines.json."""
+
+    graph: str
+    file: str
+    compute_capability: str | None
+    tensorrt: str
+    l4t: str
+    onnx_sha256: str
+    size_bytes: int
+
+
+def import_tensorrt(bindings: Sequence[str] = BINDINGS) -> Any:
     """The first of the bindings that imports; checks its version. Raises BuildError (5)."""
-    for name in names:
+    names = []
+    for binding in bindings:
+        name, _, least = binding.partition(">=")
+        names.append(name)
         try:
-            module = importlib.import_module(name)
+            module: Any = importlib.import_module(name)
         except ImportError:
             continue
-        major = int(module.__version__.split(".")[0])
-        if name == "tensorrt" and major < LEAST_TENSORRT:
+        if int(module.__version__.split(".")[0]) < int(least or 0):
             text = "TensorRT {} is too old: these graphs need {} or later (JetPack 6.1 or later)"
-            raise BuildError(5, text.format(module.__version__, LEAST_TENSORRT))
+            raise BuildError(5, text.format(module.__version__, least))
         return module
     text = "no TensorRT Python bindings ({}) in {}. On a Jetson: sudo apt install python3-libnvinfer"
     raise BuildError(5, text.format(" or ".join(names), sys.executable))
 
 
-def compute_capability():
+def compute_capability() -> str | None:
     """`8.7` of the first GPU, from the driver itself; None without a usable driver."""
     for library in ("libcuda.so.1", "libcuda.so"):
         try:
@@ -71,46 +89,47 @@ def compute_capability():
     return None
 
 
-def l4t_release(file="/etc/nv_tegra_release"):
+# The two parsers here serve `topovlm.machine` as well: this file has to stand alone in a bundle.
+def parse_l4t(text: str) -> str | None:
+    """`36.4.3` from /etc/nv_tegra_release: `# R36 (release), REVISION: 4.3, ...`."""
+    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
+    return f"{match.group(1)}.{match.group(2)}" if match else None
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """Bytes by field of Linux's memory table (MemAvailable: what is free without swapping)."""
+    return {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+
+
+def l4t_release(file: str | Path = "/etc/nv_tegra_release") -> str:
     """`36.4.3` on a Jetson, `none` elsewhere."""
     try:
-        first = Path(file).read_text().splitlines()[0]
-    except (OSError, IndexError):
+        return parse_l4t(Path(file).read_text()) or "unknown"
+    except OSError:
         return "none"
-    parts = {}
-    for part in first.lstrip("# ").split(","):
-        words = part.replace("(release)", "").split()
-        if words and words[0].startswith("R") and words[0][1:].isdigit():
-            parts["release"] = words[0][1:]
-        if words[:1] == ["REVISION:"]:
-            parts["revision"] = words[1]
-    return ".".join(parts[k] for k in ("release", "revision") if k in parts) or "unknown"
 
 
-def available_bytes(file="/proc/meminfo"):
+def available_bytes(file: str | Path = "/proc/meminfo") -> int | None:
     """MemAvailable: on a Jetson CPU and GPU share it, and NVML does not know it. None if unknown."""
     try:
-        for line in Path(file).read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        return parse_meminfo(Path(file).read_text()).get("MemAvailable")
     except OSError:
-        pass
-    return None
+        return None
 
 
-def needed_bytes(weight_bytes):
+def needed_bytes(weight_bytes: int) -> int:
     """What a build of a graph with that many bytes of weights may take at its peak."""
     return BUILD_COPIES * weight_bytes + BUILDER_FLOOR_BYTES
 
 
-def graph_files(folder, graph):
+def graph_files(folder: Path, graph: Mapping[str, Any]) -> list[Path]:
     """The ONNX file and, for a large graph, its data file."""
     file = folder / graph["file"]
     data = file.with_name(file.name + "_data")
     return [file] + ([data] if data.is_file() else [])
 
 
-def file_digest(files):
+def file_digest(files: Iterable[Path]) -> str:
     """sha256 over the files, in order."""
     state = hashlib.sha256()
     for file in files:
@@ -120,7 +139,9 @@ def file_digest(files):
     return state.hexdigest()
 
 
-def engine_name(name, graph, capability, tensorrt_version, l4t):
+def engine_name(
+    name: str, graph: Mapping[str, Any], capability: str | None, tensorrt_version: str, l4t: str
+) -> str:
     """Everything that an engine depends on, in its file name; shapes count as part of the graph."""
     shapes = json.dumps(graph["profiles"], sort_keys=True).encode()
     key = hashlib.sha256(graph["sha256"].encode() + shapes).hexdigest()[:12]
@@ -128,7 +149,15 @@ def engine_name(name, graph, capability, tensorrt_version, l4t):
     return f"{name}.{sm}.trt{tensorrt_version}.l4t{l4t}.{key}.engine"
 
 
-def build_engine(trt, onnx_file, profiles, *, capability=None, timing_cache=None, verbose=False):
+def build_engine(
+    trt: Any,
+    onnx_file: str | Path,
+    profiles: Iterable[Mapping[str, Any]],
+    *,
+    capability: str | None = None,
+    timing_cache: Path | None = None,
+    verbose: bool = False,
+) -> bytes:
     """Parse and build one graph; returns the engine's bytes. Raises BuildError (6) with the parser's words.
 
     `profiles`: [{"name", "inputs": {input: {"min", "opt", "max"}}}]. `capability` ("8.9") builds ahead of
@@ -162,12 +191,12 @@ def build_engine(trt, onnx_file, profiles, *, capability=None, timing_cache=None
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise BuildError(6, f"{onnx_file}: the build failed; see the messages above")
-    if cache is not None:
+    if cache is not None and timing_cache is not None:
         write_whole(timing_cache, bytes(cache.serialize()))
     return bytes(engine)
 
 
-def write_whole(path, data):
+def write_whole(path: Path, data: bytes) -> None:
     """The whole file or none of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -178,7 +207,7 @@ def write_whole(path, data):
             temporary.unlink()
 
 
-def check_device(bundle, found, any_device):
+def check_device(bundle: Mapping[str, Any], found: str | None, any_device: bool) -> None:
     """The bundle's board against this one. Raises BuildError (5)."""
     wanted = bundle["target"]["compute_capability"]
     if found is None:
@@ -188,7 +217,7 @@ def check_device(bundle, found, any_device):
         raise BuildError(5, text.format(found, bundle["target"]["name"], wanted))
 
 
-def check_memory(name, files, ignore):
+def check_memory(name: str, files: Iterable[Path], ignore: bool) -> None:
     """Enough free memory for the builder, or BuildError (5): a board that runs out hangs."""
     need, have = needed_bytes(sum(f.stat().st_size for f in files)), available_bytes()
     if have is not None and have < need and not ignore:
@@ -199,7 +228,15 @@ def check_memory(name, files, ignore):
         raise BuildError(5, text.format(name, need / 2**30, have / 2**30))
 
 
-def build_all(folder, only=None, *, any_device=False, ignore_memory=False, force=False, verbose=False):
+def build_all(
+    folder: Path,
+    only: str | None = None,
+    *,
+    any_device: bool = False,
+    ignore_memory: bool = False,
+    force: bool = False,
+    verbose: bool = False,
+) -> list[Built]:
     """Build what is missing; returns the list that is written to engines/engines.json."""
     try:
         bundle = json.loads((folder / "shapes.json").read_text())
@@ -228,24 +265,16 @@ def build_all(folder, only=None, *, any_device=False, ignore_memory=False, force
             write_whole(
                 target, build_engine(trt, files[0], graph["profiles"], timing_cache=cache, verbose=verbose)
             )
-        listing.append(
-            {
-                "graph": name,
-                "file": target.name,
-                "compute_capability": found,
-                "tensorrt": trt.__version__,
-                "l4t": l4t,
-                "onnx_sha256": graph["sha256"],
-                "size_bytes": target.stat().st_size,
-            }
-        )
-    write_whole(out / "engines.json", (json.dumps(listing, indent=1) + "\n").encode())
+        size = target.stat().st_size
+        listing.append(Built(name, target.name, found, trt.__version__, l4t, graph["sha256"], size))
+    rows = [built._asdict() for built in listing]
+    write_whole(out / "engines.json", (json.dumps(rows, indent=1) + "\n").encode())
     return listing
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--graph", metavar="NAME", help="only this graph of shapes.json")
     parser.add_argument("--any-device", action="store_true", help="build although the GPU is another one")
     parser.add_argument("--ignore-memory", action="store_true", help="build although memory looks too small")
@@ -265,8 +294,8 @@ def main(argv=None):
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
-    for entry in listing:
-        print("engines/{file}  {size_bytes} bytes".format(**entry))
+    for built in listing:
+        print(f"engines/{built.file}  {built.size_bytes} bytes")
     return 0
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from topovlm.artifacts import staged_folder
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx import layouts
-from topovlm.exporters.onnx.manifest import DecoderSizes
+from topovlm.runtime.runtime_file import DecoderSizes
 from topovlm.exporters.onnx.parity import check_graphs, parity_checks
 from topovlm.exporters.onnx.quantize import FORMATS as QUANTIZED
 from topovlm.exporters.onnx.quantize import quantize_decoders

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from topovlm.errors import VerificationError, explain
 from topovlm.exporters.onnx.layouts import SINGLE_FILE_BYTES
-from topovlm.exporters.onnx.manifest import DecoderSizes
+from topovlm.runtime.runtime_file import DecoderSizes
 
 if TYPE_CHECKING:
     import onnx_ir as ir

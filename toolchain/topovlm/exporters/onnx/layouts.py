@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from topovlm.artifacts import read_json, sha256_file, write_json
 from topovlm.checkpoint.files import read_preprocessor
 from topovlm.errors import InputError, explain
-from topovlm.exporters.onnx.manifest import (
+from topovlm.runtime.runtime_file import (
     DecoderSizes,
     Pictures,
     PromptPieces,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from topovlm.errors import VerificationError, explain
-from topovlm.exporters.onnx.manifest import read_runtime_file
+from topovlm.runtime.runtime_file import read_runtime_file
 from topovlm.exporters.onnx.prompts import Prompt, make_prompts
 from topovlm.exporters.onnx.sessions import FloatType, Graphs, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from topovlm.artifacts import read_json
-from topovlm.exporters.onnx.manifest import RuntimeFile
+from topovlm.runtime.runtime_file import RuntimeFile
 from topovlm.families.configs import context_tokens
 
 _WORDS = (5, 14)

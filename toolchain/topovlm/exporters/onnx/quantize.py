@@ -19,7 +19,7 @@ from topovlm.artifacts import move_into_place
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.files import save_graph
 from topovlm.exporters.onnx.layouts import graph_bytes, graph_files, graph_key, graph_path, replace_graphs
-from topovlm.exporters.onnx.manifest import RuntimeFile, read_runtime_file
+from topovlm.runtime.runtime_file import RuntimeFile, read_runtime_file
 from topovlm.exporters.onnx.parity import STEPS
 from topovlm.exporters.onnx.prompts import make_prompts
 from topovlm.exporters.onnx.quiet import quiet_exporter

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from topovlm.exporters.onnx.manifest import RuntimeFile
+from topovlm.runtime.runtime_file import RuntimeFile
 
 FloatType = Literal["float32", "float16"]
 

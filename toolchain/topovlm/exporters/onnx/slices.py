@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from topovlm.errors import InputError, VerificationError, explain
-from topovlm.exporters.onnx.manifest import RUNTIME_FILE, read_runtime_file, write_runtime_file
+from topovlm.runtime.runtime_file import MANIFEST_NAME, read_runtime_file, write_runtime_file
 from topovlm.runtime.manifest import load_manifest
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def slice_export(folder: str | Path, keep: int, out: str | Path, variant: str = 
         target.parent.mkdir(parents=True, exist_ok=True)
         if file == source:
             onnx.save(model, str(target))
-        elif file.name != RUNTIME_FILE:
+        elif file.name != MANIFEST_NAME:
             _link(file, target)
     write_runtime_file(out, replace(content, decoder=replace(content.decoder, layers=keep), graphs=graphs))
     return out

@@ -8,7 +8,7 @@ from typing import Any
 
 from topovlm.artifacts import write_json, write_text
 from topovlm.exporters.onnx.layouts import PARTS, graph_path
-from topovlm.exporters.onnx.manifest import read_runtime_file
+from topovlm.runtime.runtime_file import read_runtime_file
 from topovlm.exporters.onnx.parity import TOLERANCES
 from topovlm.exporters.protocol import ExportRequest, ParityResult
 from topovlm.exporters.tensorrt.shapes import RangeSet, shape_ranges, trtexec_arguments

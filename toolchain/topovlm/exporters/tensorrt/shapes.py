@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from topovlm.exporters.onnx.layouts import PARTS
-from topovlm.exporters.onnx.manifest import DecoderSizes, RuntimeFile
+from topovlm.runtime.runtime_file import DecoderSizes, RuntimeFile
 from topovlm.records import Part
 from topovlm.workload import Workload
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
+from topovlm.machine.host import Host
 from topovlm.machine.look import Look
 from topovlm.measure.ssh.address import Address
-from topovlm.measure.ssh.parcel import ONNXRUNTIME, TENSORRT, Parcel
+from topovlm.measure.ssh.backends import Backend, backends
+from topovlm.measure.ssh.messages import Runtimes
+from topovlm.measure.ssh.parcel import Parcel
 from topovlm.predict.target import recognise
-from topovlm.travel.build_engines import LEAST_TENSORRT
 from topovlm.units import format_bytes
 
 Complaint = tuple[str, str] | None
@@ -19,58 +17,41 @@ _LEAST_PYTHON = (3, 8)
 _MEMORY_COPIES = 1.2  # of the graphs' bytes, while they load
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A board that was looked at; `backend`: what will run the graphs there."""
-
-    look: Look
-    runtimes: dict[str, Any]
-    backend: str
-
-
 def target_of(look: Look) -> str | None:
     """Id of the known target that the board is; None when it is none of them."""
-    return recognise(look.compatible, [gpu["name"] for gpu in look.gpus if "name" in gpu])
+    return recognise(look.compatible, [gpu["name"] for gpu in look.telemetry.gpus if "name" in gpu])
 
 
-def machine(hello: dict[str, Any], address: Address) -> Complaint:
-    """Python, system and architecture; `hello` is the agent's first word."""
-    version = tuple(int(part) for part in hello["python"].split(".")[:2])
+def machine(host: Host, address: Address) -> Complaint:
+    """Python, system and architecture."""
+    version = tuple(int(part) for part in host.python.split(".")[:2] if part.isdigit())
     if version < _LEAST_PYTHON:
-        rule = f"its {address.python} is Python {hello['python']}; 3.8 or later is needed"
+        rule = f"its {address.python} is Python {host.python}; 3.8 or later is needed"
         return rule, f"Name another one: {address.text}?python=/path/to/bin/python"
-    if not hello["system"].startswith("Linux"):
-        rule = f"it runs {hello['system']}; a board is measured under Linux"
+    if not host.system.startswith("Linux"):
+        rule = f"it runs {host.system}; a board is measured under Linux"
         return rule, "Measure that machine with --device local, on itself"
-    if hello["machine"] not in _MACHINES or hello["bits"] != 64 or hello["byteorder"] != "little":
+    if host.machine not in _MACHINES or host.bits != 64 or host.byteorder != "little":
         rule = (
-            f"wrong architecture: {hello['machine']}, {hello['bits']}-bit Python; no runtime for these "
+            f"wrong architecture: {host.machine}, {host.bits}-bit Python; no runtime for these "
             f"graphs exists for it (64-bit {' or '.join(_MACHINES)} is needed)"
         )
         return rule, "Install a 64-bit system, or use another board"
     return None
 
 
-def backend(runtimes: dict[str, Any], providers: Sequence[str] | None) -> str:
-    """ONNX Runtime where it is; TensorRT by itself where that alone is there, or was asked for."""
-    versions = runtimes["versions"]
-    major = versions.get("tensorrt", "0").split(".")[0]
-    native = "numpy" in versions and major.isdigit() and int(major) >= LEAST_TENSORRT
-    has_provider = "TensorrtExecutionProvider" in runtimes["providers"]
-    asked = list(providers or ()) == [TENSORRT] and not has_provider
-    return TENSORRT if native and (asked or "onnxruntime" not in versions) else ONNXRUNTIME
-
-
-def runtime(runtimes: dict[str, Any], address: Address) -> Complaint:
-    """numpy and ONNX Runtime in the board's Python."""
-    lacking = [name for name in ("numpy", "onnxruntime") if name in runtimes["lacking"]]
+def runtime(runtimes: Runtimes, backend: Backend, address: Address) -> Complaint:
+    """numpy and the backend's package in the board's Python."""
+    needed = ("numpy", backend.package)
+    lacking = [name for name in needed if name in runtimes.lacking]
     if not lacking:
         return None
-    why = "; ".join(runtimes["lacking"][name] for name in lacking)
-    rule = f"missing runtime: {runtimes['python']} has no {' and no '.join(lacking)} ({why})"
+    why = "; ".join(runtimes.lacking[name] for name in lacking)
+    rule = f"missing runtime: {runtimes.python} has no {' and no '.join(lacking)} ({why})"
+    others = " or ".join(row.needs for row in backends() if row.native)
     return rule, (
-        f"On the board: {runtimes['python']} -m pip install {' '.join(lacking)} (a Jetson's GPU needs "
-        f"NVIDIA's own onnxruntime-gpu wheel, or TensorRT {LEAST_TENSORRT} for this Python), or name a "
+        f"On the board: {runtimes.python} -m pip install {' '.join(lacking)} (a Jetson's GPU needs "
+        f"NVIDIA's own onnxruntime-gpu wheel, or {others} for this Python), or name a "
         f"Python that has them: {address.text}?python=/path/to/bin/python"
     )
 

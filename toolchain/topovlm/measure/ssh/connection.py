@@ -1,7 +1,7 @@
 """One connection to a board, over which everything goes: requests, files, lines of running programs.
 
-The OpenSSH client runs as a child with three pipes. Its other end is `board_agent`, which removes all that it
-made when the connection ends, so nothing here needs a second connection to tidy up.
+The OpenSSH client runs as a child with three pipes. Its other end is `travel.agent`, which removes all that
+it made when the connection ends, so nothing here needs a second connection to tidy up.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ import queue
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TypeVar
 
 from topovlm.errors import MissingToolError, explain
+from topovlm.measure.ssh import messages
 from topovlm.measure.ssh.address import FLAG, Address, complaint, no_python
-from topovlm.travel import board_agent
+from topovlm.measure.ssh.messages import LONGEST_BYTES, Hello, Malformed, Message, Refused
+from topovlm.records import Part
+from topovlm.travel import agent
 from topovlm.units import format_bytes
 
+_NOISE_BYTES = 1 << 12  # of a line that is kept for an error
 _WINDOW = 4  # chunks under way; fits into the channel's own buffers, so that a write never blocks for good
+M = TypeVar("M", bound=Part)
 _ALIVE_ANYWAY = "Nothing was left on the board: its part of the program removes its files itself"
 
 
@@ -32,10 +37,10 @@ class DeviceError(MissingToolError):
 
     def __init__(self, address: Address, step: str, happened: str, remedy: str = "") -> None:
         self.address, self.step, self.happened, self.remedy = address, step, happened, remedy
-        self.partial: dict[str, Any] | None = None
+        self.partial: Part | None = None
         super().__init__(explain(FLAG, address.text, f"{step}: {happened}", remedy))
 
-    def keep(self, partial: dict[str, Any], kept: str) -> None:
+    def keep(self, partial: Part, kept: str) -> None:
         """Attach what was measured, and say so."""
         self.partial = partial
         remedy = f"{kept}. {self.remedy}" if self.remedy else kept
@@ -71,21 +76,29 @@ class Finished:
     errors: tuple[str, ...]
 
 
-class Session:
-    """Use as a context manager. Every method raises `DeviceError` with host, step, what happened, remedy."""
+class Connection:
+    """Use as a context manager. Every method raises `DeviceError` with host, step, what happened, remedy.
+
+    `hello` is the agent's first word; None before it.
+    """
 
     def __init__(self, address: Address, limits: Limits | None = None) -> None:
         self.address, self.limits = address, limits or Limits()
-        self.hello: dict[str, Any] = {}
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.hello: Hello | None = None
+        self._answers: queue.Queue[Message | Malformed | None] = queue.Queue()
         self._noise: deque[str] = deque(maxlen=40)
         self._writing = threading.Lock()
         self._closed = threading.Event()
         self._number = 0
         self._sending = False  # in the middle of a file: no request would be understood
 
-    def __enter__(self) -> Session:
-        source = Path(board_agent.__file__).read_bytes()
+    @property
+    def client_pid(self) -> int:
+        """Process id of the ssh client here."""
+        return self._client.pid
+
+    def __enter__(self) -> Connection:
+        source = Path(agent.__file__).read_bytes()
         boot = f"import sys;exec(compile(sys.stdin.buffer.read({len(source)}),'topovlm-agent','exec'))"
         command = f'exec {self.address.python} -u -c "{boot}" {self.limits.silence_s:g}'
         argv = self.address.client(command, self.limits.connect_s)
@@ -119,15 +132,15 @@ class Session:
             while not self._sending and monotonic() < until and self._client.poll() is None:
                 with contextlib.suppress(queue.Empty):
                     message = self._answers.get(timeout=max(0.01, until - monotonic()))
-                    if message is None or (message.get("id") == self._number and message.get("ok")):
+                    if message is None or (isinstance(message, messages.Done) and message.id == self._number):
                         break
         self._end()
 
     # -- requests -----------------------------------------------------------------------------------
-    def call(self, step: str, operation: str, **fields: Any) -> dict[str, Any]:
-        """One request, one answer."""
-        self._send(operation, step=step, **fields)
-        return self._checked(step, self._answer(step, self.limits.reply_s))
+    def call(self, step: str, operation: str, kind: type[M], **fields: object) -> M:
+        """One request, one answer of that kind."""
+        self._send(operation, fields, step=step)
+        return self._expect(step, kind, self.limits.reply_s)
 
     def put(self, path: str, source: Path | bytes, sha256: str, progress: Callable[[int], None]) -> None:
         """Send a file into the board's folder and have it verified there; `progress` gets bytes arrived."""
@@ -135,52 +148,65 @@ class Session:
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         sent, arrived = 0, 0
         with self._writing:
-            self._send("put", step=step, locked=True, path=path, size=size, sha256=sha256)
+            self._send("put", {"path": path, "size": size, "sha256": sha256}, step=step, locked=True)
             self._sending = True
             for chunk in _chunks(source):
                 self._write_or_lost(chunk, step)
                 sent += len(chunk)
-                while sent - arrived >= _WINDOW * board_agent.CHUNK_BYTES:
-                    answer = self._checked(step, self._answer(step, self.limits.stall_s))
-                    arrived = answer["received"]
+                while sent - arrived >= _WINDOW * agent.CHUNK_BYTES:
+                    arrived = self._expect(step, messages.Received, self.limits.stall_s).received
                     progress(arrived)
             self._sending = False
         while True:
-            answer = self._checked(step, self._answer(step, self.limits.stall_s))
-            if "received" not in answer:
+            answer = self._answer(step, self.limits.stall_s)
+            if not isinstance(answer, messages.Received):
                 return
-            progress(answer["received"])
+            progress(answer.received)
 
     def start(
         self, step: str, argv: list[str], limit_s: float, on_line: Callable[[str], str | None]
     ) -> Finished:
         """Run a program in the board's folder; what `on_line` returns is written to its standard input."""
-        self._send("start", step=step, argv=argv, limit_s=limit_s)
+        self._send("start", {"argv": argv, "limit_s": limit_s}, step=step)
         number = self._number
         try:
             while True:
-                answer = self._checked(step, self._answer(step, min(self.limits.quiet_s, limit_s + 30)))
-                if "exit" not in answer:
-                    said = on_line(answer["line"])
+                answer = self._answer(step, min(self.limits.quiet_s, limit_s + 30))
+                if isinstance(answer, messages.Line):
+                    try:
+                        said = on_line(answer.line)
+                    except Malformed as error:
+                        raise self._malformed(step, error) from None
                     if said:
-                        self._send("tell", step=step, text=said)
+                        self._send("tell", {"text": said}, step=step)
                         self._number = number
                     continue
-                if answer["late"]:
+                if not isinstance(answer, messages.Ended):
+                    raise self._malformed(step, Malformed(f"an answer of another kind: {answer}"))
+                if answer.late:
                     rule = f"took longer than {limit_s:g} s and was stopped"
                     raise DeviceTimeout(
                         self.address, step, rule, "Shorten the measurement, or give it more time"
                     )
-                return Finished(answer["exit"], tuple(answer["errors"]))
-        except DeviceTimeout:
+                return Finished(answer.status, answer.errors)
+        except ConnectionLost:
+            raise
+        except DeviceError:
             with contextlib.suppress(DeviceError):
                 self._send("stop")
             raise
 
     # -- the stream ---------------------------------------------------------------------------------
-    def _send(self, operation: str, *, step: str = "ending", locked: bool = False, **fields: Any) -> None:
+    def _send(
+        self,
+        operation: str,
+        fields: Mapping[str, object] | None = None,
+        *,
+        step: str = "ending",
+        locked: bool = False,
+    ) -> None:
         self._number += 1
-        line = json.dumps({"op": operation, "id": self._number, **fields}).encode() + b"\n"
+        line = json.dumps({"op": operation, "id": self._number, **(fields or {})}).encode() + b"\n"
         if locked:
             self._write_or_lost(line, step)
             return
@@ -202,8 +228,15 @@ class Session:
         self._client.stdin.write(data)
         self._client.stdin.flush()
 
-    def _answer(self, step: str, limit_s: float) -> dict[str, Any] | None:
-        """The next answer to the present request; None at the end of the connection."""
+    def _expect(self, step: str, kind: type[M], limit_s: float) -> M:
+        """The next answer, which must be of that kind."""
+        answer = self._answer(step, limit_s)
+        if not isinstance(answer, kind):
+            raise self._malformed(step, Malformed(f"an answer of another kind: {answer}"))
+        return answer
+
+    def _answer(self, step: str, limit_s: float) -> Message:
+        """The next answer to the present request, or what it (or its absence) means as an error."""
         until = monotonic() + limit_s
         while True:
             try:
@@ -212,26 +245,31 @@ class Session:
                 rule = f"no answer for {limit_s:g} s"
                 remedy = f"Check the board: {self.address.by_hand}. {_ALIVE_ANYWAY}"
                 raise DeviceTimeout(self.address, step, rule, remedy) from None
-            if answer is None or answer.get("id") == self._number:
-                return answer
+            if answer is None or isinstance(answer, Malformed) or answer.id == self._number:
+                return self._checked(step, answer)
 
-    def _checked(self, step: str, answer: dict[str, Any] | None) -> dict[str, Any]:
+    def _malformed(self, step: str, error: Malformed) -> DeviceError:
+        rule = f"what it says cannot be read ({error})"
+        return DeviceError(self.address, step, rule, "Run the same command again; report it if it stays")
+
+    def _checked(self, step: str, answer: Message | Malformed | None) -> Message:
         """The answer, or what it (or its absence) means as an error."""
         if answer is None:
             raise self._lost(step)
-        kind = answer.get("error")
-        if kind is None:
+        if isinstance(answer, Malformed):
+            raise self._malformed(step, answer)
+        if not isinstance(answer, Refused):
             return answer
-        happened, remedy = str(answer.get("text", "")), ""
-        if kind == "disk":
-            places = "; ".join(f"{p}: {format_bytes(free)} free" for p, free, _ in answer.get("places", ()))
+        happened, remedy = answer.text, ""
+        if answer.error == "disk":
+            places = "; ".join(f"{p}: {format_bytes(free)} free" for p, free, _ in answer.places)
             happened = f"the board's disk is full ({places or happened})"
             remedy = (
                 "Free some space there, or set TMPDIR on the board to a place that has it. " + _ALIVE_ANYWAY
             )
         raise DeviceError(self.address, step, happened, remedy)
 
-    def _greeting(self) -> dict[str, Any]:
+    def _greeting(self) -> Hello:
         step = "connecting"
         try:
             hello = self._answers.get(timeout=self.limits.greeting_s)
@@ -240,9 +278,10 @@ class Session:
             raise DeviceTimeout(
                 self.address, step, rule, f"Try by hand: {self.address.by_hand} true"
             ) from None
-        if hello is None:
-            raise self._lost(step)
-        return hello
+        first = self._checked(step, hello)
+        if not isinstance(first, Hello):
+            raise self._malformed(step, Malformed(f"no greeting: {first}"))
+        return first
 
     def _lost(self, step: str) -> DeviceError:
         """The connection ended: the client's own words say why, if it knows."""
@@ -267,16 +306,17 @@ class Session:
 
     def _read(self) -> None:
         assert self._client.stdout is not None
-        for line in self._client.stdout:
-            mark, found, rest = line.partition(board_agent.MARK)
+        stream = self._client.stdout
+        for line in iter(lambda: stream.readline(LONGEST_BYTES), b""):
+            mark, found, rest = line.partition(agent.MARK)
+            if not found or mark.strip() or (not line.endswith(b"\n") and len(line) < LONGEST_BYTES):
+                # What a login shell prints, or a line that was cut with the connection.
+                self._noise.append(line[:_NOISE_BYTES].decode("utf-8", "replace").strip())
+                continue
             try:
-                answer = json.loads(rest) if found and not mark.strip() else None
-            except ValueError:
-                answer = None  # cut in the middle of a line
-            if answer is None:
-                self._noise.append(line.decode("utf-8", "replace").strip())
-            else:
-                self._answers.put(answer)
+                self._answers.put(messages.read_message(rest))
+            except Malformed as error:
+                self._answers.put(error)
         self._answers.put(None)
 
     def _read_errors(self) -> None:
@@ -310,10 +350,10 @@ class Session:
                 stream.close()
 
 
-def _chunks(source: Path | bytes) -> Any:
+def _chunks(source: Path | bytes) -> Iterator[bytes]:
     if isinstance(source, bytes):
         yield source
         return
     with source.open("rb") as file:
-        while chunk := file.read(board_agent.CHUNK_BYTES):
+        while chunk := file.read(agent.CHUNK_BYTES):
             yield chunk

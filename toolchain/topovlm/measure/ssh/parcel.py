@@ -7,33 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import numpy as np
 
 from topovlm.artifacts import sha256_file
-from topovlm.travel import build_engines, traveller
+from topovlm.measure.settings import Folders, RunSettings, TimingRules
+from topovlm.measure.ssh.backends import TRAVEL, Backend, takes_plain_graphs
+from topovlm.measure.ssh.messages import Case, EngineFiles, Request
 
 if TYPE_CHECKING:
-    from topovlm.measure.timing import TimingRules
     from topovlm.measure.timing_workload import TimingWorkload
-    from topovlm.runtime.engine import Engine, Prepared
+    from topovlm.runtime.engine import Engine, Picture, Prepared
     from topovlm.runtime.manifest import Manifest
-
-ONNXRUNTIME, TENSORRT = "onnxruntime", "tensorrt"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing to time once per round: an engine with its prompts (indices), taken in turn."""
-
-    name: str
-    engine: str
-    prompts: tuple[int, ...]
 
 
 class Preparer:
@@ -46,7 +36,8 @@ class Preparer:
         self.manifest: Manifest = load_manifest(folder)
         self.prompter = Prompter(self.manifest)
 
-    def prepare(self, images: Sequence[Any], prompt: str) -> Prepared:
+    def prepare(self, images: Sequence[Picture], prompt: str) -> Prepared:
+        """As `Engine.prepare`."""
         from topovlm.pictures import load_image
         from topovlm.runtime.engine import Prepared
         from topovlm.runtime.preprocess import batch_pixels
@@ -56,11 +47,24 @@ class Preparer:
         return Prepared(self.prompter.encode(prompt, len(pictures)), pixels)
 
 
-def synthetic(folder: str | Path, **shape: Any) -> TimingWorkload:
-    """`runtime.workload.synthetic_workload` for a folder that is not opened here; `shape` goes through."""
+def synthetic(
+    folder: str | Path,
+    *,
+    images: int = 1,
+    prompt_tokens: int | None = None,
+    new_tokens: int = 8,
+    seed: int = 0,
+) -> TimingWorkload:
+    """`timing_workload.synthetic_workload` for a folder that is not opened here."""
     from topovlm.measure.timing_workload import synthetic_workload
 
-    return synthetic_workload(cast("Engine", Preparer(folder)), **shape)
+    return synthetic_workload(
+        cast("Engine", Preparer(folder)),
+        images=images,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        seed=seed,
+    )
 
 
 @dataclass(frozen=True)
@@ -88,69 +92,62 @@ class Parcel:
         return sum(item.size for item in self.items)
 
 
-def pack(
-    folders: Mapping[str, str | Path],
-    prompts: Sequence[Prepared],
-    cases: Sequence[Case],
-    rules: TimingRules,
-    *,
-    new_tokens: int,
-    backend: str = ONNXRUNTIME,
-    footprint_prompt: int = 0,
-    variant: str = "auto",
-    threads: int | None = None,
-    providers: Sequence[str] | None = None,
-) -> Parcel:
+@dataclass(frozen=True)
+class Load:
+    """What a run times: prompts, cases, how many new tokens; memory with the prompt `footprint_prompt`."""
+
+    prompts: Sequence[Prepared]
+    cases: Sequence[Case]
+    new_tokens: int
+    footprint_prompt: int = 0
+
+
+def pack(folders: Folders, load: Load, rules: TimingRules, backend: Backend, run: RunSettings) -> Parcel:
     """Graphs of `folders` (name -> exported folder) and all that the timer needs beside them.
 
-    `backend`: `onnxruntime`, or `tensorrt` for engines that the board builds from the plain graphs.
-    Memory is measured with the prompt of index `footprint_prompt`.
-
-    Raises `InputError` for a folder that is no export.
+    `run.threads` is set: the board's cores are known. Raises `InputError` for a folder that is no export.
     """
     from topovlm.runtime.manifest import load_manifest
-    from topovlm.runtime.sessions import SHORT_NAMES
+    from topovlm.runtime.sessions import full_name
 
-    engines: dict[str, dict[str, Any]] = {}
+    engines: dict[str, EngineFiles] = {}
     files: dict[str, Path] = {}
     variants, layers = {}, {}
     image_token_id = 0
-    wanted = [SHORT_NAMES.get(provider.lower(), provider) for provider in providers or ()]
-    if variant == "auto" and (backend == TENSORRT or SHORT_NAMES["tensorrt"] in wanted):
-        variant = "plain"  # the fused operators are not TensorRT's
+    providers = tuple(full_name(provider) for provider in run.providers or ())
+    variant = run.variant
+    if variant == "auto" and takes_plain_graphs(backend, providers):
+        variant = "plain"
     for number, (name, folder) in enumerate(folders.items()):
         manifest = load_manifest(folder)
         image_token_id = manifest.image_token_id
         variants[name], layers[name] = manifest.resolve(variant), manifest.layers
-        graphs = dict(zip(("vision", "embed", "decoder"), manifest.parts(variants[name]), strict=True))
-        engines[name] = {key: f"{number}/{path.name}" for key, path in graphs.items()}
-        if backend == TENSORRT:
-            engines[name]["profiles"] = _profiles(manifest, prompts, new_tokens)
-        for graph in graphs.values():
+        graphs = manifest.parts(variants[name])
+        vision, embed, decoder = (f"{number}/{graph.name}" for graph in graphs)
+        profiles = _profiles(manifest, load) if backend.native else None
+        engines[name] = EngineFiles(vision=vision, embed=embed, decoder=decoder, profiles=profiles)
+        for graph in graphs:
             for file in sorted(graph.parent.glob(f"{graph.name}*")):  # external weights lie beside
                 files[f"{number}/{file.name}"] = file
-    request = {
-        "engines": engines,
-        "image_token_id": image_token_id,
-        "new_tokens": new_tokens,
-        "prompts": len(prompts),
-        "backend": backend,
-        "cases": [asdict(case) for case in cases],
-        "footprint_prompt": footprint_prompt,
-        "threads": threads,
-        "providers": wanted,
-        "rules": asdict(rules),
-    }
-    small = {
-        "request.json": json.dumps(request).encode(),
-        "prompts.npz": _archive(prompts),
-    }
+    request = Request(
+        engines=engines,
+        image_token_id=image_token_id,
+        new_tokens=load.new_tokens,
+        prompts=len(load.prompts),
+        module=backend.module,
+        package=backend.package,
+        needs=backend.needs,
+        cases=tuple(load.cases),
+        footprint_prompt=load.footprint_prompt,
+        threads=run.threads or 1,
+        providers=providers,
+        rules=rules,
+    )
+    small = {"request.json": msgspec.json.encode(request), "prompts.npz": _archive(load.prompts)}
     items = {
         path: Item(path, data, len(data), hashlib.sha256(data).hexdigest()) for path, data in small.items()
     }
-    if backend == TENSORRT:
-        for source in (traveller("board_tensorrt.py"), Path(build_engines.__file__)):
-            items[source.name] = Item(source.name, source, source.stat().st_size, sha256_file(source))
+    items |= {item.path: item for item in travellers(backend.files)}
     copies: list[tuple[str, str]] = []
     seen: dict[str, str] = {}
     for path, file in files.items():
@@ -164,14 +161,19 @@ def pack(
     return Parcel(tuple(items.values()), tuple(copies), variants, layers, loaded)
 
 
-def _profiles(manifest: Manifest, prompts: Sequence[Prepared], new_tokens: int) -> dict[str, Any]:
+def travellers(names: Sequence[str]) -> list[Item]:
+    """Files of the package that travels."""
+    sources = [TRAVEL / name for name in names]
+    return [Item(f"travel/{s.name}", s, s.stat().st_size, sha256_file(s)) for s in sources]
+
+
+def _profiles(manifest: Manifest, load: Load) -> dict[str, Any]:
     """Shapes that the engines must take, by part: up to the longest prompt."""
-    from topovlm.exporters.onnx.manifest import read_runtime_file
     from topovlm.exporters.tensorrt.shapes import shape_ranges
     from topovlm.records import plain
     from topovlm.workload import Workload
 
-    longest = max(prompts, key=lambda prompt: len(prompt.input_ids))
+    longest = max(load.prompts, key=lambda prompt: len(prompt.input_ids))
     images = 0 if longest.pixels is None else len(longest.pixels)
     height, width = (1, 1) if longest.pixels is None else longest.pixels.shape[2:]
     workload = Workload(
@@ -179,9 +181,9 @@ def _profiles(manifest: Manifest, prompts: Sequence[Prepared], new_tokens: int) 
         image_height=height,
         image_width=width,
         prompt_tokens=len(longest.input_ids) - images * manifest.tokens_per_image,
-        new_tokens=new_tokens,
+        new_tokens=load.new_tokens,
     )
-    found = shape_ranges(read_runtime_file(manifest.folder), workload)
+    found = shape_ranges(manifest.file, workload)
     names = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
     return {part: plain(found[name]) for part, name in names.items()}
 

@@ -1,11 +1,11 @@
-"""Times exported graphs on a board. Travels as source text; Python >= 3.8, numpy, ONNX Runtime or TensorRT.
+"""Times exported graphs on a board: numpy, and the package of one backend. Python >= 3.8.
 
-    python3 board_timer.py probe | time | footprint NAME
+    python3 -m travel.timer probe PACKAGE ... | time | footprint NAME
 
 `probe` prints what this Python has. `time` runs the cases of request.json (an engine and its prompts) in
-turns, each once per round, and prints every round as a line of JSON: what is measured is known elsewhere at
-once, whatever happens to this process. `footprint NAME` prints the memory of one engine, alone in its
-process.
+turns, each once per round, and prints every round: what is measured is known elsewhere at once, whatever
+happens to this process. `footprint NAME` prints the memory of one engine, alone in its process. What is said
+to the other side (`measure.ssh.messages`) is a line of JSON behind a mark: libraries print too.
 
 A line `stop` on standard input ends the run after the present round. When standard input ends, so does
 this process, and the folder that it runs in goes: nobody is there to fetch anything.
@@ -14,33 +14,38 @@ this process, and the folder that it runs in goes: nobody is there to fetch anyt
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import shutil
 import sys
 import threading
+from collections.abc import Mapping
 from time import perf_counter
+from typing import Any
 
-from board_engine import Engine, Failure
+from .failure import Failure
 
-PACKAGES = ("numpy", "onnxruntime", "tensorrt")
+MARK = "topovlm-timer:"
 PREFIX = "topovlm-board-"  # of the folder that the agent made
 FAILED = 3  # exit status: a reason was printed
 
 
-def say(**message):
-    print(json.dumps(message), flush=True)
+def say(kind: str, **message: object) -> None:
+    """One message to the other side."""
+    print(MARK + json.dumps(dict(message, kind=kind)), flush=True)
 
 
 class Listener:
     """Hears `stop`, and the end of the other side."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stopped = False
         self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
 
-    def listen(self):
+    def listen(self) -> None:
+        """Until standard input ends."""
         folder = os.getcwd()
         for line in sys.stdin:
             self.stopped = self.stopped or line.strip() == "stop"
@@ -50,21 +55,17 @@ class Listener:
         os._exit(1)
 
 
-def runtimes():
+def runtimes(packages: list[str]) -> dict[str, Any]:
     """Versions and providers of what this Python can import, and why it cannot."""
-    import importlib
-
-    found, lacking = {}, {}
-    for name in PACKAGES:
+    found, lacking, providers = {}, {}, []
+    for name in packages:
         try:
-            found[name] = str(importlib.import_module(name).__version__)
+            module: Any = importlib.import_module(name)
+            found[name] = str(module.__version__)
+            if hasattr(module, "get_available_providers"):
+                providers = module.get_available_providers()
         except Exception as error:  # a broken library raises what it likes
             lacking[name] = f"{type(error).__name__}: {error}"
-    providers = []
-    if "onnxruntime" in found:
-        import onnxruntime
-
-        providers = onnxruntime.get_available_providers()
     trtexec = shutil.which("trtexec") or "/usr/src/tensorrt/bin/trtexec"
     return {
         "python": sys.executable,
@@ -75,7 +76,8 @@ def runtimes():
     }
 
 
-def open_prompts(request):
+def open_prompts(request: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """(token ids `[S]`, pixels `[n, 3, H, W]` or None) of every prompt."""
     import numpy as np
 
     with np.load("prompts.npz") as data:
@@ -83,24 +85,27 @@ def open_prompts(request):
     return [(held[f"ids{i}"], held.get(f"pixels{i}")) for i in range(request["prompts"])]
 
 
-def engine_class(request):
-    if request["backend"] == "tensorrt":
-        from board_tensorrt import TensorRTEngine
-
-        return TensorRTEngine
-    return Engine
+def opener(request: Mapping[str, Any]) -> Any:
+    """`open_engine` of the backend's module."""
+    return importlib.import_module("." + request["module"], __package__).open_engine
 
 
-def time_engines(request, listener):
-    """Rounds until told to stop, or the request's limits; every round is printed."""
+def time_engines(request: Mapping[str, Any], listener: Listener) -> None:
+    """Rounds until told to stop, or the request's limits; every round is said."""
     import numpy as np
 
-    prompts, rules = open_prompts(request), request["rules"]
-    engines = {}
-    kind = engine_class(request)
+    prompts, rules, open_engine = open_prompts(request), request["rules"], opener(request)
+    engines: dict[str, Any] = {}
     for name, facts in request["engines"].items():
-        engines[name] = engine = kind(name, facts, request)
-        say(kind="loaded", name=name, **engine.describe())
+        engines[name] = engine = open_engine(facts, request)
+        say(
+            "loaded",
+            name=name,
+            load_ms=engine.load_ms,
+            threads=engine.threads,
+            providers=engine.providers,
+            dtype=engine.dtype,
+        )
     cases = {case["name"]: case for case in request["cases"]}
     for _ in range(rules["warmup"]):
         for case in cases.values():
@@ -113,9 +118,11 @@ def time_engines(request, listener):
         order, runs = [names[place] for place in rng.permutation(len(names))], {}
         for name in order:
             chosen = cases[name]["prompts"]
-            runs[name] = engines[cases[name]["engine"]].generate(*prompts[chosen[index % len(chosen)]])
+            run = engines[cases[name]["engine"]].generate(*prompts[chosen[index % len(chosen)]])
+            times = {"vision_ms": run.vision_ms, "embed_ms": run.embed_ms, "prefill_ms": run.prefill_ms}
+            runs[name] = dict(times, token_ms=run.token_ms)
         spent = perf_counter() - started
-        say(kind="round", spent_s=spent, order=order, runs=runs)
+        say("round", spent_s=spent, order=order, runs=runs)
         # The minimum may be cut short by four times the limit: a slow model must not hang the caller.
         enough = index + 1 >= rules["min_rounds"]
         if spent > rules["time_limit_s"] * (1 if enough else 4):
@@ -124,30 +131,37 @@ def time_engines(request, listener):
         if listener.stopped:
             stopped = "precise"
             break
-    say(kind="done", stopped=stopped)
+    say("done", stopped=stopped)
 
 
-def resident_bytes(field):
+def resident_bytes(field: str) -> int:
+    """Resident memory of this process by Linux's name: `VmRSS` now, `VmHWM` at its highest."""
     with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field + ":"))
 
 
-def footprint(request, name):
+def footprint(request: Mapping[str, Any], name: str) -> None:
     """Resident memory of the libraries alone, and at the peak of one generation."""
-    prompts = open_prompts(request)
-    import onnxruntime  # noqa: F401
-
-    libraries = resident_bytes("VmRSS:")
-    engine = Engine(name, request["engines"][name], request)
+    prompts, open_engine = open_prompts(request), opener(request)
+    importlib.import_module(request["package"])
+    libraries = resident_bytes("VmRSS")
+    engine = open_engine(request["engines"][name], request)
     engine.generate(*prompts[request["footprint_prompt"]])
-    peak = resident_bytes("VmHWM:")
-    say(kind="footprint", libraries_bytes=libraries, peak_bytes=peak, load_ms=engine.load_ms)
+    peak = resident_bytes("VmHWM")
+    say("footprint", name=name, libraries_bytes=libraries, peak_bytes=peak, load_ms=engine.load_ms)
 
 
-def main(argv, listener):
+def fail(reason: str, text: str) -> int:
+    """Say why it did not work; the exit status."""
+    say("failure", reason=reason, text=text)
+    return FAILED
+
+
+def main(argv: list[str], listener: Listener) -> int:
+    """Command line; returns the exit status."""
     try:
         if argv[0] == "probe":
-            say(kind="runtimes", **runtimes())
+            say("runtimes", **runtimes(argv[1:]))
             return 0
         with open("request.json") as file:
             request = json.load(file)
@@ -156,17 +170,13 @@ def main(argv, listener):
         else:
             footprint(request, argv[1])
     except Failure as failure:
-        say(kind="failure", reason=failure.kind, text=str(failure))
-        return FAILED
+        return fail(failure.kind, str(failure))
     except RuntimeError as error:
-        say(kind="failure", reason="graph", text=str(error))
-        return FAILED
+        return fail("graph", str(error))
     except MemoryError:
-        say(kind="failure", reason="memory", text="this process ran out of memory")
-        return FAILED
+        return fail("memory", "this process ran out of memory")
     except ImportError as error:
-        say(kind="failure", reason="runtime", text=str(error))
-        return FAILED
+        return fail("runtime", str(error))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`topovlm_runtime.json` as it is written: typed, one schema. `runtime.manifest` is the folder as it runs."""
+"""`topovlm_runtime.json` as it is written and read: typed, one schema. `manifest` is the folder as it runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from topovlm.artifacts import write_json
 from topovlm.records import Part, plain, read
 
-RUNTIME_FILE = "topovlm_runtime.json"
+MANIFEST_NAME = "topovlm_runtime.json"
 SCHEMA = 1
 
 
 class PromptPieces(Part, frozen=True, kw_only=True):
-    """The chat template taken apart: prefix, once per picture `image`, the words, suffix."""
+    """The chat template taken apart: prefix, `image` once per picture, the words, suffix."""
 
     prefix: str
     image: str
@@ -21,14 +21,14 @@ class PromptPieces(Part, frozen=True, kw_only=True):
 
 
 class Pictures(Part, frozen=True, kw_only=True):
-    """What the vision graph takes: pixels after resizing, and how they are scaled and normalised."""
+    """What the vision graph takes (px), and how pictures are scaled and normalised."""
 
     height: int
     width: int
-    resample: int
-    rescale_factor: float
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    resample: int = 3
+    rescale_factor: float = 1 / 255
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 class DecoderSizes(Part, frozen=True, kw_only=True):
@@ -42,17 +42,17 @@ class DecoderSizes(Part, frozen=True, kw_only=True):
 
 
 class RuntimeFile(Part, frozen=True, kw_only=True):
-    """What a runtime without transformers needs. `graphs`: key (`layouts.graph_key`) -> relative path."""
+    """The file as it is written. `graphs`: part, form and precision -> path in the folder."""
 
     schema: int = SCHEMA
     prompt: PromptPieces
     image_token_id: int
     tokens_per_image: int
-    eos_token_ids: tuple[int, ...]
+    eos_token_ids: int | tuple[int, ...]
     image: Pictures
     decoder: DecoderSizes
     graphs: dict[str, str]
-    source_config_sha256: str
+    source_config_sha256: str | None = None
 
     def decoders(self) -> list[str]:
         """Keys of the decoder graphs."""
@@ -61,11 +61,10 @@ class RuntimeFile(Part, frozen=True, kw_only=True):
 
 def read_runtime_file(folder: Path) -> RuntimeFile:
     """Of an exported folder. Raises `InputError` when it is missing, damaged or of another schema."""
-    return read(
-        folder / RUNTIME_FILE, RuntimeFile, field="exported folder", remedy="Export again", schema=SCHEMA
-    )
+    file = folder / MANIFEST_NAME
+    return read(file, RuntimeFile, field="exported model", remedy="Export again", schema=SCHEMA)
 
 
 def write_runtime_file(folder: Path, content: RuntimeFile) -> None:
     """Keys in the order of the fields."""
-    write_json(folder / RUNTIME_FILE, plain(content))
+    write_json(folder / MANIFEST_NAME, plain(content))

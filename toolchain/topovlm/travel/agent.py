@@ -1,10 +1,12 @@
 """Runs on the board for the length of one connection. Travels as source text; Python >= 3.8, no packages.
 
-Requests come on standard input as lines of JSON (`put` is followed by the file's bytes); answers leave on
-standard output as lines that begin with `topovlm:`, so that what a login shell prints is told apart. All
-files lie in one private folder. It is removed, and what runs is killed, when the connection ends in any way,
-when the other side is silent for too long, and on SIGHUP, SIGINT and SIGTERM. What a killed agent (out of
-memory, say) left behind is removed by the next one.
+Requests come on standard input as lines of JSON (`put` is followed by the file's bytes); answers (see
+`measure.ssh.messages`) leave on standard output as lines that begin with `topovlm:`, so that what a login
+shell prints is told apart. `host` and `ask_all` tell of this machine too (`topovlm.machine`).
+
+All files lie in one private folder. It is removed, and what runs is killed, when the connection ends in any
+way, when the other side is silent for too long, and on SIGHUP, SIGINT and SIGTERM. What a killed agent (out
+of memory, say) left behind is removed by the next one.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import json
@@ -26,6 +27,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 MARK = b"topovlm:"
@@ -34,13 +37,14 @@ LOCK = ".held"
 STALE_S = 600.0  # a younger folder may belong to an agent that is about to lock it
 CHUNK_BYTES = 1 << 18
 LARGEST_FACT_BYTES = 1 << 18
+LONGEST_LINE_BYTES = 1 << 22  # of a program; a longer one arrives in pieces
 LAST_LINES = 40
 
 
 class Refusal(Exception):
     """An answer that is not `ok`: `kind` for the program, the text for a person."""
 
-    def __init__(self, kind, text, **facts):
+    def __init__(self, kind: str, text: str, **facts: object) -> None:
         super().__init__(text)
         self.kind, self.facts = kind, facts
 
@@ -48,26 +52,26 @@ class Refusal(Exception):
 class Agent:
     """One connection: its folder, its child process, its last sign of life."""
 
-    def __init__(self, silence_s):
+    def __init__(self, silence_s: float) -> None:
         self.silence_s = silence_s
         self.folder: str | None = None
         self.lock: int | None = None
-        self.child: Any = None
+        self.child: subprocess.Popen[bytes] | None = None
         self.heard = time.monotonic()
         self.writing = threading.Lock()
         self.ending = threading.Lock()
         self.input = sys.stdin.buffer
 
     # -- talking ------------------------------------------------------------------------------------
-    def say(self, **message):
-        data = MARK + json.dumps(message).encode() + b"\n"
+    def say(self, kind: str, **message: object) -> None:
+        data = MARK + json.dumps(dict(message, kind=kind)).encode() + b"\n"
         with self.writing:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
 
-    def serve(self):
+    def serve(self) -> None:
         """Answer requests until `close` or the end of the connection."""
-        self.say(event="hello", **machine())
+        self.say("hello", **host())
         for line in iter(self.input.readline, b""):
             self.heard = time.monotonic()
             request = json.loads(line.decode())
@@ -75,35 +79,39 @@ class Agent:
             number = request.pop("id", 0)
             if name == "close":
                 self.clean()
-                self.say(id=number, ok=True)
+                self.say("done", id=number)
                 return
             try:
                 answer = getattr(self, "do_" + name)(number, **request)
             except Refusal as refusal:
-                answer = dict(refusal.facts, error=refusal.kind, text=str(refusal))
+                answer = dict(refusal.facts, kind="refused", error=refusal.kind, text=str(refusal))
             except OSError as error:
-                answer = {"error": disk_word(error), "text": str(error)}
+                answer = {"kind": "refused", "error": disk_word(error), "text": str(error)}
             if answer is not None:
                 self.say(id=number, **answer)
 
     # -- requests -----------------------------------------------------------------------------------
-    def do_ping(self, number):
-        return None
+    def do_ping(self, number: int) -> None:
+        """A sign of life."""
 
-    def do_look(self, number, patterns, commands):
-        """Texts of the files that match, and what small tools print; absent ones are left out."""
+    def do_look(
+        self, number: int, patterns: Sequence[str], questions: Mapping[str, Sequence[Sequence[str]]]
+    ) -> dict[str, object]:
+        """Texts of the files that match, and what small tools answer; absent ones are left out."""
         files = {}
         for pattern in patterns:
             for path in glob.glob(pattern):
                 text = read_fact(path)
                 if text is not None:
                     files[path] = text
-        return {"files": files, "outputs": {c[0]: out for c, out in ((c, ask(c)) for c in commands) if out}}
+        return {"kind": "looked", "files": files, "answers": ask_all(questions)}
 
-    def do_open(self, number, need_bytes):
+    def do_open(self, number: int, need_bytes: int) -> dict[str, object]:
         """Make the private folder at the first place with room for `need_bytes`."""
+        import fcntl
+
         self.clean()
-        places = []
+        places: list[list[object]] = []
         for parent in parents():
             sweep(parent)
             try:
@@ -112,17 +120,18 @@ class Agent:
                     self.folder = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
                     self.lock = os.open(os.path.join(self.folder, LOCK), os.O_CREAT | os.O_RDWR, 0o600)
                     fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return {"ok": True, "free_bytes": free}
+                    return {"kind": "done"}
                 places.append([parent, free, "too little space"])
             except OSError as error:
                 self.clean()
                 places.append([parent, 0, error.strerror or str(error)])
         raise Refusal("disk", "no place has the space", places=places)
 
-    def do_put(self, number, path, size, sha256):
+    def do_put(self, number: int, path: str, size: int, sha256: str) -> dict[str, object]:
         """Receive a file; after a failed write the rest is still read, so that the stream stays in step."""
         target = self.inside(path)
-        state, received, failure, file = hashlib.sha256(), 0, None, None
+        state, received, file = hashlib.sha256(), 0, None
+        failure: OSError | None = None
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             file = open(target, "wb")  # noqa: SIM115
@@ -139,10 +148,10 @@ class Agent:
             try:
                 file.write(chunk)
                 state.update(chunk)
-                self.say(id=number, received=received)
+                self.say("received", id=number, received=received)
             except OSError as error:
                 failure = error
-                self.say(id=number, error=disk_word(error), text=str(error))
+                self.say("refused", id=number, error=disk_word(error), text=str(error))
         try:
             if file is not None:
                 file.close()
@@ -152,9 +161,9 @@ class Agent:
             raise failure
         if state.hexdigest() != sha256:
             raise Refusal("damaged", path + " arrived damaged")
-        return {"ok": True}
+        return {"kind": "done"}
 
-    def do_copy(self, number, source, path):
+    def do_copy(self, number: int, source: str, path: str) -> dict[str, object]:
         """A second name for a file that is there already."""
         target = self.inside(path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -162,9 +171,9 @@ class Agent:
             os.link(self.inside(source), target)
         except OSError:
             shutil.copyfile(self.inside(source), target)
-        return {"ok": True}
+        return {"kind": "done"}
 
-    def do_start(self, number, argv, limit_s):
+    def do_start(self, number: int, argv: list[str], limit_s: float) -> None:
         """Run a program in the folder; its lines, then its exit status, follow under this number."""
         argv = [sys.executable if word == "{python}" else word for word in argv]
         # Libraries that write into the temporary folder (ONNX Runtime does) write into ours.
@@ -183,28 +192,30 @@ class Agent:
             raise Refusal("program", f"{argv[0]}: {error.strerror}") from None
         threading.Thread(target=self.follow, args=(number, self.child, limit_s), daemon=True).start()
 
-    def do_tell(self, number, text):
+    def do_tell(self, number: int, text: str) -> None:
         """A line to the running program's standard input."""
-        if self.child is not None:
+        if self.child is not None and self.child.stdin is not None:
             with contextlib.suppress(OSError):  # it may have ended: its exit status is on the way then
                 self.child.stdin.write(text.encode() + b"\n")
                 self.child.stdin.flush()
 
-    def do_stop(self, number):
+    def do_stop(self, number: int) -> None:
+        """End the running program and all that it started."""
         kill(self.child)
 
     # -- the inside ---------------------------------------------------------------------------------
-    def inside(self, path):
+    def inside(self, path: str) -> str:
+        """The whole path of a file in the folder."""
         whole = os.path.normpath(os.path.join(self.folder or "", path))
         if self.folder is None or not (whole + os.sep).startswith(self.folder + os.sep):
             raise Refusal("path", path + " lies outside of the folder")
         return whole
 
-    def follow(self, number, child, limit_s):
+    def follow(self, number: int, child: subprocess.Popen[bytes], limit_s: float) -> None:
         """Pass on a program's lines; kill it at its limit."""
         late = threading.Event()
 
-        def stop():
+        def stop() -> None:
             late.set()
             kill(child)
 
@@ -213,27 +224,27 @@ class Agent:
         timer.start()
         last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         errors = threading.Thread(
-            target=lambda: last.extend(text(line) for line in child.stderr), daemon=True
+            target=lambda: last.extend(text(line) for line in lines_of(child.stderr)), daemon=True
         )
         errors.start()
         try:
-            for line in child.stdout:
-                self.say(id=number, line=text(line))
+            for line in lines_of(child.stdout):
+                self.say("line", id=number, line=text(line))
             status = child.wait()
             errors.join(5)
             timer.cancel()
-            self.say(id=number, exit=status, late=late.is_set(), errors=list(last))
+            self.say("ended", id=number, status=status, late=late.is_set(), errors=list(last))
         except OSError:
             self.leave()  # nobody listens any more
 
-    def watch(self):
+    def watch(self) -> None:
         """Leave when the other side is silent: a network that is gone does not end a connection."""
         while True:
             time.sleep(self.silence_s / 10)
             if time.monotonic() - self.heard > self.silence_s:
                 self.leave()
 
-    def clean(self):
+    def clean(self) -> None:
         """Kill what runs, remove the folder."""
         with self.ending:
             kill(self.child)
@@ -244,33 +255,45 @@ class Agent:
                 os.close(self.lock)
                 self.lock = None
 
-    def leave(self):
+    def leave(self) -> None:
+        """Tidy up and end: nobody is there any more."""
         self.clean()
         os._exit(1)
 
 
-def machine():
-    """What decides whether anything can run here at all."""
+def host() -> dict[str, Any]:
+    """The system and this process (`topovlm.machine.host.Host`): decides whether anything can run here."""
     return {
         "python": platform.python_version(),
-        "machine": os.uname().machine,
-        "system": f"{os.uname().sysname} {os.uname().release}",
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
         "bits": 64 if sys.maxsize > 2**32 else 32,
         "byteorder": sys.byteorder,
         "cores": os.cpu_count() or 1,
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
-        "load_1min": os.getloadavg()[0],
+        "usable_cores": usable_cores(),
+        "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
 
-def parents():
+def usable_cores() -> int:
+    """Cores that this process may run on: its affinity mask, cut by a container's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = (read_fact("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
+    if not (quota.isdigit() and period.isdigit()):
+        return cores
+    return max(1, min(cores, int(quota) // int(period)))
+
+
+def parents() -> list[str]:
     """Where the folder may lie: what the user set as TMPDIR, else the usual places in turn."""
     chosen = os.environ.get("TMPDIR")
     return [chosen] if chosen else ["/tmp", "/var/tmp", os.path.expanduser("~")]
 
 
-def sweep(parent):
+def sweep(parent: str) -> None:
     """Remove what an agent of the same user left that did not live to do it."""
+    import fcntl
+
     for folder in glob.glob(os.path.join(glob.escape(parent), PREFIX + "*")):
         try:
             status = os.lstat(folder)
@@ -288,17 +311,20 @@ def sweep(parent):
             continue  # still held, or gone meanwhile
 
 
-def free_bytes(parent):
+def free_bytes(parent: str) -> int:
+    """Bytes that are free at a place."""
     room = os.statvfs(parent)
     return room.f_bavail * room.f_frsize
 
 
-def disk_word(error):
+def disk_word(error: OSError) -> str:
+    """`disk` for a place that is full, `system` for anything else."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return "disk" if error.errno in full else "system"
 
 
-def read_fact(path):
+def read_fact(path: str) -> str | None:
+    """The text of a small file; None when it is absent or not ours to read."""
     try:
         with open(path, "rb") as file:
             return text(file.read(LARGEST_FACT_BYTES))
@@ -306,7 +332,22 @@ def read_fact(path):
         return None
 
 
-def ask(command):
+def ask_all(questions: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, list[Any]]:
+    """Tool -> [the first of its questions that it answers, its answer]; one that answers none is left out.
+
+    A tool may refuse a whole question for one word that its version does not know: then it is asked less.
+    """
+    found = {}
+    for tool, forms in questions.items():
+        for argv in forms:
+            answer = ask(argv)
+            if answer:
+                found[tool] = [list(argv), answer]
+                break
+    return found
+
+
+def ask(command: Sequence[str]) -> str | None:
     """What a small tool prints; None when it is absent, fails or hangs."""
     try:
         done = subprocess.run(
@@ -322,11 +363,17 @@ def ask(command):
     return text(done.stdout) if done.returncode == 0 else None
 
 
-def text(data):
+def lines_of(stream: Any) -> Any:
+    """A program's lines as they come, none longer than the limit."""
+    return iter(lambda: stream.readline(LONGEST_LINE_BYTES), b"")
+
+
+def text(data: bytes) -> str:
+    """A line or a file as text, whatever its bytes are."""
     return data.decode("utf-8", "replace").rstrip("\n")
 
 
-def kill(child):
+def kill(child: subprocess.Popen[bytes] | None) -> None:
     """A program and all that it started."""
     if child is None or child.poll() is not None:
         return
@@ -335,8 +382,10 @@ def kill(child):
     child.wait()
 
 
-def main():
-    def end(number, frame):
+def main() -> None:
+    """Serve the connection on standard input and output."""
+
+    def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(1)
 
     for name in ("SIGHUP", "SIGINT", "SIGTERM"):

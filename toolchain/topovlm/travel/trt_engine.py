@@ -1,19 +1,23 @@
-"""TensorRT on a board, without ONNX Runtime: graphs as callables. Travels as source text; Python >= 3.8.
+"""TensorRT on a board, without ONNX Runtime: graphs as callables. Python >= 3.8.
 
 Uses TensorRT's own Python bindings (10 or later) and the CUDA runtime library through ctypes, both of which
-JetPack brings. Engines are built on the board by `build_engines`, which travels beside this file.
+JetPack brings. Engines are built on the board by `build_engines`.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from time import perf_counter
+from types import ModuleType
 from typing import Any
 
-import build_engines
 import numpy as np
-from board_engine import Engine, Failure
+
+from . import build_engines
+from .failure import Failure
+from .steps import Opened, decoder_feeds, is_past, present_name
 
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
 _LIBRARIES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "/usr/local/cuda/lib64/libcudart.so")
@@ -27,7 +31,7 @@ class CudaError(RuntimeError):
 class Cuda:
     """The few calls of the CUDA runtime that are needed, on one stream."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.library = self.load()
         self.library.cudaMalloc.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t]
         self.library.cudaFree.argtypes = [ctypes.c_void_p]
@@ -38,7 +42,7 @@ class Cuda:
         self.stream = stream.value
 
     @staticmethod
-    def load():
+    def load() -> ctypes.CDLL:
         for name in _LIBRARIES:
             try:
                 return ctypes.CDLL(name)
@@ -47,36 +51,36 @@ class Cuda:
         raise CudaError("no CUDA runtime library ({})".format(", ".join(_LIBRARIES)))
 
     @staticmethod
-    def check(call, status):
+    def check(call: str, status: int) -> None:
         if status != 0:
             raise CudaError(f"{call} failed with error {status}")
 
-    def allocate(self, size):
+    def allocate(self, size: int) -> int:
         pointer = ctypes.c_void_p()
         self.check("cudaMalloc", self.library.cudaMalloc(ctypes.byref(pointer), max(size, _LEAST_BYTES)))
-        return pointer.value
+        return pointer.value or 0
 
-    def free(self, pointer):
+    def free(self, pointer: int) -> None:
         self.check("cudaFree", self.library.cudaFree(pointer))
 
-    def copy(self, target, source, size, direction):
+    def copy(self, target: int, source: int, size: int, direction: int) -> None:
         self.check("cudaMemcpy", self.library.cudaMemcpy(target, source, size, direction))
 
-    def wait(self):
+    def wait(self) -> None:
         self.check("cudaStreamSynchronize", self.library.cudaStreamSynchronize(self.stream))
 
 
 class OnDevice:
     """A tensor that stays on the GPU."""
 
-    def __init__(self, pointer, shape):
+    def __init__(self, pointer: int, shape: tuple[int, ...]) -> None:
         self.pointer, self.shape = pointer, shape
 
 
 class Part:
     """One engine. Profile 0 serves the first call of a prompt, the last one every later call."""
 
-    def __init__(self, trt, cuda, plan):
+    def __init__(self, trt: ModuleType, cuda: Cuda, plan: bytes) -> None:
         self.cuda, self.mode = cuda, trt.TensorIOMode
         self.runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self.engine = self.runtime.deserialize_cuda_engine(plan)
@@ -86,7 +90,7 @@ class Part:
         self.dtypes = {name: np.dtype(trt.nptype(self.engine.get_tensor_dtype(name))) for name in names}
         self.inputs = [name for name in names if self.engine.get_tensor_mode(name) == self.mode.INPUT]
         self.outputs = [name for name in names if name not in self.inputs]
-        self.contexts = []
+        self.contexts: list[Any] = []
         # One context per profile: to switch a context would be timed with the work.
         for index in range(self.engine.num_optimization_profiles):
             context = self.engine.create_execution_context()
@@ -96,7 +100,7 @@ class Part:
         self.buffers: dict[tuple[str, int], tuple[int, int]] = {}
         self.turn = 0
 
-    def run(self, feeds, first=True, stay=()):
+    def run(self, feeds: Mapping[str, Any], first: bool = True, stay: Collection[str] = ()) -> dict[str, Any]:
         """Outputs by name: arrays, or `OnDevice` for names in `stay` (good until the next call but one)."""
         context = self.contexts[0 if first else -1]
         self.turn = 1 - self.turn  # what stays from the last call is an input of this one
@@ -130,7 +134,7 @@ class Part:
                 results[name] = array
         return results
 
-    def buffer(self, name, size):
+    def buffer(self, name: str, size: int) -> int:
         """Memory for a tensor in this turn; it grows by half, so that a growing cache seldom moves."""
         held = self.buffers.get((name, self.turn))
         if held is not None and held[1] >= size:
@@ -142,58 +146,63 @@ class Part:
         return self.buffers[(name, self.turn)][0]
 
 
-class TensorRTEngine(Engine):
-    """The same steps on engines of TensorRT that are built here from the plain graphs."""
+class TrtGraphs:
+    """The three engines as `steps.Graphs`."""
 
-    def __init__(self, name, facts, request):
-        self.name, self.facts = name, facts
-        self.image_token_id, self.new_tokens = request["image_token_id"], request["new_tokens"]
-        self.threads = 1
-        try:
-            trt, cuda = build_engines.import_tensorrt(("tensorrt",)), Cuda()
-            plans = {}
-            for part in ("vision", "embed", "decoder"):
-                path = Path(facts[part])
-                build_engines.check_memory(
-                    path.name, build_engines.graph_files(Path(), {"file": path}), False
-                )
-                plans[part] = build_engines.build_engine(trt, path, facts["profiles"][part])
-            start = perf_counter()
-            parts = {part: Part(trt, cuda, plan) for part, plan in plans.items()}
-        except (build_engines.BuildError, CudaError) as error:
-            raise Failure("graph", str(error)) from None
-        self.load_ms = (perf_counter() - start) * 1e3
-        self.vision, self.embed, self.decoder = parts["vision"], parts["embed"], parts["decoder"]
-        self.types = self.decoder.dtypes
-        self.past_names = [name for name in self.decoder.inputs if name.startswith("past_key_values.")]
-        self.presents = [name.replace("past_key_values.", "present.") for name in self.past_names]
+    def __init__(self, vision: Part, embed: Part, decoder: Part) -> None:
+        self.vision, self.tokens, self.decoder = vision, embed, decoder
+        self.past_names = [name for name in decoder.inputs if is_past(name)]
+        self.present_names = [present_name(name) for name in self.past_names]
 
-    def describe(self):
-        providers = {part: ["TensorRT"] for part in ("vision", "embed", "decoder")}
-        dtype = self.types["inputs_embeds"].name
-        return {"load_ms": self.load_ms, "threads": self.threads, "providers": providers, "dtype": dtype}
+    def see(self, pixels: np.ndarray) -> np.ndarray:
+        """`[n, 3, H, W]` -> `[n * tokens per picture, hidden]`."""
+        features = only(self.vision, pixels)
+        return features.reshape(-1, features.shape[-1])
 
-    def only(self, part, value):
-        (name,), (result,) = part.inputs, part.outputs
-        return part.run({name: value})[result]
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """`[B, S]` -> `[B, S, hidden]`."""
+        return only(self.tokens, ids)
 
-    def see(self, pixels):
-        return self.only(self.vision, pixels)
-
-    def tokens(self, ids):
-        return self.only(self.embed, ids)
-
-    def empty_cache(self):
+    def empty_cache(self, batch: int) -> list[Any]:
+        """A cache of no tokens, `[batch, kv_heads, 0, head_dim]` per entry."""
         shapes = [self.decoder.engine.get_tensor_shape(name) for name in self.past_names]
-        return [np.zeros((1, shape[1], 0, shape[3])) for shape in shapes]
+        return [np.zeros((batch, shape[1], 0, shape[3])) for shape in shapes]
 
-    def step(self, embeds, cache, past):
-        size = embeds.shape[1]
-        feeds = {
-            "inputs_embeds": embeds,
-            "attention_mask": np.ones((1, past + size)),
-            "position_ids": np.arange(past, past + size)[None],
-        }
-        feeds.update(zip(self.past_names, cache))  # noqa: B905
-        results = self.decoder.run(feeds, first=past == 0, stay=self.presents)
-        return results["logits"][:, -1].argmax(-1), [results[name] for name in self.presents]
+    def step(self, embeds: np.ndarray, cache: list[Any], past: int) -> tuple[np.ndarray, list[Any]]:
+        """`embeds` `[B, S, hidden]` after `past` tokens -> last logits `[B, V]` and the new cache."""
+        feeds: dict[str, Any] = dict(decoder_feeds(embeds, past))
+        feeds.update(zip(self.past_names, cache))  # noqa: B905 (Python 3.8)
+        results = self.decoder.run(feeds, first=past == 0, stay=self.present_names)
+        return results["logits"][:, -1], [results[name] for name in self.present_names]
+
+
+def only(part: Part, value: np.ndarray) -> np.ndarray:
+    """The output of a graph of one input and one output."""
+    (name,), (result,) = part.inputs, part.outputs
+    found: np.ndarray = part.run({name: value})[result]
+    return found
+
+
+def open_engine(facts: Mapping[str, Any], request: Mapping[str, Any]) -> Opened:
+    """Build and open one engine of a request (`measure.ssh.messages.Request`). Raises `Failure`."""
+    try:
+        trt, cuda = build_engines.import_tensorrt((request["needs"],)), Cuda()
+        plans = {}
+        for part in ("vision", "embed", "decoder"):
+            path = Path(facts[part])
+            files = build_engines.graph_files(Path(), {"file": str(path)})
+            build_engines.check_memory(path.name, files, False)
+            plans[part] = build_engines.build_engine(trt, path, facts["profiles"][part])
+        start = perf_counter()
+        parts = {part: Part(trt, cuda, plan) for part, plan in plans.items()}
+    except (build_engines.BuildError, CudaError) as error:
+        raise Failure("graph", "engine", facts["decoder"], str(error)) from None
+    return Opened(
+        graphs=TrtGraphs(parts["vision"], parts["embed"], parts["decoder"]),
+        image_token_id=request["image_token_id"],
+        new_tokens=request["new_tokens"],
+        threads=1,
+        providers={part: ["TensorRT"] for part in parts},
+        dtype=parts["decoder"].dtypes["inputs_embeds"].name,
+        load_ms=(perf_counter() - start) * 1e3,
+    )

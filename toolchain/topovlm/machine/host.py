@@ -1,0 +1,31 @@
+"""The system and the process: what this machine says of itself, a board's agent says in the same words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from topovlm.records import Part, convert
+from topovlm.travel import agent
+
+
+class Host(Part, frozen=True, kw_only=True):
+    """`load_1min` is the count of running tasks, averaged over a minute."""
+
+    python: str
+    machine: str  # architecture
+    system: str
+    bits: int
+    byteorder: Literal["little", "big"]
+    cores: int  # of the machine
+    usable_cores: int  # of this process
+    load_1min: float | None
+
+
+def this_host() -> Host:
+    """Look at the machine at hand."""
+    return convert(agent.host(), Host, field="machine", name="local")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: its affinity mask, cut by a container's CPU quota."""
+    return agent.usable_cores()

@@ -1,0 +1,144 @@
+"""Exported graphs in ONNX Runtime, here and on a board; the cache never leaves the device between steps.
+
+`ort` is the module: an old board's, or this machine's. Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .failure import Failure
+from .steps import decoder_feeds, is_past, present_name
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_ON_CUDA = (CUDA, "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
+_INPUT_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+def device_of(provider: str) -> str:
+    """Where a provider keeps tensors, as ONNX Runtime names it: `cuda`, or `cpu` for host memory."""
+    return "cuda" if provider in _ON_CUDA else "cpu"
+
+
+def open_session(ort: Any, path: str, providers: Sequence[str], threads: int) -> Any:
+    """Open one graph. Raises `Failure`: a graph that does not load, or a first provider that is not used."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(path, options, providers=list(providers))
+    except Exception as error:  # its exceptions share no base class but this one
+        words = " ".join(str(error).split())[:300]
+        kind = "memory" if "alloc" in words.lower() or "out of memory" in words.lower() else "graph"
+        raise Failure(kind, "graph", path, f"cannot be loaded: {words}") from None
+    session.disable_fallback()
+    used = session.get_providers()[0]
+    if used != providers[0]:
+        raise Failure("provider", "provider", providers[0], f"did not start; the session runs on {used}")
+    return session
+
+
+def input_types(session: Any) -> dict[str, Any]:
+    """Input name -> numpy type. Raises `Failure` for a type that numpy does not know (bfloat16)."""
+    for node in session.get_inputs():
+        if node.type not in _INPUT_TYPES:
+            raise Failure("graph", node.name, node.type, "is an input type that this runtime cannot feed")
+    return {node.name: _INPUT_TYPES[node.type] for node in session.get_inputs()}
+
+
+class OneInput:
+    """A graph of one input and one output: the vision encoder, the embedding."""
+
+    def __init__(self, session: Any, path: str) -> None:
+        types = input_types(session)
+        if len(types) != 1:
+            raise Failure("graph", path, sorted(types), "must have exactly one input")
+        self.session = session
+        ((self.name, self.dtype),) = types.items()
+
+    def run(self, values: np.ndarray) -> np.ndarray:
+        """The output for `values`, in the graph's own types."""
+        result: np.ndarray = self.session.run(None, {self.name: values.astype(self.dtype, copy=False)})[0]
+        return result
+
+
+class OrtDecoder:
+    """A decoder graph with its key/value cache; which inputs it has is read from the graph."""
+
+    def __init__(self, ort: Any, session: Any) -> None:
+        self.session, self._value = session, ort.OrtValue.ortvalue_from_numpy
+        self.dtypes = input_types(session)
+        self.past_names = [name for name in self.dtypes if is_past(name)]
+        self.present_names = [present_name(name) for name in self.past_names]
+        self.outputs = ["logits", *self.present_names]
+        shapes = {node.name: node.shape for node in session.get_inputs()}
+        self.past_shapes = [shapes[name] for name in self.past_names]
+        device = device_of(session.get_providers()[0])
+        # Where the cache is bound to stay; None where the provider works on host memory anyway.
+        self.cache_device = None if device == "cpu" else device
+
+    def empty_cache(self, batch: int) -> list[Any]:
+        """A cache of no tokens, `[batch, kv_heads, 0, head_dim]` per entry."""
+        return [
+            self._value(np.zeros((batch, shape[1], 0, shape[3]), self.dtypes[name]))
+            for name, shape in zip(self.past_names, self.past_shapes)  # noqa: B905 (Python 3.8)
+        ]
+
+    def step(self, embeds: np.ndarray, cache: list[Any], past: int) -> tuple[np.ndarray, list[Any]]:
+        """`embeds` `[B, S, hidden]` after `past` tokens -> last logits `[B, V]` and the new cache."""
+        values = {
+            name: self._value(np.ascontiguousarray(value, self.dtypes[name]))
+            for name, value in decoder_feeds(embeds, past).items()
+            if name in self.dtypes
+        }
+        values.update(zip(self.past_names, cache))  # noqa: B905 (Python 3.8)
+        if self.cache_device is None:
+            results = self.session.run_with_ort_values(self.outputs, values)
+        else:
+            results = self._run_bound(values, self.cache_device)
+        return results[0].numpy()[:, -1].astype(np.float32, copy=False), list(results[1:])
+
+    def _run_bound(self, values: dict[str, Any], device: str) -> Any:
+        """With outputs bound to the device: otherwise the cache would travel to the host and back."""
+        binding = self.session.io_binding()
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output("logits", "cpu")
+        for name in self.present_names:
+            binding.bind_output(name, device)
+        self.session.run_with_iobinding(binding)
+        return binding.get_outputs()
+
+
+class OrtGraphs:
+    """The three graphs as `steps.Graphs`."""
+
+    def __init__(self, vision: OneInput, embed: OneInput, decoder: OrtDecoder) -> None:
+        self.vision, self.tokens, self.decoder = vision, embed, decoder
+
+    def see(self, pixels: np.ndarray) -> np.ndarray:
+        """`[n, 3, H, W]` -> `[n * tokens per picture, hidden]`."""
+        features = self.vision.run(pixels)
+        return features.reshape(-1, features.shape[-1])
+
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """`[B, S]` -> `[B, S, hidden]`."""
+        return self.tokens.run(ids)
+
+    def empty_cache(self, batch: int) -> list[Any]:
+        """See `OrtDecoder`."""
+        return self.decoder.empty_cache(batch)
+
+    def step(self, embeds: np.ndarray, cache: list[Any], past: int) -> tuple[np.ndarray, list[Any]]:
+        """See `OrtDecoder`."""
+        return self.decoder.step(embeds, cache, past)
