@@ -12,8 +12,8 @@ import pytest
 from tests import tiny
 from topovlm.errors import InputError
 from topovlm.exporters.onnx import layouts
-from topovlm.runtime.runtime_file import MANIFEST_NAME, DecoderSizes, read_runtime_file
 from topovlm.exporters.protocol import ExportRecord
+from topovlm.runtime.runtime_file import MANIFEST_NAME, DecoderSizes, read_runtime_file
 
 Exported = tuple[Path, ExportRecord]
 

@@ -16,12 +16,12 @@ import onnx
 import pytest
 
 from topovlm.errors import InputError, MissingToolError
-from topovlm.runtime.runtime_file import DecoderSizes, Pictures, PromptPieces, RuntimeFile
 from topovlm.exporters.protocol import ExportRecord, ExportRequest
 from topovlm.exporters.tensorrt import support
 from topovlm.exporters.tensorrt.exporter import TensorRTExporter
 from topovlm.exporters.tensorrt.shapes import Range, RangeSet, shape_ranges, trtexec_arguments
 from topovlm.predict.target import load_target
+from topovlm.runtime.runtime_file import DecoderSizes, Pictures, PromptPieces, RuntimeFile
 from topovlm.travel import build_engines
 from topovlm.workload import Workload
 

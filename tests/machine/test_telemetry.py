@@ -214,7 +214,7 @@ def test_energy_counters_wrap(tmp_path: Path) -> None:
 
 
 def test_the_tool_is_asked_less_until_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that knows no reasons at all still tells its GPU: with the fields that it was asked for last."""
+    """A driver that knows no reasons at all still tells its GPU: with the fields it was asked for last."""
     tool = tmp_path / "nvidia-smi"
     tool.write_text('#!/bin/sh\ncase "$1" in *reasons*) exit 2;; esac\necho "Card, 550.54, [N/A], 300 MHz"\n')
     tool.chmod(0o755)

@@ -81,7 +81,7 @@ def test_a_profile_of_another_model_is_refused(
     digest = sha256_file(tiny_siglip_qwen2 / "config.json")
     path = tmp_path / "profile.json"
     words = ["plan", "--target", "local", "--model", str(tiny_siglip_qwen2), "--profile", str(path), "--json"]
-    shape = ModelShape.from_config(json.loads((tiny_siglip_qwen2 / "config.json").read_text()))
+    shape = read_shape(json.loads((tiny_siglip_qwen2 / "config.json").read_text()))
     visual = visual_tokens(shape, Workload(image_height=32, image_width=32))
     timed = replace(make_profile().workload, visual_tokens=visual, prefill_tokens=visual + 32)
     for known, code in ((digest, 0), (None, 0), ("0" * 64, 2)):

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from topovlm.exporters.protocol import Artifact, Check, ExportRecord
 from tests.report import factory
 from topovlm.config import resolve
+from topovlm.exporters.protocol import Artifact, Check, ExportRecord
 from topovlm.families.known_models import known_model
 from topovlm.pipeline import assemble
 from topovlm.pipeline.rundir import Record
@@ -90,8 +90,6 @@ def test_without_a_latency_budget_nothing_is_asked() -> None:
     budget = assemble.budget_part(resolve({"target": "local"}), {"budget_ms": None})
     assert not budget.bounds_latency
     assert asked_latency(msgspec.structs.replace(factory.standard(), budget=budget)) == ""
-
-
 
 
 def test_checks_of_exports_pass_by_their_own_figures() -> None:

@@ -1,3 +1,26 @@
-"""topovlm: make a vision-language model meet its board's latency and memory budget."""
+"""topovlm: make a vision-language model meet its board's latency and memory budget.
+
+    import topovlm
+
+    topovlm.plan(target="jetson-orin", max_latency="200ms").keep_layers
+
+`topovlm.api` documents the functions. Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from topovlm.api import check, deploy, export, plan, prune, score
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "check", "deploy", "export", "plan", "prune", "score"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from topovlm import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -98,8 +98,14 @@ class Option:
         return f"{self.name}_{self.unit}" if self.unit else self.name
 
     def read(self, value: object, field: str) -> Any:
-        """A value as typed on the command line, or as Python holds it, checked the same way."""
-        return self.parse(value if isinstance(value, str) else self.spell(value), field)
+        """A value as typed on the command line, or as Python holds it, checked the same way.
+
+        A bare number of what has a unit is refused here too.
+        """
+        bare = isinstance(value, (int, float)) and (self.unit or self.name == "max_latency")
+        return self.parse(
+            value if isinstance(value, str) else str(value) if bare else self.spell(value), field
+        )
 
 
 def parse_text(text: str, field: str) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.errors import InputError, explain
-from topovlm.machine.environment import meminfo
+from topovlm.machine.look import meminfo
 from topovlm.units import format_bytes
 
 

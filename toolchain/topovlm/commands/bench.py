@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from topovlm.commands.common import add_device, add_options, config_of, print_json
+from topovlm.commands.common import add_options, config_of, print_json
 from topovlm.commands.run import exported_folder
 from topovlm.console import Display, say, table
+from topovlm.records import plain
 from topovlm.units import format_bytes, format_ms
 
-_OPTIONS = ("images", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time")
-_PHASES = ("vision", "prefill", "token", "ttft", "end_to_end")
+if TYPE_CHECKING:
+    from topovlm.measure.timing import Comparison
+
+_OPTIONS = ("images", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time", "device")
+_PHASES = {
+    "vision": "vision",
+    "prefill": "prefill",
+    "token": "per token",
+    "ttft": "first token",
+    "end_to_end": "end to end",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folders", type=Path, nargs="+", metavar="FOLDER", help="exported folder or run directory"
     )
     add_options(parser, _OPTIONS)
-    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,41 +40,32 @@ def run(args: argparse.Namespace) -> int:
 
     from topovlm.measure.device import LOCAL, open_device
     from topovlm.pipeline.measuring import time_folders
-    from topovlm.stats.robust import paired_ratio, summarise
 
-    names = [str(folder) for folder in args.folders]
-    folders = {name: exported_folder(folder) for name, folder in zip(names, args.folders, strict=True)}
+    folders = {str(folder): exported_folder(folder) for folder in args.folders}
     display = Display()
-    with open_device(args.board, say=display.note) as device, display.stage("bench") as progress:
-        timings = time_folders(config, folders, progress, device=device)
+    with open_device(config.device, say=display.note) as device, display.stage("bench") as progress:
+        timed = time_folders(config, folders, progress, device=device)
     if args.json:
-        print_json(timings)
+        print_json(plain(timed))
         return 0
-    rows = []
-    first = timings["engines"][names[0]]["samples"]
-    for name in dict.fromkeys(names):
-        engine = timings["engines"][name]
-        samples = engine["samples"]
-        cells = [format_ms(summarise(samples[p]).median_ms) if p in samples else "-" for p in _PHASES]
-        ratio = paired_ratio(first["ttft"], samples["ttft"])
-        footprint = engine["footprint"]
-        memory = format_bytes(footprint["model_bytes"]) if footprint else "-"
-        rows.append(
-            (name, engine["layers"], *cells, f"{ratio.ratio:.3f} ({ratio.low:.3f}-{ratio.high:.3f})", memory)
-        )
-    columns = (
-        "model",
-        "layers",
-        "vision",
-        "prefill",
-        "per token",
-        "first token",
-        "end to end",
-        "ratio",
-        "memory",
+    where = "here" if config.device == LOCAL else f"on {config.device}"
+    title = f"measured {where}, median of {timed.rounds} rounds"
+    first = next(iter(folders))
+    table(
+        title,
+        ("model", "layers", *_PHASES.values(), "ratio", "memory"),
+        [_row(timed, first, name) for name in folders],
     )
-    where = "here" if args.board == LOCAL else f"on {args.board}"
-    table(f"measured {where}, median of {timings['rounds']} rounds", columns, rows)
-    for warning in timings["warnings"]:
+    for warning in timed.warnings:
         say(f"  note: {warning}")
     return 0
+
+
+def _row(timed: Comparison, first: str, name: str) -> tuple[str, ...]:
+    """One model: medians by phase, first token against the first model's, and what it adds to memory."""
+    engine = timed.engines[name]
+    cells = [format_ms(engine.summary(p).median_ms) if p in engine.samples else "-" for p in _PHASES]
+    ratio = timed.ratio(first, name)
+    memory = format_bytes(engine.footprint.model_bytes) if engine.footprint else "-"
+    share = f"{ratio.ratio:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
+    return (name, str(engine.layers), *cells, share, memory)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 
 from topovlm.commands.common import add_options, config_of, print_json
-from topovlm.config import OPTIONS, exported_dtype
+from topovlm.config import OPTIONS
 from topovlm.console import Display
+from topovlm.records import plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,17 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
-    exported_dtype(config, "fp32")
     if args.dry_run:
         from topovlm.commands.plan import show
-        from topovlm.pipeline.dry_run import dry_run
 
-        show(dry_run(config, Display()), args.json)
-        return 0
+        return show(config, args.json)
 
-    from topovlm.pipeline import deploy as pipeline
+    from topovlm.pipeline.deploy import deploy
 
-    outcome = pipeline.deploy(config, args.argv, Display())
+    outcome = deploy(config, args.argv, Display())
     if args.json:
-        print_json(outcome)
+        print_json(plain(outcome))
     return 0

@@ -59,9 +59,7 @@ def run(args: argparse.Namespace) -> int:
     missing = [finding for finding in findings if finding.state == "missing"]
     if args.json:
         rows = [asdict(finding) for finding in findings]
-        print_json(
-            {"machine": plain(machine), "packages": rows, "providers": providers, "ok": not missing}
-        )
+        print_json({"machine": plain(machine), "packages": rows, "providers": providers, "ok": not missing})
     else:
         memory = format_bytes(machine.memory_available_bytes or 0)
         say(f"{machine.cpu}, {machine.usable_cores} usable cores, {machine.system}, {memory} of memory free")

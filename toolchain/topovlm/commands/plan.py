@@ -7,18 +7,17 @@ qwen3-vl-2b. `--target local` times this machine first.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topovlm.commands.common import add_options, config_of, print_json, screen
-from topovlm.config import integer
+from topovlm.config import Config, integer
 from topovlm.console import Display
 from topovlm.errors import InputError, explain
 from topovlm.records import plain
 
 if TYPE_CHECKING:
-    from topovlm.planner.solve import Plan
-
+    from topovlm.pipeline.question import Choices
 
 _OPTIONS = (
     "target",
@@ -58,13 +57,10 @@ def run(args: argparse.Namespace) -> int:
     if tokens is not None and height is not None:
         raise InputError("--image-size and --visual-tokens both say how large the pictures are. Give one")
 
-    from topovlm.pipeline.dry_run import compare_formats, dry_run
-    from topovlm.pipeline.planning import Choices
+    from topovlm.pipeline.question import Choices
 
-    choices = Choices(height, width, tokens, args.confident)
-    plan = dry_run(config, Display(), args.profile, choices)
-    show(plan, args.json, {} if args.profile else compare_formats(config, choices))
-    return 0
+    profile = Path(args.profile) if args.profile else None
+    return show(config, args.json, profile, Choices(height, width, tokens, args.confident))
 
 
 def parse_size(text: str, field: str) -> tuple[int, int]:
@@ -75,24 +71,20 @@ def parse_size(text: str, field: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def show(plan: Plan, as_json: bool, formats: Mapping[str, Plan] | None = None) -> None:
-    """The plan as JSON, or for people on standard error; `formats`: the same budget by weight format.
+def show(config: Config, as_json: bool, profile: Path | None = None, choices: Choices | None = None) -> int:
+    """The plan as JSON, or for people on standard error. Raises `BudgetError` when it is infeasible."""
+    from topovlm.pipeline.dry_run import planned
+    from topovlm.pipeline.question import Choices, refuse_infeasible
 
-    Raises `BudgetError` when it is infeasible.
-    """
-    from msgspec.structs import replace
-
-    from topovlm.pipeline.planning import refuse_infeasible
-    from topovlm.planner.formats import format_plans
-
-    planned = replace(plan.record(), formats=format_plans(formats or {}))
+    plan, record, formats = planned(config, Display(), profile, choices or Choices())
     if as_json:
-        refuse_infeasible(planned)
-        print_json(plain(planned))
-        return
+        refuse_infeasible(record)
+        print_json(plain(record))
+        return 0
     from topovlm.planner.view import render_dtypes, render_plan
 
     render_plan(plan, screen())
     if formats:
         render_dtypes(dict(formats), screen())
-    refuse_infeasible(planned)
+    refuse_infeasible(record)
+    return 0

@@ -8,13 +8,10 @@ written files with the source's instead: for a checkpoint that is larger than th
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from topovlm.commands.common import add_options, config_of, new_folder, print_json
+from topovlm.commands.common import add_options, config_of, print_json
 from topovlm.console import Display, say
-from topovlm.errors import InputError, explain
+from topovlm.records import plain
 
 _OPTIONS = ("model", "drop", "output")
 
@@ -30,50 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
-    if config.drop is None:
-        raise InputError(explain("--drop", None, "is missing", "Name layers, e.g. --drop 12,13,20-24"))
-    folder = new_folder(config.output)
 
-    from topovlm.artifacts import move_into_place, staged_folder
-    from topovlm.checkpoint.surgery import prune_checkpoint
-    from topovlm.pipeline.sources import find_model
+    from topovlm.pipeline.alone import prune_model
 
-    source = find_model(config.model)
-    if not args.no_verify:
-        _check_memory(source.folder)
-    what = "prune" if args.no_verify else "prune and verify"
-    with Display().stage(what) as progress, staged_folder(folder) as work:
-        surgery = prune_checkpoint(source.folder, work / "model", config.drop, progress=progress)
-        facts = _verify(work / "model", source.folder, config.drop, files_only=args.no_verify)
-        for path in list((work / "model").iterdir()):
-            move_into_place(path, work / path.name)
-        (work / "model").rmdir()
+    record = prune_model(config, Display(), verify=not args.no_verify)
+    surgery = record.surgery
     if args.json:
-        print_json({"surgery": {**surgery.to_dict(), "folder": str(folder)}, **facts})
+        print_json(plain(record))
     kept = ", ".join(map(str, surgery.kept))
     say(f"  {len(surgery.kept)} of {surgery.source_layers} layers kept: {kept}")
-    if args.no_verify:
-        say(f"  written to {folder}")
+    if record.verified is None:
+        say(f"  written to {config.output}")
         say("  NOT VERIFIED: nobody asked the model; only its files were compared with the source's")
     else:
-        say(f"  verified and written to {folder}")
+        say(f"  verified and written to {config.output}")
     return 0
-
-
-def _check_memory(folder: Path) -> None:
-    """Refuse before the work what cannot be verified after it."""
-    from topovlm.checkpoint.files import open_checkpoint
-    from topovlm.checkpoint.loading import TooLargeError, refuse_too_large
-
-    try:
-        refuse_too_large(open_checkpoint(folder))
-    except TooLargeError as error:
-        raise InputError(f"{error}, or prune unverified with --no-verify") from None
-
-
-def _verify(folder: Path, source: Path, drop: Sequence[int], *, files_only: bool) -> dict[str, Any]:
-    from topovlm.checkpoint.verify import verify_checkpoint, verify_files
-
-    if files_only:
-        return {"verified": None, "files_compared": verify_files(folder, source, drop)}
-    return {"verified": verify_checkpoint(folder, dense=source, dropped=drop).to_dict()}

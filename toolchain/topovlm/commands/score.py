@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from topovlm.artifacts import check_output_file
-from topovlm.commands.common import add_options, config_of, print_json, scratch_run
+from topovlm.commands.common import add_options, config_of, print_json
 from topovlm.console import Display, table
 from topovlm.records import plain, write
 
@@ -25,19 +25,16 @@ def run(args: argparse.Namespace) -> int:
     if args.file:
         check_output_file(args.file)
 
-    from topovlm.pipeline import choosing
+    from topovlm.pipeline.alone import score_model
 
-    with scratch_run(config, Display()) as context:
-        choosing.check_inputs(context)
-        choosing.score(context)
-        scores = choosing.read_scores(context.run.root)
+    scores = score_model(config, Display())
     if args.file:
         write(args.file, scores)
     if args.json:
         print_json(plain(scores))
-    else:
-        names = list(scores.scorers)
-        columns = [scores.scorers[name].scores for name in names]
-        rows = [(layer, *(f"{c[layer]:.3f}" for c in columns)) for layer in range(len(columns[0]))]
-        table(f"{scores.samples} samples, k = {scores.k}", ("layer", *names), rows)
+        return 0
+    names = list(scores.scorers)
+    columns = [scores.scorers[name].scores for name in names]
+    rows = [(layer, *(f"{column[layer]:.3f}" for column in columns)) for layer in range(len(columns[0]))]
+    table(f"{scores.samples} samples, k = {scores.k}", ("layer", *names), rows)
     return 0

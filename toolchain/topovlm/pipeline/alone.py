@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from topovlm.artifacts import check_output, move_into_place, staged_folder
-from topovlm.config import Config
+from topovlm.config import Config, exported_dtype
 from topovlm.console import Display, library_chatter
 from topovlm.errors import InputError, explain
 from topovlm.pipeline.context import Context
+from topovlm.pipeline.record import PruneRecord
 from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import find_model
 from topovlm.pipeline.target import resolve_target
 from topovlm.predict.target import LOCAL
-from topovlm.records import Part
 
 if TYPE_CHECKING:
     from topovlm.checkpoint.outcome import SurgeryReport
-    from topovlm.checkpoint.verify import VerifyReport
     from topovlm.choose.record import Scores
     from topovlm.exporters.protocol import ExportRecord
     from topovlm.predict.profile import Profile
@@ -52,14 +51,6 @@ def score_model(config: Config, display: Display) -> Scores:
     with scratch_run(replace(config, target=LOCAL), display) as context:
         choosing.check_inputs(context)
         return choosing.score(context).value
-
-
-class PruneRecord(Part, frozen=True, kw_only=True):
-    """What `prune` wrote. `verified` is None where only files were compared (`files_compared` of them)."""
-
-    surgery: SurgeryReport
-    verified: VerifyReport | None = None
-    files_compared: int | None = None
 
 
 def prune_model(config: Config, display: Display, *, verify: bool = True) -> PruneRecord:
@@ -108,13 +99,10 @@ def export_model(config: Config, display: Display) -> ExportRecord:
     """The measured exporter's folder of a checkpoint. Raises `InputError`, `VerificationError`."""
     from topovlm.exporters import EXPORTERS, MEASURED
     from topovlm.exporters.protocol import ExportRequest
-    from topovlm.pipeline.precision import exported_dtype
 
     exporter, folder = EXPORTERS[MEASURED], new_folder(config.output)
     source = find_model(config.model)
-    request = ExportRequest(
-        model_dir=source.folder, dtype=exported_dtype(config, allowed=exporter.dtypes)
-    )
+    request = ExportRequest(model_dir=source.folder, dtype=exported_dtype(config, "fp32", exporter.dtypes))
     exporter.check(request)
     with (
         display.stage("export") as progress,
@@ -133,7 +121,8 @@ def profile_model(config: Config, display: Display, provider: str | None = None)
     from topovlm.pipeline.measuring import timing_progress
     from topovlm.pipeline.planning import profile_request
     from topovlm.pipeline.stages import BASELINE
-    from topovlm.runtime.sessions import on_gpu, provider_names
+    from topovlm.records import plain
+    from topovlm.runtime.sessions import RunsOn, provider_names
 
     here, on_torch = config.device == LOCAL, provider == TORCH
     if on_torch and not here:
@@ -142,7 +131,7 @@ def profile_model(config: Config, display: Display, provider: str | None = None)
     names = (provider,) if provider and not on_torch else None
     providers = tuple(provider_names(names)) if here else names
     # ONNX Runtime's fused attention is fast in half precision on a GPU, and slow without one.
-    half = here and not on_torch and providers is not None and on_gpu(providers[0]) and config.dtype == "auto"
+    half = here and providers is not None and RunsOn.provider(providers[0]).on_gpu and config.dtype == "auto"
     asked = replace(config, dtype="fp16" if half else "auto" if on_torch else config.dtype)
     with scratch_run(replace(asked, target=LOCAL), display) as context, context.device() as device:
         exporting.export_dense(context)
@@ -156,13 +145,9 @@ def profile_model(config: Config, display: Display, provider: str | None = None)
         if not here:
             return measured
         with display.stage("machine"):
-            machine = microbench.measure_machine(
-                folder,
-                tokens=(1, measured.workload.prefill_tokens),
-                threads=config.threads,
-                providers=providers,
-            )
-    return structs.replace(measured, machine=machine)
+            tokens = (1, measured.workload.prefill_tokens)
+            machine = microbench.measure_machine(folder, tokens=tokens, run=request.run)
+    return structs.replace(measured, machine=plain(machine))
 
 
 def new_folder(path: Path) -> Path:

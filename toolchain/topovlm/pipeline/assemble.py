@@ -192,9 +192,7 @@ def checkpoint_checks(pruned: Pruned) -> list[doc.Verification]:
 
     seen, kept = pruned.verified, len(pruned.surgery.kept)
     size = f"{seen.tensors} tensors, {seen.layers} layers"
-    checks = [
-        doc.check("reload with stock transformers", "slim", seen.layers, "equal to", kept, detail=size)
-    ]
+    checks = [doc.check("reload with stock transformers", "slim", seen.layers, "equal to", kept, detail=size)]
     for name, value, detail in (
         ("cached = uncached generation", seen.cache_difference, f"{seen.generated_tokens} tokens"),
         ("surgery = dense with the layers bypassed", seen.dense_difference, f"{seen.prompts} prompts"),

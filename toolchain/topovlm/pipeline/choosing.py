@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from topovlm.choose.record import Scores, Selection
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer
 from topovlm.console import Progress
-from topovlm.pipeline.record import Pruned, Verified
+from topovlm.pipeline.record import Pruned
 from topovlm.pipeline.stages import MODEL, PRUNE, SCORE, SCORES, SELECT, SELECTION, STATES
 from topovlm.records import write
 
 if TYPE_CHECKING:
-    from topovlm.checkpoint.verify import VerifyReport
     from topovlm.choose.record import JudgeRecord, ScoreResult
     from topovlm.pipeline.context import Context
     from topovlm.pipeline.rundir import Record
@@ -99,9 +100,7 @@ def select(context: Context, keep: int, scored: Record[Scores]) -> Record[Select
     return context.run.stage(SELECT, SELECT.key(context, keep=keep, scores=scored.digest), make)
 
 
-def _ranked(
-    context: Context, drop_count: int, guarded: set[int], scores: Scores
-) -> dict[str, ScoreResult]:
+def _ranked(context: Context, drop_count: int, guarded: set[int], scores: Scores) -> dict[str, ScoreResult]:
     """Each scorer's scores for as many layers to drop; empty when layers are named by hand."""
     import numpy as np
 
@@ -148,11 +147,8 @@ def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:
         live, folder = context.dense.live, work / MODEL
         surgery = prune_checkpoint(context.source.folder, folder, dropped)
         verified = verify_checkpoint(folder, dense=live, dropped=dropped)
-        whole = Pruned(
-            surgery=surgery, verified=_verified(verified, verified.dense_difference), repair=None
-        )
         if not repairing:
-            return whole
+            return Pruned(surgery=surgery, verified=verified, repair=None)
         from topovlm.choose.repair.apply import repair_checkpoint
 
         repair = repair_checkpoint(
@@ -164,18 +160,9 @@ def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:
             seed=context.config.seed,
             progress=progress,
         )
-        again = verify_checkpoint(folder) if repair.kept else verified
-        return Pruned(surgery=surgery, verified=_verified(again, verified.dense_difference), repair=repair)
+        if repair.kept:
+            again = verify_checkpoint(folder)
+            verified = structs.replace(again, dense_difference=verified.dense_difference)
+        return Pruned(surgery=surgery, verified=verified, repair=repair)
 
     return context.run.stage(PRUNE, PRUNE.key(context, dropped=dropped, repairing=repairing), make)
-
-
-def _verified(seen: VerifyReport, dense_difference: float | None) -> Verified:
-    return Verified(
-        layers=seen.layers,
-        tensors=seen.tensors,
-        prompts=seen.prompts,
-        generated_tokens=seen.generated_tokens,
-        cache_difference=seen.cache_difference,
-        dense_difference=dense_difference,
-    )

@@ -1,4 +1,4 @@
-"""What every stage of one run shares: configuration, model, target, samples, run directory, and their facts."""
+"""What every stage of one run shares: configuration, model, target, samples, run directory; their facts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from topovlm.pipeline.target import DeviceIdentity
 from topovlm.records import plain
 
 if TYPE_CHECKING:
-    from topovlm.evaluation.task import Task
     from topovlm.measure.device import Device
     from topovlm.predict.target import ResolvedTarget
 
@@ -98,7 +97,8 @@ def target_fact(target: ResolvedTarget) -> dict[str, str]:
 
 def _machine_fact(context: Context) -> dict[str, Any]:
     """The machine that times something, and how long it does."""
-    from topovlm.machine.environment import cpu_name, usable_cores
+    from topovlm.machine.environment import cpu_name
+    from topovlm.machine.host import usable_cores
 
     config = context.config
     machine: dict[str, Any] = {"cpu": cpu_name(), "cores": usable_cores()}
@@ -117,19 +117,6 @@ def _workload_fact(context: Context) -> dict[str, int]:
     return {"images": config.images, "prompt_tokens": config.prompt_tokens, "new_tokens": config.new_tokens}
 
 
-_FACTS: Mapping[str, Callable[[Context], object]] = {
-    "model": lambda context: context.model_digest,
-    "packages": lambda context: {"topovlm": __version__, **versions()},
-    "target": lambda context: target_fact(context.target),
-    "machine": _machine_fact,
-    "choosing": lambda context: context.data.choosing_fact,
-    "held_out": lambda context: context.data.held_out_fact,
-    "planned": lambda context: planned_dtype(context.config, context.target),
-    "exported": lambda context: context.precision.exported,
-    "workload": _workload_fact,
-}
-
-
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of the packages that decide the numbers; read without importing them."""
@@ -142,3 +129,16 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+_FACTS: Mapping[str, Callable[[Context], object]] = {
+    "model": lambda context: context.model_digest,
+    "packages": lambda _: {"topovlm": __version__, **versions()},
+    "target": lambda context: target_fact(context.target),
+    "machine": _machine_fact,
+    "choosing": lambda context: context.data.choosing_fact,
+    "held_out": lambda context: context.data.held_out_fact,
+    "planned": lambda context: planned_dtype(context.config, context.target),
+    "exported": lambda context: context.precision.exported,
+    "workload": _workload_fact,
+}

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.console import Display
 from topovlm.errors import InputError, explain
-from topovlm.pipeline.question import Choices, build_plan, plan_formats
+from topovlm.pipeline.question import NO_CHOICES, Choices, build_plan, plan_formats
 from topovlm.pipeline.sources import config_sha256, model_facts
 from topovlm.pipeline.target import resolve_target
 from topovlm.predict.target import LOCAL
@@ -18,6 +20,7 @@ from topovlm.predict.target import LOCAL
 if TYPE_CHECKING:
     from topovlm.families.facts import ModelFacts
     from topovlm.families.known_models import KnownModel
+    from topovlm.planner.record import PlanRecord
     from topovlm.planner.solve import Plan
     from topovlm.predict.profile import Profile
 
@@ -26,7 +29,7 @@ def dry_run(
     config: Config,
     display: Display,
     profile: Profile | Path | None = None,
-    choices: Choices = Choices(),
+    choices: Choices = NO_CHOICES,
 ) -> Plan:
     """The plan, feasible or not; `profile` is a measured profile, or its file.
 
@@ -48,7 +51,21 @@ def dry_run(
     return build_plan(config, target, _facts(config, known), measured, choices=choices)
 
 
-def compare_formats(config: Config, choices: Choices = Choices()) -> Mapping[str, Plan]:
+def planned(
+    config: Config,
+    display: Display,
+    profile: Profile | Path | None = None,
+    choices: Choices = NO_CHOICES,
+) -> tuple[Plan, PlanRecord, Mapping[str, Plan]]:
+    """The plan, its record, and the plans by weight format where they can be compared."""
+    from topovlm.planner.formats import format_plans
+
+    plan = dry_run(config, display, profile, choices)
+    formats = {} if profile is not None else compare_formats(config, choices)
+    return plan, structs.replace(plan.record(), formats=format_plans(formats)), formats
+
+
+def compare_formats(config: Config, choices: Choices = NO_CHOICES) -> Mapping[str, Plan]:
     """The budget in every weight format of a board, when none is named; empty for this machine."""
     target = resolve_target(config)
     if config.dtype != "auto" or target.board.id == LOCAL:

@@ -13,7 +13,6 @@ from topovlm import exporters
 from topovlm.artifacts import link_or_copy
 from topovlm.console import Progress
 from topovlm.exporters.protocol import RECORD_SCHEMA, ExportRecord, ExportRequest
-from topovlm.pipeline.precision import exported_dtype
 from topovlm.pipeline.question import workload_of
 from topovlm.pipeline.stages import (
     BASELINE,
@@ -46,7 +45,7 @@ def _request(context: Context, folder: Path, model: Literal["dense", "slim"]) ->
         model=model,
         target=context.target,
         workload=_longest(context),
-        dtype=exported_dtype(context.config),
+        dtype=context.precision.exported,
     )
 
 

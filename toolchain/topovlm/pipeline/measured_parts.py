@@ -56,7 +56,7 @@ def latency_part(context: Context, timed: Comparison) -> doc.Latency:
         variant=dense.variant,
         threads=dense.threads,
         warmup=timed.rules.warmup,
-        order=[SLIM if name == SLIM else DENSE for name in timed.order],
+        order=["slim" if name == SLIM else "dense" for name in timed.order],
         is_target=context.on_target,
         memory=_memory(timed.engines, context.where),
         warnings=timed.warnings,
@@ -106,5 +106,5 @@ def environment_part(context: Context, timed: Comparison) -> doc.Environment:
         threads=context.config.threads,
         versions={**versions(), **seen.versions},
         providers=tuple(timed.engines[DENSE].providers["decoder"]),
-        accelerator=", ".join(gpu.name for gpu in seen.gpus if gpu.name),
+        accelerator=", ".join(gpu["name"] for gpu in seen.gpus if "name" in gpu),
     )

@@ -46,7 +46,14 @@ def evaluate(
         if not samples:
             return Evaluated(outcomes=())
         root, config = context.run.root, context.config
-        found = answer(root / folder, context.data.task, samples, config.threads, progress, context.constants)
+        found = answer(
+            root / folder,
+            context.data.task,
+            samples,
+            config.threads,
+            progress=progress,
+            constants=context.constants,
+        )
         return Evaluated(outcomes=tuple(found))
 
     return context.run.stage(stage, stage.key(context, graphs=exported.outputs), make)
@@ -57,6 +64,7 @@ def answer(
     task: Task,
     samples: Sequence[Sample],
     threads: int,
+    *,
     progress: Progress,
     constants: Constants = CONSTANTS,
 ) -> list[Outcome]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from topovlm.config import DTYPES, EXPORTED, Config
+from topovlm.config import DTYPES, Config, exported_dtype
 from topovlm.errors import InputError, explain
 from topovlm.exporters.protocol import Dtype
 from topovlm.predict.profile import Profile
@@ -17,10 +15,10 @@ _PLANNED = "fp16"
 
 
 class Precision(Part, frozen=True, kw_only=True):
-    """`planned`: weight format of the plan; `exported`: of the graphs. `why`: a sentence where they differ."""
+    """Formats: `planned` of the plan, `exported` of the graphs; `why`: a sentence where they differ."""
 
     planned: str
-    exported: str
+    exported: Dtype
     why: str = ""
 
 
@@ -31,7 +29,7 @@ def measured_on_target(config: Config, target: ResolvedTarget) -> bool:
 
 def precision(config: Config, target: ResolvedTarget) -> Precision:
     """Of a deployment. Raises `InputError` for a format that no graph is written in."""
-    exported, planned = exported_dtype(config), planned_dtype(config, target)
+    exported, planned = exported_dtype(config, _GRAPHS), planned_dtype(config, target)
     if planned == exported:
         return Precision(planned=planned, exported=exported)
     why = (
@@ -39,20 +37,6 @@ def precision(config: Config, target: ResolvedTarget) -> Precision:
         f"the answers and timings of this report. --dtype {planned} exports, answers and times in {planned}"
     )
     return Precision(planned=planned, exported=exported, why=why)
-
-
-def exported_dtype(
-    config: Config, otherwise: Dtype = _GRAPHS, allowed: Sequence[Dtype] = EXPORTED
-) -> Dtype:
-    """Precision of graphs to write, `otherwise` for auto. Raises `InputError` for one that is not `allowed`."""
-    if config.dtype == "auto":
-        return otherwise
-    for dtype in allowed:
-        if dtype == config.dtype:
-            return dtype
-    rule = f"can be planned for; graphs are written in {' or '.join(allowed)}"
-    remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
-    raise InputError(explain("--dtype", config.dtype, rule, remedy))
 
 
 def planned_dtype(config: Config, target: ResolvedTarget, profile: Profile | None = None) -> str:
@@ -67,5 +51,5 @@ def planned_dtype(config: Config, target: ResolvedTarget, profile: Profile | Non
             raise InputError(explain("--dtype", config.dtype, rule, remedy))
         return profile.dtype
     if measured_on_target(config, target):
-        return exported_dtype(config)
+        return exported_dtype(config, _GRAPHS)
     return _PLANNED if config.dtype == "auto" else config.dtype

@@ -30,7 +30,10 @@ class Choices:
     confident: bool = False  # upper ends of all figures must fit, not only their central values
 
 
-def workload_of(config: Config, model: ModelFacts, choices: Choices = Choices()) -> Workload:
+NO_CHOICES = Choices()
+
+
+def workload_of(config: Config, model: ModelFacts, choices: Choices = NO_CHOICES) -> Workload:
     """The request that a plan, a deployment and its report are about."""
     height, width = choices.image_height, choices.image_width
     return model.workload(
@@ -43,7 +46,7 @@ def workload_of(config: Config, model: ModelFacts, choices: Choices = Choices())
 
 
 def budgets_of(config: Config, model: ModelFacts) -> Budgets:
-    """The budgets; layers named by hand are a share too. Raises `InputError` for layers that are not there."""
+    """The budgets; layers named by hand are a share too. Raises `InputError`: layers that are not there."""
     from topovlm.checkpoint.surgery import check_drop
     from topovlm.planner.limits import Budgets
 
@@ -69,7 +72,7 @@ def build_plan(
     model: ModelFacts,
     profile: Profile | None = None,
     *,
-    choices: Choices = Choices(),
+    choices: Choices = NO_CHOICES,
 ) -> Plan:
     """The plan for a model's facts, with advice. An infeasible one is returned too."""
     from topovlm.planner.advice import advise
@@ -93,7 +96,7 @@ def build_plan(
 
 
 def plan_formats(
-    config: Config, target: ResolvedTarget, model: ModelFacts, *, choices: Choices = Choices()
+    config: Config, target: ResolvedTarget, model: ModelFacts, *, choices: Choices = NO_CHOICES
 ) -> Mapping[str, Plan]:
     """The same budget in every weight format of the target, from its data sheet."""
     from topovlm.planner.formats import plan_dtypes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from topovlm.checkpoint.outcome import SurgeryReport
+from topovlm.checkpoint.verify import VerifyReport
 from topovlm.choose.record import RepairRecord
 from topovlm.evaluation.evaluate import Outcome
 from topovlm.records import Part
@@ -13,30 +14,27 @@ from topovlm.records import Part
 SCHEMA = 2
 
 
-class Verified(Part, frozen=True, kw_only=True):
-    """What the reloaded checkpoint was asked; differences are of logits, relative to the largest.
+class Pruned(Part, frozen=True, kw_only=True):
+    """model/: what went, what the reloaded checkpoint was asked, the repair that was tried (None: none was).
 
-    `dense_difference` is of the cut before it was repaired: a repair changes weights on purpose.
+    `verified.dense_difference` is of the cut before it was repaired: a repair changes weights on purpose.
     """
 
-    layers: int
-    tensors: int
-    prompts: int
-    generated_tokens: int
-    cache_difference: float
-    dense_difference: float | None
-
-
-class Pruned(Part, frozen=True, kw_only=True):
-    """model/: what went, what was verified, and the repair that was tried (None: none was)."""
-
     surgery: SurgeryReport
-    verified: Verified
+    verified: VerifyReport
     repair: RepairRecord | None
 
 
+class PruneRecord(Part, frozen=True, kw_only=True):
+    """What `prune` wrote. `verified` is None where only files were compared (`files_compared` of them)."""
+
+    surgery: SurgeryReport
+    verified: VerifyReport | None = None
+    files_compared: int | None = None
+
+
 class Evaluated(Part, frozen=True, kw_only=True):
-    """Every held-out question that one exported folder answered; empty without questions that have answers."""
+    """Every held-out question that one exported folder answered; empty where none has an answer."""
 
     outcomes: tuple[Outcome, ...]
 

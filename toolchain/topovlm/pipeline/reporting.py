@@ -105,9 +105,7 @@ def _provenance(context: Context, limits: list[str]) -> doc.Provenance:
     )
 
 
-def write_run_file(
-    context: Context, argv: Sequence[str], attempts: Sequence[Attempt], began: float
-) -> None:
+def write_run_file(context: Context, argv: Sequence[str], attempts: Sequence[Attempt], began: float) -> None:
     """run.json: how to repeat this run, and what went in and came out of each stage."""
     config, source = context.config, context.source
     content = RunFile(

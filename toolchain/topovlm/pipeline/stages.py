@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from topovlm import exporters
 from topovlm.choose.record import Scores, Selection
@@ -96,9 +97,7 @@ PRUNE = Stage(
 EXPORT = Stage(
     "export", ExportRecord, outputs=(DEPLOYED,), facts=("packages", "exported"), feeds=_from_graphs
 )
-MEASURE = Stage(
-    "measure", Comparison, facts=("machine", "packages", "workload"), constants=("timed_tokens",)
-)
+MEASURE = Stage("measure", Comparison, facts=("machine", "packages", "workload"), constants=("timed_tokens",))
 EVALUATE_DENSE = Stage(
     "evaluate-dense",
     Evaluated,
@@ -143,8 +142,8 @@ def rejected(keep: int) -> Stage[Attempt]:
     )
 
 
-def all_stages() -> tuple[Stage[object], ...]:
+def all_stages() -> tuple[Stage[Any], ...]:
     """Of a deployment, in the order in which they run."""
-    others = tuple(other_export(name) for name in other_formats())
-    chain = (EXPORT_DENSE, PROFILE, PLAN, SCORE, SELECT, PRUNE, EXPORT, MEASURE, *others)
-    return (*chain, EVALUATE_DENSE, EVALUATE_SLIM, REPORT)  # type: ignore[return-value] # values differ
+    stages: list[Stage[Any]] = [EXPORT_DENSE, PROFILE, PLAN, SCORE, SELECT, PRUNE, EXPORT, MEASURE]
+    stages += [other_export(name) for name in other_formats()]
+    return (*stages, EVALUATE_DENSE, EVALUATE_SLIM, REPORT)

@@ -39,9 +39,10 @@ def resolve_target(config: Config, identity: DeviceIdentity | None = None) -> Re
             raise InputError(explain("--target", None, "is missing", remedy))
         return load_target(config.target, config.mode)
     found = identity.target
-    if config.target is None and found is None:
+    named = config.target or found
+    if named is None:
         return unrecognised_target(identity.memory_total_bytes or 0, identity.cores, identity.model)
-    target = load_target(config.target or found, config.mode)
+    target = load_target(named, config.mode)
     if target.board.id == LOCAL:
         rule = f"is this machine, and {config.device} is another one"
         raise InputError(explain("--target", LOCAL, rule, "Leave --target or --device out"))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.errors import InputError, explain
-from topovlm.records import plain
+from topovlm.records import plain, read
 from topovlm.runtime.preprocess import ImageRecipe
-from topovlm.runtime.runtime_file import MANIFEST_NAME, RuntimeFile, read_runtime_file
+from topovlm.runtime.runtime_file import MANIFEST_NAME, Pictures, RuntimeFile, read_runtime_file
 
 _REMEDY = (
     "Give a folder written by `topovlm export` or `topovlm deploy` (it holds topovlm_runtime.json and onnx/)"

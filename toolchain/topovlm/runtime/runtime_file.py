@@ -1,4 +1,4 @@
-"""`topovlm_runtime.json` as it is written and read: typed, one schema. `manifest` is the folder as it runs."""
+"""`topovlm_runtime.json` as it is written and read: typed, one schema. `manifest`: the folder as it runs."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from msgspec.structs import replace
 from topovlm.artifacts import staged_folder
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx import layouts
-from topovlm.runtime.runtime_file import DecoderSizes
 from topovlm.exporters.onnx.parity import check_graphs, parity_checks
 from topovlm.exporters.onnx.quantize import FORMATS as QUANTIZED
 from topovlm.exporters.onnx.quantize import quantize_decoders
 from topovlm.exporters.protocol import VARIANTS, Artifact, Dtype, ExportRecord, ParityResult, listing
 from topovlm.exporters.protocol import Model as Which
+from topovlm.runtime.runtime_file import DecoderSizes
 
 if TYPE_CHECKING:
     import onnx_ir as ir

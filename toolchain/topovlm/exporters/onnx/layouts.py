@@ -17,6 +17,9 @@ from msgspec.structs import replace
 from topovlm.artifacts import read_json, sha256_file, write_json
 from topovlm.checkpoint.files import read_preprocessor
 from topovlm.errors import InputError, explain
+from topovlm.families.catalogue import family_of
+from topovlm.families.configs import ModelConfig, image_token_id, text_part
+from topovlm.families.sizes import read_shape
 from topovlm.runtime.runtime_file import (
     DecoderSizes,
     Pictures,
@@ -24,9 +27,6 @@ from topovlm.runtime.runtime_file import (
     RuntimeFile,
     write_runtime_file,
 )
-from topovlm.families.catalogue import family_of
-from topovlm.families.configs import ModelConfig, image_token_id, text_part
-from topovlm.families.sizes import read_shape
 
 PARTS = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_quantized", "int4": "_q4"}

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from topovlm.errors import VerificationError, explain
-from topovlm.runtime.runtime_file import read_runtime_file
 from topovlm.exporters.onnx.prompts import Prompt, make_prompts
 from topovlm.exporters.onnx.sessions import FloatType, Graphs, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult
+from topovlm.runtime.runtime_file import read_runtime_file
 
 # Largest |logit difference| allowed, relative to the largest |logit| (at least 1). Summation order alone
 # gives about 1e-6 in fp32; fp16 carries 11 bits through every layer.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from topovlm.artifacts import read_json
-from topovlm.runtime.runtime_file import RuntimeFile
 from topovlm.families.configs import context_tokens
+from topovlm.runtime.runtime_file import RuntimeFile
 
 _WORDS = (5, 14)
 _SEED = 20260

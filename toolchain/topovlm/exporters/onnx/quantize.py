@@ -19,12 +19,12 @@ from topovlm.artifacts import move_into_place
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.files import save_graph
 from topovlm.exporters.onnx.layouts import graph_bytes, graph_files, graph_key, graph_path, replace_graphs
-from topovlm.runtime.runtime_file import RuntimeFile, read_runtime_file
 from topovlm.exporters.onnx.parity import STEPS
 from topovlm.exporters.onnx.prompts import make_prompts
 from topovlm.exporters.onnx.quiet import quiet_exporter
 from topovlm.exporters.onnx.sessions import open_graphs
 from topovlm.exporters.protocol import VARIANTS, Dtype
+from topovlm.runtime.runtime_file import RuntimeFile, read_runtime_file
 
 FORMATS: tuple[Dtype, ...] = ("int8", "int4")
 _BLOCK = 32  # int4: weights that share a scale

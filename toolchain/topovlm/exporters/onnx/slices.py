@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from topovlm.errors import InputError, VerificationError, explain
-from topovlm.runtime.runtime_file import MANIFEST_NAME, read_runtime_file, write_runtime_file
 from topovlm.runtime.manifest import load_manifest
+from topovlm.runtime.runtime_file import MANIFEST_NAME, read_runtime_file, write_runtime_file
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto

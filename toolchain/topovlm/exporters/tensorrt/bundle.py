@@ -8,13 +8,13 @@ from typing import Any
 
 from topovlm.artifacts import write_json, write_text
 from topovlm.exporters.onnx.layouts import PARTS, graph_path
-from topovlm.runtime.runtime_file import read_runtime_file
 from topovlm.exporters.onnx.parity import TOLERANCES
 from topovlm.exporters.protocol import ExportRequest, ParityResult
 from topovlm.exporters.tensorrt.shapes import RangeSet, shape_ranges, trtexec_arguments
 from topovlm.exporters.tensorrt.support import capability_of, major
 from topovlm.predict.target import ResolvedTarget
 from topovlm.records import Part, plain
+from topovlm.runtime.runtime_file import read_runtime_file
 from topovlm.travel import build_engines
 
 SHAPES, DTYPE = "shapes.json", "fp16"

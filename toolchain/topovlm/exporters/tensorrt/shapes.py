@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from topovlm.exporters.onnx.layouts import PARTS
-from topovlm.runtime.runtime_file import DecoderSizes, RuntimeFile
 from topovlm.records import Part
+from topovlm.runtime.runtime_file import DecoderSizes, RuntimeFile
 from topovlm.workload import Workload
 
 _STEP = 64  # lengths are rounded up to a multiple of this: small edits of a prompt need no new engine

@@ -1,0 +1,229 @@
+"""What `import topovlm` gives: the steps of the command line as typed functions.
+
+Options are those of the flags, with underscores: a text as one would type it (`max_latency="200ms"`) or the
+value itself (`samples=64`, `drop=(12, 13)`). What has a unit is given as a text. `None` is the default. Every
+function raises the errors of `topovlm.errors`, which carry `field`, `value`, `rule` and `remedy`, and returns
+the record that the command prints with `--json` (`topovlm.records.plain` makes plain data of it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from topovlm.config import Config, resolve
+from topovlm.console import Display
+from topovlm.errors import InputError
+
+if TYPE_CHECKING:
+    from topovlm.choose.record import Scores
+    from topovlm.exporters.protocol import ExportRecord
+    from topovlm.pipeline.record import Deployment, PruneRecord
+    from topovlm.planner.record import PlanRecord
+    from topovlm.predict.profile import Profile
+    from topovlm.report.gate import CheckResult
+    from topovlm.units import LatencyBudget
+
+__all__ = ["check", "deploy", "export", "plan", "prune", "score"]
+
+AnyPath = str | PathLike[str]
+
+
+def plan(
+    *,
+    target: str | None = None,
+    mode: str | None = None,
+    model: AnyPath | None = None,
+    max_latency: str | LatencyBudget | None = None,
+    max_token_latency: str | None = None,
+    max_memory: str | None = None,
+    sparsity: str | float | None = None,
+    drop: str | Sequence[int] | None = None,
+    prompt_tokens: int | None = None,
+    new_tokens: int | None = None,
+    images: int | None = None,
+    dtype: str | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+    measure_time: str | None = None,
+    profile: Profile | AnyPath | None = None,
+    image_size: tuple[int, int] | None = None,
+    visual_tokens: int | None = None,
+    confident: bool = False,
+    config: AnyPath | None = None,
+) -> PlanRecord:
+    """How many decoder layers fit the budget on a target, predicted for every number of layers.
+
+    Reads config.json alone. `model` may be the name of a well-known model; `target="local"` times this
+    machine first. `image_size`: (height, width) in px; `visual_tokens` in its place. A budget that cannot be
+    met is a plan with the verdict `infeasible`, not an error.
+    """
+    if image_size is not None and visual_tokens is not None:
+        raise InputError("image_size and visual_tokens both say how large the pictures are. Give one")
+    resolved = _resolve(
+        config,
+        target=target,
+        mode=mode,
+        model=model,
+        max_latency=max_latency,
+        max_token_latency=max_token_latency,
+        max_memory=max_memory,
+        sparsity=sparsity,
+        drop=drop,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        images=images,
+        dtype=dtype,
+        seed=seed,
+        threads=threads,
+        measure_time=measure_time,
+    )
+    from topovlm.pipeline.dry_run import planned
+    from topovlm.pipeline.question import Choices
+    from topovlm.predict.profile import Profile
+
+    height, width = image_size or (None, None)
+    choices = Choices(height, width, visual_tokens, confident)
+    known = profile if isinstance(profile, Profile) or profile is None else Path(profile)
+    return planned(resolved, Display(quiet=True), known, choices)[1]
+
+
+def deploy(
+    *,
+    target: str | None = None,
+    mode: str | None = None,
+    model: AnyPath | None = None,
+    data: AnyPath | None = None,
+    max_latency: str | LatencyBudget | None = None,
+    max_token_latency: str | None = None,
+    max_memory: str | None = None,
+    sparsity: str | float | None = None,
+    drop: str | Sequence[int] | None = None,
+    scorer: str | None = None,
+    repair: str | None = None,
+    k: int | None = None,
+    samples: int | None = None,
+    eval_samples: int | None = None,
+    prompt_tokens: int | None = None,
+    new_tokens: int | None = None,
+    images: int | None = None,
+    dtype: str | None = None,
+    format: str | Sequence[str] | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+    measure_time: str | None = None,
+    output: AnyPath | None = None,
+    device: str | None = None,
+    config: AnyPath | None = None,
+    display: Display | None = None,
+) -> Deployment:
+    """The whole chain, from a budget to a report, in the run directory `output`; resumes what is there.
+
+    Nothing is written before all inputs are checked. Progress goes to `display` (default: nowhere).
+    """
+    resolved = _resolve(
+        config,
+        target=target,
+        mode=mode,
+        model=model,
+        data=data,
+        max_latency=max_latency,
+        max_token_latency=max_token_latency,
+        max_memory=max_memory,
+        sparsity=sparsity,
+        drop=drop,
+        scorer=scorer,
+        repair=repair,
+        k=k,
+        samples=samples,
+        eval_samples=eval_samples,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        images=images,
+        dtype=dtype,
+        format=format,
+        seed=seed,
+        threads=threads,
+        measure_time=measure_time,
+        output=output,
+        device=device,
+    )
+    from topovlm.pipeline.deploy import deploy as run
+
+    argv = ("topovlm", "deploy", *resolved.words())
+    return run(resolved, argv, display or Display(quiet=True))
+
+
+def score(
+    model: AnyPath | None = None,
+    *,
+    data: AnyPath | None = None,
+    scorer: str | None = None,
+    k: int | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    config: AnyPath | None = None,
+) -> Scores:
+    """Every decoder layer's score by every scorer, on calibration samples. A high score says: may go."""
+    resolved = _resolve(config, model=model, data=data, scorer=scorer, k=k, samples=samples, seed=seed)
+    from topovlm.pipeline.alone import score_model
+
+    return score_model(resolved, Display(quiet=True))
+
+
+def prune(
+    model: AnyPath,
+    drop: str | Sequence[int],
+    output: AnyPath,
+    *,
+    verify: bool = True,
+) -> PruneRecord:
+    """`model` without the decoder layers `drop`, as a new checkpoint folder `output`.
+
+    Verified by reloading and generating; with `verify=False` only the files are compared.
+    """
+    resolved = _resolve(None, model=model, drop=drop, output=output)
+    from topovlm.pipeline.alone import prune_model
+
+    return prune_model(resolved, Display(quiet=True), verify=verify)
+
+
+def export(model: AnyPath, output: AnyPath, *, dtype: str | None = None) -> ExportRecord:
+    """ONNX graphs of `model` in a new folder `output`, checked number by number against torch."""
+    resolved = _resolve(None, model=model, output=output, dtype=dtype)
+    from topovlm.pipeline.alone import export_model
+
+    return export_model(resolved, Display(quiet=True))
+
+
+def check(
+    candidate: AnyPath,
+    baseline: AnyPath,
+    *,
+    latency_tolerance: float = 0.05,
+    accuracy_tolerance: float = 0.01,
+    confidence: float = 0.95,
+    junit: AnyPath | None = None,
+) -> CheckResult:
+    """Compare two runs (directories or report.json files); `.regressed` says whether the new one got worse.
+
+    Tolerances are shares: of the latency, and points of accuracy. `junit`: also write JUnit XML there.
+    """
+    from topovlm.report.gate import run_check
+
+    return run_check(
+        Path(candidate),
+        Path(baseline),
+        latency_tolerance=latency_tolerance,
+        accuracy_tolerance=accuracy_tolerance,
+        confidence=confidence,
+        junit=None if junit is None else Path(junit),
+    )
+
+
+def _resolve(config: AnyPath | None, **given: object) -> Config:
+    """The configuration of a call: the same table, parsers and rules as for the flags."""
+    texts = {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
+    return resolve(texts, None if config is None else Path(config))
