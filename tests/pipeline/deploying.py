@@ -16,13 +16,13 @@ BUDGET = ["--target", "jetson-orin-nano-8gb@7W", "--max-latency", "70%"]
 SMALL = ["--samples", "16", "--eval-samples", "12", "--measure-time", "0.2s", "--threads", "1"]
 
 
-def build_model(folder: Path) -> Path:
+def build_model(folder: Path, seed: int = 0) -> Path:
     """An 8-layer random LLaVA that never says its image token (as a trained one would not)."""
     from safetensors.torch import load_file, save_file
 
     from tests import tiny
 
-    tiny.build(folder, layers=8)
+    tiny.build(folder, layers=8, seed=seed)
     file = folder / "model.safetensors"
     weights = load_file(file)
     (name,) = [name for name in weights if name.endswith("embed_tokens.weight")]

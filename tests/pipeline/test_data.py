@@ -76,10 +76,10 @@ def test_small_data_judges_on_what_it_scored_and_says_so(tmp_path: Path) -> None
 
     model = deploying.build_model(tmp_path / "model")
     here = context(model, tmp_path / "out", data=str(data_file(tmp_path, 24)))
-    assert len(here.calibration_samples()) == len(here.held_out_samples()) == 12
-    assert here.judge_samples() == here.calibration_samples()
-    assert here.confirm_samples() == []
-    assert any("too small" in note for note in here.notes)
+    assert len(here.data.calibration()) == len(here.data.held_out()) == 12
+    assert here.data.judging() == here.data.calibration()
+    assert here.data.confirming() == []
+    assert any("too small" in note for note in here.data.notes)
 
 
 def test_data_without_answers_all_chooses() -> None:
@@ -101,10 +101,10 @@ def test_inputs_notice_pictures_and_the_held_out_set(tmp_path: Path) -> None:
 
     model = deploying.build_model(tmp_path / "model")
     data = str(data_file(tmp_path, 40))
-    before = context(model, tmp_path / "out", data=data).data_inputs
+    before = context(model, tmp_path / "out", data=data).data.choosing_fact
     tiny.picture(99, 40).save(tmp_path / "7.png")
     after = context(model, tmp_path / "out", data=data)
-    assert before != after.data_inputs
+    assert before != after.data.choosing_fact
     other = context(model, tmp_path / "out", data=data, seed="3")
-    assert after.held_out_inputs != other.held_out_inputs
-    assert after.held_out_inputs == context(model, tmp_path / "out", data=data).held_out_inputs
+    assert after.data.held_out_fact != other.data.held_out_fact
+    assert after.data.held_out_fact == context(model, tmp_path / "out", data=data).data.held_out_fact

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.measure import sshd
 from tests.measure.sshd import Sshd
@@ -14,18 +15,20 @@ from tests.pipeline import deploying
 from topovlm.config import resolve
 from topovlm.errors import InputError
 from topovlm.measure.ssh.address import COMMAND_VARIABLE
-from topovlm.pipeline.planning import dtype_for
-from topovlm.pipeline.target import resolve_target
+from topovlm.pipeline.precision import planned_dtype, precision
+from topovlm.pipeline.target import DeviceIdentity, resolve_target
 
 needs_sshd = pytest.mark.skipif(sshd.ABSENT, reason=sshd.WHY)
-ORIN = {
-    "target": "jetson-orin-nano-8gb",
-    "board": "NVIDIA Jetson Orin Nano",
-    "cores": 6,
-    "memory_total_bytes": 8 << 30,
-    "power_mode": "MODE_7W",
-}
-UNKNOWN = {**ORIN, "target": None, "board": "Box 9", "power_mode": None}
+ORIN = DeviceIdentity(
+    target="jetson-orin-nano-8gb",
+    model="NVIDIA Jetson Orin Nano",
+    cpu="ARMv8",
+    cores=6,
+    memory_total_bytes=8 << 30,
+    power_mode="MODE_7W",
+    versions={},
+)
+UNKNOWN = replace(ORIN, target=None, model="Box 9", power_mode=None)
 DEVICE = {"device": "ssh://jetson@nano"}
 
 
@@ -72,7 +75,7 @@ def test_the_board_says_what_it_is() -> None:
     assert resolve_target(resolve({**DEVICE, "target": "jetson-xavier-nx"}), UNKNOWN).board.id == (
         "jetson-xavier-nx"
     )
-    assert dtype_for(resolve(DEVICE), target) == "fp32"
+    assert planned_dtype(resolve(DEVICE), target) == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -90,10 +93,13 @@ def test_another_board_than_the_one_there_is_refused(flags: dict[str, str], word
         resolve_target(resolve({**DEVICE, **flags}), ORIN)
 
 
-def test_precision_that_is_not_measured_is_refused() -> None:
-    """What runs on the board are fp32 graphs."""
-    with pytest.raises(InputError, match="the board is measured with the fp32 graphs"):
-        dtype_for(resolve({**DEVICE, "dtype": "fp16"}), resolve_target(resolve(DEVICE), ORIN))
+def test_a_board_is_measured_in_the_precision_that_is_asked_for() -> None:
+    """fp16 graphs are planned for, sent and timed; a format that no graph is written in is refused."""
+    target = resolve_target(resolve(DEVICE), ORIN)
+    found = precision(resolve({**DEVICE, "dtype": "fp16"}), target)
+    assert (found.planned, found.exported, found.why) == ("fp16", "fp16", "")
+    with pytest.raises(InputError, match="graphs are written in fp32 or fp16"):
+        precision(resolve({**DEVICE, "dtype": "w4a16"}), target)
 
 
 def test_addresses_are_checked_and_a_dry_run_measures_nothing(

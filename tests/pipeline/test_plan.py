@@ -12,7 +12,8 @@ from topovlm import cli
 from topovlm.config import resolve
 from topovlm.errors import InputError
 from topovlm.families.facts import ModelFacts
-from topovlm.pipeline.planning import dtype_for, plan_inputs
+from topovlm.pipeline.precision import planned_dtype
+from topovlm.pipeline.question import budgets_of
 from topovlm.predict.target import data_dir, load_target
 
 OLD = ModelFacts({"model_type": "llava", "vision_config": {}, "text_config": {"model_type": "llama"}})
@@ -20,8 +21,7 @@ OLD = ModelFacts({"model_type": "llava", "vision_config": {}, "text_config": {"m
 
 def test_an_old_configuration_has_its_decoders_default_depth() -> None:
     """--drop on a config without num_hidden_layers counts against the default 32 layers."""
-    inputs = plan_inputs(resolve({"drop": "12,13"}), load_target("jetson-orin"), OLD)
-    assert inputs["sparsity"] == 2 / 32
+    assert budgets_of(resolve({"drop": "12,13"}), OLD).sparsity == 2 / 32
 
 
 def test_planning_without_layers_that_exist_is_bad_input(
@@ -36,12 +36,13 @@ def test_planning_without_layers_that_exist_is_bad_input(
     assert "layer 99 does not exist: the model has layers 0 to 7" in capsys.readouterr().err
 
 
-def test_this_machine_is_planned_for_in_fp32() -> None:
-    """What is measured here are fp32 graphs: another precision would be a label without a measurement."""
+def test_this_machine_is_planned_for_in_the_precision_of_its_graphs() -> None:
+    """What is measured here are the graphs that are written: fp32 unless asked otherwise."""
     local = load_target("local")
-    assert dtype_for(resolve({}), local) == dtype_for(resolve({"dtype": "fp32"}), local) == "fp32"
-    with pytest.raises(InputError, match="--dtype = 'fp16': this machine is measured with the fp32 graphs"):
-        dtype_for(resolve({"dtype": "fp16"}), local)
+    asked = {name: planned_dtype(resolve({"dtype": name}), local) for name in ("auto", "fp32", "fp16")}
+    assert asked == {"auto": "fp32", "fp32": "fp32", "fp16": "fp16"}
+    with pytest.raises(InputError, match="graphs are written in fp32 or fp16"):
+        planned_dtype(resolve({"dtype": "w4a16"}), local)
 
 
 def test_a_measured_plan_has_the_precision_that_was_measured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,33 @@ import pytest
 from topovlm.console import Display
 from topovlm.errors import InputError
 from topovlm.pipeline.rundir import HIDDEN, Record, RunDir
+from topovlm.pipeline.stage import Stage
+from topovlm.records import Part
 
 
-def write(run: RunDir, name: str, inputs: dict[str, Any], text: str = "out") -> Record:
-    """A stage that writes one file and one folder and reports how it was called."""
+class Written(Part, frozen=True, kw_only=True):
+    """What the stages of these tests hand on."""
 
-    def make(work: Path, progress: Any) -> dict[str, Any]:
+    text: str
+
+
+def stage(name: str, feeds: tuple[str, ...] = ()) -> Stage[Written]:
+    """A stage with one file and one folder as outputs."""
+    return Stage(name, Written, outputs=(f"{name}.txt", name), feeds=lambda: feeds)
+
+
+def write(
+    run: RunDir, name: str, inputs: dict[str, Any], text: str = "out", feeds: tuple[str, ...] = ()
+) -> Record[Written]:
+    """Run a stage that reports how it was called."""
+
+    def make(work: Path, progress: Any) -> Written:
         (work / f"{name}.txt").write_text(text)
         (work / name).mkdir()
         (work / name / "part").write_text(text)
-        return {"text": text}
+        return Written(text=text)
 
-    return run.stage(name, inputs, [f"{name}.txt", name], make)
+    return run.stage(stage(name, feeds), inputs, make)
 
 
 def test_equal_inputs_are_reused_and_others_run_again(
@@ -32,7 +48,7 @@ def test_equal_inputs_are_reused_and_others_run_again(
     with RunDir(tmp_path / "run", Display()).locked() as run:
         first = write(run, "a", {"k": 5})
         again = write(run, "a", {"k": 5}, "ignored")
-        assert (first.cached, again.cached, again.value) == (False, True, {"text": "out"})
+        assert (first.cached, again.cached, again.value) == (False, True, Written(text="out"))
         assert first.digest == again.digest
         changed = write(run, "a", {"k": 15}, "new")
         assert not changed.cached
@@ -57,25 +73,25 @@ def test_a_failing_stage_leaves_the_old_outputs(tmp_path: Path) -> None:
     with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
         write(run, "a", {"v": 1})
 
-        def fail(work: Path, progress: Any) -> dict[str, Any]:
+        def fail(work: Path, progress: Any) -> Written:
             (work / "a.txt").write_text("half")
             raise ValueError("no")
 
         with pytest.raises(ValueError, match="no"):
-            run.stage("a", {"v": 2}, ["a.txt"], fail)
+            run.stage(stage("a"), {"v": 2}, fail)
         assert (run.root / "a.txt").read_text() == "out"
         assert write(run, "a", {"v": 1}).cached
 
 
 def test_other_outputs_take_away_what_was_made_from_the_old_ones(tmp_path: Path) -> None:
     """A run that ends after a changed stage leaves no later results beside it; equal outputs keep them."""
-    run = RunDir(tmp_path / "run", Display(quiet=True), {"a": ("b",)})
+    run = RunDir(tmp_path / "run", Display(quiet=True))
     with run.locked():
         write(run, "a", {"v": 1})
         write(run, "b", {})
-        write(run, "a", {"v": 2})  # runs again, with the same outputs
+        write(run, "a", {"v": 2}, feeds=("b",))  # runs again, with the same outputs
         assert (run.root / "b.txt").exists()
-        write(run, "a", {"v": 3}, "other")
+        write(run, "a", {"v": 3}, "other", feeds=("b",))
         assert not (run.root / "b.txt").exists()
         assert not (run.root / "b").exists()
         assert run.recorded("b") is None
@@ -137,6 +153,18 @@ def test_a_broken_record_is_no_record(tmp_path: Path) -> None:
         record = run.root / HIDDEN / "stages" / "a.json"
         record.write_text(record.read_text()[:40])
         assert not write(run, "a", {}).cached
+
+
+@pytest.mark.parametrize("damage", [{"schema": 1}, {"value": {"text": 7}}, {"value": {}}, {"inputs": 3}])
+def test_records_of_another_version_are_made_again(tmp_path: Path, damage: dict[str, Any]) -> None:
+    """An older run directory is run again, never misread; its outputs are replaced."""
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        write(run, "a", {})
+        record = run.root / HIDDEN / "stages" / "a.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), **damage}))
+        again = write(run, "a", {}, "new")
+        assert (again.cached, again.value.text) == (False, "new")
+        assert (run.root / "a.txt").read_text() == "new"
 
 
 def test_forgotten_stages_take_their_outputs_along(tmp_path: Path) -> None:

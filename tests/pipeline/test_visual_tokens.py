@@ -19,8 +19,8 @@ from topovlm.families.facts import ModelFacts
 from topovlm.families.known_models import known_model, list_known_models
 from topovlm.pipeline.dry_run import dry_run
 from topovlm.pipeline.measuring import timed_tokens
-from topovlm.pipeline.planning import compute_plan, workload_of
 from topovlm.pipeline.prompt_length import check_prompt_length
+from topovlm.pipeline.question import build_plan, workload_of
 from topovlm.pipeline.sources import find_model
 from topovlm.predict.target import load_target
 
@@ -44,8 +44,8 @@ def test_every_known_model_is_planned_by_name(name: str, capsys: pytest.CaptureF
 def counts(config: Config, facts: ModelFacts) -> tuple[int, int]:
     """(what `topovlm plan` says, what a deployment plans for)."""
     planned = dry_run(config, Display())
-    deployed = compute_plan(config, load_target("jetson-orin"), facts)
-    return planned.visual_tokens, deployed["workload"]["visual_tokens"]
+    deployed = build_plan(config, load_target("jetson-orin"), facts).record()
+    return planned.visual_tokens, deployed.workload.visual_tokens or 0
 
 
 def test_plan_and_deployment_count_the_reference_model_alike() -> None:

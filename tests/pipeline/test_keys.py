@@ -1,0 +1,168 @@
+"""Keys of stages are derived from what they declare, and they declare all that they read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline import deploying
+from tests.pipeline.test_data import context, data_file
+from topovlm.config import Config, resolve
+from topovlm.console import Display, Progress
+from topovlm.pipeline import stage as declared
+from topovlm.pipeline.constants import CONSTANTS, IRRELEVANT, Constants
+from topovlm.pipeline.context import Context
+from topovlm.pipeline.deploy import deploy
+from topovlm.pipeline.stage import Stage
+from topovlm.pipeline.stages import PLAN, all_stages, rejected
+from topovlm.pipeline.target import DeviceIdentity
+from topovlm.predict.target import data_dir, load_target
+from topovlm.units import LatencyBudget
+
+STAGES: tuple[Stage[Any], ...] = (*all_stages(), rejected(5))
+FIELDS = [field.name for field in fields(Config)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return deploying.build_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def here(model: Path, tmp_path: Path) -> Context:
+    return context(model, tmp_path / "out")
+
+
+def keys(of: Context) -> dict[str, dict[str, Any]]:
+    """What every stage depends on by itself, earlier stages aside."""
+    return {stage.name: stage.key(of) for stage in STAGES}
+
+
+def with_other(here: Context, field: str, tmp_path: Path) -> Context:
+    """The same run with another value of one field of the configuration, and what follows from it."""
+    if field == "model":
+        from topovlm.pipeline.sources import find_model
+
+        other = deploying.build_model(tmp_path / "other", seed=1)
+        return replace(here, config=replace(here.config, model=str(other)), source=find_model(str(other)))
+    if field in ("target", "mode"):
+        name = {"target": "jetson-orin-nano-8gb", "mode": "jetson-orin@MAXN"}[field]
+        return replace(here, config=replace(here.config, **{field: name}), target=load_target(name))
+    if field == "device":
+        facts: dict[str, Any] = {"target": None, "model": "Box", "cpu": "x", "cores": 2, "versions": {}}
+        identity = DeviceIdentity(**facts, memory_total_bytes=None, power_mode=None)
+        return replace(here, config=replace(here.config, device="ssh://box"), identity=identity)
+    values: dict[str, Any] = {
+        "data": data_file(tmp_path, 40) if field == "data" else None,
+        "max_latency": LatencyBudget(absolute_ms=200.4),
+        "max_token_latency_ms": 30.0,
+        "max_memory_bytes": 1 << 30,
+        "sparsity": 0.25,
+        "drop": (3,),
+        "scorer": "angular",
+        "repair": "off",
+        "dtype": "fp16",
+        "format": ("onnx", "tensorrt"),
+        "output": Path("elsewhere"),
+    }
+    value = values[field] if field in values else getattr(here.config, field) + 1
+    return replace(here, config=replace(here.config, **{field: value}))
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_changes_a_key_or_is_declared_irrelevant(
+    here: Context, field: str, tmp_path: Path
+) -> None:
+    """And where it changes one, the stage has declared the field, or a fact that stands for it."""
+    before, after = keys(here), keys(with_other(here, field, tmp_path))
+    changed = {name for name in before if before[name] != after[name]}
+    if field in declared.IRRELEVANT:
+        assert changed == set()
+        return
+    assert changed
+    assert changed <= {stage.name for stage in STAGES if field in stage.fields}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Constants)])
+def test_every_constant_changes_a_key_or_is_declared_irrelevant(here: Context, name: str) -> None:
+    """Numbers in the code that decide results are inputs like any other."""
+    changed = replace(here, constants=replace(CONSTANTS, **{name: getattr(CONSTANTS, name) + 1}))
+    assert (keys(here) != keys(changed)) is (name not in IRRELEVANT)
+
+
+def test_a_latency_budget_is_a_number_in_the_key(here: Context) -> None:
+    """200ms and 200.4ms print alike, and are different plans."""
+    found = []
+    for text in ("200ms", "200.4ms"):
+        config = resolve({"target": "jetson-orin", "model": here.config.model, "max_latency": text})
+        found.append(PLAN.key(replace(here, config=config))["max_latency"])
+    assert found == [
+        {"absolute_ms": 200.0, "share_of_dense": None},
+        {"absolute_ms": 200.4, "share_of_dense": None},
+    ]
+
+
+def test_a_changed_target_file_is_another_target(here: Context, tmp_path: Path) -> None:
+    """The key of the target is the same, its facts are not."""
+    shipped = (data_dir("targets") / "jetson-orin-nano-8gb.toml").read_text()
+    mine = tmp_path / "mine.toml"
+    seen = []
+    for text in (shipped, shipped.replace("total_gib = ", "total_gib = 1")):
+        mine.write_text(text)
+        target = load_target(str(mine))
+        seen.append((target.key, replace(here, target=target).fact("target")))
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1] != seen[1][1]
+
+
+def test_timings_belong_to_a_machine_its_packages_and_its_time(here: Context) -> None:
+    """A run directory carried to another machine, or another --measure-time, measures again."""
+    machine, packages = here.fact("machine"), here.fact("packages")
+    assert isinstance(machine, dict)
+    assert isinstance(packages, dict)
+    assert {"cpu", "cores", "threads", "measure_time_ms"} <= set(machine)
+    assert {"topovlm", "onnxruntime", "tokenizers", "torch"} <= set(packages)
+
+
+class Watching(Display):
+    """Knows which stage runs now."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.now: str | None = None
+        self.ran: set[str] = set()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[Progress]:
+        self.now = name
+        self.ran.add(name)
+        with super().stage(name) as progress:
+            yield progress
+        self.now = None
+
+
+def test_stages_read_only_what_they_declare(model: Path, tmp_path: Path) -> None:
+    """Every field of the configuration that a stage of a real deployment touches is in its declaration."""
+    display, seen = Watching(), set()
+
+    class Recorded(Config):
+        """A configuration that tells who reads what."""
+
+        def __getattribute__(self, name: str) -> Any:
+            if display.now is not None and name in FIELDS:
+                seen.add((display.now, name))
+            return super().__getattribute__(name)
+
+    words = {"target": "jetson-orin-nano-8gb@7W", "max_latency": "70%", "samples": "16", "threads": "1"}
+    words |= {"eval_samples": "12", "measure_time": "0.2s", "model": str(model), "format": "onnx,tensorrt"}
+    plain = resolve({**words, "output": str(tmp_path / "out")})
+    deploy(Recorded(**{name: getattr(plain, name) for name in FIELDS}), ["topovlm"], display)
+    stages = {stage.name: stage for stage in STAGES}
+    assert display.ran >= {"export-dense", "plan", "score", "select", "prune", "export", "tensorrt", "report"}
+    undeclared = {(name, field) for name, field in seen if field not in stages[name].fields}
+    assert undeclared <= {(name, field) for name in stages for field in declared.IRRELEVANT}
