@@ -76,7 +76,7 @@ class ResolvedTarget:
         return self.board.peak_flop_per_s(self.mode, number_format)
 
     def usable_memory_bytes(self) -> int:
-        """What a model may occupy: total less the share of a system without a desktop, and a safety margin."""
+        """What a model may occupy: total less what a system without desktop takes, and a margin."""
         memory = self.board.memory
         reserve_gib = memory.os_reserve_gib.get("headless", 0.0)
         return max(0, round((memory.total_gib - reserve_gib - memory.safety_gib) * GIB))
