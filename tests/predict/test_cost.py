@@ -18,7 +18,7 @@ from topovlm.families.sizes import read_shape
 from topovlm.families.vision import vision_flop, vision_work
 from topovlm.predict.cost import Prediction, predict, supported_dtypes
 from topovlm.predict.prediction_interval import PredictionInterval
-from topovlm.predict.target import load_target
+from topovlm.predict.target import ResolvedTarget, load_target
 from topovlm.workload import Workload
 
 AGX, NANO = "jetson-agx-orin-64gb@MAXN", "jetson-orin-nano-8gb@15W"
@@ -121,7 +121,7 @@ def test_more_bandwidth_or_clock_never_slows(shape: ModelShape, factor: float, p
         assert found.token_ms.value <= base.token_ms.value
 
 
-def replace_mode(target, **changes):  # type: ignore[no-untyped-def]
+def replace_mode(target: ResolvedTarget, **changes: float) -> ResolvedTarget:
     """The same board with other clocks."""
     import msgspec
 

@@ -35,7 +35,7 @@ def test_figures_of_a_restless_machine_are_not_filed(tmp_path: Path) -> None:
 def without(facts: dict[str, Any], name: str) -> dict[str, Any]:
     """The document less a field, named by its path."""
     outer, _, inner = name.rpartition(".")
-    copy = json.loads(json.dumps(facts))
+    copy: dict[str, Any] = json.loads(json.dumps(facts))
     del (copy[outer] if outer else copy)[inner]
     return copy
 

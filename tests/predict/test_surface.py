@@ -13,7 +13,7 @@ from topovlm.errors import InputError
 from topovlm.predict.surface import FORMS, Surface, fit_surface, nonnegative_fit
 from topovlm.records import decode, encode
 
-DEPTHS, LENGTHS = (2, 6, 16), (39, 55, 110, 220)
+DEPTHS, LENGTHS = (2, 6, 16), (39.0, 55.0, 110.0, 220.0)
 
 
 def prefill(n: float, s: float, terms: tuple[float, ...] = (0.2, 0.001, 0.05, 0.002, 3e-6)) -> float:
@@ -91,10 +91,10 @@ def test_terms_that_cannot_be_told_apart_are_left_to_the_earliest() -> None:
 
 def test_one_length_is_a_line_in_layers() -> None:
     """Where only depths were timed, the terms of length stay out and the line is exact."""
-    surface = fit_surface("prefill", {(n, 50): 1.5 + 0.25 * n for n in DEPTHS})
+    surface = fit_surface("prefill", {(n, 50.0): 1.5 + 0.25 * n for n in DEPTHS})
     for n in (1, 4, 16):
         assert surface.ms(n, 50) == pytest.approx(1.5 + 0.25 * n)
-    assert fit_surface("embed", {(0, 50): 0.3}).ms(0, 50) == pytest.approx(0.3)
+    assert fit_surface("embed", {(0, 50.0): 0.3}).ms(0, 50) == pytest.approx(0.3)
 
 
 def test_weights_that_outgrow_a_cache() -> None:
@@ -104,7 +104,7 @@ def test_weights_that_outgrow_a_cache() -> None:
         return 0.1 + n * (0.05 + 1e-5 * c) + 0.06 * max(0.0, n - 6)
 
     depths = (2, 6, 11, 16)
-    points = {(n, c): token(n, c) for n in depths for c in (43, 120, 224)}
+    points = {(n, c): token(n, c) for n in depths for c in (43.0, 120.0, 224.0)}
     surface = fit_surface("token", points, bends=(6, 11))
     assert surface.residual < 1e-6
     for n in (3, 5, 8, 14, 20):

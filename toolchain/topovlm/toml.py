@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from topovlm.errors import InputError, explain
 
@@ -14,7 +13,7 @@ else:
     import tomli as tomllib
 
 
-def parse_toml(text: str, *, field: str, name: str) -> dict[str, Any]:
+def parse_toml(text: str, *, field: str, name: str) -> dict[str, object]:
     """`field` and `name` say what is read, for the error. Raises `InputError` for what is not TOML."""
     try:
         return tomllib.loads(text)
@@ -22,7 +21,7 @@ def parse_toml(text: str, *, field: str, name: str) -> dict[str, Any]:
         raise InputError(explain(field, name, f"is not TOML ({error})")) from None
 
 
-def read_toml(path: Path, *, field: str) -> dict[str, Any]:
+def read_toml(path: Path, *, field: str) -> dict[str, object]:
     """Raises `InputError` naming the file when it is absent, unreadable or not TOML."""
     try:
         text = path.read_text(encoding="utf-8")

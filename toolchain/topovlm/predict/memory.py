@@ -59,8 +59,6 @@ def estimate_memory(
     keep_layers: int,
     fmt: WeightFormat,
     model: MemoryModel,
-    *,
-    max_image_tokens: int | None = None,
 ) -> MemoryEstimate:
     """Memory with `keep_layers` decoder layers; the cache holds one full request per batch element."""
     decoder, vision = shape.decoder, shape.vision
@@ -70,7 +68,7 @@ def estimate_memory(
     tower = vision.params * (4 if fmt.name == "fp32" else ACTIVATION_BYTES) if vision else 0
     capacity = workload.batch * (tokens + workload.prompt_tokens + workload.new_tokens)
     kv_cache = capacity * keep_layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
-    largest_image = max(0, (tokens if max_image_tokens is None else max_image_tokens) - _FREE_IMAGE_TOKENS)
+    largest_image = max(0, tokens - _FREE_IMAGE_TOKENS)
     runtime = (
         model.fixed_bytes
         + model.share_of_weights * weights

@@ -75,10 +75,10 @@ class ResolvedTarget:
     def peak_flop_per_s(self, number_format: str) -> float | None:
         return self.board.peak_flop_per_s(self.mode, number_format)
 
-    def usable_memory_bytes(self, desktop: bool = False) -> int:
-        """What a model may occupy: total less the system's share and a safety margin."""
+    def usable_memory_bytes(self) -> int:
+        """What a model may occupy: total less what a system without desktop takes, and a margin."""
         memory = self.board.memory
-        reserve_gib = memory.os_reserve_gib.get("desktop" if desktop else "headless", 0.0)
+        reserve_gib = memory.os_reserve_gib.get("headless", 0.0)
         return max(0, round((memory.total_gib - reserve_gib - memory.safety_gib) * GIB))
 
     def describe(self) -> str:
