@@ -16,6 +16,7 @@ from typing import Any
 
 from topovlm.errors import InputError, explain
 from topovlm.families.shape import DecoderShape, ModelShape
+from topovlm.families.sizes import read_shape
 from topovlm.families.vision import vision_flop, vision_work
 from topovlm.predict.phases import Machine
 from topovlm.predict.target import load_target
@@ -147,7 +148,7 @@ def _phase_row(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> PhaseRow:
 def _tower_shape(name: str, shapes: Mapping[str, Any]) -> ModelShape:
     decoder = {"model_type": "qwen3_vl_text", "hidden_size": shapes["towers"][name]["out_hidden_size"]}
     config = {"model_type": "qwen3_vl", "text_config": decoder, "vision_config": shapes["towers"][name]}
-    return ModelShape.from_config(config)
+    return read_shape(config)
 
 
 def _tower(raw: Mapping[str, Any], shapes: Mapping[str, Any]) -> tuple[float, int, float, str]:

@@ -14,7 +14,7 @@ import pytest
 from safetensors import safe_open
 
 from tests import tiny
-from topovlm.checkpoint.files import content_hash, open_checkpoint, read_config, resolve
+from topovlm.checkpoint.files import content_hash, open_checkpoint, read_facts, resolve
 from topovlm.errors import InputError
 
 
@@ -66,10 +66,10 @@ def test_layer_count_left_out_means_the_decoders_default(copy: Path) -> None:
 def test_opening_imports_no_torch(tiny_siglip_qwen2: Path) -> None:
     """A plan reads the configuration, and surgery the headers, without torch or transformers."""
     code = (
-        "import sys; from topovlm.checkpoint.files import open_checkpoint, read_config;"
+        "import sys; from topovlm.checkpoint.files import open_checkpoint, read_facts;"
         "import topovlm.checkpoint.surgery, topovlm.checkpoint.verify, topovlm.choose.calibration;"
         "import topovlm.choose.scorers, topovlm.choose.search;"
-        f"read_config({str(tiny_siglip_qwen2)!r}); open_checkpoint({str(tiny_siglip_qwen2)!r});"
+        f"read_facts({str(tiny_siglip_qwen2)!r}); open_checkpoint({str(tiny_siglip_qwen2)!r});"
         "bad = {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -78,16 +78,16 @@ def test_opening_imports_no_torch(tiny_siglip_qwen2: Path) -> None:
 def test_refuses_what_is_no_checkpoint_folder(tmp_path: Path) -> None:
     """A missing path, a file, an empty folder, an adapter."""
     with pytest.raises(InputError, match="neither a folder nor a hub id"):
-        read_config(tmp_path / "nothing" / "here")
+        read_facts(tmp_path / "nothing" / "here")
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"):
-        read_config(tmp_path / "file")
+        read_facts(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no config\.json"):
-        read_config(tmp_path / "empty")
+        read_facts(tmp_path / "empty")
     (tmp_path / "empty" / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match="adapter"):
-        read_config(tmp_path / "empty")
+        read_facts(tmp_path / "empty")
 
 
 def test_hub_id_that_cannot_be_reached_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

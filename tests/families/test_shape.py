@@ -6,7 +6,7 @@ import pytest
 
 from topovlm.errors import InputError
 from topovlm.families.known_models import find_known_model, known_model, list_known_models
-from topovlm.families.shape import ModelShape
+from topovlm.families.sizes import read_shape
 
 EXPECTED = (
     "llava-next-8b",
@@ -57,7 +57,7 @@ def test_defaults_fill_what_a_config_leaves_out() -> None:
         "text_config": {"model_type": "llama"},
         "vision_config": {"model_type": "clip_vision_model", "num_hidden_layers": 24, "image_size": 336},
     }
-    shape = ModelShape.from_config(config)
+    shape = read_shape(config)
     assert (shape.decoder.layers, shape.decoder.hidden, shape.decoder.vocab) == (32, 4096, 32000)
     assert shape.vision is not None
     assert shape.vision.layers == 23
@@ -67,12 +67,12 @@ def test_defaults_fill_what_a_config_leaves_out() -> None:
 def test_sliding_layers_are_counted_from_list_or_pattern() -> None:
     """Five of six Gemma 3 layers see a window; an explicit list wins."""
     config = known_model("gemma3-4b").config
-    assert ModelShape.from_config(config).decoder.sliding_share == pytest.approx(29 / 34)
+    assert read_shape(config).decoder.sliding_share == pytest.approx(29 / 34)
     listed = {
         **config,
         "text_config": {**config["text_config"], "layer_types": ["full_attention", "sliding_attention"] * 17},
     }
-    assert ModelShape.from_config(listed).decoder.sliding_share == 0.5
+    assert read_shape(listed).decoder.sliding_share == 0.5
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_sliding_layers_are_counted_from_list_or_pattern() -> None:
 def test_what_cannot_be_planned_is_refused_by_name(config: dict[str, object], names: str) -> None:
     """Field and value in the message, no guess."""
     with pytest.raises(InputError, match=names):
-        ModelShape.from_config(config)
+        read_shape(config)
 
 
 @pytest.mark.parametrize("value", ["x", ["x"], {"a": 1}, [1, 2]])
@@ -102,4 +102,4 @@ def test_sizes_of_a_wrong_type_are_refused(field: str, value: object) -> None:
     """Optional sizes, too: never a traceback."""
     config = {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, field: value}
     with pytest.raises(InputError, match=field):
-        ModelShape.from_config(config)
+        read_shape(config)

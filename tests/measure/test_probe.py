@@ -85,7 +85,9 @@ def test_lines_come_from_the_samples(profile: dict[str, Any]) -> None:
 
 def test_predictor_reads_the_profile(profile: dict[str, Any]) -> None:
     """The predictor takes the profile in place of a target and returns the line's values."""
-    cost = pytest.importorskip("topovlm.predict.cost")
+    from topovlm.families.sizes import read_shape
+    from topovlm.predict import cost
+
     facts = {
         "model_type": "llava",
         "vision_feature_select_strategy": "full",
@@ -98,7 +100,7 @@ def test_predictor_reads_the_profile(profile: dict[str, Any]) -> None:
             "patch_size": 4, "intermediate_size": 32, "num_attention_heads": 2,
         },
     }  # fmt: skip
-    shape = cost.ModelShape.from_config(facts)
+    shape = read_shape(facts)
     workload = cost.Workload(images=2, prompt_tokens=12, new_tokens=3)
     found = cost.predict(shape, workload, profile, 5, "fp32")
     affine = profile["affine"]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from topovlm.config import resolve
+from topovlm.families.facts import ModelFacts
 from topovlm.pipeline.planning import plan_inputs
 from topovlm.predict.target import data_dir, load_target
 
-MODEL: dict[str, Any] = {
-    "model_type": "llava",
-    "vision_config": {"image_size": 48},
-    "text_config": {"model_type": "qwen2", "num_hidden_layers": 8},
-}
+MODEL = ModelFacts(
+    {
+        "model_type": "llava",
+        "vision_config": {"image_size": 48},
+        "text_config": {"model_type": "qwen2", "num_hidden_layers": 8},
+    }
+)
 
 
 def test_a_changed_target_file_is_another_plan(tmp_path: Path) -> None:

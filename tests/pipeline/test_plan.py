@@ -11,10 +11,11 @@ import pytest
 from topovlm import cli
 from topovlm.config import resolve
 from topovlm.errors import InputError
+from topovlm.families.facts import ModelFacts
 from topovlm.pipeline.planning import dtype_for, plan_inputs
 from topovlm.predict.target import data_dir, load_target
 
-OLD: dict[str, Any] = {"model_type": "llava", "vision_config": {}, "text_config": {"model_type": "llama"}}
+OLD = ModelFacts({"model_type": "llava", "vision_config": {}, "text_config": {"model_type": "llama"}})
 
 
 def test_an_old_configuration_has_its_decoders_default_depth() -> None:

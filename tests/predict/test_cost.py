@@ -14,6 +14,7 @@ from tests.predict.test_board import GOOD
 from topovlm.errors import InputError
 from topovlm.families.known_models import known_model, list_known_models
 from topovlm.families.shape import ModelShape
+from topovlm.families.sizes import read_shape
 from topovlm.families.vision import vision_flop, vision_work
 from topovlm.predict.cost import Prediction, predict, supported_dtypes
 from topovlm.predict.interval import Interval
@@ -82,7 +83,7 @@ def _figures(found: Prediction) -> list[Interval]:
     return [getattr(found, name) for name in FIGURES]
 
 
-SHAPES = st.sampled_from([*(model.shape() for model in list_known_models()), ModelShape.from_config(TINY)])
+SHAPES = st.sampled_from([*(model.shape() for model in list_known_models()), read_shape(TINY)])
 TARGETS = st.sampled_from(["jetson-orin-nano@15W", AGX, "jetson-thor", "rtx-4090", "t4", "jetson-xavier-nx"])
 
 
@@ -197,7 +198,7 @@ source = "calibrated"
 
 def test_layers_smaller_than_any_published_are_marked_as_extrapolated() -> None:
     """Their fixed cost may be nothing: the lower end is arithmetic and reads alone; the source says so."""
-    found = predict(ModelShape.from_config(TINY), Workload(), load_target(AGX), dtype="w4a16")
+    found = predict(read_shape(TINY), Workload(), load_target(AGX), dtype="w4a16")
     assert "extrapolated" in found.source
     assert found.ttft_ms.low < 0.2 * found.ttft_ms.value
     usual = predict(known_model("qwen3-vl-2b").shape(), Workload(), load_target(AGX), dtype="w4a16")
@@ -231,4 +232,4 @@ def test_formats_follow_the_hardware() -> None:
 def test_this_machine_cannot_be_predicted_without_a_profile() -> None:
     """No data sheet, no guess."""
     with pytest.raises(InputError, match="topovlm profile"):
-        predict(ModelShape.from_config(TINY), Workload(), load_target("local"))
+        predict(read_shape(TINY), Workload(), load_target("local"))

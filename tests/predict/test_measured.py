@@ -10,12 +10,12 @@ import pytest
 
 from tests.predict.test_cost import TINY
 from topovlm.errors import InputError
-from topovlm.families.shape import ModelShape
+from topovlm.families.sizes import read_shape
 from topovlm.predict.cost import predict
 from topovlm.predict.target import load_target
 from topovlm.workload import Workload
 
-SHAPE = ModelShape.from_config(TINY)
+SHAPE = read_shape(TINY)
 WORKLOAD = Workload(prompt_tokens=20, new_tokens=5)
 
 

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from topovlm.checkpoint.surgery import SurgeryReport
+from topovlm.checkpoint.outcome import License, SurgeryReport
 
-_FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
-_FIELD = re.compile(r"^(license|license_name|license_link):[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class License:
-    """As the source's card states it; `id` is "unknown" when it states none."""
-
-    id: str = "unknown"
-    name: str | None = None
-    link: str | None = None
+_ORDER = ["license", "license_name", "license_link", "base_model", "base_model_relation"]
 
 
 def license_of(folder: Path) -> License:
-    """Licence fields in the front matter of the folder's README.md."""
+    """Licence fields in the front matter of the folder's README.md; a damaged card states none."""
     card = folder / "README.md"
     if not card.is_file():
         return License()
-    matter = _FRONT_MATTER.match(card.read_text(encoding="utf-8", errors="replace"))
-    fields = {key: value.strip("\"'") for key, value in _FIELD.findall(matter[1])} if matter else {}
-    return License(fields.get("license", "unknown"), fields.get("license_name"), fields.get("license_link"))
+    import yaml
+    from huggingface_hub import ModelCard
+
+    text = card.read_text(encoding="utf-8", errors="replace")
+    chatter = logging.getLogger("huggingface_hub.repocard")  # it warns of cards without front matter
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)
+    try:
+        stated = ModelCard(text, ignore_metadata_errors=True).data
+    except (ValueError, TypeError, yaml.YAMLError):
+        return License()
+    finally:
+        chatter.setLevel(level)
+    return License(
+        id=_words(stated.get("license")) or "unknown",
+        name=_words(stated.get("license_name")),
+        link=_words(stated.get("license_link")),
+    )
+
+
+def _words(value: Any) -> str | None:
+    """Front matter may hold a list where a word is expected."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or None
+    return str(value) if value else None
 
 
 def ranges(layers: tuple[int, ...]) -> str:
@@ -46,22 +56,20 @@ def ranges(layers: tuple[int, ...]) -> str:
 
 def model_card(report: SurgeryReport, base_model: str | None) -> str:
     """README.md of the output. `base_model` is a hub id, or None when the source is a local folder."""
-    matter = ["---"]
-    if report.license.id != "unknown":
-        matter.append(f"license: {report.license.id}")
-    if report.license.name:
-        matter.append(f"license_name: {report.license.name}")
-    if report.license.link:
-        matter.append(f"license_link: {report.license.link}")
-    if base_model:
-        matter += [f"base_model: {base_model}", "base_model_relation: finetune"]
-    matter += [
-        "library_name: transformers",
-        "pipeline_tag: image-text-to-text",
-        "tags:",
-        "- pruned",
-        "- topovlm",
-    ]
+    from huggingface_hub import ModelCardData
+
+    origin: dict[str, Any] = {}
+    if base_model is not None:
+        origin = {"base_model": base_model, "base_model_relation": "finetune"}
+    matter = ModelCardData(
+        license=None if report.license.id == "unknown" else report.license.id,
+        license_name=report.license.name,
+        license_link=report.license.link,
+        **origin,
+        library_name="transformers",
+        pipeline_tag="image-text-to-text",
+        tags=["pruned", "topovlm"],
+    )
     share = len(report.dropped) / report.source_layers
     license_line = (
         f"The source's licence ({report.license.name or report.license.id}) applies to these weights."
@@ -87,4 +95,4 @@ the task: see the report of the run that made it, and measure on your own data.
 
 {license_line}
 """
-    return "\n".join([*matter, "---"]) + "\n" + body
+    return f"---\n{matter.to_yaml(original_order=_ORDER)}\n---\n{body}"

@@ -1,6 +1,6 @@
 """Opening a checkpoint folder, or saying in one sentence why it cannot be used. Torch-free.
 
-`read_config` reads config.json alone (that is all a plan needs); `open_checkpoint` also reads the weight
+`read_facts` reads configurations alone (that is all a plan needs); `open_checkpoint` also reads the weight
 headers and checks that every tensor a run needs is really there.
 """
 
@@ -15,11 +15,18 @@ from typing import Any
 from topovlm.artifacts import digest_of, read_json, sha256_file
 from topovlm.checkpoint.safetensors_file import TensorEntry, read_header
 from topovlm.errors import InputError, explain
-from topovlm.families.records import Decoder, Family, decoder_of, family_of, layer_count
+from topovlm.families.catalogue import decoder_of, family_of
+from topovlm.families.configs import VISION_KEY, ModelConfig, text_part
+from topovlm.families.facts import ModelFacts
+from topovlm.families.family import Action, Decoder, Family, Tensors
+from topovlm.families.layers import layer_count
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What makes up a checkpoint besides its weights; other files of a repository are not ours to carry along.
 SIDE_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "NOTICE*", "USE_POLICY*")
+# Where an image processor's configuration lies, and under which key, in transformers' own order.
+_PREPROCESSORS = (("processor_config.json", "image_processor"), ("preprocessor_config.json", None))
+_CONFIGURATIONS = ("config.json", *(name for name, _ in _PREPROCESSORS))
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BLOB_SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -31,7 +38,7 @@ class Checkpoint:
 
     folder: Path
     source: str
-    config: dict[str, Any]
+    facts: ModelFacts
     family: Family
     decoder: Decoder
     layers: int
@@ -39,6 +46,11 @@ class Checkpoint:
     tensors: dict[str, TensorEntry]
     metadata: dict[Path, dict[str, str]]
     index_metadata: dict[str, Any]
+
+    @property
+    def config(self) -> ModelConfig:
+        """config.json."""
+        return self.facts.config
 
     @property
     def weight_bytes(self) -> int:
@@ -88,7 +100,7 @@ def _from_hub(source: str, config_only: bool) -> Path:
 
     try:
         # snapshot_download gives up at once without a network; hf_hub_download retries for half a minute.
-        patterns = ["config.json"] if config_only else [*SIDE_FILES, "*.safetensors", "README.md"]
+        patterns = list(_CONFIGURATIONS) if config_only else [*SIDE_FILES, "*.safetensors", "README.md"]
         return Path(snapshot_download(source, allow_patterns=patterns))
     except GatedRepoError:
         rule, remedy = "is gated", "Accept its terms on the hub and set HF_TOKEN"
@@ -115,13 +127,24 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
     return value
 
 
-def read_config(source: Path | str) -> dict[str, Any]:
-    """config.json of a vision-language checkpoint that we support; reads no weights."""
+def read_facts(source: Path | str) -> ModelFacts:
+    """config.json and image processor of a checkpoint whose family can be planned; reads no weights."""
     folder = resolve(source, config_only=True)
-    return _checked_config(folder, str(source))
+    return ModelFacts(_checked_config(folder, str(source), "plan"), read_preprocessor(folder))
 
 
-def _checked_config(folder: Path, source: str) -> dict[str, Any]:
+def read_preprocessor(folder: Path) -> ModelConfig | None:
+    """The image processor's configuration beside config.json, where there is one."""
+    for name, key in _PREPROCESSORS:
+        if (folder / name).is_file():
+            content = read_json_object(folder / name, name)
+            held = content if key is None else content.get(key)
+            if isinstance(held, dict):
+                return held
+    return None
+
+
+def _checked_config(folder: Path, source: str, action: Action) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         if (folder / "adapter_config.json").is_file():
@@ -133,15 +156,13 @@ def _checked_config(folder: Path, source: str) -> dict[str, Any]:
     if "auto_map" in config:
         rule = "needs code of its own to load"
         raise InputError(explain("auto_map", config["auto_map"], rule, "Convert it to a stock model type"))
-    family = family_of(config)
-    decoder = decoder_of(config, family)
-    layer_count(config, family, decoder)
-    if not isinstance(config.get("vision_config"), dict):
+    family = family_of(config, action)
+    if "prune" in family.actions:
+        layer_count(config, family, decoder_of(config, family))
+    if not isinstance(config.get(VISION_KEY), dict):
         rule = "is missing or not an object, so there is no vision tower"
-        raise InputError(
-            explain("vision_config", config.get("vision_config"), rule, "Give a complete config.json")
-        )
-    for where in (config, config[family.text_key]):
+        raise InputError(explain(VISION_KEY, config.get(VISION_KEY), rule, "Give a complete config.json"))
+    for where in (config, text_part(config)):
         held = where.get("quantization_config")
         if held:
             method = held.get("quant_method", "unknown") if isinstance(held, dict) else held
@@ -153,8 +174,9 @@ def _checked_config(folder: Path, source: str) -> dict[str, Any]:
 def open_checkpoint(source: Path | str) -> Checkpoint:
     """Open a checkpoint and check it whole: configuration, shards, headers, tensors. Raises `InputError`."""
     folder = resolve(source)
-    config = _checked_config(folder, str(source))
-    family = family_of(config)
+    config = _checked_config(folder, str(source), "prune")
+    facts, family = ModelFacts(config, read_preprocessor(folder)), family_of(config, "prune")
+    assert family.tensors is not None  # who prunes says where the tensors are
     decoder = decoder_of(config, family)
     layers = layer_count(config, family, decoder)
     shards, listed, index_metadata = _find_shards(folder, str(source))
@@ -171,9 +193,10 @@ def open_checkpoint(source: Path | str) -> Checkpoint:
         if name not in tensors or tensors[name].file.name != file:
             rule = f"lists the tensor {name} in {file}, where it is not"
             raise InputError(explain(INDEX, str(folder / INDEX), rule, "Copy the checkpoint again"))
-    prefix = _check_tensors(tensors, config, family, layers, folder)
+    tied = bool(config.get("tie_word_embeddings") or text_part(config).get("tie_word_embeddings"))
+    prefix = _check_tensors(tensors, family.tensors, layers, folder, tied=tied)
     return Checkpoint(
-        folder, str(source), config, family, decoder, layers, prefix, tensors, metadata, index_metadata
+        folder, str(source), facts, family, decoder, layers, prefix, tensors, metadata, index_metadata
     )
 
 
@@ -208,22 +231,21 @@ def _find_shards(folder: Path, source: str) -> tuple[list[Path], dict[str, str],
 
 
 def _check_tensors(
-    tensors: Mapping[str, TensorEntry], config: Mapping[str, Any], family: Family, layers: int, folder: Path
+    tensors: Mapping[str, TensorEntry], named: Tensors, layers: int, folder: Path, *, tied: bool
 ) -> str:
     """The layer prefix in use; raises `InputError` naming the first tensor that is missing."""
 
     def missing(name: str, why: str) -> InputError:
         return InputError(explain("--model", str(folder), f"the tensor {name} is missing", why))
 
-    for alternatives in family.required:
+    for alternatives in named.required:
         if not any(name in tensors for name in alternatives):
             raise missing(alternatives[0], "The checkpoint is incomplete")
-    tied = config.get("tie_word_embeddings") or config[family.text_key].get("tie_word_embeddings")
-    if not tied and not any(name in tensors for name in family.head):
-        raise missing(family.head[0], "Word embeddings are not tied, so the output head must be stored")
-    prefix = next((p for p in family.layer_prefixes if any(n.startswith(p) for n in tensors)), None)
+    if not tied and not any(name in tensors for name in named.head):
+        raise missing(named.head[0], "Word embeddings are not tied, so the output head must be stored")
+    prefix = next((p for p in named.layers if any(n.startswith(p) for n in tensors)), None)
     if prefix is None:
-        raise missing(f"{family.layer_prefixes[0]}0.*", "No decoder layer was found")
+        raise missing(f"{named.layers[0]}0.*", "No decoder layer was found")
     found: dict[int, dict[str, tuple[int, ...]]] = {}
     for name, entry in tensors.items():
         if name.startswith(prefix):

@@ -7,7 +7,6 @@ are those of a single prompt, so a batch gives what its samples give alone.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import nn
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.checkpoint.loading import load_errors, load_model, quiet_transformers
 from topovlm.errors import InputError, explain
-from topovlm.families.records import Decoder, Family
+from topovlm.families.torch_parts import TorchParts, parts_of
 from topovlm.samples import Sample
 
 
@@ -30,30 +29,29 @@ class Live:
     folder: Path
     model: Any
     processor: Any
-    family: Family
-    decoder: Decoder
+    parts: TorchParts
     layers: int
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        return torch.device(self.model.device)
 
-    @functools.cached_property
+    @property
     def blocks(self) -> nn.ModuleList:
         """Decoder blocks in order; block l maps the residual stream before layer l to the one after it."""
-        return self.model.get_submodule(self.family.live_blocks)
+        return self.parts.blocks
 
-    @functools.cached_property
+    @property
     def norm(self) -> nn.Module:
-        return self.model.get_submodule(self.family.live_norm)
+        return self.parts.norm
 
-    @functools.cached_property
+    @property
     def head(self) -> nn.Module:
-        return self.model.get_submodule(self.family.live_head)
+        return self.parts.head
 
     def down_projection(self, layer: int) -> nn.Linear:
         """The linear map that ends layer `layer`'s MLP; weight [hidden, intermediate]."""
-        linear = self.blocks[layer].get_submodule(self.decoder.down_projection)
+        linear = self.blocks[layer].get_submodule(self.parts.decoder.down_projection)
         assert isinstance(linear, nn.Linear)
         return linear
 
@@ -100,11 +98,12 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
     """
     from transformers import AutoProcessor
 
+    processors: Any = AutoProcessor  # untyped in transformers
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = checkpoint.folder
     model = load_model(checkpoint, dtype=dtype)
     with load_errors(folder):
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = processors.from_pretrained(folder, local_files_only=True)
     if model.num_parameters() < _ONE_THREAD_PARAMETERS:
         torch.set_num_threads(1)
     if getattr(processor, "chat_template", None) is None:
@@ -112,7 +111,7 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
         raise InputError(explain("--model", str(folder), rule, "Add chat_template.jinja"))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Live(folder, model.to(device), processor, checkpoint.family, checkpoint.decoder, checkpoint.layers)
+    return Live(folder, model.to(device), processor, parts_of(model), checkpoint.layers)
 
 
 def as_live(source: Path | str | Live) -> Live:
@@ -177,7 +176,8 @@ def greedy(live: Live, prompts: Sequence[Encoded], max_new_tokens: int) -> list[
     from transformers import GenerationConfig
 
     ends = list(live.eos_token_ids)
-    settings = GenerationConfig(
+    make: Any = GenerationConfig  # untyped in transformers
+    settings = make(
         do_sample=False,
         num_beams=1,
         repetition_penalty=1.0,

@@ -6,42 +6,18 @@ Peak memory is one copy buffer, whatever the size of the model; the result is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from topovlm.artifacts import staged_folder, write_json, write_text
-from topovlm.checkpoint.card import License, license_of, model_card
+from topovlm.checkpoint.card import license_of, model_card
 from topovlm.checkpoint.files import INDEX, SINGLE, Checkpoint, is_hub_id, open_checkpoint, side_files
+from topovlm.checkpoint.outcome import SurgeryReport
 from topovlm.checkpoint.safetensors_file import TensorEntry, write_file
 from topovlm.errors import InputError, explain
-from topovlm.families.records import refuse_unknown_layer_fields, rewrite_config
+from topovlm.families.layers import refuse_tied_layers, refuse_unknown_layer_fields, rewrite_config
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class SurgeryReport:
-    """What went, what stayed (0-based, numbering of the source) and what it weighs."""
-
-    source: str
-    folder: Path
-    source_layers: int
-    dropped: tuple[int, ...]
-    kept: tuple[int, ...]
-    weight_bytes_before: int
-    weight_bytes_after: int
-    parameters_before: int
-    parameters_after: int
-    config_changes: dict[str, tuple[Any, Any]]
-    license: License
-    weight_files: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; the folder by name alone, so that two machines give the same text."""
-        changes = {name: {"before": old, "after": new} for name, (old, new) in self.config_changes.items()}
-        facts = {**vars(self), "folder": self.folder.name, "config_changes": changes}
-        return {**facts, "license": dict(vars(self.license))}
 
 
 def parse_layers(text: str, field: str = "--drop") -> list[int]:
@@ -92,6 +68,7 @@ def prune_checkpoint(
     dropped = check_drop(drop, checkpoint.layers)
     kept = tuple(layer for layer in range(checkpoint.layers) if layer not in dropped)
     if dropped:
+        refuse_tied_layers(checkpoint.config, checkpoint.family, dropped)
         refuse_unknown_layer_fields(checkpoint.config, checkpoint.family, checkpoint.decoder)
     config, changes = rewrite_config(checkpoint.config, checkpoint.family, checkpoint.decoder, kept)
     final = Path(dst)
@@ -120,7 +97,7 @@ def prune_checkpoint(
         source = checkpoint.source if is_hub_id(checkpoint.source) else checkpoint.folder.resolve().name
         report = SurgeryReport(
             source=source,
-            folder=final,
+            folder=final.name,
             source_layers=checkpoint.layers,
             dropped=dropped,
             kept=kept,

@@ -8,13 +8,13 @@ whose dropped layers are bypassed in memory. The third is an oracle that shares 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topovlm.checkpoint.files import open_checkpoint
 from topovlm.checkpoint.safetensors_file import read_tensor_bytes
 from topovlm.errors import InputError, VerificationError, explain
+from topovlm.records import Part, plain
 from topovlm.samples import Sample
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ _RELATIVE_TOLERANCE = 1e-3
 _PROMPTS = ("Describe the picture.", "What is the largest object, and which colour does it have?")
 
 
-@dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Part, frozen=True, kw_only=True):
     """What was compared; differences are of logits, relative to the largest logit."""
 
     layers: int
@@ -37,7 +36,8 @@ class VerifyReport:
     dense_difference: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain JSON types."""
+        return dict(plain(self))
 
 
 def verify_checkpoint(

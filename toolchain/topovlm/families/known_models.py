@@ -7,37 +7,41 @@ where that decides the number of visual tokens). No weights.
 from __future__ import annotations
 
 import difflib
-import json
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from topovlm.errors import InputError, explain
+from topovlm.families.configs import ModelConfig
+from topovlm.families.facts import ModelFacts
 from topovlm.families.shape import ModelShape
+from topovlm.records import Strict, read
 
 _FOLDER = Path(__file__).with_name("known")
 
 
-@dataclass(frozen=True)
-class KnownModel:
+class KnownModel(Strict, frozen=True, kw_only=True):
     """`parameters_b`: published number of parameters in billions, to check the sizes against."""
 
     id: str
     hub_id: str
     parameters_b: float
-    config: dict[str, Any]
-    preprocessor: dict[str, Any] | None = None
-    aliases: list[str] = field(default_factory=list)
+    config: ModelConfig
+    preprocessor: ModelConfig | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What a plan asks of it."""
+        return ModelFacts(self.config, self.preprocessor)
 
     def shape(self) -> ModelShape:
         """Sizes for the predictor."""
-        return ModelShape.from_config(self.config, self.preprocessor)
+        return self.facts.shape
 
 
 @lru_cache(maxsize=1)
 def _catalogue() -> dict[str, KnownModel]:
-    models = [KnownModel(**json.loads(path.read_text(encoding="utf-8"))) for path in _FOLDER.glob("*.json")]
+    models = [read(path, KnownModel, field="known model") for path in _FOLDER.glob("*.json")]
     return {model.id: model for model in sorted(models, key=lambda model: model.id)}
 
 

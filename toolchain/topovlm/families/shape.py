@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,9 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class VisionShape:
-    """`projector_params_per_token`: weights applied to each visual token that leaves the tower."""
+    """`image_size`: px, 0 for a tower that takes any size. `patch`: px. `merge`: patches along one side of a
+    visual token. `projector_params_per_token`: weights applied to each visual token that leaves the tower.
+    """
 
     layers: int
     hidden: int
@@ -78,12 +78,16 @@ class VisionShape:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Decoder, tower, and the facts of the image processor that decide the number of visual tokens."""
+    """Decoder, tower, and the facts of the image processor that decide the number of visual tokens.
+
+    `layout`, `frames`: functions of `families.vision`, as the family's record names them.
+    """
 
     model_type: str
     layout: str
     decoder: DecoderShape
     vision: VisionShape | None
+    frames: str = ""
     drop_first_token: bool = False
     tokens_per_image: int | None = None
     grid_pinpoints: tuple[tuple[int, int], ...] = ()
@@ -96,15 +100,7 @@ class ModelShape:
     def total_layers(self) -> int:
         return self.decoder.layers
 
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any] | None = None
-    ) -> ModelShape:
-        """Read a config.json (and, for pixel bounds and tiles, a preprocessor_config.json).
-
-        Values that the file leaves out are those that transformers would supply. Raises `InputError`
-        naming the field for a mixture of experts, an unknown model type or a missing size.
-        """
-        from topovlm.families.sizes import read_config
-
-        return read_config(config, preprocessor)
+    @property
+    def fixed_tokens(self) -> bool:
+        """Whether a picture gives as many visual tokens at any size."""
+        return self.layout == "fixed"

@@ -1,15 +1,16 @@
 """Pictures -> what the vision tower computes: sequences of patches, and visual tokens for the decoder.
 
-The rules are those of the transformers image processors of each family; tests compare with them.
+A layout takes (shape, tower, height, width) of one picture, a rule for frames (shape, tower, workload); a
+family's record names one of each. The rules are those of the transformers image processors; tests compare.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from topovlm.errors import InputError, explain
+from topovlm.families.family import named
 from topovlm.families.shape import ModelShape, VisionShape
 from topovlm.workload import Workload
 
@@ -29,13 +30,14 @@ def vision_work(shape: ModelShape, workload: Workload) -> VisionWork:
         return VisionWork(0, 0, 0)
     if workload.visual_tokens is not None:
         return _work_for_tokens(shape, shape.vision, workload.visual_tokens)
-    picture = _LAYOUTS[shape.layout](shape, shape.vision, workload.image_height, workload.image_width)
+    layout = named(shape.layout, __name__)
+    picture: VisionWork = layout(shape, shape.vision, workload.image_height, workload.image_width)
     one_image = VisionWork(
         workload.images * picture.sequences, picture.patches, workload.images * picture.tokens
     )
     if not workload.video_frames:
         return one_image if workload.images else VisionWork(0, 0, 0)
-    frames = _frames(shape, shape.vision, workload)
+    frames: VisionWork = named(shape.frames, __name__)(shape, shape.vision, workload)
     if workload.images and frames.patches != one_image.patches:
         raise InputError(explain("video_frames", workload.video_frames, "cannot be mixed with images here"))
     if not workload.images:
@@ -66,7 +68,7 @@ def _grid(vision: VisionShape) -> int:
 
 def _work_for_tokens(shape: ModelShape, vision: VisionShape, tokens: int) -> VisionWork:
     """One picture's worth of patches that gives `tokens`; families with a fixed grid count whole tiles."""
-    if shape.layout == "native":
+    if not vision.image_size:
         return VisionWork(1, tokens * vision.merge**2, tokens)
     tile = _tile(shape, vision)
     return VisionWork(math.ceil(tokens / tile.tokens), tile.patches, tokens)
@@ -79,7 +81,8 @@ def _tile(shape: ModelShape, vision: VisionShape) -> VisionWork:
     return VisionWork(1, patches, tokens)
 
 
-def _fixed(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+def fixed(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """As many tokens at any size."""
     return _tile(shape, vision)
 
 
@@ -95,7 +98,8 @@ def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixe
     return tall, wide
 
 
-def _native(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+def native(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """The picture at its own size, within bounds of pixels (Qwen-VL)."""
     factor = vision.patch * vision.merge
     tall, wide = smart_resize(height, width, factor, shape.min_pixels, shape.max_pixels)
     patches = (tall // vision.patch) * (wide // vision.patch)
@@ -113,7 +117,8 @@ def _best_resolution(height: int, width: int, choices: tuple[tuple[int, int], ..
     return max(choices, key=merit)
 
 
-def _anyres(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+def anyres(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """A base tile, and the best canvas of tiles with its padding cut off (LLaVA-NeXT, -OneVision)."""
     grid, tile = _grid(vision), _tile(shape, vision)
     tall, wide = _best_resolution(height, width, shape.grid_pinpoints)
     rows, columns = tall // vision.image_size, wide // vision.image_size
@@ -130,7 +135,8 @@ def _anyres(shape: ModelShape, vision: VisionShape, height: int, width: int) -> 
     return VisionWork(1 + rows * columns, tile.patches, tile.tokens + tall * wide + tall)
 
 
-def _tiles(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+def tiles(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """The canvas of tiles nearest in shape, and a thumbnail (InternVL)."""
     tile, area = _tile(shape, vision), height * width
     best, best_gap = (1, 1), math.inf
     shapes = {(c, r) for c in range(1, shape.max_tiles + 1) for r in range(1, shape.max_tiles // c + 1)}
@@ -144,7 +150,8 @@ def _tiles(shape: ModelShape, vision: VisionShape, height: int, width: int) -> V
     return VisionWork(count, tile.patches, count * tile.tokens)
 
 
-def _split(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+def split(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """Resized to the longest edge, cut into tiles, and a global one (Idefics 3, SmolVLM)."""
     edge, tile = shape.longest_edge, _tile(shape, vision)
     if width >= height:
         tall, wide = int(edge * height / width), edge
@@ -155,21 +162,20 @@ def _split(shape: ModelShape, vision: VisionShape, height: int, width: int) -> V
     return VisionWork(count, tile.patches, count * tile.tokens)
 
 
-def _frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
-    frames, tile = workload.video_frames, _tile(shape, vision) if vision.image_size else None
-    if tile is None:
-        steps = math.ceil(frames / vision.temporal_patch)
-        step = _native(shape, vision, workload.image_height, workload.image_width)
-        return VisionWork(steps, step.patches, steps * step.tokens)
-    if shape.model_type == "llava_onevision":
-        return VisionWork(frames, tile.patches, frames * math.ceil(_grid(vision) / 2) ** 2 + 1)
+def tile_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
+    """One tile per frame."""
+    frames, tile = workload.video_frames, _tile(shape, vision)
     return VisionWork(frames, tile.patches, frames * tile.tokens)
 
 
-_LAYOUTS: dict[str, Callable[[ModelShape, VisionShape, int, int], VisionWork]] = {
-    "fixed": _fixed,
-    "native": _native,
-    "anyres": _anyres,
-    "tiles": _tiles,
-    "split": _split,
-}
+def native_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
+    """Frames that follow each other share their patches (Qwen-VL)."""
+    steps = math.ceil(workload.video_frames / vision.temporal_patch)
+    step = native(shape, vision, workload.image_height, workload.image_width)
+    return VisionWork(steps, step.patches, steps * step.tokens)
+
+
+def pooled_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
+    """Each frame's grid is pooled to half its sides; one newline follows them all (LLaVA-OneVision)."""
+    frames, tile = workload.video_frames, _tile(shape, vision)
+    return VisionWork(frames, tile.patches, frames * math.ceil(_grid(vision) / 2) ** 2 + 1)

@@ -22,6 +22,7 @@ import numpy as np
 
 from topovlm.artifacts import read_json
 from topovlm.errors import InputError, explain
+from topovlm.families.configs import context_tokens
 from topovlm.measure.profile import DRIFT_LIMIT, Watched, document, load_profile, save_profile
 
 if TYPE_CHECKING:
@@ -178,10 +179,7 @@ def context_limit(folder: Path) -> int | None:
     """Most tokens that the model's positions cover, where the export's config.json tells."""
     if not (folder / "config.json").is_file():
         return None
-    config = read_json(folder / "config.json")
-    text = config.get("text_config") or config
-    limit = text.get("max_position_embeddings")
-    return int(limit) if limit else None
+    return context_tokens(read_json(folder / "config.json"))
 
 
 def _watched_sweep(

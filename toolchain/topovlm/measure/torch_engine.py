@@ -20,7 +20,6 @@ from torch import nn
 
 from topovlm.checkpoint.live import Live
 from topovlm.errors import InputError, explain
-from topovlm.exporters.onnx.modules import Vision
 from topovlm.runtime.engine import Generation, Prepared
 from topovlm.runtime.manifest import Manifest
 from topovlm.runtime.preprocess import batch_pixels
@@ -54,11 +53,12 @@ class TorchEngine:
         self.providers_used = {"decoder": [f"torch-{live.device.type}"]}
         dtype = np.dtype(str(live.model.dtype).removeprefix("torch."))
         self.decoder = _Weights(min(live.folder.glob("*.safetensors")), {"inputs_embeds": dtype})
-        self._live, self._vision = live, Vision(live.model)
+        self._live, self._vision = live, live.parts.vision()
         blocks: list[Any] = list(live.blocks)
         self._last = blocks[-1]
         self._blocks = nn.ModuleList([*blocks[: depth - 1], self._last])
-        self._stack: Any = live.model.model.language_model
+        self._stack: Any = live.parts.stack
+        self._places: list[Any] = [part for part in self._last.modules() if hasattr(part, "layer_idx")]
 
     def prepare(self, images: Sequence[Image.Image], prompt: str) -> Prepared:
         """Resize pictures, tokenise."""
@@ -72,8 +72,8 @@ class TorchEngine:
         """Greedy tokens with the time of each phase, in wall ms, the device waited for after each."""
         from transformers import DynamicCache
 
-        model, device = self._live.model, self._live.device
-        whole = self._stack.layers, self._stack.config.num_hidden_layers, self._last.self_attn.layer_idx
+        live, model, device = self._live, self._live.model, self._live.device
+        whole = live.blocks, self._stack.config.num_hidden_layers, live.layers - 1
         self._set_stack(self._blocks, len(self._blocks), len(self._blocks) - 1)
         try:
             ids = torch.as_tensor(prepared.input_ids, device=device)[None]
@@ -83,7 +83,7 @@ class TorchEngine:
                 pixels = torch.as_tensor(prepared.pixels).to(device, model.dtype)
                 features = self._vision(pixels).flatten(0, 1)
             seen = self._now()
-            embeds = self._stack.embed_tokens(ids)
+            embeds = live.parts.embedding(ids)
             if features is not None:
                 embeds[ids == self._live.image_token_id] = features
             embedded = self._now()
@@ -93,7 +93,7 @@ class TorchEngine:
                 stop_at_eos and tokens[-1] in self._live.eos_token_ids
             ):
                 last = torch.tensor([[tokens[-1]]], device=device)
-                tokens.append(self._next(self._stack.embed_tokens(last), cache))
+                tokens.append(self._next(live.parts.embedding(last), cache))
                 marks.append(self._now())
         finally:
             self._set_stack(*whole)
@@ -115,8 +115,10 @@ class TorchEngine:
 
     def _set_stack(self, blocks: nn.ModuleList, layers: int, last_index: int) -> None:
         """Let the model run with these blocks; the last one's place in the cache follows."""
-        self._stack.layers, self._stack.config.num_hidden_layers = blocks, layers
-        self._last.self_attn.layer_idx = last_index
+        setattr(self._stack, self._live.parts.decoder.blocks, blocks)
+        self._stack.config.num_hidden_layers = layers
+        for part in self._places:
+            part.layer_idx = last_index
 
     def _now(self) -> float:
         if self._live.device.type == "cuda":

@@ -9,7 +9,6 @@ from topovlm import artifacts
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.pipeline.context import JUDGE_SAMPLES, Context
-from topovlm.pipeline.planning import protected
 from topovlm.pipeline.rundir import HIDDEN, Record
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def _counted(bars: Any) -> list[list[int]]:
 def select(context: Context, keep: int, scored: Record) -> Record:
     """selection.json: the layers that go so that `keep` stay, and what every scorer proposed."""
     config, layers = context.config, context.source.layers
-    guarded = protected(context.source.checkpoint.config)
+    guarded = context.source.checkpoint.facts.protected_layers()
     inputs = {
         **context.base,
         **context.data_inputs,

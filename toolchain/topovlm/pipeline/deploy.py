@@ -57,7 +57,7 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> dict[str, A
     choosing.check_inputs(context)
     exporting.check(context)
     if not context.on_target:
-        planning.refuse_infeasible(planning.compute_plan(config, target, source.checkpoint.config))
+        planning.refuse_infeasible(planning.compute_plan(config, target, source.checkpoint.facts))
     check_prompt_length(context)
     with run.locked(), library_chatter(run.root / "logs" / "libraries.log"):
         return _stages(context, list(argv), began)

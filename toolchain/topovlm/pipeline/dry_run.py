@@ -6,14 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topovlm.checkpoint import files as checkpoint
 from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.console import Display, library_chatter
 from topovlm.errors import InputError, explain
 from topovlm.pipeline import planning
 from topovlm.pipeline.planning import Choices
 from topovlm.pipeline.rundir import RunDir
-from topovlm.pipeline.sources import config_sha256, find_model, model_config, model_folder
+from topovlm.pipeline.sources import config_sha256, find_model, model_facts
 from topovlm.pipeline.target import resolve_target
 from topovlm.predict.target import LOCAL, ResolvedTarget
 
@@ -50,13 +49,8 @@ def dry_run(
             rule = "only its sizes are known here, and this machine is measured"
             raise InputError(explain("--model", config.model, rule, "Give the model's folder, or a board"))
         measured = _measured_here(config, target, display)
-    if known is not None:
-        return planning.build_plan(
-            config, target, known.config, measured, preprocessor=known.preprocessor, choices=choices
-        )
-    model = model_config(config.model)
-    preprocessor = _preprocessor(config.model)
-    return planning.build_plan(config, target, model, measured, preprocessor=preprocessor, choices=choices)
+    model = model_facts(config.model) if known is None else known.facts
+    return planning.build_plan(config, target, model, measured, choices=choices)
 
 
 def compare_formats(config: Config, choices: Choices) -> dict[str, Plan]:
@@ -65,9 +59,8 @@ def compare_formats(config: Config, choices: Choices) -> dict[str, Plan]:
     if config.dtype != "auto" or target.board.id == LOCAL:
         return {}
     known = _known_model(config.model)
-    model = model_config(config.model) if known is None else known.config
-    preprocessor = _preprocessor(config.model) if known is None else known.preprocessor
-    return planning.plan_formats(config, target, model, preprocessor=preprocessor, choices=choices)
+    model = model_facts(config.model) if known is None else known.facts
+    return planning.plan_formats(config, target, model, choices=choices)
 
 
 def _known_model(name: str) -> KnownModel | None:
@@ -78,16 +71,6 @@ def _known_model(name: str) -> KnownModel | None:
         return None
     could_be_elsewhere = "/" in name or "\\" in name  # a path, or a hub id
     return find_known_model(name) if could_be_elsewhere else known_model(name)
-
-
-def _preprocessor(name: str) -> dict[str, Any] | None:
-    """The image processor's configuration beside config.json, where there is one."""
-    folder = checkpoint.resolve(model_folder(name), config_only=True)
-    for file, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
-        if (folder / file).is_file():
-            held = checkpoint.read_json_object(folder / file, file)
-            return held if key is None else held.get(key)
-    return None
 
 
 def _measured_here(config: Config, target: ResolvedTarget, display: Display) -> dict[str, Any]:

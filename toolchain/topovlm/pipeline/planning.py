@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,12 @@ from topovlm.pipeline.context import Context, board_digest, measured_on_target
 from topovlm.pipeline.exporting import BASELINE
 from topovlm.pipeline.measuring import timed_tokens, timing_progress, timing_rules
 from topovlm.pipeline.rundir import Record
+from topovlm.workload import Workload
 
 if TYPE_CHECKING:
+    from topovlm.families.facts import ModelFacts
     from topovlm.planner.solve import Budgets, Plan
-    from topovlm.predict.cost import ModelShape, Workload
     from topovlm.predict.target import ResolvedTarget
-
-_PICTURELESS_SIDE_PX = 224
-_ANY_SIDE_PX = 448
 
 
 @dataclass(frozen=True)
@@ -38,39 +36,41 @@ class Choices:
 def plan_inputs(
     config: Config,
     target: ResolvedTarget,
-    model_config: dict[str, Any],
+    model: ModelFacts,
     choices: Choices = Choices(),
     profile: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that the plan depends on besides a measured profile; JSON-able."""
-    vision = model_config.get("vision_config")
-    # Towers without a size of their own take any picture.
-    side = (vision or {}).get("image_size") or (_ANY_SIDE_PX if vision else _PICTURELESS_SIDE_PX)
     sparsity = config.sparsity
     if config.drop is not None:
         from topovlm.checkpoint.surgery import check_drop
 
-        layers = decoder_layers(model_config)
-        sparsity = len(check_drop(config.drop, layers)) / layers
+        sparsity = len(check_drop(config.drop, model.layers)) / model.layers
     return {
         "topovlm": __version__,
         "target": target.key,
         "board": board_digest(target),
-        "model_config": model_config,
+        "model_config": dict(model.config),
+        "preprocessor": None if model.preprocessor is None else dict(model.preprocessor),
         "dtype": dtype_for(config, target, profile),
-        "workload": {
-            "images": config.images,
-            "image_height": choices.image_height or side,
-            "image_width": choices.image_width or side,
-            "visual_tokens": choices.visual_tokens,
-            "prompt_tokens": config.prompt_tokens,
-            "new_tokens": config.new_tokens,
-        },
+        "workload": asdict(workload_of(config, model, choices)),
         "max_latency": None if config.max_latency is None else str(config.max_latency),
         "max_token_latency_ms": config.max_token_latency,
         "max_memory_bytes": config.max_memory,
         "sparsity": sparsity,
     }
+
+
+def workload_of(config: Config, model: ModelFacts, choices: Choices = Choices()) -> Workload:
+    """The request that a plan, a deployment and its report are about."""
+    height, width = choices.image_height, choices.image_width
+    return model.workload(
+        images=config.images,
+        prompt_tokens=config.prompt_tokens,
+        new_tokens=config.new_tokens,
+        image_size=None if height is None or width is None else (height, width),
+        visual_tokens=choices.visual_tokens,
+    )
 
 
 def dtype_for(config: Config, target: ResolvedTarget, profile: Mapping[str, Any] | None = None) -> str:
@@ -99,30 +99,29 @@ def dtype_for(config: Config, target: ResolvedTarget, profile: Mapping[str, Any]
 def compute_plan(
     config: Config,
     target: ResolvedTarget,
-    model_config: dict[str, Any],
+    model: ModelFacts,
     profile: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The plan as JSON-able data. An infeasible plan is returned, not raised."""
-    return build_plan(config, target, model_config, profile).to_dict()
+    return build_plan(config, target, model, profile).to_dict()
 
 
 def build_plan(
     config: Config,
     target: ResolvedTarget,
-    model_config: dict[str, Any],
+    model: ModelFacts,
     profile: dict[str, Any] | None = None,
     *,
-    preprocessor: dict[str, Any] | None = None,
     choices: Choices = Choices(),
 ) -> Plan:
-    """The plan for a model's config.json (and its image processor's). An infeasible one is returned too."""
+    """The plan for a model's facts. An infeasible one is returned too."""
     from topovlm.planner.solve import make_plan
 
-    inputs = plan_inputs(config, target, model_config, choices, profile)
-    shape, workload, budgets, kept = _question(config, inputs, model_config, preprocessor)
+    inputs = plan_inputs(config, target, model, choices, profile)
+    budgets, kept = _question(config, inputs, model)
     plan = make_plan(
-        shape,
-        workload,
+        model.shape,
+        workload_of(config, model, choices),
         target,
         budgets,
         inputs["dtype"],
@@ -130,26 +129,25 @@ def build_plan(
         protected=kept,
         confident=choices.confident,
     )
-    if not _prunable(model_config):
+    if not model.allows("prune"):
         rule = "layers of this family cannot be removed yet: the plan says what its sizes allow"
-        plan = replace(plan, notes=(*plan.notes, f"{model_config['model_type']}: {rule}"))
+        plan = replace(plan, notes=(*plan.notes, f"{model.model_type}: {rule}"))
     return plan if config.drop is None else _held_to_drop(plan, len(config.drop))
 
 
 def plan_formats(
     config: Config,
     target: ResolvedTarget,
-    model_config: dict[str, Any],
+    model: ModelFacts,
     *,
-    preprocessor: dict[str, Any] | None = None,
     choices: Choices = Choices(),
 ) -> dict[str, Plan]:
     """The same budget in every weight format of the target, from its data sheet."""
     from topovlm.planner.formats import plan_dtypes
 
-    inputs = plan_inputs(config, target, model_config, choices)
-    shape, workload, budgets, kept = _question(config, inputs, model_config, preprocessor)
-    return plan_dtypes(shape, workload, target, budgets, protected=kept, confident=choices.confident)
+    budgets, kept = _question(config, plan_inputs(config, target, model, choices), model)
+    workload = workload_of(config, model, choices)
+    return plan_dtypes(model.shape, workload, target, budgets, protected=kept, confident=choices.confident)
 
 
 def format_points(plans: Mapping[str, Plan]) -> list[dict[str, Any]]:
@@ -171,12 +169,9 @@ def format_points(plans: Mapping[str, Plan]) -> list[dict[str, Any]]:
     return points
 
 
-def _question(
-    config: Config, inputs: dict[str, Any], model_config: dict[str, Any], preprocessor: dict[str, Any] | None
-) -> tuple[ModelShape, Workload, Budgets, set[int]]:
-    """What a plan is asked: model, workload, budgets, layers that must stay."""
+def _question(config: Config, inputs: dict[str, Any], model: ModelFacts) -> tuple[Budgets, set[int]]:
+    """What a plan is asked: budgets, and layers that must stay."""
     from topovlm.planner.solve import Budgets
-    from topovlm.predict.cost import ModelShape, Workload
 
     budgets = Budgets(
         max_latency=config.max_latency,
@@ -185,8 +180,7 @@ def _question(
         sparsity=inputs["sparsity"],
     )
     # Layers named by hand may be any: the user has looked.
-    kept = protected(model_config) if config.drop is None else set()
-    return ModelShape.from_config(model_config, preprocessor), Workload(**inputs["workload"]), budgets, kept
+    return budgets, model.protected_layers() if config.drop is None else set()
 
 
 def _held_to_drop(plan: Plan, dropped: int) -> Plan:
@@ -196,32 +190,6 @@ def _held_to_drop(plan: Plan, dropped: int) -> Plan:
         return plan
     text = f"the budget leaves {plan.keep_layers} layers, --drop leaves {keep}. {plan.floor.text}"
     return replace(plan, verdict="infeasible", keep_layers=None, floor=replace(plan.floor, text=text))
-
-
-def protected(model_config: dict[str, Any]) -> set[int]:
-    """Layers that never go."""
-    from topovlm.families.records import FAMILIES, protected_layers
-
-    return protected_layers(decoder_layers(model_config), FAMILIES.get(model_config.get("model_type", "")))
-
-
-def decoder_layers(model_config: dict[str, Any]) -> int:
-    """Layers of the decoder; old configurations leave the number out."""
-    from topovlm.families.records import decoder_of, family_of, layer_count
-
-    if not _prunable(model_config):
-        from topovlm.predict.cost import ModelShape
-
-        return ModelShape.from_config(model_config).total_layers
-    family = family_of(model_config)
-    return layer_count(model_config, family, decoder_of(model_config, family))
-
-
-def _prunable(model_config: dict[str, Any]) -> bool:
-    """Whether layers of this family can be removed; a checkpoint of another is refused before it is read."""
-    from topovlm.families.records import FAMILIES
-
-    return model_config.get("model_type") in FAMILIES
 
 
 def refuse_infeasible(plan: dict[str, Any]) -> None:
@@ -263,17 +231,17 @@ def profile(context: Context, dense: Record) -> Record:
 
 def plan(context: Context, profiled: Record | None) -> Record:
     """plan.json. Raises `BudgetError` (after writing it) when the budget is infeasible."""
-    model_config = context.source.checkpoint.config
+    model = context.source.checkpoint.facts
     inputs = plan_inputs(
-        context.config, context.target, model_config, profile=None if profiled is None else profiled.value
+        context.config, context.target, model, profile=None if profiled is None else profiled.value
     )
     inputs["profile"] = None if profiled is None else profiled.digest
 
     def make(work: Path, progress: Progress) -> dict[str, Any]:
         measured = None if profiled is None else profiled.value
-        planned = compute_plan(context.config, context.target, model_config, measured)
+        planned = compute_plan(context.config, context.target, model, measured)
         if not context.on_target:
-            planned["formats"] = format_points(plan_formats(context.config, context.target, model_config))
+            planned["formats"] = format_points(plan_formats(context.config, context.target, model))
         artifacts.write_json(work / "plan.json", planned)
         return planned
 

@@ -13,18 +13,15 @@ if TYPE_CHECKING:
 
 def check_prompt_length(context: Context) -> None:
     """Refuse text shorter than the chat template, and prompts beyond the model's context."""
-    from topovlm.predict.cost import ModelShape, Workload, visual_tokens
+    from topovlm.pipeline.planning import workload_of
 
-    config, model = context.config, context.source.checkpoint.config
+    config, model = context.config, context.source.checkpoint.facts
     template = template_tokens(context, config.images)
     if config.prompt_tokens < template:
         rule = f"the chat template alone takes {template} text tokens"
         raise InputError(explain("--prompt-tokens", config.prompt_tokens, rule, f"Give at least {template}"))
-    side = (model.get("vision_config") or {}).get("image_size", Workload.image_height)
-    workload = Workload(images=config.images, image_height=side, image_width=side)
-    visual = visual_tokens(ModelShape.from_config(model), workload)
-    text = model[context.source.checkpoint.family.text_key]
-    longest = text.get("max_position_embeddings")
+    visual = model.visual_tokens(workload_of(config, model))
+    longest = model.context_tokens
     new = timed_tokens(config)
     if longest is not None and visual + config.prompt_tokens + new > longest:
         rule = f"with {visual} visual and {new} new tokens it passes the model's context of {longest} tokens"

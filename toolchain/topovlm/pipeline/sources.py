@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from topovlm.artifacts import sha256_file
 from topovlm.checkpoint import files as checkpoint
 from topovlm.checkpoint.card import license_of
 from topovlm.checkpoint.files import Checkpoint
 from topovlm.config import REFERENCE_MODEL
+from topovlm.families.facts import ModelFacts
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def model_folder(name: str) -> Path | str:
     return name
 
 
-def model_config(name: str) -> dict[str, Any]:
-    """config.json of `--model`; reads (and downloads) no weights. Raises `InputError`."""
-    return checkpoint.read_config(model_folder(name))
+def model_facts(name: str) -> ModelFacts:
+    """config.json and image processor of `--model`; reads (and downloads) no weights. Raises `InputError`."""
+    return checkpoint.read_facts(model_folder(name))
 
 
 def config_sha256(name: str) -> str:

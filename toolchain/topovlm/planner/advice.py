@@ -110,7 +110,7 @@ def _other_boards(plan: Plan, shape: ModelShape) -> list[str]:
 
 def _fewer_tokens(plan: Plan, shape: ModelShape) -> list[str]:
     """How many visual tokens would keep every layer, or, failing that, any."""
-    if shape.vision is None or shape.layout == "fixed" or plan.visual_tokens < 2:
+    if shape.vision is None or shape.fixed_tokens or plan.visual_tokens < 2:
         return []
     for wanted, text in ((plan.total_layers, "all"), (plan.min_layers, str(plan.min_layers))):
         if (plan.keep_layers or 0) >= wanted:

@@ -1,7 +1,7 @@
 """Images -> the `pixel_values` that the checkpoint's own processor would make, with numpy and Pillow alone.
 
 Facts come from the exported `preprocessor_config.json`; steps and their order (convert, resize, crop,
-rescale, normalise) are those of the Hugging Face image processors of the CLIP / SigLIP / LLaVA kind,
+rescale, normalise) are those of the Hugging Face image processors of the CLIP / SigLIP kind,
 whose Pillow backend is the oracle in the tests. A step that we do not know is refused by name.
 """
 

@@ -106,7 +106,7 @@ def repair_checkpoint(
         confirm_samples=confirming.samples,
     )
     if kept:
-        name = f"{checkpoint.layer_prefix}{{}}.{live.decoder.down_projection}.weight"
+        name = f"{checkpoint.layer_prefix}{{}}.{live.parts.decoder.down_projection}.weight"
         _write_back(
             checkpoint,
             {name.format(kept_layers.index(layer)): weight for layer, weight in repaired.items()},

@@ -1,4 +1,4 @@
-"""Export a LLaVA checkpoint to three ONNX graphs in a folder that ONNX Runtime clients load as it is."""
+"""Export a checkpoint to three ONNX graphs in a folder that ONNX Runtime clients load as it is."""
 
 from __future__ import annotations
 
@@ -129,8 +129,9 @@ def write_graphs(
     """Trace, assemble, check and save the graphs under `out`."""
     from topovlm.exporters.onnx import files, graphs
     from topovlm.exporters.onnx.fused import fused_decoder_graph
+    from topovlm.families.torch_parts import parts_of
 
-    shape = graphs.DecoderShape.of(model.config.text_config)
+    shape = parts_of(model).decoder_shape()
     sizes = DecoderSizes(
         layers=shape.layers,
         hidden=shape.hidden,

@@ -36,15 +36,20 @@ _PARAMETERS = {
 
 def check_fusible(model: Any) -> None:
     """Refuse what this graph would get wrong or ONNX Runtime cannot do. Raises `InputError`."""
-    text = model.config.text_config
+    from topovlm.families.torch_parts import parts_of
+
+    parts = parts_of(model)
+    text, part = parts.text, parts.family.text_key
     remedy = "Export the plain variant only"
-    unknown = {n for n, _ in model.model.language_model.layers[0].named_parameters()} - _PARAMETERS
+    if not parts.decoder.fusible:
+        raise InputError(explain(f"{part}.model_type", text.model_type, "is not fused", remedy))
+    unknown = {n for n, _ in parts.blocks[0].named_parameters()} - _PARAMETERS
     if unknown:
         rule = "is not a parameter of a Llama-type layer"
         raise InputError(explain("decoder layer", sorted(unknown)[0], rule, remedy))
     if text.hidden_act != "silu":
-        raise InputError(explain("text_config.hidden_act", text.hidden_act, "is not fused (silu is)", remedy))
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        raise InputError(explain(f"{part}.hidden_act", text.hidden_act, "is not fused (silu is)", remedy))
+    head_dim = parts.decoder_shape().head_dim
     if head_dim % 16:
         rule = "ONNX Runtime's attention rotates heads of a multiple of 16"
         raise InputError(explain("head_dim", head_dim, rule, remedy))
@@ -54,13 +59,14 @@ class FusedDecoder:
     """Builds one fused decoder graph; `build` is called once."""
 
     def __init__(self, model: Any, pieces: DecoderPieces) -> None:
+        from topovlm.families.torch_parts import parts_of
+
         check_fusible(model)
-        self.pieces = pieces.for_batch_of_one()
-        self.text = model.config.text_config
-        self.layers = list(model.model.language_model.layers)
-        self.norm, self.lm_head = model.model.language_model.norm, model.lm_head
-        self.heads = self.text.num_attention_heads
-        self.kv_heads = getattr(self.text, "num_key_value_heads", None) or self.heads
+        parts, self.pieces = parts_of(model), pieces.for_batch_of_one()
+        self.layers: list[Any] = list(parts.blocks)
+        self.norm, self.lm_head = parts.norm, parts.head
+        shape = parts.decoder_shape()
+        self.heads, self.kv_heads = shape.heads, shape.kv_heads
         self.stack = Stack("decoder", OPSET)
         self.stack.graph.opset_imports[MICROSOFT] = 1
 

@@ -1,4 +1,4 @@
-"""The three ONNX graphs of a LLaVA model: vision_encoder, embed_tokens, decoder_model_merged.
+"""The three ONNX graphs of a vision-language model: vision_encoder, embed_tokens, decoder_model_merged.
 
 Names are those that transformers.js and the ONNX community use; `batch_size` is the literal symbol of the
 past's axis 0. Graphs are `onnx_ir` models; their weights are views of the torch model until they are saved.
@@ -13,99 +13,90 @@ from typing import TYPE_CHECKING, Any
 from topovlm import __version__
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.pieces import remembered
+from topovlm.families.catalogue import family_of
+from topovlm.families.configs import VISION_KEY, ModelConfig
+from topovlm.families.family import Family
+from topovlm.families.sizes import read_shape
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from topovlm.families.torch_parts import TorchParts
+
 BATCH, IMAGES, SEQUENCE = "batch_size", "num_images", "sequence_length"
 PAST, TOTAL = "past_sequence_length", "total_sequence_length"
-_FAMILY = {"towers": ("siglip_vision_model", "clip_vision_model"), "decoders": ("qwen2", "llama", "mistral")}
 _STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 
 
-@dataclass(frozen=True)
-class DecoderShape:
-    """Sizes that the decoder's inputs and outputs show."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
-
-    @classmethod
-    def of(cls, text_config: Any) -> DecoderShape:
-        """From a Hugging Face text config."""
-        heads = text_config.num_attention_heads
-        return cls(
-            layers=text_config.num_hidden_layers,
-            hidden=text_config.hidden_size,
-            heads=heads,
-            kv_heads=getattr(text_config, "num_key_value_heads", None) or heads,
-            head_dim=getattr(text_config, "head_dim", None) or text_config.hidden_size // heads,
-            vocab=text_config.vocab_size,
-        )
-
-
 def check_family(config: Any) -> None:
-    """Refuse, in one sentence, a checkpoint whose graphs we cannot vouch for. Raises `InputError`."""
-    if config.model_type != "llava":
-        rule = "is not a family that this exporter knows (llava)"
-        raise InputError(explain("model_type", config.model_type, rule))
-    for part, known in (("vision_config", _FAMILY["towers"]), ("text_config", _FAMILY["decoders"])):
-        kind = getattr(config, part).model_type
+    """Refuse, in one sentence, a checkpoint whose graphs we cannot vouch for. Raises `InputError`.
+
+    `config`: as transformers reads it, its defaults filled in.
+    """
+    held: ModelConfig = config.to_dict()
+    family = family_of(held, "export")
+    assert family.graphs is not None  # who exports says what
+    _check_rules(family)
+    kinds = {VISION_KEY: family.graphs.towers, family.text_key: family.graphs.decoders}
+    for part, known in kinds.items():
+        kind = held[part]["model_type"]
         if kind not in known:
             rule = f"is not one that this exporter knows ({', '.join(known)})"
             raise InputError(explain(f"{part}.model_type", kind, rule))
-    text = config.text_config
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        raise InputError(explain("text_config.layer_types", sorted(kinds), "only full attention is exported"))
-    if "layer_types" not in text.to_dict() and getattr(text, "sliding_window", None) is not None:
-        raise InputError(explain("text_config.sliding_window", text.sliding_window, "is not exported"))
-    rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
+    text, name = held[family.text_key], family.text_key
+    layers = set(text.get("layer_types") or ["full_attention"])
+    if layers != {"full_attention"}:
+        raise InputError(explain(f"{name}.layer_types", sorted(layers), "only full attention is exported"))
+    if "layer_types" not in text and text.get("sliding_window") is not None:
+        raise InputError(explain(f"{name}.sliding_window", text["sliding_window"], "is not exported"))
+    rope = (text.get("rope_parameters") or {}).get("rope_type", "default")
     if rope not in _STATIC_ROPE:
         rule = f"recomputes its frequencies as the prompt grows; exported are {', '.join(_STATIC_ROPE)}"
-        raise InputError(explain("text_config.rope_parameters.rope_type", rope, rule))
+        raise InputError(explain(f"{name}.rope_parameters.rope_type", rope, rule))
 
 
-_DEPTH_FIELDS = ("num_hidden_layers", "layer_types", "max_window_layers")
+def _check_rules(family: Family) -> None:
+    """The decoder's graph counts positions one by one and lets a token see what came before it."""
+    for rule, ours in (("positions", "sequential"), ("mask", "causal")):
+        stated = getattr(family, rule)
+        if stated != ours:
+            raise InputError(explain(f"{family.model_type}: {rule}", stated, f"is not exported ({ours} is)"))
 
 
-def _facts(model: Any) -> str:
+def _facts(parts: TorchParts) -> str:
     """Everything that shapes a traced piece: the config without depth, and the type.
 
     So models that differ only in weights or in the number of decoder layers (dense and slim) share their
     pieces: the second export does not trace.
     """
-    config = model.config.to_dict()
-    for part in (config, config["text_config"], config["vision_config"]):
+    config = parts.model.config.to_dict()
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         for name in ("_name_or_path", "dtype"):
             part.pop(name, None)
-    for name in _DEPTH_FIELDS:
-        config["text_config"].pop(name, None)
-    return json.dumps([config, str(model.dtype)], sort_keys=True, default=str)
+    for name in parts.decoder.depth_fields:
+        config[parts.family.text_key].pop(name, None)
+    return json.dumps([config, str(parts.model.dtype)], sort_keys=True, default=str)
 
 
 def vision_graph(model: Any) -> ir.Model:
     """pixel_values `[num_images, 3, H, W]` -> image_features `[num_images, tokens, hidden]`."""
     import torch
 
-    from topovlm.exporters.onnx.modules import Vision
     from topovlm.exporters.onnx.stack import Stack
     from topovlm.exporters.onnx.trace import OPSET, trace
+    from topovlm.families.torch_parts import parts_of
 
-    size = model.config.vision_config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    pixels = torch.zeros(2, model.config.vision_config.num_channels, height, width, dtype=model.dtype)
-    module = Vision(model)
+    parts = parts_of(model)
+    tower = read_shape(model.config.to_dict()).vision
+    assert tower is not None  # `check_family` has seen the tower
+    pixels = torch.zeros(2, tower.channels, tower.image_size, tower.image_size, dtype=model.dtype)
+    module = parts.vision()
 
     def make() -> dict[str, ir.Model]:
         axes = {"pixel_values": {0: IMAGES}}
         return {"vision": trace(module, {"pixel_values": pixels}, axes, ["image_features"])}
 
-    piece = remembered(_facts(model), ("vision",), make)["vision"]
+    piece = remembered(_facts(parts), ("vision",), make, type(module))["vision"]
     stack = Stack("image_features", OPSET)
     bound = {"pixel_values": stack.input("pixel_values", piece.graph.inputs[0])}
     results = stack.append(piece, "", bound, dict(module.named_parameters()))
@@ -123,8 +114,9 @@ def embed_graph(model: Any) -> ir.Model:
 
     from topovlm.exporters.onnx.stack import Stack
     from topovlm.exporters.onnx.trace import OPSET
+    from topovlm.families.torch_parts import parts_of
 
-    table = model.get_input_embeddings()
+    table = parts_of(model).embedding
     if type(table) is not torch.nn.Embedding:
         raise InputError(
             explain("input embedding", type(table).__name__, "is not a plain table; not exported")
@@ -155,26 +147,29 @@ class DecoderPieces:
 
 def trace_decoder(model: Any) -> DecoderPieces:
     """The decoder's pieces, traced once. Layers of different parameter shapes: `InputError`."""
-    _check_same_layers(model.model.language_model.layers)
+    from topovlm.families.torch_parts import parts_of
+
+    parts = parts_of(model)
+    _check_same_layers(parts.blocks)
     names = ("prelude", "layer", "head")
-    return DecoderPieces(**remembered(_facts(model), names, lambda: _trace_pieces(model)))
+    return DecoderPieces(**remembered(_facts(parts), names, lambda: _trace_pieces(parts)))
 
 
-def _trace_pieces(model: Any) -> dict[str, ir.Model]:
+def _trace_pieces(parts: TorchParts) -> dict[str, ir.Model]:
     import torch
 
     from topovlm.exporters.onnx.modules import Head, Layer, Prelude
     from topovlm.exporters.onnx.trace import trace
 
-    decoder, shape = model.model.language_model, DecoderShape.of(model.config.text_config)
+    shape, dtype = parts.decoder_shape(), parts.model.dtype
     batch, new, past = 2, 3, 5
-    hidden = torch.zeros(batch, new, shape.hidden, dtype=model.dtype)
-    mask = torch.zeros(batch, 1, new, past + new, dtype=model.dtype)
-    angles = torch.zeros(batch, new, shape.head_dim, dtype=model.dtype)
-    cache = torch.zeros(batch, shape.kv_heads, past, shape.head_dim, dtype=model.dtype)
+    hidden = torch.zeros(batch, new, shape.hidden, dtype=dtype)
+    mask = torch.zeros(batch, 1, new, past + new, dtype=dtype)
+    angles = torch.zeros(batch, new, shape.head_dim, dtype=dtype)
+    cache = torch.zeros(batch, shape.kv_heads, past, shape.head_dim, dtype=dtype)
     token_axes = {0: BATCH, 1: SEQUENCE}
     prelude = trace(
-        Prelude(decoder),
+        Prelude(parts),
         {
             "inputs_embeds": hidden,
             "attention_mask": torch.ones(batch, past + new, dtype=torch.long),
@@ -184,7 +179,7 @@ def _trace_pieces(model: Any) -> dict[str, ir.Model]:
         ["mask", "cos", "sin"],
     )
     layer = trace(
-        Layer(decoder.layers[0]),
+        Layer(parts.blocks[0]),
         {
             "hidden": hidden,
             "mask": mask,
@@ -203,7 +198,7 @@ def _trace_pieces(model: Any) -> dict[str, ir.Model]:
         },
         ["hidden_out", "present_key", "present_value"],
     )
-    head = trace(Head(model), {"hidden": hidden}, {"hidden": token_axes}, ["logits"])
+    head = trace(Head(parts), {"hidden": hidden}, {"hidden": token_axes}, ["logits"])
     return {"prelude": prelude, "layer": layer, "head": head}
 
 
@@ -215,14 +210,15 @@ def decoder_graph(model: Any, pieces: DecoderPieces) -> ir.Model:
     from topovlm.exporters.onnx.modules import Head, Layer
     from topovlm.exporters.onnx.stack import Stack
     from topovlm.exporters.onnx.trace import OPSET
+    from topovlm.families.torch_parts import parts_of
 
-    stack = Stack("decoder", OPSET)
+    parts, stack = parts_of(model), Stack("decoder", OPSET)
     names = ("inputs_embeds", "attention_mask", "position_ids")
     like = {str(value.name): value for value in pieces.prelude.graph.inputs}
     # An input that the prelude's code does not read keeps its place: clients feed all three.
     inputs = {name: stack.input(name, like[name]) for name in names}
     layer_like = {str(value.name): value for value in pieces.layer.graph.inputs}
-    layers = list(model.model.language_model.layers)
+    layers = list(parts.blocks)
     past = [
         {
             kind: stack.input(f"past_key_values.{i}.{kind}", layer_like[f"past_{kind}"])
@@ -237,7 +233,7 @@ def decoder_graph(model: Any, pieces: DecoderPieces) -> ir.Model:
         done = stack.append(pieces.layer, f"layers.{i}.", bound, dict(Layer(layer).named_parameters()))
         hidden = done["hidden_out"]
         presents.append(done)
-    head = stack.append(pieces.head, "head.", {"hidden": hidden}, dict(Head(model).named_parameters()))
+    head = stack.append(pieces.head, "head.", {"hidden": hidden}, dict(Head(parts).named_parameters()))
     stack.output(head["logits"], "logits")
     for i, done in enumerate(presents):
         for kind in ("key", "value"):

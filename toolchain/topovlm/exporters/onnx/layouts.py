@@ -15,6 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from topovlm.artifacts import read_json, sha256_file, write_json
+from topovlm.checkpoint.files import read_preprocessor
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.manifest import (
     DecoderSizes,
@@ -23,7 +24,9 @@ from topovlm.exporters.onnx.manifest import (
     RuntimeFile,
     write_runtime_file,
 )
-from topovlm.families.shape import ModelShape
+from topovlm.families.catalogue import family_of
+from topovlm.families.configs import ModelConfig, image_token_id, text_part
+from topovlm.families.sizes import read_shape
 
 PARTS = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_quantized", "int4": "_q4"}
@@ -69,12 +72,15 @@ def write_texts(
     write_json(out / "tokenizer_config.json", {**tokenizer_config, "chat_template": template})
     write_json(out / "config.json", {**config, "transformers.js_config": _client_config(out, graphs)})
     write_json(out / "processor_config.json", processor)
-    write_json(out / "preprocessor_config.json", {**images, "processor_class": "LlavaProcessor"})
+    write_json(out / "preprocessor_config.json", {**images, "processor_class": processor["processor_class"]})
     eos = _eos_ids(model_dir, config)
     if not (out / "generation_config.json").is_file():
         write_json(out / "generation_config.json", {"eos_token_id": eos, "do_sample": False})
     size = images.get("crop_size") if images.get("do_center_crop") else images["size"]
-    image_id = config.get("image_token_id", config.get("image_token_index"))
+    image_id = image_token_id(config)
+    if image_id is None:
+        rule = "is not in config.json: no picture could be put into a prompt"
+        raise InputError(explain("image_token_id", None, rule))
     content = RuntimeFile(
         prompt=prompt_pieces(model_dir, template, processor["image_token"]),
         image_token_id=image_id,
@@ -161,15 +167,17 @@ def _chat_template(model_dir: Path) -> str:
     )
 
 
-def _processor_config(model_dir: Path, config: dict[str, Any], tokens_per_image: int) -> dict[str, Any]:
+def _processor_config(model_dir: Path, config: ModelConfig, tokens_per_image: int) -> dict[str, Any]:
     """processor_config.json for clients of the exported graphs.
 
-    The vision graph has done the selection of features itself (the class token is gone), so its clients count
-    `grid + num_additional_image_tokens` with the strategy "full". What counts is what the graph returns.
+    The vision graph has done the selection of features itself, so its clients count
+    `grid + num_additional_image_tokens`. What counts is what the graph returns.
     """
-    file, flat = model_dir / "processor_config.json", model_dir / "preprocessor_config.json"
+    clients = family_of(config, "export").clients
+    assert clients is not None  # who exports says what clients read
+    file = model_dir / "processor_config.json"
     processor = read_json(file) if file.is_file() else {}
-    images = processor.get("image_processor") or (read_json(flat) if flat.is_file() else None)
+    images = read_preprocessor(model_dir)
     if not images:
         rule = "the checkpoint has no image processor"
         raise InputError(
@@ -179,7 +187,7 @@ def _processor_config(model_dir: Path, config: dict[str, Any], tokens_per_image:
     for ending in ("Pil", "Fast"):
         kind = kind.removesuffix(ending)
     images = {**images, "image_processor_type": kind}
-    tower = ModelShape.from_config(config).vision  # knows what a configuration may leave out
+    tower = read_shape(config).vision  # knows what a configuration may leave out
     if tower is None:
         raise InputError(
             explain("vision_config", config.get("vision_config"), "must describe a vision tower")
@@ -196,22 +204,22 @@ def _processor_config(model_dir: Path, config: dict[str, Any], tokens_per_image:
         "image_token": image_token,
         "patch_size": patch,
         "num_additional_image_tokens": additional,
-        "vision_feature_select_strategy": "full",
-        "processor_class": "LlavaProcessor",
+        **clients.processor,
+        "processor_class": clients.processor_class,
     }
 
 
-def _image_token(model_dir: Path, config: dict[str, Any]) -> str:
-    wanted = config.get("image_token_id", config.get("image_token_index"))
+def _image_token(model_dir: Path, config: ModelConfig) -> str:
+    wanted = image_token_id(config)
     for token in read_json(model_dir / "tokenizer.json").get("added_tokens", []):
         if token["id"] == wanted:
             return str(token["content"])
     raise InputError(explain("image_token_id", wanted, "is not an added token of the tokenizer"))
 
 
-def _eos_ids(model_dir: Path, config: dict[str, Any]) -> list[int]:
+def _eos_ids(model_dir: Path, config: ModelConfig) -> list[int]:
     file = model_dir / "generation_config.json"
-    sources = [read_json(file) if file.is_file() else {}, config.get("text_config", {}), config]
+    sources = [read_json(file) if file.is_file() else {}, text_part(config), config]
     for source in sources:
         held = source.get("eos_token_id")
         if held is not None:

@@ -1,31 +1,17 @@
-"""The torch modules that are traced: the parts of a LLaVA model, with explicit inputs, mask and cache.
+"""The torch modules that are traced: the parts of a decoder, with explicit inputs, mask and cache.
 
-Facts about the family live here: how image features are selected, what one decoder layer reads and writes.
+What one decoder layer reads and writes is written here; the module for pictures is the family's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-
-class Vision(nn.Module):
-    """pixel_values `[images, 3, H, W]` -> image_features `[images, tokens, hidden]`, projected."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.tower = model.model.vision_tower
-        self.projector = model.model.multi_modal_projector
-        self.layers = model.config.vision_feature_layer
-        self.strategy = model.config.vision_feature_select_strategy
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        states = self.tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
-        layers = [self.layers] if isinstance(self.layers, int) else list(self.layers)
-        first = 1 if self.strategy == "default" else 0  # "default" leaves the class token out
-        return self.projector(torch.cat([states[layer][:, first:] for layer in layers], dim=-1))
+from topovlm.families.torch_parts import TorchParts
 
 
 class Prelude(nn.Module):
@@ -36,9 +22,9 @@ class Prelude(nn.Module):
     stays finite in fp16 too, so a row that may see nothing (left padding) gives no NaN.
     """
 
-    def __init__(self, decoder: Any) -> None:
+    def __init__(self, parts: TorchParts) -> None:
         super().__init__()
-        self.rotary = decoder.rotary_emb
+        self.rotary = parts.rotary
 
     def forward(
         self, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor
@@ -83,8 +69,9 @@ class Layer(nn.Module):
         past_key: torch.Tensor,
         past_value: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        torch._check(past_key.shape[2] == past_value.shape[2])
-        torch._check(mask.shape[3] == past_key.shape[2] + hidden.shape[1])
+        check: Callable[[bool], None] = torch._check  # untyped in torch
+        check(past_key.shape[2] == past_value.shape[2])
+        check(mask.shape[3] == past_key.shape[2] + hidden.shape[1])
         cache = _OneLayerCache(past_key, past_value)
         result = self.layer(
             hidden, attention_mask=mask, position_embeddings=(cos, sin), past_key_values=cache, use_cache=True
@@ -95,10 +82,11 @@ class Layer(nn.Module):
 class Head(nn.Module):
     """hidden `[batch, seq, hidden]` -> logits `[batch, seq, vocab]`: final norm and output projection."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, parts: TorchParts) -> None:
         super().__init__()
-        self.norm = model.model.language_model.norm
-        self.lm_head = model.lm_head
+        self.norm = parts.norm
+        self.lm_head = parts.head
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.lm_head(self.norm(hidden))
+        logits: torch.Tensor = self.lm_head(self.norm(hidden))
+        return logits

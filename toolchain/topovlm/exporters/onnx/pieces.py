@@ -8,6 +8,7 @@ made from it still has to pass the parity gate. `TOPOVLM_CACHE` names another fo
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -25,10 +26,17 @@ _memory: dict[str, dict[str, ir.Model]] = {}
 
 
 def remembered(
-    facts: str, names: tuple[str, ...], make: Callable[[], Mapping[str, ir.Model]]
+    facts: str,
+    names: tuple[str, ...],
+    make: Callable[[], Mapping[str, ir.Model]],
+    kind: type[object] | None = None,
 ) -> dict[str, ir.Model]:
-    """The models called `names` that `make()` returns, from memory, else from disk, else made and kept."""
-    key = hashlib.sha256("\n".join((facts, *names, *_circumstances())).encode()).hexdigest()
+    """The models called `names` that `make()` returns, from memory, else from disk, else made and kept.
+
+    `kind`: the class that is traced, where it is not one of ours here: its source is a part of the key.
+    """
+    code = "" if kind is None else f"{kind.__qualname__} {_source(inspect.getfile(kind))}"
+    key = hashlib.sha256("\n".join((facts, code, *names, *_circumstances())).encode()).hexdigest()
     if key not in _memory:
         folder = cache_folder()
         held = None if folder is None else _read(folder / key, names)
@@ -50,6 +58,11 @@ def cache_folder() -> Path | None:
     from platformdirs import user_cache_path
 
     return user_cache_path("topovlm") / "traced"
+
+
+@lru_cache(maxsize=8)
+def _source(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from topovlm.artifacts import read_json
 from topovlm.exporters.onnx.manifest import RuntimeFile
+from topovlm.families.configs import context_tokens
 
 _WORDS = (5, 14)
 _SEED = 20260
@@ -29,8 +30,7 @@ def make_prompts(folder: Path, content: RuntimeFile, new_tokens: int) -> list[Pr
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    config = read_json(folder / "config.json")
-    context = config["text_config"].get("max_position_embeddings", 1 << 30)
+    context = context_tokens(read_json(folder / "config.json")) or 1 << 30
     prompt = content.prompt
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     vocab = min(content.decoder.vocab, tokenizer.get_vocab_size())

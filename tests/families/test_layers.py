@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topovlm.errors import InputError
-from topovlm.families.records import (
-    DECODERS,
-    FAMILIES,
+from topovlm.families.catalogue import DECODERS, FAMILIES
+from topovlm.families.layers import (
     INDEX_LIKE_FIELDS,
     layer_count,
     protected_layers,

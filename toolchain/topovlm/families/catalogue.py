@@ -1,0 +1,91 @@
+"""The families, decoders and towers that are known: ours from data files, others from plug-ins.
+
+A plug-in's entry point in the group `topovlm.families` gives a `Family`, most simply
+`FAMILY = read_family(Path(__file__).with_name("mine.toml"))`; `topovlm.decoders` and `topovlm.towers` alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from topovlm.errors import InputError, explain
+from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
+from topovlm.families.family import Action, Decoder, Family, Tower
+from topovlm.records import convert
+from topovlm.registry import Registry
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_DATA = Path(__file__).with_name("data")
+Kind = TypeVar("Kind", Family, Decoder, Tower)
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(explain(kind.__name__.lower(), str(path), f"is not TOML ({error})")) from None
+    return convert(raw, kind, field=kind.__name__.lower(), name=str(path))
+
+
+def read_family(path: Path) -> Family:
+    """A family's data file. Raises `InputError` naming the file and the field that does not fit."""
+    return _read(path, Family)
+
+
+def _own(folder: Path, kind: type[Kind]) -> Registry[Kind]:
+    group = {"Family": "families", "Decoder": "decoders", "Tower": "towers"}[kind.__name__]
+    files = {path.stem: functools.partial(_read, path, kind) for path in sorted(folder.glob("*.toml"))}
+    return Registry(f"topovlm.{group}", files)
+
+
+FAMILIES = _own(_DATA, Family)
+DECODERS = _own(_DATA / "decoders", Decoder)
+TOWERS = _own(_DATA / "towers", Tower)
+
+
+def find_family(model_type: object) -> Family | None:
+    """By model type; None for one that is not known at all."""
+    return FAMILIES.get(model_type) if isinstance(model_type, str) and model_type else None
+
+
+def families_that(action: Action) -> tuple[str, ...]:
+    """Model types that allow an action, by name."""
+    return tuple(sorted(name for name, family in FAMILIES.items() if action in family.actions))
+
+
+def family_of(config: ModelConfig, action: Action = "prune") -> Family:
+    """The family of a configuration. Raises `InputError` in one sentence where `action` is not possible."""
+    model_type = config.get("model_type")
+    family = find_family(model_type)
+    if family is not None and action in family.actions:
+        return family
+    if model_type is None:
+        rule = "the configuration names no model type"
+    elif family is not None or any(key in config for key in (VISION_KEY, *TEXT_KEYS)):
+        rule = "this vision-language family is not supported yet"
+    else:
+        rule = "is not a vision-language model that topovlm knows"
+    known = ", ".join(families_that(action))
+    raise InputError(explain("model_type", model_type, rule, f"Supported: {known}"))
+
+
+def decoder_of(config: ModelConfig, family: Family) -> Decoder:
+    """The decoder type inside the family. Raises `InputError` when its layers cannot be removed."""
+    text = config.get(family.text_key)
+    if not isinstance(text, Mapping):
+        rule = "is missing or not an object, so there is no decoder to prune"
+        raise InputError(explain(family.text_key, text, rule, "Give a complete config.json"))
+    model_type = text.get("model_type", family.default_decoder)
+    if model_type not in family.decoders:
+        rule = f"this decoder inside a {family.model_type} model is not supported yet"
+        remedy = f"Supported: {', '.join(family.decoders)}"
+        raise InputError(explain(f"{family.text_key}.model_type", model_type, rule, remedy))
+    return DECODERS[model_type]

@@ -1,0 +1,33 @@
+"""What is asked of a config.json without knowing its family. Read as JSON; transformers fills in nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+# The content of a config.json (or of an image processor's file): other people's format, so any JSON.
+ModelConfig: TypeAlias = Mapping[str, Any]
+
+TEXT_KEYS = ("text_config", "llm_config")
+VISION_KEY = "vision_config"
+
+
+def text_part(config: ModelConfig) -> ModelConfig:
+    """The decoder's part; older configurations keep it at the top."""
+    for key in TEXT_KEYS:
+        part = config.get(key)
+        if isinstance(part, Mapping):
+            return part
+    return config
+
+
+def image_token_id(config: ModelConfig) -> int | None:
+    """The token that stands for a picture, under its new or its old name; None where it is not stated."""
+    value = config.get("image_token_id", config.get("image_token_index"))
+    return int(value) if value is not None else None
+
+
+def context_tokens(config: ModelConfig) -> int | None:
+    """Most tokens that the decoder's positions cover, where the configuration tells."""
+    value = text_part(config).get("max_position_embeddings")
+    return int(value) if value else None

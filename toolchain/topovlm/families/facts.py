@@ -1,0 +1,100 @@
+"""What is asked of a model before any weight is read: sizes, layers, pictures, and how many tokens they are.
+
+Plan, deployment and export ask the same object, so they cannot count differently.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from topovlm.families.catalogue import find_family
+from topovlm.families.configs import ModelConfig, context_tokens, image_token_id
+from topovlm.families.family import Action, Family
+from topovlm.families.layers import protected_layers, tied_layers
+from topovlm.families.shape import ModelShape
+from topovlm.families.sizes import read_shape
+from topovlm.families.vision import visual_tokens
+from topovlm.workload import Workload
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model's config.json and its image processor's configuration (None: that of its type).
+
+    Sizes raise `InputError` naming the field where the configuration cannot be used.
+    """
+
+    config: ModelConfig
+    preprocessor: ModelConfig | None = None
+
+    @property
+    def model_type(self) -> str:
+        return str(self.config.get("model_type", ""))
+
+    @functools.cached_property
+    def family(self) -> Family | None:
+        """None for a model type that is not known."""
+        return find_family(self.config.get("model_type"))
+
+    def allows(self, action: Action) -> bool:
+        """Whether topovlm can do that with models of this family."""
+        return self.family is not None and action in self.family.actions
+
+    @functools.cached_property
+    def shape(self) -> ModelShape:
+        """Sizes for the predictor."""
+        return read_shape(self.config, self.preprocessor)
+
+    @property
+    def layers(self) -> int:
+        """Decoder layers; old configurations leave the number out and mean their type's."""
+        return self.shape.total_layers
+
+    def protected_layers(self, extra: Collection[int] = ()) -> set[int]:
+        """Layers that never go: the family's first and last, and those that it ties to their place."""
+        tied = tied_layers(self.config, self.family)
+        return protected_layers(self.layers, self.family, {*tied, *extra})
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Most tokens that the decoder's positions cover, where the configuration tells."""
+        return context_tokens(self.config)
+
+    @property
+    def image_token_id(self) -> int | None:
+        """The token that stands for a picture."""
+        return image_token_id(self.config)
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """(height, width) in px of a picture when nobody says: the tower's own, else any."""
+        vision = self.shape.vision
+        if vision is None or not vision.image_size:
+            return Workload.image_height, Workload.image_width
+        return vision.image_size, vision.image_size
+
+    def workload(
+        self,
+        *,
+        images: int = Workload.images,
+        prompt_tokens: int = Workload.prompt_tokens,
+        new_tokens: int = Workload.new_tokens,
+        image_size: tuple[int, int] | None = None,
+        visual_tokens: int | None = None,
+    ) -> Workload:
+        """One request to this model. `image_size`: (height, width) in px; `visual_tokens` replaces it."""
+        height, width = image_size or self.picture_size
+        return Workload(
+            images=images,
+            image_height=height,
+            image_width=width,
+            prompt_tokens=prompt_tokens,
+            new_tokens=new_tokens,
+            visual_tokens=visual_tokens,
+        )
+
+    def visual_tokens(self, workload: Workload) -> int:
+        """How many visual tokens the decoder sees per request."""
+        return visual_tokens(self.shape, workload)

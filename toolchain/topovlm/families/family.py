@@ -1,0 +1,161 @@
+"""The record of a model family: what transformers cannot answer about it, as data.
+
+`data/*.toml` hold one each, `data/decoders/` and `data/towers/` what families share. A record names the few
+functions that it needs: `name` for one of ours, `package.module:name` for one of a plug-in.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Literal
+
+import msgspec
+
+from topovlm.families.configs import ModelConfig
+from topovlm.records import Strict
+
+Action = Literal["plan", "score", "prune", "export", "run"]
+
+
+class Decoder(Strict, frozen=True, kw_only=True):
+    """One decoder type (`text_config.model_type`). Field names are those of its configuration.
+
+    `defaults`: what transformers assumes when a configuration leaves a value out. `per_layer`: lists with one
+    entry per layer. `prefix_counts`: "the first n layers are ...". `index_lists`: lists of layer indices.
+    `gated`: the MLP has three matrices, not two. `fusible`: a layer is Llama's, so ONNX Runtime's operators
+    compute it. The last five are attribute paths in torch: of the decoder, and (the last) of one layer.
+    """
+
+    model_type: str
+    defaults: ModelConfig = msgspec.field(default_factory=dict)
+    per_layer: tuple[str, ...] = ()
+    prefix_counts: tuple[str, ...] = ()
+    index_lists: tuple[str, ...] = ()
+    gated: bool = True
+    fusible: bool = False
+    blocks: str = "layers"
+    norm: str = "norm"
+    rotary: str = "rotary_emb"
+    down_projection: str = "mlp.down_proj"
+
+    @property
+    def depth_fields(self) -> tuple[str, ...]:
+        """Every field that changes with the number of layers."""
+        return ("num_hidden_layers", *self.per_layer, *self.prefix_counts, *self.index_lists)
+
+
+class Tower(Strict, frozen=True, kw_only=True):
+    """One vision tower type (`vision_config.model_type`): defaults as for a decoder, and two facts."""
+
+    model_type: str
+    defaults: ModelConfig = msgspec.field(default_factory=dict)
+    gated: bool = False
+    class_token: bool = False
+
+
+class Tokens(Strict, frozen=True, kw_only=True):
+    """How a picture becomes visual tokens.
+
+    `layout`, `frames`: functions of `families.vision`. `projector`: one of `families.projectors`.
+    `any_size`: the tower takes pictures of any size; bounds in px. `merge`: the field that says how many
+    patches side by side make one token (a ratio below 1: its inverse). `per_image`: the field that states the
+    tokens of a picture outright. `max_tiles`: with the image processor's field that may say otherwise.
+    """
+
+    layout: str
+    projector: str
+    frames: str = "tile_frames"
+    any_size: bool = False
+    min_pixels: int = 0
+    max_pixels: int = 0
+    merge: str = ""
+    per_image: str = ""
+    max_tiles: int = 0
+    max_tiles_field: str = ""
+    pinpoints_unit: int = 0
+    pinpoints_count: int = 0
+
+
+class Tensors(Strict, frozen=True, kw_only=True):
+    """Names in a checkpoint, the alternatives of each in order of preference.
+
+    `layers`: prefixes that end where the layer index begins. `required`: nothing runs without these.
+    """
+
+    layers: tuple[str, ...]
+    head: tuple[str, ...]
+    required: tuple[tuple[str, ...], ...]
+
+
+class Modules(Strict, frozen=True, kw_only=True):
+    """Attribute paths in the loaded torch model. Empty: transformers answers (`get_decoder()`, ...)."""
+
+    tower: str
+    projector: str
+    decoder: str = ""
+    head: str = ""
+    embedding: str = ""
+
+
+class Graphs(Strict, frozen=True, kw_only=True):
+    """What can be exported. `vision`: a torch module of `families.torch_parts`, pixels in, features out."""
+
+    vision: str
+    towers: tuple[str, ...]
+    decoders: tuple[str, ...]
+
+
+class Clients(Strict, frozen=True, kw_only=True):
+    """What clients of an exported folder read: the processor's class, and fields of its configuration."""
+
+    processor_class: str
+    processor: ModelConfig = msgspec.field(default_factory=dict)
+
+
+class Family(Strict, frozen=True, kw_only=True):
+    """One model type. `actions`: what topovlm does with it; each needs the parts that `_NEEDS` names.
+
+    `defaults`: what transformers assumes at the top of a configuration. `decoders`: those whose layers may
+    go. `tied_first`: field of the tower's configuration with one entry for each of the first decoder layers
+    that reads more than the residual stream: they stay. `positions`: "sequential", or "grid" (rows and
+    columns of a picture). `mask`: "causal", or "prefix" (pictures see themselves whole).
+    """
+
+    model_type: str
+    actions: tuple[Action, ...]
+    default_decoder: str
+    default_tower: str
+    tokens: Tokens
+    text_key: str = "text_config"
+    defaults: ModelConfig = msgspec.field(default_factory=dict)
+    decoders: tuple[str, ...] = ()
+    tensors: Tensors | None = None
+    modules: Modules | None = None
+    graphs: Graphs | None = None
+    clients: Clients | None = None
+    protect_first: int = 3
+    protect_last: int = 2
+    tied_first: str = ""
+    positions: Literal["sequential", "grid"] = "sequential"
+    mask: Literal["causal", "prefix"] = "causal"
+
+    def __post_init__(self) -> None:
+        for action in self.actions:
+            lacking = [part for part in _NEEDS[action] if not getattr(self, part)]
+            if lacking:
+                raise ValueError(f"{self.model_type}: the action {action!r} needs {' and '.join(lacking)}")
+
+
+_NEEDS: dict[Action, tuple[str, ...]] = {
+    "plan": (),
+    "score": ("decoders", "tensors"),
+    "prune": ("decoders", "tensors"),
+    "export": ("modules", "graphs", "clients"),
+    "run": ("graphs", "clients"),
+}
+
+
+def named(reference: str, home: str) -> Any:
+    """The function or class that a record names: of the module `home`, or where the reference says."""
+    module, _, name = reference.rpartition(":")
+    return getattr(import_module(module or home), name)

@@ -1,0 +1,138 @@
+"""A loaded torch model, taken apart as its family's record says; and the vision modules that records name.
+
+Only imported by what has loaded a model: everything else in this room works without torch.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from topovlm.families.catalogue import DECODERS, family_of, find_family
+from topovlm.families.family import Decoder, Family, Modules, named
+from topovlm.families.shape import DecoderShape
+from topovlm.families.sizes import read_shape
+
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class TorchParts:
+    """Where the parts of `model` are. transformers answers where the record does not."""
+
+    model: Any
+    family: Family
+    decoder: Decoder
+
+    @property
+    def modules(self) -> Modules:
+        """The record's attribute paths. Raises `ValueError` for a family without them."""
+        if self.family.modules is None:
+            raise ValueError(f"{self.family.model_type}: the family's record has no modules")
+        return self.family.modules
+
+    @property
+    def text(self) -> Any:
+        """The decoder's configuration."""
+        return self.model.config.get_text_config()
+
+    @functools.cached_property
+    def stack(self) -> nn.Module:
+        """The decoder: embeddings in, hidden states out."""
+        path = self.family.modules.decoder if self.family.modules else ""
+        return self._module(path) if path else _checked(self.model.get_decoder(), nn.Module)
+
+    @functools.cached_property
+    def blocks(self) -> nn.ModuleList:
+        """Decoder blocks in order; block l maps the residual stream before layer l to the one after it."""
+        return _checked(self.stack.get_submodule(self.decoder.blocks), nn.ModuleList)
+
+    @functools.cached_property
+    def norm(self) -> nn.Module:
+        """What follows the last block."""
+        return self.stack.get_submodule(self.decoder.norm)
+
+    @functools.cached_property
+    def rotary(self) -> nn.Module:
+        """(hidden, position ids) -> cos and sin."""
+        return self.stack.get_submodule(self.decoder.rotary)
+
+    @functools.cached_property
+    def head(self) -> nn.Module:
+        """Hidden states -> logits."""
+        path = self.family.modules.head if self.family.modules else ""
+        return self._module(path) if path else _checked(self.model.get_output_embeddings(), nn.Module)
+
+    @functools.cached_property
+    def embedding(self) -> nn.Module:
+        """Token ids -> embeddings."""
+        path = self.family.modules.embedding if self.family.modules else ""
+        return self._module(path) if path else _checked(self.model.get_input_embeddings(), nn.Module)
+
+    @property
+    def tower(self) -> nn.Module:
+        """Pixels -> features."""
+        return self._module(self.modules.tower)
+
+    @property
+    def projector(self) -> nn.Module:
+        """Features -> visual tokens at the decoder's width."""
+        return self._module(self.modules.projector)
+
+    def vision(self) -> nn.Module:
+        """What is traced for pictures: pixels `[images, ...]` -> features `[images, tokens, hidden]`.
+
+        Raises `ValueError` for a family that states no graphs.
+        """
+        if self.family.graphs is None:
+            raise ValueError(f"{self.family.model_type}: the family's record has no graphs")
+        return _checked(named(self.family.graphs.vision, __name__)(self), nn.Module)
+
+    def decoder_shape(self) -> DecoderShape:
+        """Sizes of the decoder as it is loaded."""
+        return read_shape(self.model.config.to_dict()).decoder
+
+    def _module(self, path: str) -> nn.Module:
+        return _checked(self.model.get_submodule(path), nn.Module)
+
+
+def parts_of(model: Any) -> TorchParts:
+    """The parts of a loaded model. Raises `InputError` for a family that is not known."""
+    family = find_family(model.config.model_type) or family_of(model.config.to_dict(), "score")
+    kind = model.config.get_text_config().model_type
+    return TorchParts(model, family, DECODERS.get(kind) or Decoder(model_type=kind))
+
+
+def _checked(value: Any, kind: type[Kind]) -> Kind:
+    """transformers types its modules loosely: what came back is one, or this fails here and not later."""
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
+    return value
+
+
+class SelectedFeatures(nn.Module):
+    """pixel_values `[images, 3, H, W]` -> image_features `[images, tokens, hidden]`, projected.
+
+    Of the tower layers that the configuration selects, side by side, with or without the class token.
+    """
+
+    def __init__(self, parts: TorchParts) -> None:
+        super().__init__()
+        self.tower = parts.tower
+        self.projector = parts.projector
+        facts = {**parts.family.defaults, **parts.model.config.to_dict()}
+        self.layers = facts["vision_feature_layer"]
+        self.strategy = facts["vision_feature_select_strategy"]
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        states = self.tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
+        layers = [self.layers] if isinstance(self.layers, int) else list(self.layers)
+        first = 1 if self.strategy == "default" else 0  # "default" leaves the class token out
+        features: torch.Tensor = self.projector(
+            torch.cat([states[layer][:, first:] for layer in layers], dim=-1)
+        )
+        return features
