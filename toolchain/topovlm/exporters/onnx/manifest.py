@@ -54,16 +54,17 @@ class RuntimeFile(Part, frozen=True, kw_only=True):
     graphs: dict[str, str]
     source_config_sha256: str
 
-    def decoders(self) -> list[str]:
-        """Keys of the decoder graphs."""
-        return [key for key in self.graphs if key.startswith("decoder")]
-
 
 def read_runtime_file(folder: Path) -> RuntimeFile:
     """Of an exported folder. Raises `InputError` when it is missing, damaged or of another schema."""
     return read(
         folder / RUNTIME_FILE, RuntimeFile, field="exported folder", remedy="Export again", schema=SCHEMA
     )
+
+
+def decoder_keys(content: RuntimeFile) -> list[str]:
+    """Keys of the decoder graphs."""
+    return [key for key in content.graphs if key.startswith("decoder")]
 
 
 def write_runtime_file(folder: Path, content: RuntimeFile) -> None:

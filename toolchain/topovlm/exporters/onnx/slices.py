@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from topovlm.errors import InputError, VerificationError, explain
-from topovlm.exporters.onnx.manifest import RUNTIME_FILE, read_runtime_file, write_runtime_file
+from topovlm.exporters.onnx.manifest import RUNTIME_FILE, decoder_keys, read_runtime_file, write_runtime_file
 from topovlm.runtime.manifest import load_manifest
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def slice_export(folder: str | Path, keep: int, out: str | Path, variant: str = 
     content = read_runtime_file(manifest.folder)
     path = source.relative_to(manifest.folder).as_posix()
     graphs = {
-        key: held for key, held in content.graphs.items() if key not in content.decoders() or held == path
+        key: held for key, held in content.graphs.items() if key not in decoder_keys(content) or held == path
     }
     for file in _files(manifest.folder, graphs.values()):
         target = out / file.relative_to(manifest.folder)
