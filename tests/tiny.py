@@ -140,21 +140,26 @@ def build(
     image_size: int = 32,
     seed: int = 0,
     dtype: str = "float32",
+    model_type: str = "llava",
     max_shard_size: str = "5GB",
     text: dict[str, Any] | None = None,
     vision: dict[str, Any] | None = None,
+    top: dict[str, Any] | None = None,
 ) -> Path:
     """Write a checkpoint folder: model, tokenizer, processor, chat template, card. Returns `folder`.
 
-    `text`, `vision`: configuration fields that differ from the tiny ones.
+    `text`, `vision`, `top`: configuration fields that differ from the tiny ones (None: left out).
+    `model_type`: another family of the same layout that transformers knows.
     """
     import torch
-    from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
+    from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
     tokenizer = tokenizer_object()
     facts = _configs(family, layers, width, image_size, tokenizer.get_vocab_size(), text=text, vision=vision)
     patch = facts["vision_config"].patch_size
-    config = LlavaConfig(
+    facts = {name: value for name, value in {**facts, **(top or {})}.items() if value is not None}
+    config = AutoConfig.for_model(
+        model_type,
         **facts,
         image_token_index=SPECIALS.index(IMAGE),
         image_seq_length=(image_size // patch) ** 2,
@@ -162,7 +167,7 @@ def build(
         eos_token_id=SPECIALS.index(END),
     )
     with torch.random.fork_rng():
-        model = LlavaForConditionalGeneration(config).eval()
+        model = AutoModelForImageTextToText.from_config(config).eval()
     _redraw(model, seed)
     model = model.to(getattr(torch, dtype))
     model.generation_config = GenerationConfig(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from tests import tiny
+from topovlm.checkpoint.card import license_of
 from topovlm.checkpoint.surgery import check_drop, parse_layers, prune_checkpoint
 from topovlm.errors import InputError
 
@@ -84,6 +85,37 @@ def test_a_source_without_a_licence_is_said_to_have_none(tiny_siglip_qwen2: Path
     (source / "README.md").unlink()
     assert prune_checkpoint(source, tmp_path / "slim", [2]).license.id == "unknown"
     assert "states no licence" in (tmp_path / "slim" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("---\nlicense: mit\n---\n", ("mit", None)),
+        ("---\nlicense: other\nlicense_name: 'own terms: v2'\n---\n", ("other", "own terms: v2")),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", ("mit, apache-2.0", None)),
+        ("---\nlicense: [\n---\n", ("unknown", None)),
+        ("---\n- a list\n---\n", ("unknown", None)),
+        ("no front matter", ("unknown", None)),
+        ("", ("unknown", None)),
+    ],
+)
+def test_the_licence_is_read_as_yaml(tmp_path: Path, card: str, expected: tuple[str, str | None]) -> None:
+    """Quotes and colons mean what they mean in YAML; a damaged card states no licence, and is no error."""
+    (tmp_path / "README.md").write_text(card)
+    found = license_of(tmp_path)
+    assert (found.id, found.name) == expected
+
+
+def test_the_card_says_whose_terms_apply(tiny_clip_llama: Path, tmp_path: Path) -> None:
+    """A licence of one's own travels by name and link, so that the hub shows it; the card reads back."""
+    source = Path(shutil.copytree(tiny_clip_llama, tmp_path / "dense"))
+    own = "license: other\nlicense_name: own-terms\nlicense_link: https://example.org/terms\n"
+    (source / "README.md").write_text(f"---\n{own}---\n")
+    prune_checkpoint(source, tmp_path / "slim", [2])
+    text = (tmp_path / "slim" / "README.md").read_text()
+    assert text.startswith(f"---\n{own}library_name: transformers\n")
+    assert license_of(tmp_path / "slim") == license_of(source)
+    assert "The source's licence (own-terms) applies" in text
 
 
 def test_the_same_cut_gives_the_same_bytes(tiny_clip_llama: Path, tmp_path: Path) -> None:
