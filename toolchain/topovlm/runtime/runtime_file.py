@@ -54,15 +54,16 @@ class RuntimeFile(Part, frozen=True, kw_only=True):
     graphs: dict[str, str]
     source_config_sha256: str | None = None
 
-    def decoders(self) -> list[str]:
-        """Keys of the decoder graphs."""
-        return [key for key in self.graphs if key.startswith("decoder")]
-
 
 def read_runtime_file(folder: Path) -> RuntimeFile:
     """Of an exported folder. Raises `InputError` when it is missing, damaged or of another schema."""
     file = folder / MANIFEST_NAME
     return read(file, RuntimeFile, field="exported model", remedy="Export again", schema=SCHEMA)
+
+
+def decoder_keys(content: RuntimeFile) -> list[str]:
+    """Keys of the decoder graphs."""
+    return [key for key in content.graphs if key.startswith("decoder")]
 
 
 def write_runtime_file(folder: Path, content: RuntimeFile) -> None:

@@ -19,7 +19,7 @@ from topovlm.errors import VerificationError, explain
 from topovlm.exporters.onnx.prompts import Prompt, make_prompts
 from topovlm.exporters.onnx.sessions import FloatType, Graphs, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult
-from topovlm.runtime.runtime_file import read_runtime_file
+from topovlm.runtime.runtime_file import decoder_keys, read_runtime_file
 
 # Largest |logit difference| allowed, relative to the largest |logit| (at least 1). Summation order alone
 # gives about 1e-6 in fp32; fp16 carries 11 bits through every layer.
@@ -54,7 +54,7 @@ def check_graphs(model: Any, folder: Path, tolerance: float | None = None) -> tu
     content = read_runtime_file(folder)
     references = make_references(model, make_prompts(folder, content, STEPS))
     results = []
-    for key in content.decoders():
+    for key in decoder_keys(content):
         graphs = open_graphs(folder, content, key)
         limit = tolerance if tolerance is not None else TOLERANCES[graphs.float_type]
         results += [_check_one(graphs, key, reference, limit) for reference in references]

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from topovlm.errors import InputError, VerificationError, explain
 from topovlm.runtime.manifest import load_manifest
-from topovlm.runtime.runtime_file import MANIFEST_NAME, read_runtime_file, write_runtime_file
+from topovlm.runtime.runtime_file import MANIFEST_NAME, decoder_keys, read_runtime_file, write_runtime_file
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -47,7 +47,7 @@ def slice_export(folder: str | Path, keep: int, out: str | Path, variant: str = 
     content = read_runtime_file(manifest.folder)
     path = source.relative_to(manifest.folder).as_posix()
     graphs = {
-        key: held for key, held in content.graphs.items() if key not in content.decoders() or held == path
+        key: held for key, held in content.graphs.items() if key not in decoder_keys(content) or held == path
     }
     for file in _files(manifest.folder, graphs.values()):
         target = out / file.relative_to(manifest.folder)

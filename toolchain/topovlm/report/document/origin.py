@@ -9,7 +9,7 @@ import msgspec
 from topovlm.records import Strict
 from topovlm.report.document.figures import VOLATILE
 
-Setting = str | int | float | bool | list[str | int | float] | None
+Setting = str | int | float | bool | list[str | int | float] | dict[str, float | None] | None
 
 
 class Stage(Strict, frozen=True, kw_only=True):
