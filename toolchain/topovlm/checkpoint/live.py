@@ -120,7 +120,7 @@ def load(source: Path | str | Checkpoint, *, dtype: str = "float32", device: str
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    facts: dict[str, Any]
+    facts: Any
     model: Any
     # Both are untyped in transformers.
     loader: Any = AutoModelForImageTextToText

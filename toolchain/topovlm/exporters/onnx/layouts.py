@@ -153,7 +153,7 @@ def _chat_template(model_dir: Path) -> str:
     )
 
 
-def _processor_config(model_dir: Path, config: ModelConfig, tokens_per_image: int) -> dict[str, Any]:
+def _processor_config(model_dir: Path, config: ModelConfig, tokens_per_image: int) -> ModelConfig:
     """processor_config.json for clients of the exported graphs.
 
     The vision graph has done the selection of features itself, so its clients count
@@ -213,7 +213,7 @@ def _eos_ids(model_dir: Path, config: ModelConfig) -> list[int]:
     raise InputError(explain("eos_token_id", None, "is neither in generation_config.json nor in config.json"))
 
 
-def _client_config(out: Path, graphs: Mapping[str, str]) -> dict[str, Any]:
+def _client_config(out: Path, graphs: Mapping[str, str]) -> ModelConfig:
     """What transformers.js reads: which precision to load by default, and which graphs have a data file."""
     names = [Path(path).name for path in graphs.values()]
     external = {name: 1 for name in names if (out / "onnx" / f"{name}_data").is_file()}
