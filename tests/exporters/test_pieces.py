@@ -56,6 +56,14 @@ def test_other_facts_are_made_anew(empty: Path) -> None:
     assert len(list(empty.iterdir())) == 2
 
 
+def test_another_module_is_traced_anew(empty: Path) -> None:
+    """A family's own module for pictures is a part of the key: its name, and the file it is written in."""
+    calls: list[int] = []
+    for kind in (Path, ir.Model, Path, None):
+        pieces.remembered("facts", ("a", "b"), lambda: _count(calls), kind)
+    assert len(calls) == 3
+
+
 def test_broken_files_are_made_again(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cut file costs a trace, not an error."""
     calls: list[int] = []

@@ -45,7 +45,7 @@ class Checkpoint:
     layer_prefix: str
     tensors: dict[str, TensorEntry]
     metadata: dict[Path, dict[str, str]]
-    index_metadata: dict[str, Any]
+    index_metadata: ModelConfig
 
     @property
     def config(self) -> ModelConfig:
@@ -119,9 +119,9 @@ def _from_hub(source: str, config_only: bool) -> Path:
     raise InputError(explain("--model", source, rule, remedy))
 
 
-def read_json_object(path: Path, what: str) -> dict[str, Any]:
+def read_json_object(path: Path, what: str) -> ModelConfig:
     """A JSON object from a checkpoint's file; `InputError` names the file, and the line when it is broken."""
-    value = read_json(path)
+    value: Any = read_json(path)
     if not isinstance(value, dict):
         raise InputError(explain(what, str(path), "must hold a JSON object"))
     return value
@@ -144,7 +144,7 @@ def read_preprocessor(folder: Path) -> ModelConfig | None:
     return None
 
 
-def _checked_config(folder: Path, source: str, action: Action) -> dict[str, Any]:
+def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
     path = folder / "config.json"
     if not path.is_file():
         if (folder / "adapter_config.json").is_file():
@@ -200,7 +200,7 @@ def open_checkpoint(source: Path | str) -> Checkpoint:
     )
 
 
-def _find_shards(folder: Path, source: str) -> tuple[list[Path], dict[str, str], dict[str, Any]]:
+def _find_shards(folder: Path, source: str) -> tuple[list[Path], dict[str, str], ModelConfig]:
     """Weight files, the index's tensor -> file map (empty for one file) and the index's metadata."""
     single, index = folder / SINGLE, folder / INDEX
     if single.is_file():  # transformers prefers it, too

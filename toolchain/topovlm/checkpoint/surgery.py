@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from topovlm.artifacts import staged_folder, write_json, write_text
 from topovlm.checkpoint.card import license_of, model_card
@@ -15,6 +14,7 @@ from topovlm.checkpoint.files import INDEX, SINGLE, Checkpoint, is_hub_id, open_
 from topovlm.checkpoint.outcome import SurgeryReport
 from topovlm.checkpoint.safetensors_file import TensorEntry, write_file
 from topovlm.errors import InputError, explain
+from topovlm.families.configs import ModelConfig
 from topovlm.families.layers import refuse_tied_layers, refuse_unknown_layer_fields, rewrite_config
 
 Progress = Callable[[int, int], None]
@@ -152,7 +152,7 @@ def _index(
     shards: dict[str, list[tuple[str, TensorEntry]]],
     total_bytes: int,
     parameters: int,
-) -> dict[str, Any]:
+) -> ModelConfig:
     metadata = {**checkpoint.index_metadata, "total_size": total_bytes}
     if "total_parameters" in metadata:
         metadata["total_parameters"] = parameters

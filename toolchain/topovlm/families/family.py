@@ -88,13 +88,10 @@ class Tensors(Strict, frozen=True, kw_only=True):
 
 
 class Modules(Strict, frozen=True, kw_only=True):
-    """Attribute paths in the loaded torch model. Empty: transformers answers (`get_decoder()`, ...)."""
+    """Attribute paths in the loaded torch model; transformers itself says where decoder and head are."""
 
     tower: str
     projector: str
-    decoder: str = ""
-    head: str = ""
-    embedding: str = ""
 
 
 class Graphs(Strict, frozen=True, kw_only=True):

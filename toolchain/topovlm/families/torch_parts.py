@@ -22,7 +22,7 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 @dataclass(frozen=True)
 class TorchParts:
-    """Where the parts of `model` are. transformers answers where the record does not."""
+    """Where the parts of `model` are: transformers answers for the decoder, the record for the pictures."""
 
     model: Any
     family: Family
@@ -43,8 +43,7 @@ class TorchParts:
     @functools.cached_property
     def stack(self) -> nn.Module:
         """The decoder: embeddings in, hidden states out."""
-        path = self.family.modules.decoder if self.family.modules else ""
-        return self._module(path) if path else _checked(self.model.get_decoder(), nn.Module)
+        return _checked(self.model.get_decoder(), nn.Module)
 
     @functools.cached_property
     def blocks(self) -> nn.ModuleList:
@@ -64,14 +63,12 @@ class TorchParts:
     @functools.cached_property
     def head(self) -> nn.Module:
         """Hidden states -> logits."""
-        path = self.family.modules.head if self.family.modules else ""
-        return self._module(path) if path else _checked(self.model.get_output_embeddings(), nn.Module)
+        return _checked(self.model.get_output_embeddings(), nn.Module)
 
     @functools.cached_property
     def embedding(self) -> nn.Module:
         """Token ids -> embeddings."""
-        path = self.family.modules.embedding if self.family.modules else ""
-        return self._module(path) if path else _checked(self.model.get_input_embeddings(), nn.Module)
+        return _checked(self.model.get_input_embeddings(), nn.Module)
 
     @property
     def tower(self) -> nn.Module:

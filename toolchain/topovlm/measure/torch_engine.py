@@ -32,7 +32,7 @@ class _Weights:
     """What stands for the decoder graph in a profile."""
 
     path: Path
-    dtypes: dict[str, Any]
+    dtypes: dict[str, np.dtype[Any]]
 
 
 class TorchEngine:

@@ -166,7 +166,7 @@ def _chat_template(model_dir: Path) -> str:
     )
 
 
-def _processor_config(model_dir: Path, config: ModelConfig, tokens_per_image: int) -> dict[str, Any]:
+def _processor_config(model_dir: Path, config: ModelConfig, tokens_per_image: int) -> ModelConfig:
     """processor_config.json for clients of the exported graphs.
 
     The vision graph has done the selection of features itself, so its clients count
