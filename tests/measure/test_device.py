@@ -557,7 +557,7 @@ def test_oldest_python(board: Sshd, url: str) -> None:
         assert not {module for module in used if module and module.startswith("topovlm")}
     candidates = [shutil.which("python3.8"), *Path.home().glob(".pyenv/versions/3.8*/bin/python3.8")]
     for python in filter(None, candidates):
-        if subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
+        if subprocess.run([str(python), "--version"], capture_output=True, check=False).returncode == 0:
             with open_device(f"{board.bare}?python={python}") as device:
                 assert device.identify().environment.python.startswith("3.8")
             assert board.left_behind() == []
