@@ -100,7 +100,7 @@ class Sshd:
         self.process.wait(10)
 
     def _key(self, name: str) -> None:
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", self.folder / name]
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(self.folder / name)]
         subprocess.run(command, check=True)
 
     def _wait(self) -> None:

@@ -31,7 +31,7 @@ from topovlm.measure.settings import ProfileRequest, RunSettings, TimingRules
 from topovlm.measure.ssh import backends, parcel
 from topovlm.measure.ssh.address import COMMAND_VARIABLE, parse_address
 from topovlm.measure.ssh.checks import target_of
-from topovlm.measure.ssh.connection import ConnectionLost, DeviceTimeout
+from topovlm.measure.ssh.failures import ConnectionLost, DeviceTimeout
 from topovlm.measure.ssh.messages import Case, Done, Malformed, Runtimes
 from topovlm.measure.ssh.parcel import Load, pack, synthetic
 from topovlm.measure.ssh.rounds import Asked, Rounds
@@ -87,7 +87,9 @@ def url(board: Sshd, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_board_gives_what_this_machine_would(board: Sshd, url: str, export: Path) -> None:
     """Same record, same phases, raw samples and memory as a local run; progress comes; nothing stays."""
     rules = TimingRules(warmup=1, min_rounds=4, max_rounds=4, time_limit_s=20)
-    workload, seen, said = synthetic(export, images=1, new_tokens=3), [], []
+    workload = synthetic(export, images=1, new_tokens=3)
+    seen: list[int] = []
+    said: list[str] = []
     with open_device(url, say=said.append) as device:
         there = device.time_export(export, workload, rules, lambda rounds, spent: seen.append(rounds))
     here = LocalDevice().time_export(export, workload, rules)
@@ -555,7 +557,7 @@ def test_oldest_python(board: Sshd, url: str) -> None:
         assert not {module for module in used if module and module.startswith("topovlm")}
     candidates = [shutil.which("python3.8"), *Path.home().glob(".pyenv/versions/3.8*/bin/python3.8")]
     for python in filter(None, candidates):
-        if subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
+        if subprocess.run([str(python), "--version"], capture_output=True, check=False).returncode == 0:
             with open_device(f"{board.bare}?python={python}") as device:
                 assert device.identify().environment.python.startswith("3.8")
             assert board.left_behind() == []

@@ -17,14 +17,12 @@ from topovlm.measure.microbench import (
     MachineRates,
     Rate,
     buffer_size,
-    decoder_products,
-    free_product_graph,
     main,
     measure_machine,
-    product_graph,
     sample,
     table,
 )
+from topovlm.measure.products import decoder_products, free_product_graph, product_graph
 from topovlm.measure.settings import RunSettings
 from topovlm.records import decode, encode
 from topovlm.stats.robust import summarise

@@ -51,7 +51,7 @@ def make_profile(**changes: Any) -> Profile:
         load_1min=0.0,
         memory_total_bytes=8 << 30,
         memory_available_bytes=4 << 30,
-        board=None,
+        device_model=None,
         gpus=(),
         python="3.11",
         versions={},

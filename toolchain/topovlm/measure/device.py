@@ -22,8 +22,9 @@ from topovlm.machine.look import look_here
 from topovlm.measure.protocol import Completed, Device, Identity
 from topovlm.measure.settings import Folders, ProfileRequest, RoundProgress, RunSettings, TimingRules
 from topovlm.measure.ssh.address import FLAG, parse_address
-from topovlm.measure.ssh.connection import DeviceError, Limits
+from topovlm.measure.ssh.connection import Limits
 from topovlm.measure.ssh.device import SshDevice
+from topovlm.measure.ssh.failures import DeviceError
 from topovlm.predict.target import LOCAL
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from topovlm.runtime.engine import Engine, Generation
 from topovlm.runtime.prompt import Prompter
@@ -74,7 +74,7 @@ def timing_line(engine: Engine, result: Generation) -> str:
     )
 
 
-def as_json(engine_folder: str | Path, result: Generation) -> dict[str, Any]:
+def as_json(engine_folder: str | Path, result: Generation) -> dict[str, object]:
     """The generation as JSON-able facts, every time in milliseconds and measured."""
     return {
         "model": str(engine_folder),

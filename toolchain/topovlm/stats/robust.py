@@ -11,10 +11,10 @@ Drift is defined twice, for two questions. Here, by thirds and with its sign: di
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from topovlm.stats.timing import interval_of_median
 
@@ -56,7 +56,7 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def summarise(samples: Sequence[float], seed: int = 0) -> Summary:
+def summarise(samples: ArrayLike, seed: int = 0) -> Summary:
     """Summary of one or more samples, given in the order in which they were taken (drift needs it)."""
     values = np.asarray(samples, float)
     interval = interval_of_median(values, seed=seed)
@@ -74,7 +74,7 @@ def summarise(samples: Sequence[float], seed: int = 0) -> Summary:
     )
 
 
-def change_by_thirds(values: Sequence[float] | np.ndarray, least: int = 1) -> float:
+def change_by_thirds(values: NDArray[np.float64], least: int = 1) -> float:
     """Median of the last third less that of the first; zero where a third is fewer than `least` values."""
     third = len(values) // 3
     return float(np.median(values[-third:]) - np.median(values[:third])) if third >= max(1, least) else 0.0
@@ -97,7 +97,7 @@ class Ratio:
         return _finite(asdict(self))
 
 
-def paired_ratio(before: Sequence[float], after: Sequence[float], seed: int = 0) -> Ratio:
+def paired_ratio(before: ArrayLike, after: ArrayLike, seed: int = 0) -> Ratio:
     """Paired over rounds: what slows a whole round (another process, a hot chip) divides out."""
     ratios = np.asarray(after, float) / np.asarray(before, float)
     interval = interval_of_median(ratios, seed=seed)

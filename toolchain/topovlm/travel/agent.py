@@ -261,7 +261,7 @@ class Agent:
         os._exit(1)
 
 
-def host() -> dict[str, Any]:
+def host() -> dict[str, object]:
     """The system and this process (`topovlm.machine.host.Host`): decides whether anything can run here."""
     return {
         "python": platform.python_version(),

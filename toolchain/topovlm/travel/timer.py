@@ -55,7 +55,7 @@ class Listener:
         os._exit(1)
 
 
-def runtimes(packages: list[str]) -> dict[str, Any]:
+def runtimes(packages: list[str]) -> dict[str, object]:
     """Versions and providers of what this Python can import, and why it cannot."""
     found, lacking, providers = {}, {}, []
     for name in packages:

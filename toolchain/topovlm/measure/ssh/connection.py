@@ -18,9 +18,9 @@ from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
-from topovlm.errors import MissingToolError, explain
 from topovlm.measure.ssh import messages
-from topovlm.measure.ssh.address import FLAG, Address, complaint, no_python
+from topovlm.measure.ssh.address import Address, complaint, no_python
+from topovlm.measure.ssh.failures import ConnectionLost, DeviceError, DeviceTimeout
 from topovlm.measure.ssh.messages import LONGEST_BYTES, Hello, Malformed, Message, Refused
 from topovlm.records import Part
 from topovlm.travel import agent
@@ -30,29 +30,6 @@ _NOISE_BYTES = 1 << 12  # of a line that is kept for an error
 _WINDOW = 4  # chunks under way; fits into the channel's own buffers, so that a write never blocks for good
 M = TypeVar("M", bound=Part)
 _ALIVE_ANYWAY = "Nothing was left on the board: its part of the program removes its files itself"
-
-
-class DeviceError(MissingToolError):
-    """A board could not do a step; `partial` is what had been measured by then, if anything."""
-
-    def __init__(self, address: Address, step: str, happened: str, remedy: str = "") -> None:
-        self.address, self.step, self.happened, self.remedy = address, step, happened, remedy
-        self.partial: Part | None = None
-        super().__init__(explain(FLAG, address.text, f"{step}: {happened}", remedy))
-
-    def keep(self, partial: Part, kept: str) -> None:
-        """Attach what was measured, and say so."""
-        self.partial = partial
-        remedy = f"{kept}. {self.remedy}" if self.remedy else kept
-        self.args = (explain(FLAG, self.address.text, f"{self.step}: {self.happened}", remedy),)
-
-
-class ConnectionLost(DeviceError):
-    """The connection ended in the middle."""
-
-
-class DeviceTimeout(DeviceError):
-    """The board took longer than it may."""
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def travellers(names: Sequence[str]) -> list[Item]:
     return [Item(f"travel/{s.name}", s, s.stat().st_size, sha256_file(s)) for s in sources]
 
 
-def _profiles(manifest: Manifest, load: Load) -> dict[str, Any]:
+def _profiles(manifest: Manifest, load: Load) -> dict[str, object]:
     """Shapes that the engines must take, by part: up to the longest prompt."""
     from topovlm.exporters.tensorrt.shapes import shape_ranges
     from topovlm.records import plain

@@ -17,7 +17,8 @@ from topovlm.measure.settings import RunSettings, TimingRules
 from topovlm.measure.ssh import checks, messages
 from topovlm.measure.ssh.address import Address
 from topovlm.measure.ssh.backends import COMMON, Backend, choose, packages
-from topovlm.measure.ssh.connection import Connection, DeviceError, Limits
+from topovlm.measure.ssh.connection import Connection, Limits
+from topovlm.measure.ssh.failures import DeviceError
 from topovlm.measure.ssh.messages import Failed, Hello, Runtimes, read_line
 from topovlm.measure.ssh.parcel import Parcel, travellers
 from topovlm.measure.ssh.rounds import PartialSweep, Rounds
