@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topovlm import __version__, artifacts
+from topovlm import __version__, artifacts, records
 from topovlm.config import Config
 from topovlm.console import Progress
 from topovlm.pipeline.context import ANSWER_TOKENS, TIMED_TOKENS, Context, versions
@@ -32,6 +32,7 @@ def evaluate(context: Context, name: str, folder: str, exported: Record) -> Reco
     inputs = {
         "graphs": exported.outputs,
         "answer_tokens": ANSWER_TOKENS,
+        "task": context.task.name,
         "topovlm": __version__,
         **context.held_out_inputs,
         **versions(),
@@ -69,8 +70,8 @@ def read_outcomes(context: Context, name: str) -> list[Outcome]:
     """What an evaluation stage stored."""
     from topovlm.evaluation.evaluate import Outcome
 
-    rows = artifacts.read_json(context.run.root / HIDDEN / "results" / f"{name}.json")
-    return [Outcome(**row) for row in rows]
+    path = context.run.root / HIDDEN / "results" / f"{name}.json"
+    return records.read(path, list[Outcome], field="outcomes", remedy="Delete it and run again")
 
 
 def measure(context: Context, *, slim: bool) -> Record:
