@@ -1,11 +1,12 @@
 """How often `topovlm check` raises a false alarm, and how large a regression it finds.
 
-    python -m benchmarks.gate_rates [--repetitions 200]
+    python -m benchmarks.gate_rates [--repetitions 200] [--graded]
 
 Simulated runs with known truth: skewed, autocorrelated timings; a machine whose speed differs from run to run
-(common to both models) and a smaller part that does not cancel; answers that flip both ways at random. Prints
-what truly changed, the share of comparisons in which time to first token (or overall accuracy) passed, was
-inconclusive, or failed, and in which any check failed. Everything is seeded.
+(common to both models) and a smaller part that does not cancel; answers that flip both ways at random; graded
+answers that score a little more or less. Prints what truly changed, the share of comparisons in which time to
+first token (or overall accuracy) passed, was inconclusive, or failed, and in which any check failed. All of it
+is seeded.
 """
 
 from __future__ import annotations
@@ -37,12 +38,23 @@ def answered(report: Report, loss: float, flips: float, rng: np.random.Generator
     """The report with `flips` of all answers changed either way at random, and `loss` of all answers lost."""
     before = factory.slim_answers(factory.dense_answers())
     after = {}
-    for family, right in before.items():
+    for category, right in before.items():
         share = right.mean()
         # As many answers are lost as are mended, on average; then the loss proper.
         swap = rng.random(len(right)) < flips / 2 / np.where(right, share, 1 - share)
         moved = right ^ swap
-        after[family] = moved & (rng.random(len(right)) >= loss / share)
+        after[category] = moved & (rng.random(len(right)) >= loss / share)
+    return msgspec.structs.replace(report, accuracy=factory.report(slim=after).accuracy, latency=None)
+
+
+def graded(report: Report, loss: float, moves: float, rng: np.random.Generator) -> Report:
+    """The report with graded answers: `moves` of them score up to 0.2 more or less, all lose `loss`."""
+    steady = np.random.default_rng(5)
+    after = {}
+    for category, right in factory.dense_answers().items():
+        before = steady.uniform(0.3, 0.8, len(right))
+        moved = before + (rng.random(len(right)) < moves) * rng.uniform(-0.2, 0.2, len(right))
+        after[category] = moved - loss
     return msgspec.structs.replace(report, accuracy=factory.report(slim=after).accuracy, latency=None)
 
 
@@ -55,7 +67,9 @@ def verdicts(run: Report, baseline: Report, name: str) -> tuple[str, bool]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=200)
-    repetitions = parser.parse_args().repetitions
+    parser.add_argument("--graded", action="store_true", help="the rows of graded answers alone")
+    args = parser.parse_args()
+    repetitions = args.repetitions
     rng = np.random.default_rng(0)
     base = factory.standard()
     print("truth | check | passed | inconclusive | failed | any check failed")
@@ -68,13 +82,19 @@ def main() -> None:
         shares.append(sum(failed for _, failed in found) / len(found))
         print(" | ".join((truth, name, *(f"{100 * share:.0f} %" for share in shares))), flush=True)
 
-    for factor in (0.9, 1.0, 1.03, 1.05, 1.08, 1.1, 1.15):
-        pairs = ((timed(base, factor, rng), timed(base, 1, rng)) for _ in range(repetitions))
-        show(f"slim {100 * (factor - 1):+.0f} % in time", "latency.ttft", pairs)
-    old = msgspec.structs.replace(base, latency=None)
+    if not args.graded:
+        for factor in (0.9, 1.0, 1.03, 1.05, 1.08, 1.1, 1.15):
+            pairs = ((timed(base, factor, rng), timed(base, 1, rng)) for _ in range(repetitions))
+            show(f"slim {100 * (factor - 1):+.0f} % in time", "latency.ttft", pairs)
+        old = msgspec.structs.replace(base, latency=None)
+        for loss in (0.0, 0.005, 0.01, 0.02, 0.03):
+            pairs = ((answered(base, loss, 0.01, rng), old) for _ in range(repetitions))
+            show(f"{100 * loss:.1f} points lost, 1 % of answers flip", "accuracy.overall", pairs)
+    rng = np.random.default_rng(1)
+    old = graded(base, 0.0, 0.0, rng)
     for loss in (0.0, 0.005, 0.01, 0.02, 0.03):
-        pairs = ((answered(base, loss, 0.01, rng), old) for _ in range(repetitions))
-        show(f"{100 * loss:.1f} points lost, 1 % of answers flip", "accuracy.overall", pairs)
+        pairs = ((graded(base, loss, 0.2, rng), old) for _ in range(repetitions))
+        show(f"{100 * loss:.1f} points lost, 20 % of graded answers move", "accuracy.overall", pairs)
 
 
 if __name__ == "__main__":

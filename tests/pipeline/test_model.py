@@ -33,7 +33,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 def test_a_deployment_reads_the_dense_model_once(tmp_path: Path, loads: list[tuple[str, str]]) -> None:
-    """Export, score, select, prune and repair share it; so do template, calibration and judge the processor."""
+    """Export, score, select, prune and repair share it; template, calibration and judge the processor."""
     source = deploying.build_model(tmp_path / "model")
     code, _ = deploying.deploy(source, tmp_path / "out")
     assert code == 0

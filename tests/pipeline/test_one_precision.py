@@ -1,4 +1,4 @@
-"""What is planned, exported, timed, answered with and reported is one precision, or the report says why not."""
+"""What is planned, exported, timed, answered with and reported is one precision, or the report says why."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ GRADED_METHOD = (
     "scores between 0 and 1, one that cannot be parsed 0. Where scores are graded: t intervals of the mean "
     "and of the mean difference slim - dense, with the half pairs of Agresti and Min; where all are right or "
     "wrong: Wilson's and Newcombe's paired interval (method 10); all at the effective sample size of the "
-    "picture clusters. p: exact sign flips of whole clusters. Retention: seeded paired bootstrap. "
-    "Intervals at 95 %."
+    "picture clusters. p: exact sign flips of whole clusters. Retention: seeded paired bootstrap. Intervals "
+    "at 95 %."
 )
 LATENCY_METHOD = (
     "Dense and slim timed in turns in one process after warm-up. Median with a seeded block-bootstrap "

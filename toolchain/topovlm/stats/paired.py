@@ -220,7 +220,7 @@ def retention(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm-Bonferroni adjusted p-values: many families, one chance of a false alarm."""
+    """Holm-Bonferroni adjusted p-values: many tests, one chance of a false alarm."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, running = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):

@@ -19,8 +19,8 @@ def layers_section(selection: Selection) -> Section:
     ]
     if len(set(selection.scores)) == 1:
         text.append(
-            "Every layer scored the same, so that their order alone made the proposal: "
-            "take more --samples or a smaller --k."
+            "Every layer scored the same, so that their order alone made the proposal: take more --samples"
+            + (" or a smaller --k." if "k" in selection.parameters else ".")
         )
     if selection.judge:
         judge = selection.judge
