@@ -6,6 +6,7 @@ No exporter is known by name here: what --format chose is looped over, and each 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from topovlm.pipeline.context import Context
     from topovlm.pipeline.record import Pruned
     from topovlm.pipeline.rundir import Record
-    from topovlm.workload import Workload
 
 
 def check(context: Context) -> None:
@@ -39,32 +39,30 @@ def check(context: Context) -> None:
 
 
 def _request(context: Context, folder: Path, model: Literal["dense", "slim"]) -> ExportRequest:
-    """What every chosen exporter is asked."""
+    """What the chosen exporters are asked; the workload has a longest answer.
+
+    One new token is a latency question, not a use.
+    """
+    workload = workload_of(context.config, context.source.checkpoint.facts)
+    longest = replace(workload, new_tokens=max(workload.new_tokens, context.constants.answer_tokens))
     return ExportRequest(
         model_dir=folder,
         model=model,
         target=context.target,
-        workload=_longest(context),
+        workload=longest,
         dtype=context.precision.exported,
     )
 
 
-def _longest(context: Context) -> Workload:
-    """The workload with a longest answer: one new token is a latency question, not a use."""
-    from dataclasses import replace
-
-    workload = workload_of(context.config, context.source.checkpoint.facts)
-    return replace(workload, new_tokens=max(workload.new_tokens, context.constants.answer_tokens))
-
-
 def export_dense(context: Context) -> Record[ExportRecord]:
     """baseline/: the dense model's graphs, which every comparison runs on."""
-    asked = _request(context, context.source.folder, "dense")
 
     def make(work: Path, progress: Progress) -> ExportRecord:
+        dtype = context.precision.exported
         # Graphs of the precision that torch has loaded come from the model that the other stages use.
-        live = context.dense.live.model if asked.dtype == "fp32" else None
-        request = ExportRequest(**{**vars(asked), "live": live})
+        live = context.dense.live.model if dtype == "fp32" else None
+        # Neither target nor workload: what is measured is the same whatever it is measured for.
+        request = ExportRequest(model_dir=context.source.folder, dtype=dtype, live=live)
         return exporters.EXPORTERS[exporters.MEASURED].export(request, work / BASELINE, progress)
 
     return context.run.stage(EXPORT_DENSE, EXPORT_DENSE.key(context, record=RECORD_SCHEMA), make)
@@ -74,8 +72,9 @@ def export_slim(context: Context, pruned: Record[Pruned]) -> Record[ExportRecord
     """onnx/: the pruned model's graphs."""
 
     def make(work: Path, progress: Progress) -> ExportRecord:
-        asked = _request(context, context.run.root / MODEL, "slim")
-        return exporters.EXPORTERS[exporters.MEASURED].export(asked, work / DEPLOYED, progress)
+        folder, dtype = context.run.root / MODEL, context.precision.exported
+        request = ExportRequest(model_dir=folder, model="slim", dtype=dtype)
+        return exporters.EXPORTERS[exporters.MEASURED].export(request, work / DEPLOYED, progress)
 
     return context.run.stage(EXPORT, EXPORT.key(context, record=RECORD_SCHEMA, pruned=pruned.outputs), make)
 

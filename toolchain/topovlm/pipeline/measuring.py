@@ -56,7 +56,9 @@ def evaluate(
         )
         return Evaluated(outcomes=tuple(found))
 
-    return context.run.stage(stage, stage.key(context, task=context.data.task.name, graphs=exported.outputs), make)
+    return context.run.stage(
+        stage, stage.key(context, task=context.data.task.name, graphs=exported.outputs), make
+    )
 
 
 def answer(
