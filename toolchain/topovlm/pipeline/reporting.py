@@ -84,6 +84,7 @@ def _accuracy(context: Context) -> doc.Accuracy | None:
         slim,
         source=f"ONNX Runtime {versions().get('onnxruntime', '')} CPU, fp32 plain graphs",
         sample_source=f"{context.sample_source}, held out: no layer was chosen on them",
+        task=context.task.name,
         seed=context.config.seed,
     )
 
