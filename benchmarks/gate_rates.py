@@ -5,8 +5,7 @@
 Simulated runs with known truth: skewed, autocorrelated timings; a machine whose speed differs from run to run
 (common to both models) and a smaller part that does not cancel; answers that flip both ways at random; graded
 answers that score a little more or less. Prints what truly changed, the share of comparisons in which time to
-first token (or overall accuracy) passed, was inconclusive, or failed, and in which any check failed. All of it
-is seeded.
+first token (or overall accuracy) passed, was inconclusive, or failed, and in which any check failed. Seeded.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def answers(task: Task, slips: int) -> list[Outcome]:
 def accuracy(task: Task, slips: int) -> Accuracy:
     """Dense slips once in twenty questions, slim once in `slips`."""
     dense, slim = answers(task, 20), answers(task, slips)
-    return accuracy_section(dense, slim, source="reader", sample_source=task.source)
+    return accuracy_section(dense, slim, source="reader", sample_source=task.source, task=task.name)
 
 
 def test_a_plug_in_is_found_by_its_entry_point(receipts: Task) -> None:

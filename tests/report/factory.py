@@ -277,6 +277,7 @@ def report(
         answers if pruned else None,
         source="ONNX Runtime 1.32 CPU, fp32 plain graphs",
         sample_source="reference held-out test split",
+        task="test",
     )
     artifacts = [
         Artifact(

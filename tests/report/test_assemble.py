@@ -15,44 +15,45 @@ from topovlm.exporters.protocol import Artifact, Check, ExportRecord
 from topovlm.families.known_models import known_model
 from topovlm.pipeline import assemble
 from topovlm.pipeline.rundir import Record
+from topovlm.planner.record import PlanRecord
 from topovlm.planner.solve import Budgets, make_plan
 from topovlm.predict.target import load_target
-from topovlm.records import plain
 from topovlm.report.budgets import asked_latency
 from topovlm.report.document import Plan
 from topovlm.units import LatencyBudget
 from topovlm.workload import Workload
 
 
-def planned(new_tokens: int = 64) -> tuple[dict[str, Any], Plan]:
+def planned(new_tokens: int = 64) -> tuple[PlanRecord, Plan]:
     """A share of the dense latency on a board, as the plan says it and as the report takes it."""
     workload = Workload(visual_tokens=265, prompt_tokens=27, new_tokens=new_tokens)
     budgets = Budgets(LatencyBudget.parse("70%"))
-    shape, target = known_model("qwen3-vl-2b").shape(), load_target("jetson-agx-orin-64gb@MAXN")
-    plan = plain(make_plan(shape, workload, target, budgets, "w4a16").record())
+    shape, target = known_model("qwen3-vl-2b").facts.shape, load_target("jetson-agx-orin-64gb@MAXN")
+    plan = make_plan(shape, workload, target, budgets, "w4a16").record()
     return plan, assemble.plan_part(plan, measured=False)
 
 
 def test_the_plans_own_verdicts_travel() -> None:
     """Exceeded and endangered limits are those of the plan, so that the report need not guess the bound."""
     plan, part = planned()
-    chosen = part.rows[plan["keep_layers"] - 1]
+    chosen = part.rows[(plan.keep_layers or 0) - 1]
     assert chosen.fits
     assert chosen.exceeds == ()
-    assert [list(row.at_risk) for row in part.rows] == [row["at_risk"] for row in plan["rows"]]
+    assert [row.at_risk for row in part.rows] == [row.at_risk for row in plan.rows]
     assert part.rows[-1].exceeds == ("latency",)
     # The range of a prediction is wider than the room under the budget, and still nothing is at risk: the
     # dense model's upper end rises as well.
     assert chosen.total.high is not None
-    assert chosen.total.high > plan["budget_ms"]
+    assert plan.budget_ms is not None
+    assert chosen.total.high > plan.budget_ms
     assert chosen.at_risk == ()
 
 
 def test_answers_of_many_tokens_have_a_predicted_total() -> None:
     """The end-to-end prediction reaches the report, and no prediction claims a confidence."""
     plan, part = planned()
-    for row, facts in zip(part.rows, plan["rows"], strict=True):
-        assert row.total.value == facts["total_ms"]["value"]
+    for row, facts in zip(part.rows, plan.rows, strict=True):
+        assert row.total.value == facts.total_ms.value
         assert row.total.value == pytest.approx(row.ttft.value + 63 * row.token.value, rel=2e-3)
         assert {f.confidence for f in (row.vision, row.prefill, row.token, row.ttft, row.memory)} == {None}
 
@@ -80,14 +81,14 @@ def test_a_latency_budget_travels_as_a_number(
 ) -> None:
     """What was typed is a value in the document, words only on the screen: 200 and 200.4 ms differ."""
     config = resolve({"target": "local", "max_latency": typed})
-    budget = assemble.budget_part(config, {"budget_ms": 200.0})
+    budget = assemble.budget_part(config, planned()[0])
     assert (budget.max_latency_ms, budget.max_latency_share) == (milliseconds, share)
     assert asked_latency(msgspec.structs.replace(factory.standard(), budget=budget)) == words
 
 
 def test_without_a_latency_budget_nothing_is_asked() -> None:
     """Neither a value nor words."""
-    budget = assemble.budget_part(resolve({"target": "local"}), {"budget_ms": None})
+    budget = assemble.budget_part(resolve({"target": "local"}), planned()[0])
     assert not budget.bounds_latency
     assert asked_latency(msgspec.structs.replace(factory.standard(), budget=budget)) == ""
 

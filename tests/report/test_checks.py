@@ -10,10 +10,13 @@ import msgspec
 import pytest
 
 from tests.report import factory
-from topovlm.checkpoint.verify import RELATIVE_TOLERANCE
+from topovlm.checkpoint.outcome import License, SurgeryReport
+from topovlm.checkpoint.verify import RELATIVE_TOLERANCE, VerifyReport
 from topovlm.errors import InputError
-from topovlm.pipeline import assemble, choosing
-from topovlm.pipeline.rundir import Record
+from topovlm.exporters.onnx.parity import parity_checks
+from topovlm.exporters.protocol import ExportRecord, ParityResult
+from topovlm.pipeline import assemble
+from topovlm.pipeline.record import Pruned
 from topovlm.report import store
 from topovlm.report.document import Verification, check, fact
 from topovlm.report.gate import compare
@@ -81,19 +84,22 @@ def test_the_gate_asks_for_checks_and_not_for_facts() -> None:
     assert found["verification.ONNX parity"] == "regressed"
 
 
-def parity(error: float, shifted: float) -> Record:
+def parity(error: float, shifted: float) -> ExportRecord:
     """An export's record with one graph on one prompt."""
-    result = {
-        "graph": "decoder",
-        "prompt": "picture",
-        "tolerance": 1e-4,
-        "max_logit": 10.0,
-        "max_logit_error": error,
-        "decode_steps": 8,
-        "control_position_error": shifted,
-        "control_mask_error": None,
-    }
-    return Record(name="export", inputs={}, outputs={}, value={"parity": [result]}, seconds=0.0, cached=False)
+    result = ParityResult(
+        graph="decoder",
+        prompt="picture",
+        prompt_tokens=20,
+        tolerance=1e-4,
+        max_logit=10.0,
+        max_logit_error=error,
+        decode_steps=8,
+        near_ties=0,
+        control_position_error=shifted,
+        control_mask_error=None,
+    )
+    checks = parity_checks([result], "")
+    return ExportRecord(exporter="onnx", model="slim", dtype="fp32", parity=(result,), checks=checks)
 
 
 @pytest.mark.parametrize(
@@ -102,9 +108,33 @@ def parity(error: float, shifted: float) -> Record:
 )
 def test_parity_checks_can_fail(error: float, shifted: float, outcomes: list[bool]) -> None:
     """A graph that is off fails its check, and so does a control that the gate is blind to."""
-    checks = assemble.parity_checks(parity(error, shifted), "slim")
+    checks = assemble.export_checks({"export": parity(error, shifted)})
     assert [row.passed for row in checks] == outcomes
     assert all(row.limit == pytest.approx(1e-3) for row in checks)
+
+
+SURGERY = SurgeryReport(
+    source="tiny",
+    folder="model",
+    source_layers=8,
+    dropped=(6, 7),
+    kept=(0, 1, 2, 3, 4, 5),
+    weight_bytes_before=8,
+    weight_bytes_after=6,
+    parameters_before=8,
+    parameters_after=6,
+    config_changes={},
+    license=License(),
+    weight_files=("model.safetensors",),
+)
+VERIFIED = VerifyReport(
+    layers=6,
+    tensors=90,
+    prompts=2,
+    generated_tokens=16,
+    cache_difference=RELATIVE_TOLERANCE / 10,
+    dense_difference=0.0,
+)
 
 
 @pytest.mark.parametrize(
@@ -119,18 +149,8 @@ def test_parity_checks_can_fail(error: float, shifted: float, outcomes: list[boo
 )
 def test_checks_of_the_pruned_checkpoint_can_fail(changed: dict[str, Any], failing: list[str]) -> None:
     """Layers that did not come back and logits that differ are failed checks, not passed ones."""
-    verified = {
-        "layers": 6,
-        "tensors": 90,
-        "prompts": 2,
-        "generated_tokens": 16,
-        "cache_difference": RELATIVE_TOLERANCE / 10,
-        "dense_difference": 0.0,
-        **changed,
-    }
-    value = {"surgery": {"kept": [0, 1, 2, 3, 4, 5]}, "verified": verified}
-    pruned = Record(name="prune", inputs={}, outputs={}, value=value, seconds=0.0, cached=False)
-    assert [row.name for row in choosing.verifications(pruned) if not row.passed] == failing
+    pruned = Pruned(surgery=SURGERY, verified=replace(VERIFIED, **changed), repair=None)
+    assert [row.name for row in assemble.checkpoint_checks(pruned) if not row.passed] == failing
 
 
 def test_an_exporter_that_the_report_never_heard_of_is_shown() -> None:

@@ -30,7 +30,7 @@ def small() -> Report:
     whole = factory.standard()
     dense = factory.dense_answers()
     few = [factory.outcomes(answers)[::40] for answers in (dense, factory.slim_answers(dense))]
-    accuracy = accuracy_section(*few, source="engine", sample_source="few")
+    accuracy = accuracy_section(*few, source="engine", sample_source="few", task="test")
     plan = replace(whole.plan, rows=whole.plan.rows[-7:])
     return replace(whole, accuracy=accuracy, plan=plan, latency=factory.latency(n=8))
 

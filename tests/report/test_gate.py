@@ -223,6 +223,7 @@ def test_runs_of_unlike_kind_are_refused_by_field(baseline: Report) -> None:
         r"workload\.prompt_tokens": replace(baseline, workload=replace(baseline.workload, prompt_tokens=9)),
         r"latency\.runtime": replace(baseline, latency=replace(baseline.latency, runtime="cuda")),
         r"latency\.threads": replace(baseline, latency=replace(baseline.latency, threads=8)),
+        r"accuracy\.task": replace(baseline, accuracy=replace(baseline.accuracy, task="receipts")),
         r"accuracy\.sample_sha256": replace(
             baseline, accuracy=replace(baseline.accuracy, sample_sha256="0" * 64)
         ),

@@ -297,12 +297,20 @@ def test_few_questions_and_guessing_models_are_no_yes() -> None:
     report = factory.standard()
     few = {family: right[:2] for family, right in factory.dense_answers().items()}
     section = accuracy_section(
-        factory.outcomes(few), factory.outcomes(few), source="engine", sample_source="few questions"
+        factory.outcomes(few),
+        factory.outcomes(few),
+        source="engine",
+        sample_source="few questions",
+        task="test",
     )
     assert cards(replace(report, accuracy=section))[1].status == "partly"
     wrong = {family: right & False for family, right in factory.dense_answers().items()}
     section = accuracy_section(
-        factory.outcomes(wrong), factory.outcomes(wrong), source="engine", sample_source="guessing"
+        factory.outcomes(wrong),
+        factory.outcomes(wrong),
+        source="engine",
+        sample_source="guessing",
+        task="test",
     )
     card = cards(replace(report, accuracy=section))[1]
     assert card.status == "unknown"

@@ -16,7 +16,11 @@ def test_counts_and_summaries_agree_with_the_raw_outcomes() -> None:
     dense = factory.dense_answers()
     slim = factory.slim_answers(dense)
     section = accuracy_section(
-        factory.outcomes(dense), factory.outcomes(slim, unparsed=4), source="engine", sample_source="set"
+        factory.outcomes(dense),
+        factory.outcomes(slim, unparsed=4),
+        source="engine",
+        sample_source="set",
+        task="test",
     )
     assert [found.category for found in section.categories] == list(factory.CATEGORIES)
     for found in section.categories:
@@ -36,7 +40,7 @@ def test_counts_and_summaries_agree_with_the_raw_outcomes() -> None:
 def test_a_dense_deployment_has_no_comparison() -> None:
     """Without a slim model there is accuracy and nothing to compare it with."""
     section = accuracy_section(
-        factory.outcomes(factory.dense_answers()), source="engine", sample_source="set"
+        factory.outcomes(factory.dense_answers()), source="engine", sample_source="set", task="test"
     )
     assert section.overall.slim is None
     assert section.overall.retention is None
@@ -46,7 +50,7 @@ def test_a_dense_deployment_has_no_comparison() -> None:
 def test_nothing_evaluated_is_an_error() -> None:
     """An empty question set has no accuracy."""
     with pytest.raises(InputError, match="nothing was evaluated"):
-        accuracy_section([], source="engine", sample_source="set")
+        accuracy_section([], source="engine", sample_source="set", task="test")
 
 
 def test_latency_keeps_raw_samples_and_pairs_rounds() -> None:

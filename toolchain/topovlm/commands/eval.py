@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         outcomes[1] if len(outcomes) == 2 else None,
         source="ONNX Runtime CPU",
         sample_source=task.source,
+        task=task.name,
         seed=config.seed,
     )
     if args.json:

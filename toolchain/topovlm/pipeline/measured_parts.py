@@ -29,6 +29,7 @@ def accuracy_part(context: Context) -> doc.Accuracy | None:
             f"ONNX Runtime {versions().get('onnxruntime', '')} CPU, {context.precision.exported} plain graphs"
         ),
         sample_source=f"{context.data.source}, held out: no layer was chosen on them",
+        task=context.data.task.name,
         seed=context.config.seed,
     )
 

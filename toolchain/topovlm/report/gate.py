@@ -89,6 +89,7 @@ def _kind(report: Report) -> dict[str, object]:
         "latency.threads": latency.threads if latency else None,
         **(_fields("latency.workload", latency.workload) if latency else {}),
         "accuracy": "measured" if accuracy else "not measured",
+        "accuracy.task": accuracy.task if accuracy else None,
         "accuracy.sample_sha256": accuracy.sample_sha256 if accuracy else None,
     }
 

@@ -115,13 +115,15 @@ def accuracy_section(
     *,
     source: str,
     sample_source: str,
+    task: str,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Accuracy:
     """The accuracy part from the outcomes of `evaluation.evaluate`; `slim` None for a dense deployment.
 
     `source` says what answered ("ONNX Runtime 1.32 CPU, fp32 plain graphs"), `sample_source` where the
-    questions come from. Categories keep the order in which they first occur.
+    questions come from, `task` the name of what scored them. Categories keep the order in which they first
+    occur.
     """
     if not dense:
         raise InputError(explain("samples", 0, "nothing was evaluated", "Give questions with answers"))
@@ -145,6 +147,7 @@ def accuracy_section(
         source=source,
         sample_source=sample_source,
         sample_sha256=outcomes_sha256(dense),
+        task=task,
         method=ACCURACY_METHOD if overall.binary else GRADED_METHOD,
         overall=overall,
         categories=tuple(

@@ -142,15 +142,13 @@ def sign_flip_test(differences: ArrayLike, groups: Sequence[Hashable] | None = N
     grid = 1 if np.array_equal(d, np.rint(d)) else _GRID
     nets = np.rint(grid * np.bincount(index, weights=d)).astype(int) if len(d) else np.zeros(0, int)
     sizes = np.abs(nets[nets != 0])
-    reach = int(sizes.sum())
-    ways = np.zeros(2 * reach + 1)  # ways[reach + s] = probability that the signed sum is s
-    ways[reach] = 1.0
+    ways = np.ones(1)  # ways[reach + s] = probability that the signed sum is s, of those taken so far
     for size in sizes:
-        moved = np.zeros_like(ways)
-        moved[size:] += ways[: len(ways) - size] / 2
-        moved[: len(ways) - size] += ways[size:] / 2
+        moved = np.zeros(len(ways) + 2 * size)
+        moved[2 * size :] += ways / 2
+        moved[: len(ways)] += ways / 2
         ways = moved
-    total = int(nets.sum())
+    total, reach = int(nets.sum()), int(sizes.sum())
     sums = np.arange(-reach, reach + 1)
     two_sided = float(ways[np.abs(sums) >= abs(total)].sum())
     worse = float(ways[sums <= total].sum())

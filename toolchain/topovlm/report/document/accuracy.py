@@ -71,6 +71,7 @@ class Accuracy(Strict, frozen=True, kw_only=True):
     source: str  # what answered, e.g. "ONNX Runtime 1.32 CPU, fp32, plain graphs"
     sample_source: str
     sample_sha256: str
+    task: str  # the name that the questions and their scoring are found by, e.g. "reference"
     method: str
     overall: CategoryAccuracy
     categories: tuple[CategoryAccuracy, ...]
