@@ -16,20 +16,6 @@ from tests.pipeline import deploying
 from topovlm.report.store import read_report
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return deploying.build_model(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """A finished run; tests that change it work on copies."""
-    out = tmp_path_factory.mktemp("run") / "out"
-    code, outcome = deploying.deploy(model, out)
-    assert code == 0
-    return out, outcome
-
-
 def test_everything_promised_is_there(finished: tuple[Path, dict]) -> None:
     """Plan, scores, selection, checkpoint, graphs, three reports and the run file; nothing temporary."""
     out, outcome = finished

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,12 @@ from typing import Any
 import pytest
 
 from tests.pipeline import deploying
+from tests.pipeline.conftest import FIELDS, Observed
 from tests.pipeline.test_data import context, data_file
-from topovlm.config import Config, resolve
-from topovlm.console import Display, Progress
+from topovlm.config import resolve
 from topovlm.pipeline import stage as declared
 from topovlm.pipeline.constants import CONSTANTS, IRRELEVANT, Constants
 from topovlm.pipeline.context import Context
-from topovlm.pipeline.deploy import deploy
 from topovlm.pipeline.stage import Stage
 from topovlm.pipeline.stages import PLAN, all_stages, rejected
 from topovlm.pipeline.target import DeviceIdentity
@@ -25,12 +22,6 @@ from topovlm.predict.target import data_dir, load_target
 from topovlm.units import LatencyBudget
 
 STAGES: tuple[Stage[Any], ...] = (*all_stages(), rejected(5))
-FIELDS = [field.name for field in fields(Config)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return deploying.build_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture
@@ -52,7 +43,8 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         return replace(here, config=replace(here.config, model=str(other)), source=find_model(str(other)))
     if field in ("target", "mode"):
         name = {"target": "jetson-orin-nano-8gb", "mode": "jetson-orin@MAXN"}[field]
-        return replace(here, config=replace(here.config, **{field: name}), target=load_target(name))
+        changed: dict[str, Any] = {field: name}
+        return replace(here, config=replace(here.config, **changed), target=load_target(name))
     if field == "device":
         facts: dict[str, Any] = {"target": None, "model": "Box", "cpu": "x", "cores": 2, "versions": {}}
         identity = DeviceIdentity(**facts, memory_total_bytes=None, power_mode=None)
@@ -129,40 +121,10 @@ def test_timings_belong_to_a_machine_its_packages_and_its_time(here: Context) ->
     assert {"topovlm", "onnxruntime", "tokenizers", "torch"} <= set(packages)
 
 
-class Watching(Display):
-    """Knows which stage runs now."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.now: str | None = None
-        self.ran: set[str] = set()
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[Progress]:
-        self.now = name
-        self.ran.add(name)
-        with super().stage(name) as progress:
-            yield progress
-        self.now = None
-
-
-def test_stages_read_only_what_they_declare(model: Path, tmp_path: Path) -> None:
+def test_stages_read_only_what_they_declare(observed: Observed) -> None:
     """Every field of the configuration that a stage of a real deployment touches is in its declaration."""
-    display, seen = Watching(), set()
-
-    class Recorded(Config):
-        """A configuration that tells who reads what."""
-
-        def __getattribute__(self, name: str) -> Any:
-            if display.now is not None and name in FIELDS:
-                seen.add((display.now, name))
-            return super().__getattribute__(name)
-
-    words = {"target": "jetson-orin-nano-8gb@7W", "max_latency": "70%", "samples": "16", "threads": "1"}
-    words |= {"eval_samples": "12", "measure_time": "0.2s", "model": str(model), "format": "onnx,tensorrt"}
-    plain = resolve({**words, "output": str(tmp_path / "out")})
-    deploy(Recorded(**{name: getattr(plain, name) for name in FIELDS}), ["topovlm"], display)
     stages = {stage.name: stage for stage in STAGES}
-    assert display.ran >= {"export-dense", "plan", "score", "select", "prune", "export", "tensorrt", "report"}
-    undeclared = {(name, field) for name, field in seen if field not in stages[name].fields}
+    chain = {"export-dense", "plan", "score", "select", "prune", "export", "measure", "tensorrt", "report"}
+    assert observed.stages >= chain
+    undeclared = {(name, field) for name, field in observed.reads if field not in stages[name].fields}
     assert undeclared <= {(name, field) for name in stages for field in declared.IRRELEVANT}

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from tests.pipeline import deploying
 from topovlm.config import resolve
 from topovlm.pipeline.precision import precision
 from topovlm.predict.target import load_target
 from topovlm.report.store import read_report
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return deploying.build_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def test_half_precision_goes_all_the_way(model: Path, tmp_path: Path) -> None:
@@ -39,12 +33,9 @@ def test_half_precision_goes_all_the_way(model: Path, tmp_path: Path) -> None:
     assert not [limit for limit in report.provenance.limits if "the graphs are" in limit]
 
 
-def test_where_the_plan_is_for_another_precision_the_report_says_so(model: Path, tmp_path: Path) -> None:
+def test_where_the_plan_is_for_another_precision_the_report_says_so(finished: tuple[Path, Any]) -> None:
     """A board runs fp16 best, graphs are fp32 unless asked: plan and figures name their own, and why."""
-    out = tmp_path / "out"
-    code, _ = deploying.deploy(model, out)
-    assert code == 0
-    report = read_report(out)
+    report = read_report(finished[0])
     assert report.latency is not None
     assert (report.workload.dtype, report.latency.workload.dtype) == ("fp16", "fp32")
     (why,) = [limit for limit in report.provenance.limits if "the graphs are fp32" in limit]
