@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from topovlm.version import __version__
+
 if TYPE_CHECKING:
     from topovlm.api import check, deploy, export, plan, prune, score
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "check", "deploy", "export", "plan", "prune", "score"]
 
 

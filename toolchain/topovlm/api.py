@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from topovlm.pipeline.record import Deployment, PruneRecord
     from topovlm.planner.record import PlanRecord
     from topovlm.predict.profile import Profile
-    from topovlm.report.gate import CheckResult
+    from topovlm.report.checks import CheckResult
     from topovlm.units import LatencyBudget
 
 __all__ = ["check", "deploy", "export", "plan", "prune", "score"]

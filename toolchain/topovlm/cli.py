@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from topovlm import __version__, completion
+from topovlm import completion
 from topovlm.artifacts import disk_error
 from topovlm.commands import COMMANDS
 from topovlm.errors import BudgetError, InputError, MissingToolError, VerificationError
 from topovlm.exit_codes import ExitCode, help_text
+from topovlm.version import __version__
 
 _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (InputError, ExitCode.USAGE),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from topovlm import __version__, artifacts
+from topovlm import artifacts
 from topovlm.config import Config
 from topovlm.pipeline.constants import CONSTANTS, Constants
 from topovlm.pipeline.data import Data
@@ -17,6 +17,7 @@ from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import Source
 from topovlm.pipeline.target import DeviceIdentity
 from topovlm.records import plain
+from topovlm.version import __version__
 
 if TYPE_CHECKING:
     from topovlm.measure.device import Device

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from topovlm import __version__, artifacts, records
+from topovlm import artifacts, records
 from topovlm.checkpoint.files import open_checkpoint
 from topovlm.console import Progress
 from topovlm.pipeline import assemble, exporting, measured_parts
@@ -18,6 +18,7 @@ from topovlm.pipeline.selected import selection_part
 from topovlm.pipeline.stages import MEASURE, MODEL, PLAN, PRUNE, REPORT, SCORE, SELECT
 from topovlm.records import plain
 from topovlm.report import document as doc
+from topovlm.version import __version__
 
 if TYPE_CHECKING:
     from topovlm.pipeline.record import Pruned

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from topovlm import __version__
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.stack import Stack
 from topovlm.exporters.onnx.trace import OPSET
+from topovlm.version import __version__
 
 if TYPE_CHECKING:
     from topovlm.exporters.onnx.graphs import DecoderPieces

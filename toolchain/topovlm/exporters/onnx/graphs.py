@@ -10,13 +10,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from topovlm import __version__
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.pieces import remembered
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import VISION_KEY, ModelConfig
 from topovlm.families.family import Family
 from topovlm.families.sizes import read_shape
+from topovlm.version import __version__
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import strftime
 
-from topovlm import __version__
 from topovlm.artifacts import write_bytes
 from topovlm.machine import look as looks
 from topovlm.machine.environment import Environment, environment_of
@@ -25,6 +24,7 @@ from topovlm.measure.ssh.rounds import PartialSweep, Rounds
 from topovlm.measure.timing import Comparison
 from topovlm.records import encode
 from topovlm.units import format_bytes
+from topovlm.version import __version__
 
 _ROOM_BYTES = 32 << 20  # beside the graphs: the timer, prompts, what a runtime writes
 Partial = Comparison | PartialSweep
