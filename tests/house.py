@@ -32,18 +32,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 
-def modules() -> dict[str, Path]:
+def modules(root: Path = ROOT) -> dict[str, Path]:
     """Dotted name below `topovlm` -> file; a package by its own name."""
     found = {}
-    for path in ROOT.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
+    for path in root.rglob("*.py"):
+        parts = path.relative_to(root).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def imports() -> dict[str, set[str]]:
+def imports(root: Path = ROOT) -> dict[str, set[str]]:
     """Module -> modules of ours that it imports: anywhere in the file, also for types alone."""
-    known = modules()
+    known = modules(root)
     graph: dict[str, set[str]] = defaultdict(set)
     for name, path in known.items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -75,9 +75,9 @@ def climbs() -> list[str]:
     )
 
 
-def circles() -> list[list[str]]:
-    """Groups of modules that import each other, directly or through others (Tarjan, iterative enough)."""
-    graph = imports()
+def circles(root: Path = ROOT) -> list[list[str]]:
+    """Groups of modules that import each other, directly or through others (Tarjan)."""
+    graph = imports(root)
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -98,15 +98,42 @@ def circles() -> list[list[str]]:
             if len(group) > 1:
                 found.append(sorted(group))
 
-    for node in sorted(modules()):
+    for node in sorted(modules(root)):
         if node not in index:
             visit(node)
     return found
 
 
-def shares() -> dict[str, float]:
+def mutual(root: Path = ROOT) -> list[tuple[str, str]]:
+    """Pairs of rooms that import from each other."""
+    pairs = {
+        (room_of(module), room_of(other)) for module, others in imports(root).items() for other in others
+    }
+    return sorted((a, b) for a, b in pairs if a < b and (b, a) in pairs)
+
+
+def shares(root: Path = ROOT) -> dict[str, float]:
     """Room -> its share of all lines of Python."""
     lines: dict[str, int] = defaultdict(int)
-    for name, path in modules().items():
+    for name, path in modules(root).items():
         lines[room_of(name)] += len(path.read_text(encoding="utf-8").splitlines())
     return {room: count / sum(lines.values()) for room, count in lines.items()}
+
+
+def private_reaches() -> list[str]:
+    """Underscore names of ours that another module imports, as `module: name`."""
+    found = []
+    for module, path in modules().items():
+        ours = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "topovlm":
+                ours |= {alias.asname or alias.name for alias in node.names}
+                found += [f"{module}: {alias.name}" for alias in node.names if _private(alias.name)]
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if _private(node.attr) and node.value.id in ours:
+                    found.append(f"{module}: {node.value.id}.{node.attr}")
+    return sorted(found)
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")

@@ -2,15 +2,72 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
+import pytest
+
 from tests import house
+
+MODULES = house.modules()
+# Rooms that must work where torch is not: on a board's runtime, in `plan` and `check`.
+WITHOUT_TORCH = ("runtime", "travel", "machine", "predict", "planner", "topology", "stats", "report")
 
 
 def test_every_room_has_a_floor() -> None:
     """A new package or module has its place among the floors before it is imported anywhere."""
-    rooms = {house.room_of(module) for module in house.modules() if module}
-    assert rooms <= house.FLOOR.keys()
+    assert {house.room_of(module) for module in MODULES} == set(house.FLOOR)
 
 
 def test_imports_never_climb() -> None:
     """Also not for types alone, and not inside functions."""
     assert house.climbs() == []
+
+
+def test_no_modules_import_each_other() -> None:
+    """Directly or through others, for types or at run time."""
+    assert house.circles() == []
+
+
+def test_no_room_is_an_eighth_of_the_house() -> None:
+    """At most 12 % of all lines: a larger one holds more than one idea."""
+    assert max(house.shares().values()) <= 0.12
+
+
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_rooms_without_torch(room: str) -> None:
+    """Importing all of such a room loads neither torch nor transformers."""
+    names = [f"topovlm.{module}" for module in MODULES if house.room_of(module) == room]
+    # What travels finds its parts on the board, TensorRT among them.
+    names = [name for name in names if name != "topovlm.travel.trt_engine"]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "home"),
+    [
+        (r"(?i)llava", ("families", "reference")),
+        (r'"tensorrt"', ("exporters",)),
+        (r'startswith\("zigzag', ("choose",)),
+    ],
+)
+def test_names_are_known_in_one_room(pattern: str, home: tuple[str, ...]) -> None:
+    """A family, an exporter, a scorer is named where it is described; everything else asks a registry."""
+    found = [
+        name
+        for name, path in MODULES.items()
+        if house.room_of(name) not in home and re.search(pattern, path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_nothing_reaches_into_another_modules_private_names() -> None:
+    """Neither by import nor through the module."""
+    assert house.private_reaches() == []
