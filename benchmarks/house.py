@@ -2,9 +2,10 @@
 
     python -m benchmarks.house [--against DIR] [--json]
 
-Counted from the source of `toolchain/topovlm`, nothing is imported: circles (groups of modules that import each
-other, imports for types included), packages that import each other, the largest package's share of the lines,
-`dict[str, Any]`, errors of `mypy --strict`, modules that name a family or an exporter outside of their home.
+Counted from the source of `toolchain/topovlm`, nothing is imported: circles (groups of modules that import
+each other, imports for types included), packages that import each other, the largest package's share of the
+lines, `dict[str, Any]`, errors of `mypy --strict`, modules that name a family or an exporter outside of
+their home.
 """
 
 from __future__ import annotations
