@@ -75,7 +75,11 @@ def write_data(room: Path) -> dict[str, Path]:
 
     Image.new("RGB", (48, 48), "red").save(room / "good.png")
     (room / "broken.png").write_bytes((room / "good.png").read_bytes()[:50])
-    bad = {"missing": {"image": "missing.png"}, "broken": {"image": "broken.png"}, "json": "{oops"}
+    bad: dict[str, str | dict[str, str]] = {
+        "missing": {"image": "missing.png"},
+        "broken": {"image": "broken.png"},
+        "json": "{oops",
+    }
     files = {}
     for name, record in bad.items():
         lines = [

@@ -189,8 +189,8 @@ def export_models(room: Path, dtype: str, large: bool) -> list[Path]:
     other, checkpoint = "random-llama", room / "checkpoint"
     if large:
         other = "random-qwen2-0.5b"
-        facts = {"text": _LARGE_TEXT, "vision": _LARGE_VISION}
-        build(checkpoint, "siglip-qwen2", layers=24, width=896, image_size=384, **facts)
+        text, vision = _LARGE_TEXT, _LARGE_VISION
+        build(checkpoint, "siglip-qwen2", layers=24, width=896, image_size=384, text=text, vision=vision)
     else:
         build(checkpoint, "clip-llama", layers=12, width=192)
     for name, source in (("reference", model_dir()), (other, checkpoint)):

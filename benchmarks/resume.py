@@ -35,7 +35,8 @@ def finish(words: list[str], out: Path) -> dict[str, Any]:
     done = subprocess.run(command(words, out), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def kill_in(stage: str, words: list[str], out: Path) -> float:

@@ -36,7 +36,8 @@ def decoder_flops(shape: dict[str, Any], tokens: int) -> float:
     attention = shape["hidden"] * shape["head_dim"] * (2 * shape["heads"] + 2 * shape["kv_heads"])
     mlp = 3 * shape["hidden"] * shape["intermediate"]
     scores = 2 * shape["heads"] * shape["head_dim"] * tokens / 2
-    return 2.0 * shape["layers"] * tokens * (attention + mlp + scores)
+    flops: float = 2.0 * shape["layers"] * tokens * (attention + mlp + scores)
+    return flops
 
 
 def matrix_rate(size: int = 1536) -> float:

@@ -42,7 +42,8 @@ def wall_ms(words: Sequence[str]) -> float:
 def heavy_imports(words: Sequence[str]) -> list[str]:
     """Heavy modules that the command imports."""
     done = subprocess.run([sys.executable, "-c", _PROBE, *words], capture_output=True, text=True, check=True)
-    return json.loads(done.stderr.splitlines()[-1].replace("'", '"'))
+    modules: list[str] = json.loads(done.stderr.splitlines()[-1].replace("'", '"'))
+    return modules
 
 
 def measure(rounds: int) -> dict[str, dict[str, object]]:

@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         for row in rows:
             mark = "same" if row["same"] else "DIFFERENT"
             print(f"{mark}  {row['folder']}  {len(row['torch'])} tokens  {row['prompt']!r}")
-        same = sum(row["same"] for row in rows)
-        print(f"{same} of {len(rows)} answers are the same, token by token (measured)")
+        agreed = sum(row["same"] for row in rows)
+        print(f"{agreed} of {len(rows)} answers are the same, token by token (measured)")
     return 0 if all(row["same"] for row in rows) else 4
 
 

@@ -18,8 +18,10 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
@@ -114,7 +116,7 @@ def measure(case: Case, repeats: int, peers: list[Peer], peer_limit_s: float) ->
     return row
 
 
-def timed(call) -> float:
+def timed(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -126,7 +128,7 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _child(connection, case: Case, options: argparse.Namespace, limit_s: float) -> None:
+def _child(connection: Connection, case: Case, options: argparse.Namespace, limit_s: float) -> None:
     connection.send(measure(case, options.repeats, find_peers(options)[0], limit_s))
 
 
@@ -137,7 +139,8 @@ def in_own_process(case: Case, options: argparse.Namespace) -> Row:
     child.start()
     there.close()
     try:
-        return here.recv()
+        row: Row = here.recv()
+        return row
     except EOFError:
         raise SystemExit(f"{case}: the process ended without a result") from None
     finally:

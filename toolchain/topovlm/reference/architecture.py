@@ -132,25 +132,20 @@ def save_checkpoint(
 ) -> None:
     """fp16 safetensors, tokenizer, processor, chat template; `extra` are further text files by name."""
     import torch
-    from transformers import (
-        AutoModelForImageTextToText,
-        GenerationConfig,
-        LlavaProcessor,
-        PreTrainedTokenizerFast,
-        SiglipImageProcessor,
-    )
+    import transformers
 
+    stock: Any = transformers  # much of it is untyped
     folder.mkdir(parents=True, exist_ok=True)
-    half = AutoModelForImageTextToText.from_config(model.config, dtype=torch.float16)
+    half = stock.AutoModelForImageTextToText.from_config(model.config, dtype=torch.float16)
     half.load_state_dict({name: value.half() for name, value in model.state_dict().items()})
-    half.generation_config = GenerationConfig(
+    half.generation_config = stock.GenerationConfig(
         do_sample=False,
         eos_token_id=tokenizer.token_to_id(END),
         pad_token_id=tokenizer.token_to_id(PAD),
         max_new_tokens=48,
     )
     half.save_pretrained(folder)
-    fast = PreTrainedTokenizerFast(
+    fast = stock.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
@@ -158,10 +153,10 @@ def save_checkpoint(
         padding_side="left",
         model_max_length=2048,
     )
-    images = SiglipImageProcessor(
+    images = stock.SiglipImageProcessor(
         size={"height": CANVAS, "width": CANVAS}, resample=3, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    processor = LlavaProcessor(
+    processor = stock.LlavaProcessor(
         image_processor=images,
         tokenizer=fast,
         patch_size=size.patch,

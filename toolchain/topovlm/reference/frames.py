@@ -24,7 +24,7 @@ _MOVES = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 def motion(rng: np.random.Generator, split: str) -> Scene:
     """Three frames: one thing crosses the picture, another stays where it is."""
 
-    def draw() -> tuple:
+    def draw() -> tuple[str, str, tuple[str, ...], str, int, int]:
         mover, idler = some(rng, SHAPES, 2)
         colours = tuple(pick(rng, tuple(COLOURS)) for _ in range(2))
         return mover, idler, colours, pick(rng, tuple(_MOVES)), int(rng.integers(3)), int(rng.integers(3))
@@ -55,7 +55,7 @@ def motion(rng: np.random.Generator, split: str) -> Scene:
 def order(rng: np.random.Generator, split: str) -> Scene:
     """Three frames with one thing each."""
 
-    def draw() -> tuple:
+    def draw() -> tuple[Thing, ...]:
         shapes, colours = some(rng, SHAPES, 3), some(rng, tuple(COLOURS), 3)
         return tuple(Thing(s, c, int(rng.integers(9)), True) for s, c in zip(shapes, colours, strict=True))
 

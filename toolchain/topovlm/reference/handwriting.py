@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 from PIL import Image
 
@@ -12,7 +15,8 @@ from topovlm.reference.scenes import INK, ORDINALS, Question, Region, Scene, pic
 def _write(
     image: Image.Image, rng: np.random.Generator, split: str, digit: int, corner: tuple[int, int]
 ) -> Region:
-    index = int(pick(rng, digit_pool(split)[digit]))
+    pool = cast("Sequence[int]", digit_pool(split)[digit])
+    index = int(pick(rng, pool))
     ink = tuple(int(v) for v in rng.integers(0, 90, 3))
     stamp_digit(image, index, corner, ink)  # type: ignore[arg-type]
     x, y = corner

@@ -53,10 +53,11 @@ def export_run(run: Path, out: Path) -> None:
 def answers(folder: Path, asked: Sequence[Sample], batch_size: int = 64, device: str = "cpu") -> list[str]:
     """Greedy answers of a checkpoint through stock transformers, fp32, in the order asked."""
     import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    import transformers
 
-    processor = AutoProcessor.from_pretrained(folder)
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+    stock: Any = transformers  # much of it is untyped
+    processor = stock.AutoProcessor.from_pretrained(folder)
+    model = stock.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval().to(device)
     said = [""] * len(asked)
     # Pictures cost most of the tokens: batches hold samples with equally many.
     by_pictures = sorted(range(len(asked)), key=lambda i: (len(asked[i].images), len(asked[i].prompt)))

@@ -9,8 +9,9 @@ Arithmetic and digit reading are held out by their handwriting instead (see `dra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -22,6 +23,8 @@ from topovlm.reference.drawing import (
     draw_shape,
     jittered,
 )
+
+T = TypeVar("T")
 
 PLACES = (
     "top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right",
@@ -77,17 +80,17 @@ def split_of(content: object) -> str:
     return {0: "test", 1: "calibration"}.get(bucket, "train")
 
 
-def pick(rng: np.random.Generator, options):
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     """One element of a sequence, as itself (numpy would turn tuples and strings into arrays)."""
     return options[int(rng.integers(len(options)))]
 
 
-def some(rng: np.random.Generator, options, count: int) -> list:
+def some(rng: np.random.Generator, options: Sequence[T], count: int) -> list[T]:
     """`count` different elements, each as itself."""
     return [options[i] for i in rng.choice(len(options), count, replace=False)]
 
 
-def until_split(rng: np.random.Generator, split: str, draw: Callable[[], tuple]) -> tuple:
+def until_split(rng: np.random.Generator, split: str, draw: Callable[[], T]) -> T:
     """Draws contents until one belongs to the split."""
     while True:
         content = draw()

@@ -73,7 +73,7 @@ class Recipe:
         return self.learning_rate * warm * min(1.0, left)
 
 
-class Steps(torch.utils.data.Dataset):
+class Steps(torch.utils.data.Dataset[dict[str, Any]]):
     """Batches by step, made in a worker process."""
 
     def __init__(self, packer: Packer, first: int, last: int, recipe: Recipe) -> None:
@@ -101,7 +101,8 @@ def build_model(recipe: Recipe, tokenizer: Any, layers: int) -> LlavaForConditio
 
     torch.manual_seed(recipe.seed)
     config = build_config(replace(recipe.size, decoder_layers=layers), tokenizer)
-    model = LlavaForConditionalGeneration(config).float()
+    made: Any = LlavaForConditionalGeneration(config)  # its `float` is untyped in transformers
+    model = made.float()
     # Compiled, plain attention takes half the time of the fused CPU kernel at these lengths.
     model.set_attn_implementation("eager")
     # SigLIP's default init is made for its full width; a small tower starts better smaller.
@@ -149,7 +150,7 @@ def image_features(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -
     scaled = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
     tower = model.model.vision_tower
     tower = getattr(tower, "vision_model", tower)
-    hidden = tower.embeddings(scaled)
+    hidden: torch.Tensor = tower.embeddings(scaled)
     for layer in tower.encoder.layers:
         hidden = layer(hidden, attention_mask=None)
     return hidden
@@ -309,7 +310,7 @@ def _step(
             loss, right = vision_loss(model, heads, batch), torch.zeros(())
         else:
             loss, right = answer_loss(model, batch, recipe, skip)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call] # untyped in torch
     parameters = [p for o in optimisers for g in o.param_groups for p in g["params"]]
     nn.utils.clip_grad_norm_(parameters, 1.0)
     for optimiser in optimisers:

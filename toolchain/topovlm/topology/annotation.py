@@ -20,16 +20,16 @@ from __future__ import annotations
 import numpy as np
 
 from topovlm.topology.cliques import find
-from topovlm.topology.jit import NONE, ONE, ZERO, kernel
+from topovlm.topology.jit import NONE, ONE, ZERO, Flags, Ints, Longs, Whole, kernel
 
 UNKNOWN = -1  # reference of an edge not reached yet; relation of a live symbol
 LENGTH_BITS = 24
 LENGTH_MASK = (1 << LENGTH_BITS) - 1
-MANY = np.int64(-2)
+MANY: Whole = np.int64(-2)
 
 
 @kernel
-def _toggle(parity, stack, height, pool, ref):
+def _toggle(parity: Flags, stack: Ints, height: Whole, pool: Ints, ref: Whole) -> Whole:
     """Add a vector to the accumulator and return the new height.
 
     parity: 0 untouched, 1 in, 2 touched but out; `stack` lists the touched.
@@ -47,7 +47,7 @@ def _toggle(parity, stack, height, pool, ref):
 
 
 @kernel
-def _settle(parity, stack, height, pool, relation):
+def _settle(parity: Flags, stack: Ints, height: Whole, pool: Ints, relation: Longs) -> Whole:
     """Replace killed symbols in the accumulator until only live ones are in; return the new height."""
     again = True
     while again:
@@ -64,7 +64,9 @@ def _settle(parity, stack, height, pool, relation):
 
 
 @kernel
-def _flush(parity, stack, height, pool, top, skip):
+def _flush(
+    parity: Flags, stack: Ints, height: Whole, pool: Ints, top: Whole, skip: Whole
+) -> tuple[Ints, Whole, Whole]:
     """Write the accumulator without `skip` to the end of the pool and clear it: pool, its top, reference."""
     if top + height > len(pool):
         larger = np.empty(2 * len(pool) + height, dtype=np.int32)
@@ -82,7 +84,7 @@ def _flush(parity, stack, height, pool, top, skip):
 
 
 @kernel
-def _single(ref, pool, relation):
+def _single(ref: Whole, pool: Ints, relation: Longs) -> Whole:
     """The live symbol that a vector is, NONE for the zero vector, MANY where that takes more work."""
     while ref & LENGTH_MASK == 1:
         g = np.int64(pool[ref >> LENGTH_BITS])
@@ -93,7 +95,9 @@ def _single(ref, pool, relation):
 
 
 @kernel
-def _add(a, b, parity, stack, pool, top, relation):
+def _add(
+    a: Whole, b: Whole, parity: Flags, stack: Ints, pool: Ints, top: Whole, relation: Longs
+) -> tuple[Ints, Whole, Whole]:
     """Sum of two vectors: pool, its top, reference."""
     x, y = _single(a, pool, relation), _single(b, pool, relation)
     if x != MANY and (x == y or x == NONE):
@@ -107,7 +111,9 @@ def _add(a, b, parity, stack, pool, top, relation):
 
 
 @kernel
-def _relate(a, b, c, parity, stack, pool, top, relation):
+def _relate(
+    a: Whole, b: Whole, c: Whole, parity: Flags, stack: Ints, pool: Ints, top: Whole, relation: Longs
+) -> tuple[Ints, Whole]:
     """Impose a + b + c = 0, killing the youngest symbol of what is left of it: pool and its top."""
     x, y, z = _single(a, pool, relation), _single(b, pool, relation), _single(c, pool, relation)
     if x != MANY and y != MANY and z != MANY and (x == y or x == z or y == z):  # most relations
@@ -130,7 +136,10 @@ def _relate(a, b, c, parity, stack, pool, top, relation):
 
 
 @kernel
-def annotate(level, first, earlier, shared, begin, sides, parent, tree, vectors, symbols, pool, top, count):
+def annotate(
+    level: Whole, first: Longs, earlier: Ints, shared: Flags, begin: Longs, sides: Ints,
+    parent: Ints, tree: Ints, vectors: Longs, symbols: Longs, pool: Ints, top: Whole, count: Whole,
+) -> tuple[Ints, Whole, Whole]:  # fmt: skip
     """Annotate the edges of one level in place; returns the pool, its top and the number of symbols.
 
     begin [N + 1], sides [T, 3]: triangles of this level by last vertex; `sides` is used up. parent [N]:
@@ -188,7 +197,7 @@ def annotate(level, first, earlier, shared, begin, sides, parent, tree, vectors,
 
 
 @kernel
-def live_symbols(relation, count):
+def live_symbols(relation: Longs, count: Whole) -> Ints:
     """The live symbols among the first `count`, ascending."""
     live = np.empty(count, dtype=np.int32)
     size = 0
@@ -200,7 +209,7 @@ def live_symbols(relation, count):
 
 
 @kernel
-def _places(basis, count):
+def _places(basis: Ints, count: Whole) -> Ints:
     """Place of every symbol in the basis, -1 for the killed."""
     place = np.full(count, -1, dtype=np.int32)
     for at in range(len(basis)):
@@ -209,7 +218,9 @@ def _places(basis, count):
 
 
 @kernel
-def normal_forms(generators, symbols, pool, basis, count):
+def normal_forms(
+    generators: Ints, symbols: Longs, pool: Ints, basis: Ints, count: Whole
+) -> tuple[Longs, Ints]:
     """Each of `generators` in terms of the live symbols `basis`: sparse columns (first, place)."""
     relation = symbols[1]
     place = _places(basis, count)
@@ -230,10 +241,11 @@ def normal_forms(generators, symbols, pool, basis, count):
 
 
 @kernel
-def _edge(first, earlier, a, b):
+def _edge(first: Longs, earlier: Ints, a: Whole, b: Whole) -> Whole:
     """Number of the edge between ranks a and b of a graph in which it is known to be."""
     if a < b:
         a, b = b, a
+    low: Whole
     low, high = first[a], first[a + 1]
     while high - low > 1:
         middle = (low + high) // 2
@@ -245,7 +257,7 @@ def _edge(first, earlier, a, b):
 
 
 @kernel
-def _later_end(first, e):
+def _later_end(first: Longs, e: Whole) -> Whole:
     """The rank whose edges, `first[v]` to `first[v + 1]`, include edge e."""
     low, high = 0, len(first) - 1
     while high - low > 1:
@@ -259,18 +271,20 @@ def _later_end(first, e):
 
 @kernel
 def cycle_classes(
-    generators, origin, own_first, own_earlier, tree, order,
-    first, earlier, rank, vectors, symbols, pool, basis, count,
-):  # fmt: skip
+    generators: Ints, origin: Longs, own_first: Longs, own_earlier: Ints, tree: Ints, order: Ints,
+    first: Longs, earlier: Ints, rank: Ints, vectors: Longs,
+    symbols: Longs, pool: Ints, basis: Ints, count: Whole,
+) -> tuple[Longs, Ints]:  # fmt: skip
     """Classes, in another complex that contains them, of the fundamental cycles of `generators`.
 
-    The cycle of a symbol is its edge closed by the spanning forest `tree`; the second row of arguments
-    describes the other complex. Returns sparse columns over its basis: first [n + 1], place [any].
+    The cycle of a symbol is its edge closed by the spanning forest `tree`; the arguments from `first` on
+    describe the other complex. Returns sparse columns over its basis: first [n + 1], place [any].
     """
     relation = symbols[1]
     place = _places(basis, count)
     above = np.full(len(order), -1, dtype=np.int32)
     step = np.zeros(len(order), dtype=np.int64)
+    v: Whole
     for v in range(len(order)):
         if tree[v] >= 0:
             above[v] = own_earlier[tree[v]]

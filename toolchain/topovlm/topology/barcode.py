@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topovlm.errors import InputError, explain
 
@@ -18,18 +19,18 @@ class Barcode:
     death, so a bar that reaches the last layer has death 2L - 1.
     """
 
-    bars: np.ndarray
+    bars: NDArray[np.int64]
     layers: int
     max_homology_dim: int = 1
 
-    def of_dim(self, dim: int) -> np.ndarray:
+    def of_dim(self, dim: int) -> NDArray[np.int64]:
         """Bars of one homology dimension: int64 [n, 2], columns (birth, death)."""
         if not 0 <= dim <= self.max_homology_dim:
             rule = f"the barcode holds homology dimensions 0 to {self.max_homology_dim}"
             raise InputError(explain("dim", dim, rule, "Compute it with a larger max_homology_dim."))
         return self.bars[self.bars[:, 0] == dim, 1:]
 
-    def betti(self, dim: int) -> np.ndarray:
+    def betti(self, dim: int) -> NDArray[np.int64]:
         """Betti number at every index: int64 [2L - 1], layers at even places, intersections at odd ones."""
         bars = self.of_dim(dim)
         change = np.zeros(2 * self.layers, dtype=np.int64)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from topovlm.topology.jit import ZERO, kernel
+from topovlm.topology.jit import ZERO, Flags, Ints, Longs, Whole, kernel
 
 
 @kernel
-def shared_edges(indptr, indices, other_indptr, other_indices):
+def shared_edges(indptr: Longs, indices: Ints, other_indptr: Longs, other_indices: Ints) -> Flags:
     """Flag per adjacency entry: 1 where the edge is in the other graph too."""
     flags = np.zeros(len(indices), dtype=np.uint8)
     for v in range(len(indptr) - 1):
@@ -23,7 +23,7 @@ def shared_edges(indptr, indices, other_indptr, other_indices):
 
 
 @kernel
-def search_order(indptr, indices, flags, wanted):
+def search_order(indptr: Longs, indices: Ints, flags: Flags, wanted: Whole) -> Ints:
     """Maximum-cardinality search along the edges whose flag is `wanted`: vertices in order.
 
     The next vertex has the most visited neighbours; so the visited part of a component is connected.
@@ -63,7 +63,7 @@ def search_order(indptr, indices, flags, wanted):
 
 
 @kernel
-def orient(indptr, indices, flags, order):
+def orient(indptr: Longs, indices: Ints, flags: Flags, order: Ints) -> tuple[Longs, Ints, Flags, Ints]:
     """Edges by their later end, in ranks: first edge per rank [N + 1], earlier end [E], flag [E], rank [N].
 
     Edges of one later end are sorted by the earlier end.
@@ -95,7 +95,7 @@ def orient(indptr, indices, flags, order):
 
 
 @kernel
-def triangles(first, earlier, shared):
+def triangles(first: Longs, earlier: Ints, shared: Flags) -> tuple[Longs, Ints, Ints]:
     """Triangles {w < u < v} by their last vertex v; those of shared edges only come apart.
 
     Returns, for the rest and for the shared ones, the first triangle per rank, int64 [2, N + 1], and the
@@ -135,7 +135,7 @@ def triangles(first, earlier, shared):
 
 
 @kernel
-def _larger(rows, used, room):
+def _larger(rows: Ints, used: Whole, room: Whole) -> Ints:
     result = np.empty((2 * len(rows) + room, 3), dtype=np.int32)
     for at in range(used):
         for side in range(3):
@@ -144,7 +144,7 @@ def _larger(rows, used, room):
 
 
 @kernel
-def find(parent, v):
+def find(parent: Ints, v: Whole) -> Whole:
     """Root of v in a union-find forest, halving its path."""
     while parent[v] != v:
         parent[v] = parent[parent[v]]
@@ -153,7 +153,7 @@ def find(parent, v):
 
 
 @kernel
-def component_labels(parent, rank):
+def component_labels(parent: Ints, rank: Ints) -> tuple[Ints, int]:
     """Component of every vertex, numbered by first appearance in vertex numbers: int32 [N], and how many."""
     seen = np.full(len(rank), -1, dtype=np.int32)
     labels = np.empty(len(rank), dtype=np.int32)
@@ -168,7 +168,7 @@ def component_labels(parent, rank):
 
 
 @kernel
-def component_map(labels, size, other):
+def component_map(labels: Ints, size: Whole, other: Ints) -> Ints:
     """For every component its component in a coarser labelling: int32 [size]."""
     result = np.empty(size, dtype=np.int32)
     for v in range(len(labels)):

@@ -15,6 +15,7 @@ import numpy as np
 from topovlm.topology import annotation, cliques
 from topovlm.topology.barcode import Barcode
 from topovlm.topology.complexes import Graph
+from topovlm.topology.jit import Whole
 from topovlm.topology.quiver import Columns, Decomposition
 
 LAYERS_AHEAD = 2  # prepared per thread before the decomposition catches up
@@ -31,7 +32,7 @@ class _Layer:
     tree: np.ndarray
     vectors: np.ndarray
     symbols: np.ndarray
-    symbol_count: int
+    symbol_count: Whole
     pool: np.ndarray
     basis: np.ndarray
     components: np.ndarray
@@ -72,13 +73,17 @@ def _prepare(before: Graph | None, graph: Graph) -> _Layer:
     tree = np.full(graph.vertices, -1, dtype=np.int32)
     vectors = np.full(len(earlier), annotation.UNKNOWN, dtype=np.int64)
     symbols = np.full((2, len(earlier) + 1), annotation.UNKNOWN, dtype=np.int64)
-    graph_part, state = (first, earlier, shared), (parent, tree, vectors, symbols)
-    pool, top, count = np.empty(len(earlier) + 16, dtype=np.int32), 0, 0
+    graph_part = (first, earlier, shared)
+    pool = np.empty(len(earlier) + 16, dtype=np.int32)
 
-    pool, top, count = annotation.annotate(1, *graph_part, begin[1], both, *state, pool, top, count)
+    pool, top, count = annotation.annotate(
+        1, *graph_part, begin[1], both, parent, tree, vectors, symbols, pool, 0, 0
+    )
     shared_generators = annotation.live_symbols(symbols[1], count)
     shared_components, shared_component_count = cliques.component_labels(parent, rank)
-    pool, top, count = annotation.annotate(0, *graph_part, begin[0], rest, *state, pool, top, count)
+    pool, top, count = annotation.annotate(
+        0, *graph_part, begin[0], rest, parent, tree, vectors, symbols, pool, top, count
+    )
     components, component_count = cliques.component_labels(parent, rank)
     return _Layer(
         order=order,

@@ -11,11 +11,22 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What kernels take and return. Numba compiles for what it is called with and does not look at annotations.
+Whole = int | np.int64
+Flags = NDArray[np.uint8]
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+Words = NDArray[np.uint64]
+Floats = NDArray[np.floating[Any]]
+
 # Typed, because numba compiles a function once more for every literal that it is called with.
-NONE, ZERO, ONE = np.int64(-1), np.int64(0), np.int64(1)
+NONE: Whole = np.int64(-1)
+ZERO: Whole = np.int64(0)
+ONE: Whole = np.int64(1)
 
 
 def kernel(function: F) -> F:

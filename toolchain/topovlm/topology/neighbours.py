@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from topovlm.topology.jit import ZERO, kernel
+from topovlm.topology.jit import ZERO, Floats, Ints, Longs, Whole, kernel
 
 # Scaled clouds lie in the unit box; smaller distances are left to the exact path, where nothing underflows.
 UNDERFLOW = 1e-30
 
 
 @kernel
-def squared_distance(points, i, j):
+def squared_distance(points: Floats, i: Whole, j: Whole) -> float:
     """Float64 squared distance of rows i and j, in one fixed order of summation on every machine."""
     width = points.shape[1]
     s0 = s1 = s2 = s3 = 0.0
@@ -33,7 +34,7 @@ def squared_distance(points, i, j):
 
 
 @kernel
-def _sift_down(keys, ids, size):
+def _sift_down(keys: Floats, ids: Ints, size: Whole) -> None:
     """Restore a max-heap by (key, id) whose root was replaced."""
     at = 0
     key, idx = keys[0], ids[0]
@@ -54,7 +55,7 @@ def _sift_down(keys, ids, size):
 
 
 @kernel
-def _insert_nearest(keys, ids, size, limit, key, idx):
+def _insert_nearest(keys: Floats, ids: Ints, size: Whole, limit: Whole, key: float, idx: Whole) -> Whole:
     """Insert (key, idx) into an ascending list of at most `limit` pairs; return the new size."""
     if size == limit:
         if key > keys[size - 1] or (key == keys[size - 1] and idx > ids[size - 1]):
@@ -71,7 +72,7 @@ def _insert_nearest(keys, ids, size, limit, key, idx):
 
 
 @kernel
-def centre(points, work, squares):
+def centre(points: Floats, work: Floats, squares: Floats) -> float:
     """Write the centred cloud, scaled into the unit box, to `work` and its squared norms to `squares`.
 
     Returns the scale, a power of two; 0 where the spread of the cloud overflows.
@@ -100,7 +101,7 @@ def centre(points, work, squares):
 
 
 @kernel
-def _lowest_keys(keys, ids, size, bounds, products, i):
+def _lowest_keys(keys: Floats, ids: Ints, size: Whole, bounds: Floats, products: Floats, i: Whole) -> None:
     """Fill a max-heap with the `size` smallest `bounds[j] + products[j]`, j != i."""
     filled = 0
     for j in range(len(products)):
@@ -119,7 +120,10 @@ def _lowest_keys(keys, ids, size, bounds, products, i):
 
 
 @kernel
-def select(points, product, bounds, slack, rows, k, spare, ordered, scale, result, verified):
+def select(
+    points: Floats, product: Floats, bounds: Floats, slack: float, rows: Longs, k: Whole, spare: Whole,
+    ordered: bool, scale: float, result: Ints, verified: NDArray[np.bool_],
+) -> None:  # fmt: skip
     """Neighbours of `rows` from lower bounds `bounds[j] + product[r, j]` on squared distances; proven or not.
 
     An upper bound is the lower one plus 2 `slack` times both norms. Where the upper bounds of the k best lie
@@ -161,7 +165,7 @@ def select(points, product, bounds, slack, rows, k, spare, ordered, scale, resul
 
 
 @kernel
-def brute_force(points, rows, k, result):
+def brute_force(points: Floats, rows: Longs, k: Whole, result: Ints) -> None:
     """Exact neighbours of `rows` by all distances."""
     best = np.empty(k, dtype=np.float64)
     best_ids = np.empty(k, dtype=np.int32)
@@ -175,7 +179,7 @@ def brute_force(points, rows, k, result):
 
 
 @kernel
-def symmetrise(neighbours):
+def symmetrise(neighbours: Ints) -> tuple[Longs, Ints]:
     """Sorted adjacency of the union of a neighbour table [N, k] with its transpose."""
     count, k = neighbours.shape
     sizes = np.zeros(count, dtype=np.int64)

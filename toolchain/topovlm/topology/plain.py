@@ -8,7 +8,7 @@ layers, so that a chain of an intersection is the same integer in both of its la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -154,7 +154,7 @@ def _decompose(groups: list[_Homology]) -> Iterator[tuple[int, int]]:
     yield from ((birth, len(groups)) for birth in births)
 
 
-def _solver(order: list[int]):
+def _solver(order: list[int]) -> Callable[[int], int]:
     """Function giving the coordinates of a vector in a basis with distinct highest bits."""
     place = {vector.bit_length() - 1: at for at, vector in enumerate(order)}
 

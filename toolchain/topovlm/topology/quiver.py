@@ -9,34 +9,36 @@ highest place while the columns of W -> V_right follow every step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from topovlm.topology.jit import ZERO, kernel
+from topovlm.topology.jit import ZERO, Ints, Longs, Whole, Words, kernel
 
 Columns = tuple[np.ndarray, np.ndarray]
 BIT = np.uint64(1)
 
 
 @intrinsic
-def _leading_zeros(typing_context, word):
-    def build(context, builder, signature, arguments):
+def _leading_zeros(typing_context: Any, word: Any) -> tuple[Any, Callable[..., Any]]:
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), build
 
 
 @kernel
-def _highest_bit(word):
-    return 63 - np.int64(_leading_zeros(word))  # type: ignore[call-arg]
+def _highest_bit(word: np.uint64) -> np.int64:
+    return 63 - np.int64(_leading_zeros(word))  # type: ignore[call-arg] # numba adds the typing context
 
 
 @kernel
-def _highest(row, words):
+def _highest(row: Words, words: Whole) -> Whole:
     """Highest set bit among the first `words` words of a row, or -1."""
     for word in range(words - 1, -1, -1):
         if row[word] != 0:
@@ -45,24 +47,24 @@ def _highest(row, words):
 
 
 @kernel
-def _flip(row, bit):
+def _flip(row: Words, bit: Whole) -> None:
     row[bit >> 6] ^= BIT << np.uint64(bit & 63)
 
 
 @kernel
-def _flip_all(row, offset, start, stop, bits):
+def _flip_all(row: Words, offset: Whole, start: Whole, stop: Whole, bits: Ints) -> None:
     for at in range(start, stop):
         _flip(row, offset + bits[at])
 
 
 @kernel
-def _add_words(row, other, start, stop):
+def _add_words(row: Words, other: Words, start: Whole, stop: Whole) -> None:
     for at in range(start, stop):
         row[at] ^= other[at]
 
 
 @kernel
-def _change_basis(vector, stored, basis, place_of, row):
+def _change_basis(vector: Words, stored: Ints, basis: Words, place_of: Ints, row: Words) -> None:
     """Write the coordinates of `vector` in the basis to `row`; `vector` is used up."""
     for word in range(len(vector) - 1, -1, -1):
         while vector[word] != 0:
@@ -76,7 +78,9 @@ def _change_basis(vector, stored, basis, place_of, row):
 
 
 @kernel
-def _reduce_left(tops, stored, basis, left_first, left_places, rows):
+def _reduce_left(
+    tops: Ints, stored: Ints, basis: Words, left_first: Longs, left_places: Ints, rows: Words
+) -> tuple[Ints, Ints]:
     """Reduce the columns of W -> V_left by highest place, the rest of every row following.
 
     rows [columns, words + right words] holds the images in V_right behind `words` empty words. Returns the
@@ -86,6 +90,7 @@ def _reduce_left(tops, stored, basis, left_first, left_places, rows):
     words = (size + 63) // 64
     columns = len(left_first) - 1
     place_of = np.empty(size, dtype=np.int32)
+    place: Whole
     for place in range(size):
         place_of[tops[place]] = place
     vector = np.zeros(words, dtype=np.uint64)
@@ -111,7 +116,7 @@ def _reduce_left(tops, stored, basis, left_first, left_places, rows):
 
 
 @kernel
-def _is_unit(row, bit):
+def _is_unit(row: Words, bit: Whole) -> bool | np.bool_:
     """Whether a row whose highest bit is `bit` has no other."""
     word = bit >> 6
     if row[word] & (row[word] - BIT) != 0:
@@ -121,8 +126,9 @@ def _is_unit(row, bit):
 
 @kernel
 def take_two_arrows(
-    tops, stored, basis, births, left_first, left_places, right_first, right_places, right_dim, index
-):
+    tops: Ints, stored: Ints, basis: Words, births: Longs, left_first: Longs, left_places: Ints,
+    right_first: Longs, right_places: Ints, right_dim: Whole, index: Whole,
+) -> tuple[Ints, Ints, Words, Longs, Longs]:  # fmt: skip
     """Go from V_left over W (index) to V_right (index + 1).
 
     The basis of V, in the order of the filtration: `tops` [n], the distinct highest bits; `stored` [n], the

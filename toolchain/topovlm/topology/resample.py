@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from topovlm.errors import InputError, explain
 from topovlm.topology.barcode import Barcode
@@ -20,25 +21,26 @@ Method = Literal["subsample", "bootstrap"]
 class Spread:
     """Scores of every layer over repeats: `values` float64 [repeats, L]."""
 
-    values: np.ndarray
+    values: NDArray[np.float64]
 
     @property
-    def median(self) -> np.ndarray:
+    def median(self) -> NDArray[np.float64]:
         return np.median(self.values, axis=0)
 
-    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, level: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lower and upper percentiles per layer that hold `level` of the repeats."""
         if not 0.0 < level < 1.0:
             raise InputError(explain("level", level, "a share between 0 and 1"))
         low, high = np.quantile(self.values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0)
         return low, high
 
-    def selection_frequency(self, count: int) -> np.ndarray:
+    def selection_frequency(self, count: int) -> NDArray[np.float64]:
         """Share of the repeats in which a layer is among the `count` highest, ties by index: float64 [L]."""
         order = np.argsort(-self.values, axis=1, kind="stable")[:, :count]
         picked = np.zeros_like(self.values)
         np.put_along_axis(picked, order, 1.0, axis=1)
-        return picked.mean(axis=0)
+        share: NDArray[np.float64] = picked.mean(axis=0)
+        return share
 
 
 def resample_scores(
