@@ -129,9 +129,9 @@ def private_reaches() -> list[str]:
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "topovlm":
                 ours |= {alias.asname or alias.name for alias in node.names}
                 found += [f"{module}: {alias.name}" for alias in node.names if _private(alias.name)]
-            elif isinstance(node, ast.Attribute) and _private(node.attr):
-                if isinstance(node.value, ast.Name) and node.value.id in ours:
-                    found.append(f"{module}: {node.value.id}.{node.attr}")
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                name = node.value.id
+                found += [f"{module}: {name}.{node.attr}"] if name in ours and _private(node.attr) else []
     return sorted(found)
 
 

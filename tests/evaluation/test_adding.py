@@ -12,6 +12,8 @@ import msgspec
 import pytest
 from PIL.Image import Image
 
+from tests.pipeline import deploying
+from tests.pipeline.test_data import context
 from tests.report import factory
 from topovlm.errors import InputError
 from topovlm.evaluation.evaluate import Outcome, evaluate
@@ -82,6 +84,18 @@ def test_a_plug_in_is_found_by_its_entry_point(receipts: Task) -> None:
         open_task("receipts", Path("data.jsonl"))
     asked = [{sample.prompt for sample in receipts.samples(split, 9, 0)} for split in ("calibration", "test")]
     assert not asked[0] & asked[1]
+
+
+def test_a_deployment_chooses_on_one_split_and_measures_on_the_other(receipts: Task, tmp_path: Path) -> None:
+    """Layers are scored, judged and repaired on calibration questions; test questions are held out."""
+    model = deploying.build_model(tmp_path / "model")
+    data = context(model, tmp_path / "out", task="receipts").data
+    parts = (data.calibration(), data.judging(), data.confirming())
+    assert [len(part) for part in parts] == [20, 12, 8]
+    assert [sample for part in parts for sample in part] == receipts.samples("calibration", 40, 0)
+    assert data.held_out() == receipts.samples("test", 600, 0)
+    assert data.held_out_fact["origin"] == "receipts:Receipts 1.0"
+    assert "receipts" in data.source
 
 
 def test_graded_scores_reach_the_report_and_its_readable_forms(receipts: Task) -> None:

@@ -26,12 +26,15 @@ from topovlm import cli, records
 from topovlm.errors import InputError, MissingToolError
 from topovlm.machine import look as facts
 from topovlm.machine.tools import Answer
-from topovlm.measure.device import DeviceError, Limits, LocalDevice, SshDevice, open_device
+from topovlm.measure.devices import open_device
+from topovlm.measure.local import LocalDevice
 from topovlm.measure.settings import ProfileRequest, RunSettings, TimingRules
 from topovlm.measure.ssh import backends, parcel
 from topovlm.measure.ssh.address import COMMAND_VARIABLE, parse_address
 from topovlm.measure.ssh.checks import target_of
-from topovlm.measure.ssh.failures import ConnectionLost, DeviceTimeout
+from topovlm.measure.ssh.connection import Limits
+from topovlm.measure.ssh.device import SshDevice
+from topovlm.measure.ssh.failures import ConnectionLost, DeviceError, DeviceTimeout
 from topovlm.measure.ssh.messages import Case, Done, Malformed, Runtimes
 from topovlm.measure.ssh.parcel import Load, pack, synthetic
 from topovlm.measure.ssh.rounds import Asked, Rounds
@@ -236,7 +239,7 @@ def test_program_over_its_time(board: Sshd, url: str) -> None:
 @needs_sshd
 def test_board_that_hangs(board: Sshd, url: str) -> None:
     """An agent that does not answer is given up; once it wakes it removes its folder."""
-    with open_device(url, limits=Limits(reply_s=1.0)) as device:
+    with SshDevice(parse_address(url), limits=Limits(reply_s=1.0)) as device:
         device.run(["true"])
         (agent,) = sshd.descendants(board.process.pid, "python")
         os.kill(agent, signal.SIGSTOP)
@@ -253,7 +256,7 @@ def test_login_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         served(tmp_path, monkeypatch, "ForceCommand sleep 60") as server,
         pytest.raises(DeviceTimeout, match=r"connecting: .* said nothing for 1 s.*Try by hand: ssh -p"),
     ):
-        open_device(server.url, limits=Limits(greeting_s=1.0)).__enter__()
+        SshDevice(parse_address(server.url), limits=Limits(greeting_s=1.0)).__enter__()
 
 
 @pytest.fixture
@@ -337,7 +340,7 @@ def test_missing_runtime(board: Sshd, url: str, export: Path, tmp_path: Path) ->
 # -- who is there -------------------------------------------------------------------------------------
 def refused(url: str, **limits: float) -> str:
     with pytest.raises(MissingToolError) as caught:
-        open_device(url, limits=Limits(**limits)).__enter__()
+        SshDevice(parse_address(url), limits=Limits(**limits)).__enter__()
     text = str(caught.value)
     assert parse_address(url).text in text
     return text
@@ -478,7 +481,7 @@ def test_killed_without_warning(board: Sshd, url: str, export: Path, victim: str
     """The caller, or the agent on the board, dies at once: what runs there ends and the folder goes."""
     code = (
         "import sys\n"
-        "from topovlm.measure.device import open_device\n"
+        "from topovlm.measure.devices import open_device\n"
         "from topovlm.measure.ssh.parcel import synthetic\n"
         "from topovlm.measure.timing import TimingRules\n"
         f"rules = TimingRules(min_rounds=10**6, max_rounds=10**6, time_limit_s=60, memory=False)\n"
@@ -503,7 +506,7 @@ def test_killed_without_warning(board: Sshd, url: str, export: Path, victim: str
 @needs_sshd
 def test_network_that_is_gone(board: Sshd, url: str) -> None:
     """A connection that stays open but carries nothing any more: the board's side tidies up by itself."""
-    with open_device(url, limits=Limits(silence_s=0.9)) as device:
+    with SshDevice(parse_address(url), limits=Limits(silence_s=0.9)) as device:
         assert isinstance(device, SshDevice)
         device.run(["true"])
         time.sleep(1.2)

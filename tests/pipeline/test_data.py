@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from topovlm.config import resolve
 from topovlm.console import Display
 from topovlm.errors import InputError
 from topovlm.pipeline.context import Context
-from topovlm.pipeline.data_split import split_user_samples
+from topovlm.pipeline.data_split import choosing_parts, hold_out
 from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import find_model
 from topovlm.predict.target import load_target
@@ -48,26 +49,46 @@ def context(model: Path, out: Path, **flags: str) -> Context:
     return Context(config, find_model(str(model)), load_target("jetson-orin"), RunDir(out, Display()))
 
 
+def groups_of(parts: Iterable[Sequence[Sample]]) -> list[set[str]]:
+    return [{sample.group for sample in part} for part in parts]
+
+
 @pytest.mark.parametrize(("count", "per_picture"), [(64, 1), (200, 3), (900, 7)])
 def test_the_four_parts_share_no_picture(count: int, per_picture: int) -> None:
     """Scoring, judging, confirming and held-out samples are disjoint by picture; half is held out."""
-    split = split_user_samples(questions(count, per_picture), 256, 96, seed=1)
-    parts = (split.score, split.judge, split.confirm, split.held_out)
-    groups = [{sample.group for sample in part} for part in parts]
+    choosing, held_out = hold_out(questions(count, per_picture), 256, 96, seed=1)
+    parts = choosing_parts(choosing, 256, 96)
+    groups = groups_of((parts.score, parts.judge, parts.confirm, held_out))
     assert all(groups)
     assert len(set.union(*groups)) == sum(map(len, groups))
-    assert not split.shared
-    assert len(split.held_out) >= count // 2 - per_picture
+    assert not parts.shared
+    assert len(held_out) >= count // 2 - per_picture
+
+
+@pytest.mark.parametrize(("count", "per_picture", "scored"), [(40, 1, 20), (448, 1, 256), (448, 5, 256)])
+def test_a_task_with_splits_gives_its_first_questions_to_scoring(
+    count: int, per_picture: int, scored: int
+) -> None:
+    """In the task's order; a picture is on one side only."""
+    drawn = questions(count, per_picture)
+    parts = choosing_parts(drawn, 256, 96, in_order=True)
+    chosen = [*parts.score, *parts.judge, *parts.confirm]
+    assert chosen == [sample for sample in drawn if sample in chosen]
+    assert len(parts.score) == scored
+    groups = groups_of((parts.score, parts.judge, parts.confirm))
+    assert all(groups)
+    assert len(set.union(*groups)) == sum(map(len, groups))
 
 
 def test_samples_linked_by_one_of_several_pictures_stay_together() -> None:
     """A sample with two pictures ties the samples of both."""
     samples = questions(64)
     samples.append(Sample("both", (Path("0.png"), Path("1.png")), "Same?", "no", group="pair"))
-    split = split_user_samples(samples, 16, 8, seed=0)
-    parts = (split.score, split.judge, split.confirm, split.held_out)
-    tied = [part for part in parts if {sample.id for sample in part} & {"q0", "q1", "both"}]
-    assert len(tied) <= 1
+    choosing, held_out = hold_out(samples, 16, 8, seed=0)
+    parts = choosing_parts(choosing, 16, 8)
+    each = (parts.score, parts.judge, parts.confirm, held_out)
+    tied = [part for part in each if {sample.id for sample in part} & {"q0", "q1", "both"}]
+    assert len(tied) == 1
 
 
 def test_small_data_judges_on_what_it_scored_and_says_so(tmp_path: Path) -> None:
@@ -84,14 +105,16 @@ def test_small_data_judges_on_what_it_scored_and_says_so(tmp_path: Path) -> None
 
 def test_data_without_answers_all_chooses() -> None:
     """Nothing could be held out: all of it serves the choice."""
-    split = split_user_samples(questions(64, answer=None), 256, 96, seed=0)
-    assert (len(split.score) + len(split.judge) + len(split.confirm), split.held_out) == (64, ())
+    choosing, held_out = hold_out(questions(64, answer=None), 256, 96, seed=0)
+    parts = choosing_parts(choosing, 256, 96)
+    assert (len(parts.score) + len(parts.judge) + len(parts.confirm), held_out) == (64, [])
 
 
 def test_too_little_data_is_refused() -> None:
     """Eight samples must be left to choose on."""
+    choosing, _ = hold_out(questions(12), 256, 96, seed=0)
     with pytest.raises(InputError, match="at least 8 are needed"):
-        split_user_samples(questions(12), 256, 96, seed=0)
+        choosing_parts(choosing, 256, 96)
 
 
 def test_inputs_notice_pictures_and_the_held_out_set(tmp_path: Path) -> None:
@@ -101,10 +124,14 @@ def test_inputs_notice_pictures_and_the_held_out_set(tmp_path: Path) -> None:
 
     model = deploying.build_model(tmp_path / "model")
     data = str(data_file(tmp_path, 40))
-    before = context(model, tmp_path / "out", data=data).data.choosing_fact
-    tiny.picture(99, 40).save(tmp_path / "7.png")
+    before = context(model, tmp_path / "out", data=data).data
+    facts = (before.choosing_fact, before.held_out_fact)
+    [changed] = before.calibration()[0].images
+    assert isinstance(changed, Path)
+    tiny.picture(99, 40).save(changed)
     after = context(model, tmp_path / "out", data=data)
-    assert before != after.data.choosing_fact
+    assert facts[0] != after.data.choosing_fact
+    assert facts[1] == after.data.held_out_fact
     other = context(model, tmp_path / "out", data=data, seed="3")
     assert after.data.held_out_fact != other.data.held_out_fact
     assert after.data.held_out_fact == context(model, tmp_path / "out", data=data).data.held_out_fact

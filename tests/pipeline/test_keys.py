@@ -50,6 +50,7 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         identity = DeviceIdentity(**facts, memory_total_bytes=None, power_mode=None)
         return replace(here, config=replace(here.config, device="ssh://box"), identity=identity)
     values: dict[str, Any] = {
+        "task": "reference",
         "data": data_file(tmp_path, 40) if field == "data" else None,
         "max_latency": LatencyBudget(absolute_ms=200.4),
         "max_token_latency_ms": 30.0,

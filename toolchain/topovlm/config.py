@@ -39,6 +39,7 @@ class Config:
     target: str | None
     mode: str | None
     model: str
+    task: str | None
     data: Path | None
     max_latency: LatencyBudget | None
     max_token_latency_ms: float | None
@@ -119,11 +120,10 @@ def parse_path(text: str, field: str) -> Path:
 
 
 def parse_device(text: str, field: str) -> str:
-    """`local`, or the address of a board."""
-    from topovlm.measure.ssh.address import parse_address
+    """`local`, or the address of a board, which is not connected yet."""
+    from topovlm.measure.devices import open_device
 
-    if text != "local":
-        parse_address(text)
+    open_device(text)
     return text
 
 
@@ -181,10 +181,24 @@ def _scorers() -> Iterable[str]:
     return SCORERS.names()
 
 
+def _tasks() -> Iterable[str]:
+    from topovlm.tasks import TASKS
+
+    return TASKS.names()
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("target", parse_text, None, "board to deploy to, or `local` for this machine", "NAME"),
     Option("mode", parse_text, None, "power mode of the board (default: the board's own)", "NAME"),
     Option("model", parse_text, REFERENCE_MODEL, "model folder (default: the shipped reference LVLM)", "DIR"),
+    Option(
+        "task",
+        parse_text,
+        None,
+        "set of questions that chooses layers and measures (default: --data, else the shipped benchmark)",
+        "NAME",
+        names=_tasks,
+    ),
     Option("data", parse_path, None, "calibration samples: JSONL of image, prompt, answer", "FILE"),
     Option(
         "max_latency",

@@ -38,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
 
-    from topovlm.measure.device import LOCAL, open_device
+    from topovlm.measure.devices import open_device
     from topovlm.pipeline.measuring import time_folders
+    from topovlm.predict.target import LOCAL
 
     folders = {str(folder): exported_folder(folder) for folder in args.folders}
     display = Display()

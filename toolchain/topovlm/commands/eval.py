@@ -16,7 +16,7 @@ from topovlm.console import Display, table
 if TYPE_CHECKING:
     from topovlm.report.document import CategoryAccuracy
 
-_OPTIONS = ("data", "eval_samples", "seed", "threads")
+_OPTIONS = ("task", "data", "eval_samples", "seed", "threads")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", type=Path, metavar="FOLDER", help="compare with this one, question by question"
     )
-    parser.add_argument("--task", metavar="NAME", help="what to ask: jsonl, reference, or a plug-in's name")
     add_options(parser, _OPTIONS)
 
 
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     folders = [exported_folder(folder) for folder in (args.baseline, args.folder) if folder is not None]
     for folder in folders:
         load_manifest(folder)
-    task = open_task(args.task, config.data)
+    task = open_task(config.task, config.data)
     samples = task.samples("test", config.eval_samples, config.seed)
     check_samples(task, samples)
     display = Display()

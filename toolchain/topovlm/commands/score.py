@@ -10,7 +10,7 @@ from topovlm.commands.common import add_options, config_of, print_json
 from topovlm.console import Display, table
 from topovlm.records import plain, write
 
-_OPTIONS = ("model", "data", "scorer", "k", "samples", "seed")
+_OPTIONS = ("model", "task", "data", "scorer", "k", "samples", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ def check_inputs(context: Context) -> None:
     for name in (context.config.scorer, *SCORERS):  # all of them run, plug-ins too
         find_scorer(name)
     data = context.data
-    if data.user_samples is not None:
+    if data.is_own:
         data.calibration()
         if held_out := data.held_out():
             check_samples(data.task, held_out)

@@ -20,7 +20,7 @@ from topovlm.records import plain
 from topovlm.version import __version__
 
 if TYPE_CHECKING:
-    from topovlm.measure.device import Device
+    from topovlm.measure.protocol import Device
     from topovlm.predict.target import ResolvedTarget
 
 _NUMERIC_PACKAGES = (
@@ -71,7 +71,7 @@ class Context:
 
     def device(self) -> Device:
         """The machine that latency is measured on; use it as a context manager."""
-        from topovlm.measure.device import open_device
+        from topovlm.measure.devices import open_device
 
         return open_device(self.config.device, say=self.run.display.note)
 

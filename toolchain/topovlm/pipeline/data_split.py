@@ -1,4 +1,7 @@
-"""The samples of --data, split so that what measures never chose: by picture, into four parts."""
+"""Samples split so that what measures never chose: by picture, into parts that score, judge and confirm.
+
+A file of questions is one set, half of which is held out; a task has a split of its own for that.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ _LEAST_SCORED = 8
 
 
 @dataclass(frozen=True)
-class UserSplit:
-    """Parts of one data set that share no picture, except that a small one judges on what it scored.
+class Parts:
+    """Samples that choose. They share no picture, except that a small set judges on what it scored.
 
     `confirm` is empty when nothing is left that could say whether a repair helps.
     """
@@ -26,7 +29,6 @@ class UserSplit:
     score: tuple[Sample, ...]
     judge: tuple[Sample, ...]
     confirm: tuple[Sample, ...]
-    held_out: tuple[Sample, ...]
 
     @property
     def shared(self) -> bool:
@@ -34,37 +36,48 @@ class UserSplit:
         return not self.confirm
 
 
-def split_user_samples(samples: Sequence[Sample], scored: int, judged: int, seed: int) -> UserSplit:
-    """Half (at most `scored` + twice `judged` samples) chooses layers and repair, the rest is held out.
+def hold_out(
+    samples: Sequence[Sample], scored: int, judged: int, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """(samples that choose, samples held out) of one set, shuffled by picture.
 
-    Samples that share a picture or a group stay together. Held-out samples have answers; without any answer
-    in the data all of it chooses. Raises `InputError` when too few samples are left to score on.
+    Half (at most `scored` + twice `judged` samples) chooses layers and repair, the rest is held out. Samples
+    that share a picture or a group stay together. Held-out samples have answers; without any answer in the
+    data all of it chooses.
     """
     bundles = _bundles(samples)
     order = np.random.default_rng([seed, 61]).permutation(len(bundles))
-    shuffled = [bundles[index] for index in order]
     answered = any(sample.answer is not None for sample in samples)
     choosing = min((len(samples) + 1) // 2, scored + 2 * judged) if answered else len(samples)
-    chosen, rest = _share(shuffled, [choosing, len(samples) - choosing])
-    count = sum(map(len, chosen))
+    chosen, rest = _share([bundles[index] for index in order], [choosing, len(samples) - choosing])
+    return _flat(chosen), [sample for sample in _flat(rest) if sample.answer is not None]
+
+
+def choosing_parts(samples: Sequence[Sample], scored: int, judged: int, *, in_order: bool = False) -> Parts:
+    """At most `scored` samples to score with, at most `judged` each to judge and to confirm.
+
+    `in_order`: the first ones score, the next ones judge. Otherwise parts grow together.
+    Raises `InputError` when too few samples are left to score on.
+    """
+    count = len(samples)
     if count < _LEAST_SCORED:
-        rule = f"leaves {count} samples to choose layers on; at least {_LEAST_SCORED} are needed"
-        remedy = "Half of the samples is held out: give at least 16 samples of several pictures"
-        raise InputError(explain("--data", f"{len(samples)} samples", rule, remedy))
-    held_out = tuple(sample for bundle in rest for sample in bundle if sample.answer is not None)
+        rule = f"are left to choose layers on; at least {_LEAST_SCORED} are needed"
+        remedy = "Half of a --data file is held out: give at least 16 samples of several pictures"
+        raise InputError(explain("samples", count, rule, remedy))
     if count >= _LEAST_FOR_FOUR_PARTS:
         quarter = min(judged, count // 4)
-        parts = _share(chosen, [min(scored, count - 2 * quarter), quarter, quarter])
-        score, judge, confirm = (tuple(s for bundle in part for s in bundle) for part in parts)
+        targets = [min(scored, count - 2 * quarter), quarter, quarter]
+        parts = (_fill if in_order else _share)(_bundles(samples), targets)
+        score, judge, confirm = map(_flat, parts)
         # A repair is fitted and tuned on different pictures of the scoring part.
         if len(parts[0]) >= 4 and len(score) >= _LEAST_SCORED and len(parts[1]) >= 2 and confirm:
-            return UserSplit(score[:scored], judge, confirm, held_out)
-    together = tuple(sample for bundle in chosen for sample in bundle)[:scored]
-    return UserSplit(together, together[:judged], (), held_out)
+            return Parts(tuple(score[:scored]), tuple(judge), tuple(confirm))
+    together = tuple(samples[:scored])
+    return Parts(together, together[:judged], ())
 
 
-def held_out_digest(samples: Sequence[Sample], pictures: Callable[[Sample], list[str]]) -> str:
-    """Digest of everything that an evaluation on these samples depends on; `pictures` gives their digests."""
+def samples_digest(samples: Sequence[Sample], pictures: Callable[[Sample], list[str]]) -> str:
+    """Digest of everything that depends on these samples; `pictures` gives the digests of theirs."""
     rows = [[s.id, s.prompt, s.answer, s.category, s.metric, s.chance, s.group, pictures(s)] for s in samples]
     return artifacts.digest_of(rows)
 
@@ -88,6 +101,22 @@ def _bundles(samples: Sequence[Sample]) -> list[list[Sample]]:
     for sample in samples:
         bundles.setdefault(root(f"id {sample.id}"), []).append(sample)
     return list(bundles.values())
+
+
+def _flat(bundles: Sequence[list[Sample]]) -> list[Sample]:
+    return [sample for bundle in bundles for sample in bundle]
+
+
+def _fill(bundles: Sequence[list[Sample]], targets: Sequence[int]) -> list[list[list[Sample]]]:
+    """Fill one part after the other, each with bundles until it has its target."""
+    parts: list[list[list[Sample]]] = [[] for _ in targets]
+    place = filled = 0
+    for bundle in bundles:
+        if filled >= targets[place] and place + 1 < len(parts):
+            place, filled = place + 1, 0
+        parts[place].append(bundle)
+        filled += len(bundle)
+    return parts
 
 
 def _share(bundles: Sequence[list[Sample]], targets: Sequence[int]) -> list[list[list[Sample]]]:

@@ -156,9 +156,9 @@ def time_folders(
 ) -> Comparison:
     """Interleaved timings of exported folders (name -> folder) at the declared workload.
 
-    `device`: this machine, or a board that is connected (`measure.device.open_device`).
+    `device`: this machine, or a board that is connected (`measure.devices.open_device`).
     """
-    from topovlm.measure.device import LocalDevice
+    from topovlm.measure.local import LocalDevice
     from topovlm.measure.settings import RunSettings
     from topovlm.measure.ssh.parcel import synthetic
     from topovlm.runtime.manifest import load_manifest

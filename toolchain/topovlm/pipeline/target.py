@@ -70,7 +70,7 @@ def look(config: Config, display: Display) -> DeviceIdentity | None:
     """Who the device of --device is; None for this machine. Raises `DeviceError`."""
     if config.device == LOCAL:
         return None
-    from topovlm.measure.device import open_device
+    from topovlm.measure.devices import open_device
 
     with open_device(config.device, say=display.note) as device:
         facts = device.identify()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from topovlm.errors import InputError, explain
@@ -23,7 +24,7 @@ class ReferenceTask:
             raise InputError(explain("--data", str(data), "the reference task brings its own questions"))
 
     def samples(self, split: str, count: int, seed: int) -> list[Sample]:
-        return samples(split, count, TEST_SEED if split == "test" else seed)
+        return list(_drawn(split, count, TEST_SEED if split == "test" else seed))
 
     def prompt(self, sample: Sample) -> str:
         return sample.prompt
@@ -31,3 +32,9 @@ class ReferenceTask:
     def score(self, sample: Sample, text: str) -> Scored:
         """By the question's own metric."""
         return score_sample(sample, text)
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(split: str, count: int, seed: int) -> tuple[Sample, ...]:
+    """Drawing takes seconds, and several stages use the same samples."""
+    return tuple(samples(split, count, seed))

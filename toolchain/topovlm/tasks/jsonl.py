@@ -29,14 +29,15 @@ class JsonlTask:
         return self._path.name
 
     @cached_property
-    def _samples(self) -> list[Sample]:
+    def questions(self) -> list[Sample]:
+        """All of the file, every picture checked. Raises `InputError` naming the line."""
         return read_jsonl(self._path)
 
     def samples(self, split: str, count: int, seed: int) -> list[Sample]:
         """The first `count` questions, in the order of the file."""
         if split != "test":
             raise InputError(explain("split", split, "a file of questions is one set", "Ask for test"))
-        return self._samples[:count]
+        return self.questions[:count]
 
     def prompt(self, sample: Sample) -> str:
         return sample.prompt

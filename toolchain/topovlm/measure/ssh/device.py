@@ -1,4 +1,9 @@
-"""A board behind one ssh connection: checks before anything large is sent, then timing, then nothing left."""
+"""A board behind one ssh connection: checks before anything large is sent, then timing, then nothing left.
+
+A board is reached by the OpenSSH client with the user's own configuration, agent and known_hosts. A small
+program travels there for the length of the connection (Python >= 3.8; numpy and ONNX Runtime for timing);
+nothing is installed, and what was sent is removed however the connection ends.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from topovlm.measure import timing
 from topovlm.measure.protocol import Completed, Identity
 from topovlm.measure.settings import Folders, ProfileRequest, RoundProgress, RunSettings, TimingRules
 from topovlm.measure.ssh import checks
-from topovlm.measure.ssh.address import Address
+from topovlm.measure.ssh.address import Address, parse_address
 from topovlm.measure.ssh.connection import Connection, Limits
 from topovlm.measure.ssh.messages import Case
 from topovlm.measure.ssh.parcel import Load, pack
@@ -117,3 +122,8 @@ class SshDevice:
     ) -> Profile:
         """As `Device.profile`; `target` is the board's id where it is known."""
         return measure_board(self.remote, folder, request, progress)
+
+
+def open_ssh(text: str, *, say: Callable[[str], None] | None = None) -> SshDevice:
+    """As `topovlm.measure.devices.OpenDevice`: the OpenSSH client's user, keys and known_hosts count."""
+    return SshDevice(parse_address(text), say=say)

@@ -1,12 +1,4 @@
-"""Where measurements run: this machine, or a board over ssh. One way to ask both.
-
-    with open_device("ssh://jetson@192.168.55.1") as device:
-        device.identify().target, device.time_export("out/onnx", workload, rules)
-
-A board is reached by the OpenSSH client with the user's own configuration, agent and known_hosts. A small
-program travels there for the length of the connection (Python >= 3.8; numpy and ONNX Runtime for timing);
-nothing is installed, and what was sent is removed however the connection ends.
-"""
+"""This machine as a device: measurements without a connection."""
 
 from __future__ import annotations
 
@@ -15,47 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from topovlm.errors import MissingToolError, explain
+from topovlm.errors import InputError, MissingToolError, explain
 from topovlm.machine.environment import environment_of, versions
 from topovlm.machine.host import this_host
 from topovlm.machine.look import look_here
-from topovlm.measure.protocol import Completed, Device, Identity
+from topovlm.measure.protocol import Completed, Identity
 from topovlm.measure.settings import Folders, ProfileRequest, RoundProgress, RunSettings, TimingRules
-from topovlm.measure.ssh.address import FLAG, parse_address
-from topovlm.measure.ssh.connection import Limits
-from topovlm.measure.ssh.device import SshDevice
-from topovlm.measure.ssh.failures import DeviceError
 from topovlm.predict.target import LOCAL
 
 if TYPE_CHECKING:
     from topovlm.measure.timing import Comparison
     from topovlm.measure.timing_workload import TimingWorkload
     from topovlm.predict.profile import Profile
-
-__all__ = [
-    "LOCAL",
-    "Completed",
-    "Device",
-    "DeviceError",
-    "Identity",
-    "Limits",
-    "LocalDevice",
-    "SshDevice",
-    "open_device",
-]
-
-
-def open_device(
-    text: str = LOCAL, *, say: Callable[[str], None] | None = None, limits: Limits | None = None
-) -> Device:
-    """`local` or `ssh://[user@]host[:port][?python=PATH]`; use the result as a context manager.
-
-    `say` gets a line per step. Raises `InputError` for another text; entering raises `DeviceError`
-    (a `MissingToolError`) with host, step, what happened and a remedy.
-    """
-    if text == LOCAL:
-        return LocalDevice()
-    return SshDevice(parse_address(text), say=say, limits=limits)
 
 
 class LocalDevice:
@@ -90,7 +53,7 @@ class LocalDevice:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise MissingToolError(explain(FLAG, LOCAL, f"running {argv[0]}: {error}")) from None
+            raise MissingToolError(explain("--device", LOCAL, f"running {argv[0]}: {error}")) from None
         return Completed(
             done.returncode, tuple(done.stdout.splitlines()), tuple(done.stderr.splitlines()[-40:])
         )
@@ -131,3 +94,10 @@ class LocalDevice:
         from topovlm.measure.probe import measure_local
 
         return measure_local(folder, request, progress=progress)
+
+
+def open_local(text: str = LOCAL, *, say: Callable[[str], None] | None = None) -> LocalDevice:
+    """As `topovlm.measure.devices.OpenDevice`. Raises `InputError` for more than `local`."""
+    if text != LOCAL:
+        raise InputError(explain("--device", text, "is more than this machine needs", "Write local"))
+    return LocalDevice()
