@@ -95,6 +95,7 @@ def deploy(
     target: str | None = None,
     mode: str | None = None,
     model: AnyPath | None = None,
+    task: str | None = None,
     data: AnyPath | None = None,
     max_latency: str | LatencyBudget | None = None,
     max_token_latency: str | None = None,
@@ -128,6 +129,7 @@ def deploy(
         target=target,
         mode=mode,
         model=model,
+        task=task,
         data=data,
         max_latency=max_latency,
         max_token_latency=max_token_latency,
@@ -159,6 +161,7 @@ def deploy(
 def score(
     model: AnyPath | None = None,
     *,
+    task: str | None = None,
     data: AnyPath | None = None,
     scorer: str | None = None,
     k: int | None = None,
@@ -167,7 +170,9 @@ def score(
     config: AnyPath | None = None,
 ) -> Scores:
     """Every decoder layer's score by every scorer, on calibration samples. A high score says: may go."""
-    resolved = _resolve(config, model=model, data=data, scorer=scorer, k=k, samples=samples, seed=seed)
+    resolved = _resolve(
+        config, model=model, task=task, data=data, scorer=scorer, k=k, samples=samples, seed=seed
+    )
     from topovlm.pipeline.alone import score_model
 
     return score_model(resolved, Display(quiet=True))

@@ -1,0 +1,1 @@
+"""Which layers go: hidden states, scorers, the judge of whole sets, the search, the repair of the cuts."""

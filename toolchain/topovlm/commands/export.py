@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
     record = export_model(config, Display())
     if args.json:
-        print_json({"folder": str(config.output), **plain(record)})
+        print_json(plain(record))
         return 0
     size = format_bytes(sum(file.size_bytes for file in record.files))
     worst = max(row.max_logit_error for row in record.parity)

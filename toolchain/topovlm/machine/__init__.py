@@ -1,0 +1,1 @@
+"""Facts of a machine, this one or another: cores, memory, GPU, Jetson, power, throttling; one parser each."""

@@ -1,0 +1,1 @@
+"""Latency, memory and profiles, measured on this machine or on a device over a connection."""

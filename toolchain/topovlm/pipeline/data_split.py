@@ -65,7 +65,7 @@ def choosing_parts(samples: Sequence[Sample], scored: int, judged: int, *, in_or
         remedy = "Half of a --data file is held out: give at least 16 samples of several pictures"
         raise InputError(explain("samples", count, rule, remedy))
     if count >= _LEAST_FOR_FOUR_PARTS:
-        quarter = min(judged, count // 4)
+        quarter = judged if count >= scored + 2 * judged else min(judged, count // 4)
         targets = [min(scored, count - 2 * quarter), quarter, quarter]
         parts = (_fill if in_order else _share)(_bundles(samples), targets)
         score, judge, confirm = map(_flat, parts)

@@ -1,0 +1,1 @@
+"""From predicted figures and a budget to a number of layers: solving, then advice."""

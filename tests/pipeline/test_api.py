@@ -1,0 +1,127 @@
+"""`import topovlm`: what the commands do, as functions with the same options, records and errors."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import topovlm
+from tests import tiny
+from tests.pipeline import deploying
+from tests.pipeline.test_data import data_file
+from tests.report import factory
+from topovlm import api, cli
+from topovlm.commands import export, plan, prune, score
+from topovlm.config import OPTIONS
+from topovlm.errors import InputError
+from topovlm.records import plain, write
+
+ALONE = ("config", "display")  # where the options come from, and where progress goes
+TINY = {"target": "jetson-orin-nano-8gb@7W", "max_latency": "70%", "samples": 16, "eval_samples": 12}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.build(tmp_path_factory.mktemp("api") / "tiny", layers=4)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *argv: object) -> Any:
+    """The JSON document of a command."""
+    capsys.readouterr()
+    assert cli.main([str(word) for word in (*argv, "--json")]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "more"),
+    [
+        (topovlm.deploy, [option.name for option in OPTIONS], ()),
+        (topovlm.plan, plan._OPTIONS, ("profile", "image_size", "visual_tokens", "confident")),
+        (topovlm.score, score._OPTIONS, ()),
+        (topovlm.prune, prune._OPTIONS, ("verify",)),
+        (topovlm.export, export._OPTIONS, ()),
+    ],
+)
+def test_a_function_takes_the_options_of_its_command(function: Any, options: list[str], more: Any) -> None:
+    """By the same names, and it explains itself."""
+    assert set(inspect.signature(function).parameters) - set(ALONE) == {*options, *more}
+    assert inspect.getdoc(function)
+
+
+def test_the_package_offers_them_and_nothing_else() -> None:
+    """A name that is none says so."""
+    assert set(topovlm.__all__) == {"__version__", *api.__all__}
+    with pytest.raises(AttributeError, match="no attribute 'prunes'"):
+        topovlm.prunes  # noqa: B018
+
+
+def test_plan_is_the_record_that_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """An infeasible budget is a verdict, not an error."""
+    record = topovlm.plan(target="jetson-orin", model="qwen3-vl-2b", max_latency="60%", image_size=(480, 640))
+    words = ("--model", "qwen3-vl-2b", "--max-latency", "60%", "--image-size", "480x640")
+    assert plain(record) == printed(capsys, "plan", "--target", "jetson-orin", *words)
+    assert topovlm.plan(target="jetson-orin", max_latency="0.01ms").verdict == "infeasible"
+
+
+def test_score_is_the_record_that_the_command_prints(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Layers of the user's checkpoint on the user's samples."""
+    data = data_file(tmp_path, 16)
+    record = topovlm.score(checkpoint, data=data, k=3)
+    assert plain(record) == printed(capsys, "score", "--model", checkpoint, "--data", data, "--k", "3")
+    assert {len(scores.scores) for scores in record.scorers.values()} == {4}
+
+
+def test_prune_and_export_write_what_the_commands_write(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same bytes, the same records."""
+    pruned = topovlm.prune(checkpoint, (1, 2), tmp_path / "slim")
+    assert pruned.surgery.kept == (0, 3)
+    words = ("--model", checkpoint, "--drop", "1,2", "-o", tmp_path / "other")
+    shown = printed(capsys, "prune", *words)
+    assert shown["surgery"]["kept"] == [0, 3]
+    name = "model.safetensors"
+    assert (tmp_path / "slim" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+    record = topovlm.export(tmp_path / "slim", tmp_path / "onnx", dtype="fp16")
+    again = printed(
+        capsys, "export", "--model", tmp_path / "slim", "--dtype", "fp16", "-o", tmp_path / "again"
+    )
+    assert plain(record)["files"] == again["files"]
+    for file in record.files:
+        assert (tmp_path / "onnx" / file.path).read_bytes() == (tmp_path / "again" / file.path).read_bytes()
+
+
+def test_deploy_resumes_what_the_command_began(
+    model: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """The same options are the same keys: nothing runs again."""
+    out, outcome = finished
+    shutil.copytree(out, tmp_path / "out")
+    found = topovlm.deploy(**TINY, measure_time="0.2s", threads=1, model=model, output=tmp_path / "out")
+    assert deploying.stages_run(tmp_path / "out") == []
+    assert list(found.dropped) == outcome["dropped"]
+    assert found.content_hash == outcome["content_hash"]
+
+
+def test_check_says_what_regressed(tmp_path: Path) -> None:
+    """The verdict of the gate, as a value."""
+    for name in ("before", "after"):
+        write(tmp_path / name / "report.json", factory.standard())
+    assert not topovlm.check(tmp_path / "after", tmp_path / "before").regressed
+
+
+def test_errors_carry_what_is_wrong() -> None:
+    """Field, value, rule and remedy are attributes, so that a caller need not read the sentence."""
+    with pytest.raises(InputError) as caught:
+        topovlm.plan(target="jetson-orinn", max_latency="200")
+    assert caught.value.field == "--max-latency"
+    assert caught.value.value == "200"
+    assert "unit" in str(caught.value)
