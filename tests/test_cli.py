@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -145,20 +146,41 @@ def test_completion_knows_every_command_and_flag(shell: str, capsys: pytest.Capt
         assert word in script
 
 
+COMPLETIONS = (
+    ("topovlm dep", "deploy"),
+    ("topovlm check --base", "--baseline"),
+    ("topovlm-deploy --max-mem", "--max-memory"),
+    ("topovlm check some/", "some/report.json"),
+    ("topovlm deploy --data some/", "some/report.json"),
+)
+
+
 def test_bash_completion_completes(tmp_path: Path) -> None:
-    """The script works in a real bash: commands, flags, and topovlm-deploy without a command."""
-    script = tmp_path / "completion.bash"
-    script.write_text(run("--print-completion", "bash").stdout)
-    cases = [(["topovlm", "dep"], "deploy"), (["topovlm", "check", "--base"], "--baseline")]
-    cases += [(["topovlm-deploy", "--max-mem"], "--max-memory")]
-    for words, expected in cases:
-        quoted = " ".join(words)
-        body = (
-            f"source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; "
-            '_topovlm; echo "${COMPREPLY[@]}"'
-        )
-        done = subprocess.run(["bash", "-c", body], capture_output=True, text=True, timeout=30, check=True)
-        assert expected in done.stdout.split()
+    """The script works in a real bash: commands, flags, files, and topovlm-deploy without a command."""
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "report.json").touch()
+    (tmp_path / "complete").write_text(run("--print-completion", "bash").stdout)
+    body = """
+        source ./complete; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
+        function=$(complete -p "$1" | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        "$function" "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"; echo "${COMPREPLY[@]}"
+    """
+    for words, expected in COMPLETIONS:
+        argv = ["bash", "-c", body, "bash", *words.split()]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
+        assert expected in done.stdout.split(), words
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is absent")
+def test_fish_completion_completes(tmp_path: Path) -> None:
+    """The same in a real fish."""
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "report.json").touch()
+    (tmp_path / "complete").write_text(run("--print-completion", "fish").stdout)
+    for words, expected in COMPLETIONS:
+        argv = ["fish", "--no-config", "-c", f"source ./complete; complete -C '{words}'"]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
+        assert expected in done.stdout.split(), words
 
 
 def test_doctor_reports_this_machine(capsys: pytest.CaptureFixture[str]) -> None:

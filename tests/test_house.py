@@ -71,3 +71,11 @@ def test_names_are_known_in_one_room(pattern: str, home: tuple[str, ...]) -> Non
 def test_nothing_reaches_into_another_modules_private_names() -> None:
     """Neither by import nor through the module."""
     assert house.private_reaches() == []
+
+
+def test_the_page_about_the_architecture_names_every_room() -> None:
+    """docs/architecture.md has a row for each, and no row for what is gone."""
+    page = (house.ROOT.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## Rooms")[2].partition("\n## ")[0]
+    named = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines() if "`" in row))
+    assert set(named) == set(house.FLOOR) - {"", "__main__"}

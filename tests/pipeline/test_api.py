@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -125,3 +127,18 @@ def test_errors_carry_what_is_wrong() -> None:
     assert caught.value.field == "--max-latency"
     assert caught.value.value == "200"
     assert "unit" in str(caught.value)
+
+
+def test_the_page_about_python_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/python.md: its first lines and its error run, and its table names what each function returns."""
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    first, error = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(first.partition("\n\nfound")[0], {})
+    assert capsys.readouterr().out.split()[0] in ("dense", "prune", "infeasible")
+    exec(error, {"topovlm": topovlm})
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(topovlm\.[\w.]+)` \|", page, re.M))
+    assert set(rows) == set(api.__all__)
+    for name, record in rows.items():
+        module, _, kind = record.rpartition(".")
+        assert hasattr(importlib.import_module(module), kind)
+        assert inspect.signature(getattr(topovlm, name)).return_annotation == kind
