@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-LIMIT_MS = 500.0
+LIMIT_MS = 300.0
 HEAVY = ("torch", "transformers", "onnxruntime", "matplotlib", "numba", "sklearn")
 COMMANDS: dict[str, list[str]] = {
     "--help": ["--help"],

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topovlm.errors import InputError
-from topovlm.predict.surface import FORMS, Surface, fit_surface, nonnegative_fit
+from topovlm.predict.surface import FORMS, Surface
+from topovlm.predict.surface_fit import fit_surface, nonnegative_fit
 from topovlm.records import decode, encode
 
 DEPTHS, LENGTHS = (2, 6, 16), (39.0, 55.0, 110.0, 220.0)

@@ -16,7 +16,8 @@ from topovlm.measure.footprint import Footprint
 from topovlm.measure.sweep import PHASES, Sweep
 from topovlm.measure.timing_workload import TimingWorkload
 from topovlm.predict.profile import Affine, Energy, Line, Looks, MemoryLine, Profile, Samples, Spread
-from topovlm.predict.surface import LEAST_SPREAD, Surface, first_token_line, fit_surface, usual_depth
+from topovlm.predict.surface import LEAST_SPREAD, Surface, first_token_line, usual_depth
+from topovlm.predict.surface_fit import fit_surface
 from topovlm.stats.robust import DRIFT_LIMIT
 
 

@@ -14,10 +14,7 @@ that work can have.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
 
 from topovlm.records import Part
 
@@ -37,8 +34,6 @@ FORMS: dict[str, tuple[str, ...]] = {
     "token": ("fixed_ms", "per_layer_ms", "per_layer_token_ms"),
 }
 _BEYOND = re.compile(r"per_layer_beyond_(\d+)_ms")
-_MOST_STEPS = 100  # of the solver, per term
-_SAME = 1e-12  # columns that differ by less, of a largest entry of 1, are one
 LEAST_SPREAD = 0.01  # a prediction is never claimed to be closer than this
 
 
@@ -69,11 +64,11 @@ class Surface(Part, frozen=True, kw_only=True):
         if not self.coefficients:
             raise ValueError("a surface has no terms")
         for name in self.coefficients:
-            _term(name)
+            term(name)
 
     def ms(self, layers: float, tokens: float) -> float:
         """The phase's time."""
-        return sum(value * _term(name)(layers, tokens) for name, value in self.coefficients.items())
+        return sum(value * term(name)(layers, tokens) for name, value in self.coefficients.items())
 
     def line(self, tokens: float, layers: float = 1) -> Line:
         """At one length the surface is a line in layers; where it bends, the one that ends at `layers`."""
@@ -91,58 +86,10 @@ class Surface(Part, frozen=True, kw_only=True):
     @property
     def spread(self) -> float:
         """The relative error to expect where nothing was timed: nine in ten held-out points do better."""
+        import numpy as np
+
         errors = [abs(error) for error in self.held_out] or [self.residual]
         return max(LEAST_SPREAD, float(np.quantile(errors, 0.9)))
-
-
-def fit_surface(form: str, points: Mapping[Point, float], bends: Sequence[int] = ()) -> Surface:
-    """Fit `points` -> ms (all positive), relative errors weighing alike; then each point from the others.
-
-    `bends`: depths from which on a further layer may cost more (those timed, between the least and the most).
-    Terms that the points cannot tell apart are left to the earlier one.
-    """
-    places, values = list(points), np.array(list(points.values()), float)
-    names = (*FORMS[form], *(f"per_layer_beyond_{depth}_ms" for depth in bends))
-    coefficients = nonnegative_fit(names, places, values)
-    whole = _design(names, places) @ coefficients
-    held_out = []
-    for index, place in enumerate(places):
-        others = np.delete(np.arange(len(places)), index)
-        # Without it the lengths or the depths may no longer span the form: that would test nothing.
-        rest = [places[i] for i in others]
-        if _rank(names, rest) < _rank(names, places):
-            continue
-        found = nonnegative_fit(names, rest, values[others])
-        held_out.append(float((_design(names, [place]) @ found)[0] / values[index] - 1))
-    return Surface(
-        coefficients=dict(zip(names, map(float, coefficients), strict=True)),
-        residual=float(np.abs(whole / values - 1).max()),
-        held_out=tuple(held_out),
-    )
-
-
-def nonnegative_fit(
-    names: Sequence[str], places: Sequence[Point], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Coefficients >= 0 `[len(names)]` of least squared relative error (Lawson and Hanson, `scipy.nnls`).
-
-    Terms that are multiples of each other at these points cannot be told apart: the earliest takes it all.
-    """
-    from scipy.optimize import nnls
-
-    design = _design(names, places) / values[:, None]
-    scale = np.abs(design).max(axis=0)
-    scale[scale == 0] = 1.0
-    design = design / scale
-    told_apart = [
-        i
-        for i in range(len(names))
-        if not any(np.allclose(design[:, i], design[:, j], rtol=0, atol=_SAME) for j in range(i))
-    ]
-    found, _ = nnls(design[:, told_apart], np.ones(len(values)), maxiter=_MOST_STEPS * len(names))
-    coefficients = np.zeros(len(names))
-    coefficients[told_apart] = found / scale[told_apart]
-    return coefficients
 
 
 def usual_depth(layers: int) -> int:
@@ -159,13 +106,8 @@ def first_token_line(embed: Surface, prefill: Surface, tokens: float) -> Line:
     )
 
 
-def _design(names: Sequence[str], places: Sequence[Point]) -> NDArray[np.float64]:
-    terms = [_term(name) for name in names]
-    return np.array([[term(n, s) for term in terms] for n, s in places], float)
-
-
-def _term(name: str) -> Term:
-    """Raises ValueError for a name that is no term."""
+def term(name: str) -> Term:
+    """(layers, tokens) -> what one ms of the term's coefficient counts. Raises ValueError for no term."""
     if name in _TERMS:
         return _TERMS[name]
     beyond = _BEYOND.fullmatch(name)
@@ -173,11 +115,3 @@ def _term(name: str) -> Term:
         raise ValueError(f"{name!r} is no term of a surface")
     depth = int(beyond[1])
     return lambda n, s: max(0.0, n - depth)
-
-
-def _rank(names: Sequence[str], places: Sequence[Point]) -> int:
-    if not places:
-        return 0
-    design = _design(names, places)
-    scale = np.abs(design).max(axis=0)
-    return int(np.linalg.matrix_rank(design / np.where(scale > 0, scale, 1.0)))
