@@ -115,3 +115,12 @@ def test_values_of_python_are_checked_as_flags_are() -> None:
     assert (config.k, config.drop, config.max_latency) == (5, (3, 5), LatencyBudget(absolute_ms=200.0))
     with pytest.raises(InputError, match="--k = 0: must be at least 1"):
         resolve({"k": 0})
+
+
+def test_a_board_uses_its_own_cores() -> None:
+    """Without --threads this machine's cores count here, and say nothing about a board over ssh."""
+    assert resolve({}).threads == resolve({}).threads_here
+    board = resolve({"device": "ssh://jetson@192.168.55.1"})
+    assert board.threads is None
+    assert board.threads_here == resolve({}).threads
+    assert resolve({"device": "ssh://jetson@192.168.55.1", "threads": "6"}).threads == 6

@@ -138,8 +138,8 @@ def test_what_is_no_scorer_is_refused_before_anything_runs(
 
 
 def test_cached_scores_are_those_of_the_installed_version(site: Path) -> None:
-    """What the stage depends on names the package and its version; ours go with topovlm's own."""
+    """What the stage depends on names the code and its version; ours go with topovlm's own."""
     _write(site, "dated", "")
     origins = SCORERS.origins()
-    assert origins["dated"] == "dated 1.0"
-    assert origins["zigzag"] == ""
+    assert origins["dated"] == "dated_module:SCORER 1.0"
+    assert origins["zigzag"] == "topovlm"

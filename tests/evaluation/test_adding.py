@@ -92,10 +92,24 @@ def test_a_deployment_chooses_on_one_split_and_measures_on_the_other(receipts: T
     data = context(model, tmp_path / "out", task="receipts").data
     parts = (data.calibration(), data.judging(), data.confirming())
     assert [len(part) for part in parts] == [20, 12, 8]
-    assert [sample for part in parts for sample in part] == receipts.samples("calibration", 40, 0)
+    drawn = receipts.samples("calibration", 40, 0)
+    assert [sample.id for part in parts for sample in part] == [sample.id for sample in drawn]
+    asked = {sample.prompt for part in parts for sample in part}
+    assert asked == {receipts.prompt(sample) for sample in drawn}  # as the questions that measure are put
     assert data.held_out() == receipts.samples("test", 600, 0)
     assert data.held_out_fact["origin"] == "receipts:Receipts 1.0"
     assert "receipts" in data.source
+
+
+def test_splits_that_share_questions_are_refused(
+    receipts: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report says that no layer was chosen on what is measured: that is checked, not believed."""
+    drawn = receipts.samples("calibration", 40, 0)
+    monkeypatch.setattr(type(receipts), "samples", lambda self, split, count, seed: drawn[:count])
+    model = deploying.build_model(tmp_path / "model")
+    with pytest.raises(InputError, match=r"on the same samples \(group calibration-0, 50 in all\)"):
+        context(model, tmp_path / "out", task="receipts").data.check()
 
 
 def test_graded_scores_reach_the_report_and_its_readable_forms(receipts: Task) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from tests.pipeline import deploying
 from topovlm.config import Config, resolve
 from topovlm.console import Display, Progress
+from topovlm.pipeline.constants import CONSTANTS, Constants
 
 FIELDS = [part.name for part in fields(Config)]
+CONSTANT_NAMES = [part.name for part in fields(Constants)]
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +39,14 @@ def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 class Observed:
     """What was seen during one deployment.
 
-    `reads`: (stage, field of the configuration); `loads`: ("model" or "processor", folder) of everything that
-    transformers was asked for; `alive`: torch models of ours in memory while the graphs were timed.
+    `reads`: (stage, field of the configuration); `constants`: (stage, constant); `loads`: ("model" or
+    "processor", folder) of everything that transformers was asked for; `alive`: torch models of ours in memory while the graphs were timed.
     """
 
     model: Path
     stages: set[str] = field(default_factory=set)
     reads: set[tuple[str, str]] = field(default_factory=set)
+    constants: set[tuple[str, str]] = field(default_factory=set)
     loads: list[tuple[str, str]] = field(default_factory=list)
     alive: list[int] = field(default_factory=list)
 
@@ -51,8 +55,9 @@ class Observed:
 def observed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
     """A deployment with all formats, watched from the outside."""
     from topovlm.checkpoint import live, loading
+    from topovlm.pipeline import deploy as deploying_module
     from topovlm.pipeline import measuring
-    from topovlm.pipeline.deploy import deploy
+    from topovlm.pipeline.context import Context
 
     seen = Observed(model)
     now: list[str | None] = [None]
@@ -74,6 +79,14 @@ def observed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
         def __getattribute__(self, name: str) -> Any:
             if now[0] is not None and name in FIELDS:
                 seen.reads.add((now[0], name))
+            return super().__getattribute__(name)
+
+    class RecordedConstants(Constants):
+        """The same of the constants."""
+
+        def __getattribute__(self, name: str) -> Any:
+            if now[0] is not None and name in CONSTANT_NAMES:
+                seen.constants.add((now[0], name))
             return super().__getattribute__(name)
 
     load_model, load_processor, time_folders = loading.load_model, live.load_processor, measuring.time_folders
@@ -99,8 +112,10 @@ def observed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
             patch.setattr(module, "load_model", watched_model)
         patch.setattr(live, "load_processor", watched_processor)
         patch.setattr(measuring, "time_folders", watched_timing)
+        constants = RecordedConstants(**asdict(CONSTANTS))
+        patch.setattr(deploying_module, "Context", functools.partial(Context, constants=constants))
         gc.collect()
         before = sum(type(thing) is live.Live for thing in gc.get_objects())
-        deploy(config, ["topovlm"], Watching(quiet=True))
+        deploying_module.deploy(config, ["topovlm"], Watching(quiet=True))
     seen.alive = [count - before for count in seen.alive]
     return seen

@@ -129,3 +129,11 @@ def test_stages_read_only_what_they_declare(observed: Observed) -> None:
     assert observed.stages >= chain
     undeclared = {(name, field) for name, field in observed.reads if field not in stages[name].fields}
     assert undeclared <= {(name, field) for name in stages for field in declared.IRRELEVANT}
+
+
+def test_stages_use_only_constants_that_they_declare(observed: Observed) -> None:
+    """The same for the numbers in the code."""
+    stages = {stage.name: stage for stage in STAGES}
+    assert {name for _, name in observed.constants} >= {"judge_samples", "judgements", "timed_tokens"}
+    undeclared = {(name, used) for name, used in observed.constants if used not in stages[name].constants}
+    assert undeclared <= {(name, used) for name in stages for used in IRRELEVANT}

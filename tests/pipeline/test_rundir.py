@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from topovlm.console import Display
-from topovlm.errors import InputError
+from topovlm.errors import InputError, VerificationError
 from topovlm.pipeline.rundir import HIDDEN, Record, RunDir
 from topovlm.pipeline.stage import Stage
 from topovlm.records import Part
@@ -173,3 +173,51 @@ def test_forgotten_stages_take_their_outputs_along(tmp_path: Path) -> None:
         write(run, "a", {})
         run.forget("a")
         assert sorted(path.name for path in run.root.iterdir()) == [HIDDEN]
+
+
+@pytest.mark.parametrize("wrong", ["no folder", "another record"])
+def test_a_stage_that_does_not_do_what_it_promises_keeps_nothing(tmp_path: Path, wrong: str) -> None:
+    """A plug-in's exporter may: what was there before stays, and the next run tries again."""
+
+    def make(work: Path, progress: Any) -> Written:
+        (work / "a.txt").write_text("new")
+        if wrong == "no folder":
+            return Written(text="new")
+        (work / "a").mkdir()
+        return Written(text=3)  # type: ignore[arg-type]
+
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        write(run, "a", {"k": 5}, "old")
+        with pytest.raises(VerificationError, match="writing a|no Written"):
+            run.stage(stage("a"), {"k": 6}, make)
+        assert (run.root / "a.txt").read_text() == "old"
+        assert write(run, "a", {"k": 5}).cached
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"x"', '{"path": 3}', "{", ""])
+def test_a_damaged_cache_of_digests_is_no_obstacle(tmp_path: Path, text: str) -> None:
+    """It only saves time."""
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        write(run, "a", {})
+    (tmp_path / "run" / HIDDEN / "digests.json").write_text(text)
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        assert write(run, "a", {}).cached
+
+
+def test_what_an_exporter_left_goes_with_it(tmp_path: Path) -> None:
+    """A format that is not asked for any more is taken away, also when its plug-in is not installed now."""
+    from tests.pipeline import deploying
+    from tests.pipeline.test_data import context
+    from topovlm.pipeline.exporting import export_others
+
+    here = context(deploying.build_model(tmp_path / "model"), tmp_path / "run")
+    with here.run.locked() as run:
+        for name in ("gone", "select", "rejected-5"):
+            write(run, name, {})
+        export_others(here)
+        assert [(run.root / name).exists() for name in ("gone", "select", "rejected-5")] == [
+            False,
+            True,
+            True,
+        ]
+        assert run.names() == ("rejected-5", "select")

@@ -59,9 +59,11 @@ def sha256_file(path: Path) -> str:
 
 
 def files_under(root: Path) -> list[Path]:
-    """Every regular file of a folder (or the file itself), in a stable order."""
+    """Every regular file of a folder (or the file itself), in a stable order. Raises FileNotFoundError."""
     if root.is_file():
         return [root]
+    if not root.exists():
+        raise FileNotFoundError(root)
     return sorted(path for path in root.rglob("*") if path.is_file())
 
 

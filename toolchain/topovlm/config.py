@@ -57,10 +57,17 @@ class Config:
     dtype: str
     format: tuple[str, ...]
     seed: int
-    threads: int
+    threads: int | None
     measure_time_ms: float
     output: Path
     device: str
+
+    @property
+    def threads_here(self) -> int:
+        """CPU threads of what runs on this machine, wherever latency is measured."""
+        from topovlm.machine.host import usable_cores
+
+        return self.threads or usable_cores()
 
     def words(self) -> list[str]:
         """The flags that give this configuration again, whatever the defaults are then."""
@@ -263,7 +270,7 @@ OPTIONS: tuple[Option, ...] = (
         names=exporters.EXPORTERS.names,
     ),
     Option("seed", integer(0, 2**32 - 1), 0, "seed of every random choice", "N"),
-    Option("threads", integer(1), None, "CPU threads (default: all cores available)", "N"),
+    Option("threads", integer(1), None, "CPU threads (default: all cores that are there)", "N"),
     Option(
         "measure_time",
         parse_duration_ms,
@@ -319,7 +326,7 @@ def resolve(given: Mapping[str, object], file: Path | None = None) -> Config:
         else:
             value = option.default
         values[option.field] = value
-    if values["threads"] is None:
+    if values["threads"] is None and values["device"] == "local":  # a board has cores of its own
         from topovlm.machine.host import usable_cores
 
         values["threads"] = usable_cores()

@@ -5,19 +5,23 @@ A plug-in is an installed package with an entry point of the registry's group:
     [project.entry-points."topovlm.scorers"]
     my-scorer = "my_package:SCORER"
 
-Nothing is imported before a name is asked for. A plug-in may not take a name that is ours.
+Nothing is imported before a name is asked for. A plug-in that takes a name of ours, or one that is no plain
+word, is not seen.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Generic, TypeVar
 
-from topovlm.errors import InputError, explain
+from topovlm.errors import InputError, TopovlmError, explain
 
 T = TypeVar("T")
+OURS = "topovlm"  # the origin of what is no plug-in's
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def nearest(text: str, known: tuple[str, ...] | list[str]) -> str:
@@ -27,25 +31,33 @@ def nearest(text: str, known: tuple[str, ...] | list[str]) -> str:
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Name -> thing. `group` is the entry-point group; `own` maps our names to functions that make them."""
+    """Name -> thing. `group` is the entry-point group; `own` maps our names to functions that make them.
 
-    def __init__(self, group: str, own: Mapping[str, Callable[[], T]]) -> None:
+    `needs`: attributes that a plug-in's thing must have; `reserved`: names that no plug-in may take.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        own: Mapping[str, Callable[[], T]],
+        *,
+        needs: Sequence[str] = (),
+        reserved: Collection[str] = (),
+    ) -> None:
         self.group = group
+        self.reserved = frozenset(reserved)
+        self._needs = tuple(needs)
         self._own = dict(own)
         self._made: dict[str, T] = {}
 
     def names(self) -> tuple[str, ...]:
         """Ours in our order, then those of plug-ins by name."""
-        others = {point.name for point in self._points()} - self._own.keys()
-        return (*self._own, *sorted(others))
+        others = {point.name for point in self._points()} - self._own.keys() - self.reserved
+        return (*self._own, *sorted(name for name in others if _WORD.fullmatch(name)))
 
     def origins(self) -> dict[str, str]:
-        """Name -> the package and version it comes from, "" for ours: what a cached result depends on."""
-        found = dict.fromkeys(self._own, "")
-        for point in self._points():
-            package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-            found.setdefault(point.name, package)
-        return found
+        """Which code answers to each name: what a cached result depends on."""
+        return {name: self.origin(name) for name in self.names()}
 
     def find(self, name: str, field: str) -> T:
         """The thing of that name. Raises `InputError` naming `field`, with the nearest known name."""
@@ -57,7 +69,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def origin(self, name: str) -> str:
         """Which code answers to the name: `topovlm`, or a plug-in's object with its package's version."""
         if name in self._own:
-            return "topovlm"
+            return OURS
         for point in self._points():
             if point.name == name:
                 return f"{point.value} {point.dist.version if point.dist else ''}".strip()
@@ -85,5 +97,16 @@ class Registry(Mapping[str, T], Generic[T]):
                 except Exception as error:  # a plug-in may raise what it likes
                     rule = f"the plug-in {point.value} does not load ({type(error).__name__}: {error})"
                     raise InputError(explain(self.group, name, rule, "Update or remove it")) from error
+                lacking = [need for need in self._needs if not hasattr(thing, need)]
+                if lacking:
+                    rule = f"the plug-in {point.value} lacks {', '.join(lacking)}"
+                    raise InputError(explain(self.group, name, rule, "Update or remove it"))
                 return thing
         raise KeyError(name)
+
+    def failed(self, name: str, error: Exception) -> Exception:
+        """What to raise when the thing of that name has raised: of a plug-in, an `InputError`."""
+        if name in self._own or name not in self.names() or isinstance(error, TopovlmError):
+            return error
+        rule = f"the plug-in {self.origin(name)} failed ({type(error).__name__}: {error})"
+        return InputError(explain(self.group, name, rule, "Update or remove it"))

@@ -29,7 +29,12 @@ def score(states: np.ndarray, scorer: Scorer | str, settings: Settings = DEFAULT
         from topovlm.topology.zigzag import zigzag_barcode
 
         settings = replace(settings, barcode=zigzag_barcode(states, k=settings.k, max_homology_dim=1))
-    values, extra = scorer.score(states, settings)
+    shared = states.view()
+    shared.flags.writeable = False  # every scorer sees the same states
+    try:
+        values, extra = scorer.score(shared, settings)
+    except Exception as error:  # a plug-in may raise what it likes
+        raise SCORERS.failed(scorer.name, error) from error
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.shape != (len(states),) or not np.isfinite(numbers).all():
         rule = f"must give {len(states)} finite scores, one per layer; gave an array {numbers.shape}"

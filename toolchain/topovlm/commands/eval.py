@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     outcomes = []
     for folder in folders:
         with display.stage(str(folder)) as progress:
-            outcomes.append(answer(folder, task, samples, config.threads, progress=progress))
+            outcomes.append(answer(folder, task, samples, config.threads_here, progress=progress))
     section = accuracy_section(
         outcomes[0],
         outcomes[1] if len(outcomes) == 2 else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from graphlib import TopologicalSorter
 
 from topovlm.errors import InputError, explain
 from topovlm.exporters.protocol import Exporter
@@ -25,22 +24,26 @@ def _tensorrt() -> Exporter:
     return TensorRTExporter()
 
 
-EXPORTERS: Registry[Exporter] = Registry("topovlm.exporters", {MEASURED: _onnx, "tensorrt": _tensorrt})
+# An exporter's name is a stage and a folder of the run directory: those that are there already are not free.
+_STAGES = ("export-dense", "profile", "plan", "score", "select", "prune", "export", "measure")
+_LATER = ("evaluate-dense", "evaluate-slim", "report", "run")
+_FOLDERS = ("baseline", "model", "logs")
+EXPORTERS: Registry[Exporter] = Registry(
+    "topovlm.exporters",
+    {MEASURED: _onnx, "tensorrt": _tensorrt},
+    needs=("name", "dtypes", "tools", "check", "export"),
+    reserved=(*_STAGES, *_LATER, *_FOLDERS),
+)
 
 
 def choose(names: Sequence[str], field: str) -> tuple[str, ...]:
-    """The names, each once, every exporter behind those that it builds on.
+    """The names, each once, the measured one first.
 
-    Raises `InputError` naming `field` for an unknown name, and for one that is needed and not among them.
+    Raises `InputError` naming `field` for an unknown name, and without the measured one.
     """
     chosen = {name: EXPORTERS.find(name, field) for name in names}
     text = ",".join(names)
     if MEASURED not in chosen:
         rule = f"must contain {MEASURED}: the run is measured with it"
         raise InputError(explain(field, text, rule, f"Give {','.join([MEASURED, *chosen])}"))
-    for name, exporter in chosen.items():
-        for base in exporter.builds_on:
-            if base not in chosen:
-                raise InputError(explain(field, text, f"must contain {base}: {name} is built from it"))
-    order = TopologicalSorter({name: exporter.builds_on for name, exporter in chosen.items()})
-    return tuple(order.static_order())
+    return tuple(dict.fromkeys((MEASURED, *chosen)))

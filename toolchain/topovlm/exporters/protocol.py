@@ -160,10 +160,6 @@ class Exporter(Protocol):
         """What --format calls it; also the name of its folder in the run directory."""
 
     @property
-    def builds_on(self) -> tuple[str, ...]:
-        """Exporters that must be chosen too, and whose folders are written before."""
-
-    @property
     def dtypes(self) -> tuple[Dtype, ...]:
         """Precisions that it writes."""
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from topovlm.errors import InputError, explain
-from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
+from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig, text_part
 from topovlm.families.family import Action, Decoder, Family, Tower
 from topovlm.records import convert
-from topovlm.registry import Registry
+from topovlm.registry import OURS, Registry
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,12 +43,27 @@ def read_family(path: Path) -> Family:
 def _own(folder: Path, kind: type[Kind]) -> Registry[Kind]:
     group = {"Family": "families", "Decoder": "decoders", "Tower": "towers"}[kind.__name__]
     files = {path.stem: functools.partial(_read, path, kind) for path in sorted(folder.glob("*.toml"))}
-    return Registry(f"topovlm.{group}", files)
+    return Registry(f"topovlm.{group}", files, needs=kind.__struct_fields__)
 
 
 FAMILIES = _own(_DATA, Family)
 DECODERS = _own(_DATA / "decoders", Decoder)
 TOWERS = _own(_DATA / "towers", Tower)
+
+
+def origins_of(config: ModelConfig) -> dict[str, str]:
+    """Plug-ins that describe a model: what results depend on besides its files and topovlm itself."""
+    family = find_family(config.get("model_type"))
+    vision = config.get(VISION_KEY)
+    parts = [config, text_part(config), vision if isinstance(vision, Mapping) else {}]
+    names = {str(part.get("model_type")) for part in parts}
+    names |= {family.default_decoder, family.default_tower} if family else set()
+    found = {
+        f"{registry.group} {name}": registry.origin(name)
+        for registry in (FAMILIES, DECODERS, TOWERS)
+        for name in sorted(names & set(registry.names()))
+    }
+    return {name: origin for name, origin in found.items() if origin != OURS}
 
 
 def find_family(model_type: object) -> Family | None:

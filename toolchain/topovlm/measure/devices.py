@@ -41,7 +41,12 @@ def _ssh() -> OpenDevice:
     return open_ssh
 
 
-DEVICES: Registry[OpenDevice] = Registry("topovlm.devices", {LOCAL: _local, "ssh": _ssh})
+DEVICES: Registry[OpenDevice] = Registry("topovlm.devices", {LOCAL: _local, "ssh": _ssh}, needs=("__call__",))
+
+
+def kind_of(text: str) -> str:
+    """`local` or `ssh://...` -> the name in the registry."""
+    return text.partition("://")[0]
 
 
 def open_device(text: str = LOCAL, *, say: Callable[[str], None] | None = None) -> Device:
@@ -50,7 +55,7 @@ def open_device(text: str = LOCAL, *, say: Callable[[str], None] | None = None) 
     `say` gets a line per step. Raises `InputError` for another text; entering raises `DeviceError`
     (a `MissingToolError`) with host, step, what happened and a remedy.
     """
-    kind = text.partition("://")[0]
+    kind = kind_of(text)
     if kind not in DEVICES.names():
         known = ", ".join(name if name == LOCAL else f"{name}://..." for name in DEVICES.names())
         raise InputError(explain(FLAG, text, "is neither local nor the address of a board", f"Write {known}"))

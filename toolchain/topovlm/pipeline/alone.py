@@ -125,6 +125,7 @@ def profile_model(config: Config, display: Display, provider: str | None = None)
     from topovlm.runtime.sessions import RunsOn, provider_names
 
     here, on_torch = config.device == LOCAL, provider == TORCH
+    exported_dtype(config, "fp32")  # refused before anything runs
     if on_torch and not here:
         rule = "times this machine; a board runs exported graphs"
         raise InputError(explain("--provider", TORCH, rule, "Leave --provider or --device out"))

@@ -25,16 +25,12 @@ BY_HAND = "by hand"
 def check_inputs(context: Context) -> None:
     """Refuse, before anything runs, layers and scorers that do not exist, and samples that are broken."""
     from topovlm.checkpoint.surgery import check_drop
-    from topovlm.evaluation.evaluate import check_samples
 
     check_drop(context.config.drop or (), context.source.layers)
     for name in (context.config.scorer, *SCORERS):  # all of them run, plug-ins too
         find_scorer(name)
-    data = context.data
-    if data.is_own:
-        data.calibration()
-        if held_out := data.held_out():
-            check_samples(data.task, held_out)
+    if context.data.is_own:
+        context.data.check()
 
 
 def score(context: Context) -> Record[Scores]:

@@ -29,7 +29,10 @@ _NUMERIC_PACKAGES = (
     "tokenizers",
     "onnx",
     "onnxruntime",
+    "onnxruntime-gpu",
     "numpy",
+    "numba",
+    "scipy",
     "pillow",
     "tensorrt-rtx",
 )
@@ -81,6 +84,13 @@ class Context:
 
         return content_hash(self.source.folder)
 
+    @functools.cached_property
+    def family(self) -> dict[str, str]:
+        """Plug-ins that say what this model is, with their versions; none for families of ours."""
+        from topovlm.families.catalogue import origins_of
+
+        return origins_of(self.source.checkpoint.facts.config)
+
     @property
     def notes(self) -> list[str]:
         """What the user should know before the run begins."""
@@ -100,11 +110,13 @@ def _machine_fact(context: Context) -> dict[str, Any]:
     """The machine that times something, and how long it does."""
     from topovlm.machine.environment import cpu_name
     from topovlm.machine.host import usable_cores
+    from topovlm.measure.devices import DEVICES, kind_of
 
     config = context.config
     machine: dict[str, Any] = {"cpu": cpu_name(), "cores": usable_cores()}
     if context.identity is not None:
-        machine = {"device": config.device, "identity": plain(context.identity)}
+        origin = DEVICES.origin(kind_of(config.device))
+        machine = {"device": config.device, "kind": origin, "identity": plain(context.identity)}
     return {
         **machine,
         "threads": config.threads,
@@ -119,22 +131,17 @@ def _workload_fact(context: Context) -> dict[str, int]:
 
 
 @functools.cache
-def versions() -> dict[str, str]:
+def numeric_versions() -> dict[str, str]:
     """Versions of the packages that decide the numbers; read without importing them."""
-    from importlib import metadata
+    from topovlm.machine.environment import versions
 
-    found = {}
-    for name in _NUMERIC_PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return versions(_NUMERIC_PACKAGES)
 
 
 _FACTS: Mapping[str, Callable[[Context], object]] = {
-    "model": lambda context: context.model_digest,
-    "packages": lambda _: {"topovlm": __version__, **versions()},
+    "model": lambda context: {"files": context.model_digest, "family": context.family},
+    "family": lambda context: context.family,
+    "packages": lambda _: {"topovlm": __version__, **numeric_versions()},
     "target": lambda context: target_fact(context.target),
     "machine": _machine_fact,
     "choosing": lambda context: context.data.choosing_fact,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topovlm.config import REFERENCE_MODEL, Config
+from topovlm.errors import InputError, explain
 from topovlm.pipeline.constants import Constants
-from topovlm.pipeline.data_split import Parts, choosing_parts, hold_out, samples_digest
+from topovlm.pipeline.data_split import Parts, choosing_parts, hold_out, samples_digest, shared_links
 from topovlm.pipeline.rundir import RunDir
 from topovlm.samples import Sample
 
@@ -50,10 +51,14 @@ class Data:
     @functools.cached_property
     def _parts(self) -> Parts:
         scored, judged = self.config.samples, self.constants.judge_samples
-        if self._divided is not None:
-            return choosing_parts(self._divided[0], scored, judged)
-        drawn = self.task.samples("calibration", scored + 2 * judged, self.config.seed)
-        return choosing_parts(drawn, scored, judged, in_order=True)
+        one_set = self._divided is not None
+        drawn = self._divided[0] if self._divided else self._drawn("calibration", scored + 2 * judged)
+        # Layers are chosen on what the model will be asked.
+        asked = [replace(sample, prompt=self.task.prompt(sample)) for sample in drawn]
+        return choosing_parts(asked, scored, judged, in_order=not one_set)
+
+    def _drawn(self, split: str, count: int) -> list[Sample]:
+        return list(self.task.samples(split, count, self.config.seed))
 
     def calibration(self) -> list[Sample]:
         """Samples that score layers. Raises `InputError` when there are too few."""
@@ -72,7 +77,19 @@ class Data:
         wanted = self.config.eval_samples
         if self._divided is not None:
             return tuple(self._divided[1][:wanted])
-        return tuple(self.task.samples("test", wanted, self.config.seed))
+        return tuple(self._drawn("test", wanted))
+
+    def check(self) -> None:
+        """Raises `InputError`: too few samples, broken ones, or questions that choose and measure."""
+        from topovlm.evaluation.evaluate import check_samples
+
+        parts, held_out = self._parts, self.held_out()
+        if held_out:
+            check_samples(self.task, held_out)
+        both = shared_links((*parts.score, *parts.judge, *parts.confirm), held_out)
+        if both:
+            rule = f"chooses layers and measures accuracy on the same samples ({both[0]}, {len(both)} in all)"
+            raise InputError(explain("--task", self.task.name, rule, "Its splits must share none"))
 
     def held_out(self) -> list[Sample]:
         """Questions with answers that no layer was chosen on; empty when --data has no answers left."""

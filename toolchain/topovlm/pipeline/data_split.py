@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -82,6 +83,19 @@ def samples_digest(samples: Sequence[Sample], pictures: Callable[[Sample], list[
     return artifacts.digest_of(rows)
 
 
+def shared_links(one: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
+    """What samples of both have in common: ids, groups, files of pictures."""
+    links = [{link for sample in side for link in _links(sample)} for side in (one, other)]
+    ids = [{f"id {sample.id}" for sample in side} for side in (one, other)]
+    return sorted((links[0] & links[1]) | (ids[0] & ids[1]))
+
+
+def _links(sample: Sample) -> list[str]:
+    """What ties a sample to others: its group, and pictures by path (those in memory are its own)."""
+    files = [f"picture {image}" for image in sample.images if isinstance(image, Path)]
+    return [*([f"group {sample.group}"] if sample.group else []), *files]
+
+
 def _bundles(samples: Sequence[Sample]) -> list[list[Sample]]:
     """Samples that share a group or a picture, directly or through others, in the order of the data."""
     parent: dict[str, str] = {}
@@ -94,9 +108,8 @@ def _bundles(samples: Sequence[Sample]) -> list[list[Sample]]:
         return key
 
     for sample in samples:
-        for link in [f"group {sample.group}" if sample.group else "", *map(str, sample.images)]:
-            if link:
-                parent[root(link)] = root(f"id {sample.id}")
+        for link in _links(sample):
+            parent[root(link)] = root(f"id {sample.id}")
     bundles: dict[str, list[Sample]] = {}
     for sample in samples:
         bundles.setdefault(root(f"id {sample.id}"), []).append(sample)

@@ -22,6 +22,8 @@ from topovlm.pipeline.stages import (
     EXPORT_DENSE,
     MODEL,
     PRUNE,
+    REJECTED,
+    fixed_stages,
     other_export,
     other_formats,
 )
@@ -91,8 +93,9 @@ def deploy_dense(context: Context, dense: Record[ExportRecord]) -> Record[Export
 
 def export_others(context: Context) -> None:
     """A folder for every other format that was chosen; those of formats that were not are taken away."""
-    for name in other_formats():
-        if name not in context.config.format:
+    ours = {stage.name for stage in fixed_stages()}
+    for name in context.run.names():  # also of plug-ins that are not installed any more
+        if name not in (*ours, *context.config.format) and not name.startswith(REJECTED):
             context.run.forget(name)
     for name in context.config.format:
         if name != exporters.MEASURED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from topovlm.pipeline.context import versions
+from topovlm.pipeline.context import numeric_versions
 from topovlm.pipeline.measuring import DENSE, SLIM, phase_samples
 from topovlm.pipeline.stages import EVALUATE_DENSE, EVALUATE_SLIM
 from topovlm.report import document as doc
@@ -25,9 +25,7 @@ def accuracy_part(context: Context) -> doc.Accuracy | None:
     return accuracy_section(
         dense.value.outcomes,
         None if slim is None else slim.value.outcomes,
-        source=(
-            f"ONNX Runtime {versions().get('onnxruntime', '')} CPU, {context.precision.exported} plain graphs"
-        ),
+        source=(f"ONNX Runtime {_onnxruntime()} CPU, {context.precision.exported} plain graphs"),
         sample_source=f"{context.data.source}, held out: no layer was chosen on them",
         task=context.data.task.name,
         seed=context.config.seed,
@@ -104,8 +102,14 @@ def environment_part(context: Context, timed: Comparison) -> doc.Environment:
         memory_bytes=seen.memory_total_bytes or 0,
         system=seen.system,
         python=seen.python,
-        threads=context.config.threads,
-        versions={**versions(), **seen.versions},
+        threads=timed.engines[DENSE].threads,
+        versions={**numeric_versions(), **seen.versions},
         providers=tuple(timed.engines[DENSE].providers["decoder"]),
         accelerator=", ".join(gpu["name"] for gpu in seen.gpus if "name" in gpu),
     )
+
+
+def _onnxruntime() -> str:
+    """Its version, whichever of its two packages is installed."""
+    known = numeric_versions()
+    return known.get("onnxruntime") or known.get("onnxruntime-gpu", "")

@@ -50,7 +50,7 @@ def evaluate(
             root / folder,
             context.data.task,
             samples,
-            config.threads,
+            config.threads_here,
             progress=progress,
             constants=context.constants,
         )

@@ -67,7 +67,9 @@ def plan(context: Context, profiled: Record[Profile] | None) -> Record[PlanRecor
         write(work / PLAN_FILE, planned)
         return planned
 
-    key = PLAN.key(context, profile=None if profiled is None else profiled.digest)
+    from topovlm.planner.levers import LEVERS
+
+    key = PLAN.key(context, levers=LEVERS.origins(), profile=None if profiled is None else profiled.digest)
     record = context.run.stage(PLAN, key, make)
     refuse_infeasible(record.value)
     return record

@@ -11,7 +11,7 @@ from topovlm import artifacts, records
 from topovlm.checkpoint.files import open_checkpoint
 from topovlm.console import Progress
 from topovlm.pipeline import assemble, exporting, measured_parts
-from topovlm.pipeline.context import Context, versions
+from topovlm.pipeline.context import Context, numeric_versions
 from topovlm.pipeline.record import Attempt, ModelSource, Reported, RunFile, StageFacts
 from topovlm.pipeline.rundir import RUN_FILE
 from topovlm.pipeline.selected import selection_part
@@ -115,7 +115,7 @@ def write_run_file(context: Context, argv: Sequence[str], attempts: Sequence[Att
         config=plain(config),
         seed=config.seed,
         topovlm=__version__,
-        versions=versions(),
+        versions=numeric_versions(),
         model=ModelSource(name=source.display_name, sha256=context.model_digest, licence=source.licence),
         attempts=tuple(attempts),
         stages={

@@ -20,7 +20,7 @@ import msgspec
 
 from topovlm import artifacts
 from topovlm.console import Display, Progress
-from topovlm.errors import InputError, explain
+from topovlm.errors import InputError, VerificationError, explain
 from topovlm.pipeline.stage import Stage
 from topovlm.records import Part, encode, plain
 
@@ -116,6 +116,10 @@ class RunDir:
             return None
         return stored if stored.schema == _SCHEMA else None
 
+    def names(self) -> tuple[str, ...]:
+        """Stages that left a record here, whoever made it."""
+        return tuple(sorted(path.stem for path in self._record_path("*").parent.glob("*.json")))
+
     def valid(self, stage: Stage[T], inputs: Mapping[str, Any]) -> Record[T] | None:
         """The record if it was made from these inputs, its value can be read and its outputs are intact."""
         stored = self.recorded(stage.name)
@@ -147,6 +151,13 @@ class RunDir:
             artifacts.remove(work)
             work.mkdir(parents=True)
             value = make(work, progress)
+            raw = msgspec.Raw(msgspec.json.encode(plain(value)))
+            # As it will be read back: a fresh result and a reused one are the same to later stages.
+            read = _decoded(raw, stage)
+            missing = [output for output in stage.outputs if not (work / output).exists()]
+            if missing:
+                rule = f"has ended without writing {', '.join(missing)}"
+                raise VerificationError(explain("stage", name, rule, "Nothing was kept"))
             digests = {output: self._digests.of(work / output) for output in stage.outputs}
             self._forget_stale(stage, digests)
             self._forget_record(name)
@@ -155,15 +166,12 @@ class RunDir:
                 self._digests.moved(work / output, self.root / output)
             artifacts.remove(work)
         seconds = time.perf_counter() - began
-        raw = msgspec.Raw(msgspec.json.encode(plain(value)))
         plain_inputs = json.loads(artifacts.canonical_json(inputs))
         stored = _Stored(
             schema=_SCHEMA, name=name, inputs=plain_inputs, outputs=digests, value=raw, seconds=seconds
         )
         artifacts.write_bytes(self._record_path(name), encode(stored))
         self._digests.save()
-        # As it will be read back: a fresh result and a reused one are the same to later stages.
-        read = msgspec.json.decode(raw, type=stage.value)
         return self._keep(Record(name, plain_inputs, digests, read, seconds))
 
     def _forget_stale(self, stage: Stage[Any], digests: Mapping[str, str]) -> None:
@@ -214,6 +222,15 @@ class RunDir:
         self.display.note(f"{name} runs again ({what})")
 
 
+def _decoded(raw: msgspec.Raw, stage: Stage[T]) -> T:
+    """Raises `VerificationError` for a record that is not what the stage promises: a plug-in's, say."""
+    try:
+        return msgspec.json.decode(raw, type=stage.value)
+    except msgspec.ValidationError as error:
+        rule = f"has given a record that is no {stage.value.__name__} ({error})"
+        raise VerificationError(explain("stage", stage.name, rule, "Nothing was kept")) from error
+
+
 def _short(value: Any) -> str:
     text = artifacts.canonical_json(value)
     if isinstance(value, str) and len(value) == 64:  # a digest
@@ -240,12 +257,15 @@ def _lock(handle: int) -> bool:
     return True
 
 
+_Known = dict[str, tuple[int, int, int, str]]  # path -> size, time of change (ns), inode, sha256
+
+
 class _DigestCache:
     """sha256 of files, remembered by (size, time of change) so that a large model is read once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[str, list[Any]] = {}
+        self._known: _Known = {}
         self._loaded = False
 
     def of(self, root: Path) -> str:
@@ -257,17 +277,17 @@ class _DigestCache:
 
     def _file(self, path: Path) -> str:
         if not self._loaded:
-            with contextlib.suppress(OSError, ValueError):
-                self._known = json.loads(self.path.read_text(encoding="utf-8"))
+            with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self._known = msgspec.json.decode(self.path.read_bytes(), type=_Known)
             self._loaded = True
         facts = path.stat()
-        stamp = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
+        stamp = (facts.st_size, facts.st_mtime_ns, facts.st_ino)
         key = str(path.resolve())
         known = self._known.get(key)
         if known and known[:3] == stamp:
-            return str(known[3])
+            return known[3]
         digest = artifacts.sha256_file(path)
-        self._known[key] = [*stamp, digest]
+        self._known[key] = (*stamp, digest)
         return digest
 
     def moved(self, before: Path, after: Path) -> None:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 # What lies behind fields of the configuration: a stage that names the fact depends on these fields.
 FACTS: Mapping[str, frozenset[str]] = {
     "model": frozenset({"model"}),
+    "family": frozenset({"model"}),
     "packages": frozenset(),
     "target": frozenset({"target", "mode", "device"}),
     "machine": frozenset({"device", "threads", "measure_time_ms", "seed"}),

@@ -74,6 +74,7 @@ SCORE = Stage(
     outputs=(SCORES, STATES),
     reads=("scorer", "k"),
     facts=("model", "packages", "choosing"),
+    constants=("judge_samples",),
     feeds=_from_scores,
 )
 SELECT = Stage(
@@ -95,7 +96,7 @@ PRUNE = Stage(
     feeds=_from_model,
 )
 EXPORT = Stage(
-    "export", ExportRecord, outputs=(DEPLOYED,), facts=("packages", "exported"), feeds=_from_graphs
+    "export", ExportRecord, outputs=(DEPLOYED,), facts=("family", "packages", "exported"), feeds=_from_graphs
 )
 MEASURE = Stage("measure", Comparison, facts=("machine", "packages", "workload"), constants=("timed_tokens",))
 EVALUATE_DENSE = Stage(
@@ -127,23 +128,30 @@ def other_export(name: str) -> Stage[ExportRecord]:
         name,
         ExportRecord,
         outputs=(name,),
-        facts=("packages", "target", "exported", "workload"),
+        facts=("family", "packages", "target", "exported", "workload"),
         constants=("answer_tokens",),
     )
+
+
+REJECTED = "rejected-"
 
 
 def rejected(keep: int) -> Stage[Attempt]:
     """A memory of an attempt with so many layers that missed the budget; no part of what a report tells."""
     return Stage(
-        f"rejected-{keep}",
+        f"{REJECTED}{keep}",
         Attempt,
         reads=("drop", "max_latency", "max_token_latency_ms", "max_memory_bytes"),
         facts=("model", "machine", "packages", "workload"),
     )
 
 
+def fixed_stages() -> tuple[Stage[Any], ...]:
+    """Those that every deployment knows, in the order in which they run; other exporters add theirs."""
+    before = (EXPORT_DENSE, PROFILE, PLAN, SCORE, SELECT, PRUNE, EXPORT, MEASURE)
+    return (*before, EVALUATE_DENSE, EVALUATE_SLIM, REPORT)
+
+
 def all_stages() -> tuple[Stage[Any], ...]:
-    """Of a deployment, in the order in which they run."""
-    stages: list[Stage[Any]] = [EXPORT_DENSE, PROFILE, PLAN, SCORE, SELECT, PRUNE, EXPORT, MEASURE]
-    stages += [other_export(name) for name in other_formats()]
-    return (*stages, EVALUATE_DENSE, EVALUATE_SLIM, REPORT)
+    """Of a deployment with every exporter that there is."""
+    return (*fixed_stages(), *map(other_export, other_formats()))

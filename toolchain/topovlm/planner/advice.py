@@ -21,5 +21,11 @@ def advise(plan: Plan, shape: ModelShape, profile: Profile | None = None) -> Pla
     relative = latency is not None and latency.share_of_dense is not None
     if plan.verdict == "dense" or profile is not None or relative or plan.floor.name == "sparsity":
         return plan
-    found = [lever.consider(plan, shape) for lever in sorted(LEVERS.values(), key=lambda lever: lever.cost)]
-    return replace(plan, advice=tuple(text for advice in found if advice for text in advice.sentences))
+    sentences: list[str] = []
+    for name, lever in sorted(LEVERS.items(), key=lambda item: item[1].cost):
+        try:
+            found = lever.consider(plan, shape)
+        except Exception as error:  # a plug-in may raise what it likes
+            raise LEVERS.failed(name, error) from error
+        sentences += found.sentences if found else ()
+    return replace(plan, advice=tuple(sentences))

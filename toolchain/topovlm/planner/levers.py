@@ -185,4 +185,5 @@ LEVERS: Registry[Lever] = Registry(
         "visual-tokens": VisualTokensLever,
         "board": BoardLever,
     },
+    needs=("name", "cost", "consider"),
 )

@@ -25,7 +25,9 @@ def _reference() -> OpenTask:
     return ReferenceTask
 
 
-TASKS: Registry[OpenTask] = Registry("topovlm.tasks", {"jsonl": _jsonl, "reference": _reference})
+TASKS: Registry[OpenTask] = Registry(
+    "topovlm.tasks", {"jsonl": _jsonl, "reference": _reference}, needs=("__call__",)
+)
 
 
 def open_task(name: str | None, data: Path | None) -> Task:

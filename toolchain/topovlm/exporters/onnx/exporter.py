@@ -13,7 +13,6 @@ class OnnxExporter:
     """Graphs for ONNX Runtime and transformers.js, each compared with torch (docs/export.md)."""
 
     name = "onnx"
-    builds_on: tuple[str, ...] = ()
     dtypes: tuple[Dtype, ...] = DTYPES
     tools: tuple[Tool, ...] = ()
 

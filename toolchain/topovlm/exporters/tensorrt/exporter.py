@@ -48,7 +48,6 @@ class TensorRTExporter:
     """Engines for an RTX card, a build bundle for any other board; each in a folder named by the target."""
 
     name = "tensorrt"
-    builds_on: tuple[str, ...] = ("onnx",)
     dtypes: tuple[Dtype, ...] = ("fp16",)
     tools: tuple[Tool, ...] = (support.RTX, support.TENSORRT)
 
