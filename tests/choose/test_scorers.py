@@ -53,6 +53,20 @@ def test_every_scorer_gives_one_finite_number_per_layer(name: str) -> None:
     assert score_all(states, Settings(k=5, barcode=zigzag_barcode(states, k=5)))[name] == result
 
 
+def test_a_scorer_cannot_change_the_states_of_the_others() -> None:
+    """All see the same array: one that writes into it fails, and the array stays."""
+
+    def careless(states: np.ndarray, settings: Settings) -> tuple[np.ndarray, Mapping[str, object]]:
+        states[:] = 0
+        return np.zeros(len(states)), {}
+
+    scorer = Scorer(name="careless", paper="none", why="it writes into what it was given", score=careless)
+    states = _states()
+    with pytest.raises(ValueError, match="read-only"):
+        score(states, scorer, K5)
+    assert np.array_equal(states, _states())
+
+
 def test_every_scorer_has_a_reason_of_its_own() -> None:
     """No sentence of the report speaks of structure for a scorer that looks at none."""
     scorers = [find_scorer(name) for name in SCORERS]

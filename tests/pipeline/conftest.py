@@ -40,7 +40,8 @@ class Observed:
     """What was seen during one deployment.
 
     `reads`: (stage, field of the configuration); `constants`: (stage, constant); `loads`: ("model" or
-    "processor", folder) of everything that transformers was asked for; `alive`: torch models of ours in memory while the graphs were timed.
+    "processor", folder) of everything that transformers was asked for; `alive`: torch models of ours in
+    memory while the graphs were timed.
     """
 
     model: Path

@@ -110,7 +110,8 @@ def _export_other(context: Context, name: str) -> None:
     stage = other_export(name)
 
     def make(work: Path, progress: Progress) -> ExportRecord:
-        return exporters.EXPORTERS[name].export(asked, work / name, progress)
+        loaded = context.dense.live.model if dense and asked.dtype == "fp32" else None
+        return exporters.EXPORTERS[name].export(replace(asked, live=loaded), work / name, progress)
 
     key = stage.key(
         context,
