@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from topovlm.checkpoint.files import open_checkpoint
 from topovlm.checkpoint.safetensors_file import read_tensor_bytes
 from topovlm.errors import InputError, VerificationError, explain
-from topovlm.records import Part, plain
+from topovlm.records import Part
 from topovlm.samples import Sample
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ class VerifyReport(Part, frozen=True, kw_only=True):
     generated_tokens: int
     cache_difference: float
     dense_difference: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dict(plain(self))
 
 
 def verify_checkpoint(
