@@ -61,16 +61,39 @@ def imports(root: Path = ROOT) -> dict[str, set[str]]:
     return graph
 
 
+def relative_imports() -> list[tuple[str, int]]:
+    """Modules with imports that do not say whose they are, and how many packages up: `imports` misses them."""
+    return sorted(
+        (module, node.level)
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    )
+
+
+def modules_by_name() -> list[tuple[str, str]]:
+    """(module, module of ours that it names in a string): what `import_module` or `python -m` is given."""
+    known = modules()
+    found = set()
+    for module, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                name = node.value.partition(":")[0]  # `module:name`, as an entry point has it
+                if name.startswith("topovlm.") and name.removeprefix("topovlm.") in known:
+                    found.add((module, name.removeprefix("topovlm.")))
+    return sorted(found)
+
+
 def room_of(module: str) -> str:
     return module.partition(".")[0]
 
 
 def climbs() -> list[str]:
-    """Imports that lead to the same floor's other rooms or upstairs, as `from -> to`."""
+    """Imports, by statement or by name, that lead to other rooms of the same floor or upstairs: `from -> to`."""
+    stated = [(module, other) for module, others in imports().items() for other in others]
     return sorted(
         f"{module} -> {other}"
-        for module, others in imports().items()
-        for other in others
+        for module, other in {*stated, *modules_by_name()}
         if room_of(module) != room_of(other) and FLOOR[room_of(other)] >= FLOOR[room_of(module)]
     )
 

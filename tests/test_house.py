@@ -21,8 +21,14 @@ def test_every_room_has_a_floor() -> None:
 
 
 def test_imports_never_climb() -> None:
-    """Also not for types alone, and not inside functions."""
+    """Also not for types alone, not inside functions, and not by a name in a string."""
+    assert ("families.sizes", "families.projectors") in house.modules_by_name()
     assert house.climbs() == []
+
+
+def test_relative_imports_stay_in_what_travels() -> None:
+    """A board gets `travel` without the package around it; everywhere else an import says whose it is."""
+    assert {(house.room_of(module), level) for module, level in house.relative_imports()} == {("travel", 1)}
 
 
 def test_no_modules_import_each_other() -> None:

@@ -59,7 +59,8 @@ def verify_checkpoint(
     except TooLargeError:
         raise
     except InputError as error:
-        raise VerificationError(f"the written checkpoint does not load: {error}") from error
+        rule = f"the written checkpoint does not load: {error}"
+        raise VerificationError(explain("checkpoint", str(folder), rule)) from error
     if len(live.blocks) != checkpoint.layers:
         rule = f"transformers built {len(live.blocks)} layers for {checkpoint.layers}"
         raise VerificationError(explain("num_hidden_layers", checkpoint.layers, rule))
@@ -87,7 +88,8 @@ def verify_files(folder: Path | str, source: Path | str, dropped: Sequence[int])
     try:
         slim, dense = open_checkpoint(folder), open_checkpoint(source)
     except InputError as error:
-        raise VerificationError(f"the written checkpoint cannot be opened: {error}") from error
+        rule = f"the written checkpoint cannot be opened: {error}"
+        raise VerificationError(explain("checkpoint", str(folder), rule)) from error
     kept = [layer for layer in range(dense.layers) if layer not in dropped]
     if slim.layers != len(kept):
         rule = f"{dense.layers} layers less {len(dropped)} are not {slim.layers}"

@@ -128,7 +128,7 @@ def _build(trt: ModuleType, folder: Path, name: str, graph: bundle.Graph, capabi
             trt, folder / graph.file, facts["profiles"], capability=capability
         )
     except build_engines.BuildError as error:
-        raise VerificationError(str(error)) from None
+        raise VerificationError(explain("TensorRT graph", graph.file, str(error))) from None
     version = f"rtx-{trt.__version__}"
     file: str = board_code.engine_name(name, facts, capability, f"-{version}", "none")
     path = folder / ENGINES / file
