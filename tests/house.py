@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def imports(root: Path = ROOT) -> dict[str, set[str]]:
 
 
 def relative_imports() -> list[tuple[str, int]]:
-    """Modules with imports that do not say whose they are, and how many packages up: `imports` misses them."""
+    """Modules with imports that do not say whose they are, and their dots: `imports` does not see them."""
     return sorted(
         (module, node.level)
         for module, path in modules().items()
@@ -79,7 +80,7 @@ def modules_by_name() -> list[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 name = node.value.partition(":")[0]  # `module:name`, as an entry point has it
-                if name.startswith("topovlm.") and name.removeprefix("topovlm.") in known:
+                if re.match(r"topovlm\.\w", name) and name.removeprefix("topovlm.") in known:
                     found.add((module, name.removeprefix("topovlm.")))
     return sorted(found)
 
@@ -89,7 +90,7 @@ def room_of(module: str) -> str:
 
 
 def climbs() -> list[str]:
-    """Imports, by statement or by name, that lead to other rooms of the same floor or upstairs: `from -> to`."""
+    """Imports, stated or by name, that lead to other rooms of the floor or upstairs: `from -> to`."""
     stated = [(module, other) for module, others in imports().items() for other in others]
     return sorted(
         f"{module} -> {other}"

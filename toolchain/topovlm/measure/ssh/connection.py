@@ -144,7 +144,7 @@ class Connection:
         try:
             while True:
                 answer = self._answer(step, min(self.limits.quiet_s, limit_s + 30))
-                if isinstance(answer, messages.Line):
+                if isinstance(answer, messages.OutputLine):
                     try:
                         said = on_line(answer.line)
                     except Malformed as error:
