@@ -85,6 +85,21 @@ def modules_by_name() -> list[tuple[str, str]]:
     return sorted(found)
 
 
+def unexplained() -> list[str]:
+    """Errors for the user that are raised with a bare text, as `module:line`: their parts are not known."""
+    kinds = {"InputError", "BudgetError", "MissingToolError", "VerificationError"}
+    return [
+        f"{module}:{node.lineno}"
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise)
+        and isinstance(node.exc, ast.Call)
+        and isinstance(node.exc.func, ast.Name)
+        and node.exc.func.id in kinds
+        and not (node.exc.args and isinstance(node.exc.args[0], ast.Call))
+    ]
+
+
 def room_of(module: str) -> str:
     return module.partition(".")[0]
 

@@ -74,6 +74,11 @@ def test_names_are_known_in_one_room(pattern: str, home: tuple[str, ...]) -> Non
     assert found == []
 
 
+def test_errors_for_the_user_are_explained() -> None:
+    """Field, value, rule and remedy; only what argparse itself refuses is a sentence alone."""
+    assert [place.partition(":")[0] for place in house.unexplained()] == ["cli"]
+
+
 def test_nothing_reaches_into_another_modules_private_names() -> None:
     """Neither by import nor through the module."""
     assert house.private_reaches() == []

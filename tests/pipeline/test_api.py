@@ -23,6 +23,7 @@ from topovlm import api, cli
 from topovlm.commands import export, plan, prune, score
 from topovlm.config import OPTIONS
 from topovlm.errors import BudgetError, InputError
+from topovlm.pipeline.question import refuse_infeasible
 from topovlm.records import plain, write
 
 ALONE = ("config", "display")  # where the options come from, and where progress goes
@@ -208,6 +209,15 @@ def test_a_budget_that_cannot_be_met_says_which(
     assert (error.field, error.value) == (field, value)
     assert error.rule.startswith("Infeasible on Jetson AGX Orin")
     assert error.remedy
+
+
+def test_a_board_with_too_little_memory_is_what_binds() -> None:
+    """No budget was asked for: the error is about the target."""
+    plan = topovlm.plan(target="jetson-orin-nano-4gb", model="llava-onevision-7b")
+    with pytest.raises(BudgetError) as caught:
+        refuse_infeasible(plan)
+    assert caught.value.field == "--target"
+    assert str(caught.value.value).startswith("jetson-orin-nano-4gb")
 
 
 def test_the_page_about_python_is_right(capsys: pytest.CaptureFixture[str]) -> None:

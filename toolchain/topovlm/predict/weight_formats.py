@@ -43,7 +43,7 @@ def weight_format(name: str) -> WeightFormat:
     if name not in FORMATS:
         rule, remedy = "is not a known weight format", f"One of {', '.join(FORMATS)}"
         if name in PLANNED_AS:
-            rule = "says how graphs are written; a plan says with what scales"
+            rule = "is what exported graphs call it; a plan has another name for these weights"
             remedy = f"Give --dtype {PLANNED_AS[name]}"
         raise InputError(explain("--dtype", name, rule, remedy))
     return FORMATS[name]
