@@ -21,7 +21,7 @@ from tests.node import client
 from topovlm.reference import model_dir
 from topovlm.reference.data import samples
 
-FAMILIES = ("describe", "diagram", "comparison")  # a long answer, a word, a choice; one picture each
+CATEGORIES = ("describe", "diagram", "comparison")  # a long answer, a word, a choice; one picture each
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     if (lack := client.missing()) is not None:
         print(f"error: {lack}", file=sys.stderr)
         return 5
-    pairs = [(s.load_images()[0], s.prompt) for s in samples("test", args.count, args.seed, FAMILIES)]
+    pairs = [(s.load_images()[0], s.prompt) for s in samples("test", args.count, args.seed, CATEGORIES)]
     rows = []
     for folder, model in zip(args.paths[::2], args.paths[1::2], strict=True):
         checkpoint = model_dir() if model == "reference" else Path(model)

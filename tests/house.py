@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -61,16 +62,54 @@ def imports(root: Path = ROOT) -> dict[str, set[str]]:
     return graph
 
 
+def relative_imports() -> list[tuple[str, int]]:
+    """Modules with imports that do not say whose they are, and their dots: `imports` does not see them."""
+    return sorted(
+        (module, node.level)
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    )
+
+
+def modules_by_name() -> list[tuple[str, str]]:
+    """(module, module of ours that it names in a string): what `import_module` or `python -m` is given."""
+    known = modules()
+    found = set()
+    for module, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                name = node.value.partition(":")[0]  # `module:name`, as an entry point has it
+                if re.match(r"topovlm\.\w", name) and name.removeprefix("topovlm.") in known:
+                    found.add((module, name.removeprefix("topovlm.")))
+    return sorted(found)
+
+
+def unexplained() -> list[str]:
+    """Errors for the user that are raised with a bare text, as `module:line`: their parts are not known."""
+    kinds = {"InputError", "BudgetError", "MissingToolError", "VerificationError"}
+    return [
+        f"{module}:{node.lineno}"
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise)
+        and isinstance(node.exc, ast.Call)
+        and isinstance(node.exc.func, ast.Name)
+        and node.exc.func.id in kinds
+        and not (node.exc.args and isinstance(node.exc.args[0], ast.Call))
+    ]
+
+
 def room_of(module: str) -> str:
     return module.partition(".")[0]
 
 
 def climbs() -> list[str]:
-    """Imports that lead to the same floor's other rooms or upstairs, as `from -> to`."""
+    """Imports, stated or by name, that lead to other rooms of the floor or upstairs: `from -> to`."""
+    stated = [(module, other) for module, others in imports().items() for other in others]
     return sorted(
         f"{module} -> {other}"
-        for module, others in imports().items()
-        for other in others
+        for module, other in {*stated, *modules_by_name()}
         if room_of(module) != room_of(other) and FLOOR[room_of(other)] >= FLOOR[room_of(module)]
     )
 

@@ -21,8 +21,14 @@ def test_every_room_has_a_floor() -> None:
 
 
 def test_imports_never_climb() -> None:
-    """Also not for types alone, and not inside functions."""
+    """Also not for types alone, not inside functions, and not by a name in a string."""
+    assert ("families.sizes", "families.projectors") in house.modules_by_name()
     assert house.climbs() == []
+
+
+def test_relative_imports_stay_in_what_travels() -> None:
+    """A board gets `travel` without the package around it; everywhere else an import says whose it is."""
+    assert {(house.room_of(module), level) for module, level in house.relative_imports()} == {("travel", 1)}
 
 
 def test_no_modules_import_each_other() -> None:
@@ -66,6 +72,11 @@ def test_names_are_known_in_one_room(pattern: str, home: tuple[str, ...]) -> Non
         if house.room_of(name) not in home and re.search(pattern, path.read_text(encoding="utf-8"))
     ]
     assert found == []
+
+
+def test_errors_for_the_user_are_explained() -> None:
+    """Field, value, rule and remedy; only what argparse itself refuses is a sentence alone."""
+    assert [place.partition(":")[0] for place in house.unexplained()] == ["cli"]
 
 
 def test_nothing_reaches_into_another_modules_private_names() -> None:

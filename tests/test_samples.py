@@ -64,7 +64,7 @@ def test_text_only_samples_are_fine(folder: Path) -> None:
         ({**GOOD, "family": "a", "category": "b"}, "family = 'a'.*give one of them"),
         ({**GOOD, "category": 3}, "category = 3: must be a string"),
         ("[1, 2]", "a JSON object is needed, this is a list"),
-        ({"image": "good.png"}, "'prompt' is missing"),
+        ({"image": "good.png"}, "prompt = None: is missing"),
         ({"image": "good.png", "prompt": "  "}, "prompt.*is empty"),
         ({"image": "good.png", "prompt": 5}, "prompt = 5: must be a string"),
         ({"image": 5, "prompt": "?"}, "image = 5: must be a path"),
@@ -72,7 +72,7 @@ def test_text_only_samples_are_fine(folder: Path) -> None:
         ({**GOOD, "answer": 3}, "answer = 3: must be a string"),
         ({**GOOD, "chance": 1.5}, "chance = 1.5: must be a number"),
         ({**GOOD, "chance": True}, "chance = True: must be a number"),
-        ({**GOOD, "anwser": "x"}, "unknown field 'anwser'"),
+        ({**GOOD, "anwser": "x"}, "unknown field = 'anwser'"),
         ({**GOOD, "id": "line-1"}, "id = 'line-1': is already at .*data.jsonl:1"),
     ],
 )

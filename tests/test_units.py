@@ -14,6 +14,7 @@ from topovlm.units import (
     parse_bytes,
     parse_duration_ms,
     parse_fraction,
+    spell_bytes,
     spell_ms,
     spell_share,
 )
@@ -93,6 +94,13 @@ def test_a_share_is_read_as_it_is_spelled(share: float) -> None:
     """Bit for bit: a stored budget can be typed again."""
     assert parse_fraction(spell_share(share)) == share
     assert LatencyBudget.parse(LatencyBudget(share_of_dense=share).spelled()).share_of_dense == share
+
+
+@given(st.integers(1, 2**50))
+def test_a_size_is_read_as_it_is_spelled(size: int) -> None:
+    """Byte for byte, in a unit that it is whole in."""
+    assert parse_bytes(spell_bytes(size)) == size
+    assert spell_bytes(6 * 2**30) == "6GiB"
 
 
 @given(st.floats(min_value=1e-6, max_value=1e9))

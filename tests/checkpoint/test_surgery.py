@@ -13,8 +13,9 @@ from safetensors.numpy import load_file
 
 from tests import tiny
 from topovlm.checkpoint.card import license_of
-from topovlm.checkpoint.surgery import check_drop, parse_layers, prune_checkpoint
+from topovlm.checkpoint.surgery import SurgeryReport, check_drop, parse_layers, prune_checkpoint
 from topovlm.errors import InputError
+from topovlm.records import decode, encode
 
 
 def _weights(folder: Path) -> dict:
@@ -46,7 +47,7 @@ def test_kept_tensors_move_down_unchanged(family: str, shard_size: str, tmp_path
     assert report.kept == (0, 2, 4, 5)
     assert report.weight_bytes_after == sum(value.nbytes for value in after.values())
     assert report.parameters_after == sum(value.size for value in after.values())
-    json.dumps(report.to_dict())
+    assert decode(encode(report), SurgeryReport, field="surgery", name="report") == report
     index = tmp_path / "slim" / "model.safetensors.index.json"
     assert index.exists() == (shard_size == "100KB")
     if index.exists():

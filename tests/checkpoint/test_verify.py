@@ -74,8 +74,9 @@ def test_wrong_layers_and_wrong_weights_are_caught(tiny_clip_llama: Path, tmp_pa
         slim / "model.safetensors",
         {"format": "pt"},
     )
-    with pytest.raises(VerificationError, match=r"does not load.*up_proj"):
+    with pytest.raises(VerificationError, match=r"does not load.*up_proj") as caught:
         verify_checkpoint(slim)
+    assert (caught.value.field, caught.value.value) == ("checkpoint", str(slim))
     broken = {**weights, name: weights[name] * float("nan")}
     save_file(broken, slim / "model.safetensors", {"format": "pt"})
     with pytest.raises(VerificationError, match="not finite"):

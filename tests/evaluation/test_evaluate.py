@@ -64,7 +64,7 @@ def test_what_cannot_be_scored_is_refused_before_any_model_runs() -> None:
     """No questions, no answer, an unknown metric, a repeated id: each named."""
     sample = questions(1)[0]
     for samples, message in (
-        ([], "no samples"),
+        ([], "nothing to evaluate on"),
         ([replace(sample, answer=None)], "answer = '0'"),
         ([replace(sample, metric="bleu")], "metric = 'bleu'"),
         ([sample, sample], "occurs twice"),

@@ -11,7 +11,7 @@ from topovlm.families.known_models import known_model
 from topovlm.families.vision import smart_resize, vision_flop, vision_work, visual_tokens
 from topovlm.workload import Workload
 
-SIZES = [(336, 336), (480, 640), (1080, 1920), (1500, 300), (97, 1203), (700, 701), (2000, 3000)]
+SIZES = [(336, 336), (480, 640), (1080, 1920), (1500, 300), (97, 1203), (700, 701), (2000, 3000), (1, 200)]
 
 
 def _tokens(model: str, height: int, width: int) -> int:
@@ -25,6 +25,18 @@ def test_qwen_resizes_like_its_processor(height: int, width: int) -> None:
 
     for factor, low, high in ((28, 3136, 12845056), (32, 65536, 16777216), (28, 3136, 50176)):
         assert smart_resize(height, width, factor, low, high) == theirs(height, width, factor, low, high)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 201), (999_999, 1)])
+def test_qwen_refuses_a_strip_like_its_processor(height: int, width: int) -> None:
+    """A side more than 200 times the other has no canvas."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize as theirs
+
+    with pytest.raises(ValueError, match="aspect ratio"):
+        theirs(height, width, 28, 3136, 12845056)
+    with pytest.raises(InputError, match=f"{height}x{width}.*200") as caught:
+        _tokens("qwen3-vl-2b", height, width)
+    assert caught.value.field == "image_size"
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)

@@ -511,7 +511,8 @@ def test_network_that_is_gone(board: Sshd, url: str) -> None:
         device.run(["true"])
         time.sleep(1.2)
         assert device.run(["echo", "here"]).lines == ("here",)
-        client = device.connection.client_pid
+        ours = os.getpid()
+        (client,) = set(sshd.descendants(ours, "ssh")) - set(sshd.descendants(ours, "sshd"))
         os.kill(client, signal.SIGSTOP)
         assert board.left_behind() == []
         os.kill(client, signal.SIGCONT)

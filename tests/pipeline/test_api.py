@@ -7,6 +7,8 @@ import inspect
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from tests.report import factory
 from topovlm import api, cli
 from topovlm.commands import export, plan, prune, score
 from topovlm.config import OPTIONS
-from topovlm.errors import InputError
+from topovlm.errors import BudgetError, InputError
+from topovlm.pipeline.question import refuse_infeasible
 from topovlm.records import plain, write
 
 ALONE = ("config", "display")  # where the options come from, and where progress goes
@@ -56,10 +59,23 @@ def test_a_function_takes_the_options_of_its_command(function: Any, options: lis
 
 
 def test_the_package_offers_them_and_nothing_else() -> None:
-    """A name that is none says so."""
-    assert set(topovlm.__all__) == {"__version__", *api.__all__}
+    """By `dir` too; a name that is none says so."""
+    assert set(topovlm.__all__) == {"__version__", "errors", "records", *api.__all__}
+    assert set(topovlm.__all__) <= set(dir(topovlm))
     with pytest.raises(AttributeError, match="no attribute 'prunes'"):
         topovlm.prunes  # noqa: B018
+
+
+def test_the_package_gives_its_errors_and_records_at_once() -> None:
+    """After `import topovlm` alone, in a fresh process, and that import loads none of them."""
+    code = (
+        "import sys, topovlm\n"
+        "ours = {name for name in sys.modules if name.startswith('topovlm.')}\n"
+        "assert ours == {'topovlm.version'}, ours\n"
+        "print(topovlm.errors.InputError.__name__, topovlm.records.plain.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["InputError", "plain"], done.stderr
 
 
 def test_plan_is_the_record_that_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,6 +143,81 @@ def test_errors_carry_what_is_wrong() -> None:
     assert caught.value.field == "--max-latency"
     assert caught.value.value == "200"
     assert "unit" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda: topovlm.plan(drop=5), "--drop"),
+        (lambda: topovlm.plan(max_latency=[1]), "--max-latency"),
+        (lambda: topovlm.plan(max_memory=[1]), "--max-memory"),
+        (lambda: topovlm.plan(sparsity={}), "--sparsity"),
+        (lambda: topovlm.plan(target="jetson-orin", image_size=5), "--image-size"),
+        (lambda: topovlm.plan(target="jetson-orin", image_size=(1.5, 2)), "--image-size"),
+        (lambda: topovlm.plan(target="jetson-orin", image_size=(1, 2, 3)), "--image-size"),
+        (
+            lambda: topovlm.plan(target="jetson-orin", image_size="1x999999", model="qwen3-vl-2b"),
+            "image_size",
+        ),
+        (lambda: topovlm.plan(target="jetson-orin", visual_tokens="many"), "--visual-tokens"),
+        (lambda: topovlm.plan(target="jetson-orin", visual_tokens=[1]), "--visual-tokens"),
+        (lambda: topovlm.plan(target="jetson-orin", visual_tokens=3, image_size="3x3"), "--visual-tokens"),
+        (lambda: topovlm.plan(target="jetson-orin", profile={}), "--profile"),
+        (lambda: topovlm.plan(config=3), "--config"),
+        (lambda: topovlm.prune("reference", 3, "out"), "--drop"),
+        (lambda: topovlm.deploy(format=3), "--format"),
+        (lambda: topovlm.check(3, "b"), "candidate"),
+        (lambda: topovlm.check("a", "b", latency_tolerance="5 ms"), "--latency-tolerance"),
+        (lambda: topovlm.check("a", "b", accuracy_tolerance=[1]), "--accuracy-tolerance"),
+        (lambda: topovlm.check("a", "b", confidence=95), "--confidence"),
+    ],
+)
+def test_what_cannot_be_used_is_an_input_error(call: Any, field: str) -> None:
+    """A wrong type as much as a wrong value: it names the option, never a line of ours."""
+    with pytest.raises(InputError) as caught:
+        call()
+    assert caught.value.field == field
+    assert caught.value.rule
+
+
+def test_sizes_and_shares_may_be_text(tmp_path: Path) -> None:
+    """The way the flags take them: the same plan, the same verdict."""
+    asked = {"target": "jetson-orin", "model": "qwen3-vl-2b", "max_latency": "60%"}
+    assert topovlm.plan(**asked, image_size="480x640") == topovlm.plan(**asked, image_size=(480, 640))
+    assert topovlm.plan(**asked, visual_tokens="500") == topovlm.plan(**asked, visual_tokens=500)
+    write(tmp_path / "report.json", factory.standard())
+    typed = {"latency_tolerance": "5%", "accuracy_tolerance": "0", "confidence": "95%"}
+    values = {"latency_tolerance": 0.05, "accuracy_tolerance": 0.0, "confidence": 0.95}
+    assert topovlm.check(tmp_path, tmp_path, **typed) == topovlm.check(tmp_path, tmp_path, **values)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "value"),
+    [
+        ({"max_latency": "0.01ms"}, "--max-latency", "0.01ms"),
+        ({"max_memory": "1MiB"}, "--max-memory", "1MiB"),
+        ({"max_token_latency": "10us"}, "--max-token-latency", "0.01ms"),
+    ],
+)
+def test_a_budget_that_cannot_be_met_says_which(
+    model: Path, tmp_path: Path, options: dict[str, str], field: str, value: str
+) -> None:
+    """`BudgetError`: the flag of the budget that binds, its bound, the floor and what would help."""
+    with pytest.raises(BudgetError) as caught:
+        topovlm.deploy(target="jetson-orin", model=model, output=tmp_path / "out", **options)
+    error = caught.value
+    assert (error.field, error.value) == (field, value)
+    assert error.rule.startswith("Infeasible on Jetson AGX Orin")
+    assert error.remedy
+
+
+def test_a_board_with_too_little_memory_is_what_binds() -> None:
+    """No budget was asked for: the error is about the target."""
+    plan = topovlm.plan(target="jetson-orin-nano-4gb", model="llava-onevision-7b")
+    with pytest.raises(BudgetError) as caught:
+        refuse_infeasible(plan)
+    assert caught.value.field == "--target"
+    assert str(caught.value.value).startswith("jetson-orin-nano-4gb")
 
 
 def test_the_page_about_python_is_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,7 @@ def test_a_budget_is_met_or_missed(budget: str, slim_ms: float, met: bool) -> No
     verdict = assess(resolve({"max_latency": budget}), 8, timed(slim_ms))
     assert verdict.met is met
     assert ("misses" in verdict.text) is not met
+    assert verdict.missed == (() if met else ("max_latency",))
 
 
 def test_the_upper_end_must_fit_when_timings_are_quiet() -> None:
@@ -113,5 +114,6 @@ def test_the_measured_peak_of_memory_counts() -> None:
     verdict = assess(resolve({"max_memory": "0.5GiB"}), 8, run)
     assert not verdict.met
     assert "of memory at its peak" in verdict.text
+    assert verdict.missed == ("max_memory",)
     assert assess(resolve({"max_memory": "1GiB"}), 8, run).met
     assert assess(resolve({"max_memory": "0.5GiB"}), 8, timed(10)).met

@@ -9,10 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
+import topovlm
 from tests.pipeline import deploying
+from topovlm.errors import BudgetError
+from topovlm.pipeline.attempts import assess
+from topovlm.pipeline.record import Attempt
 from topovlm.report.store import read_report
 
 
@@ -147,6 +153,37 @@ def test_this_machine_as_the_target(finished: tuple[Path, dict], model: Path, tm
     assert report.plan.predictor == "measured-here"
     assert report.latency is not None
     assert report.latency.is_target
+
+
+def test_a_measured_miss_says_which_budget(
+    finished: tuple[Path, dict], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers named by hand that measure too slow: the error names the budget, and why it ends."""
+    from topovlm.pipeline import deploy
+
+    def too_slow(*asked: Any) -> Attempt:
+        return structs.replace(
+            assess(*asked), met=False, missed=("max_token_latency",), text="5 ms per token"
+        )
+
+    monkeypatch.setattr(deploy, "assess", too_slow)
+    out = deploying.copy_without(finished[0], tmp_path / "out")
+    with pytest.raises(BudgetError) as caught:
+        topovlm.deploy(
+            target="local",
+            drop="6-7",
+            max_token_latency="10s",
+            model=model,
+            output=out,
+            measure_time="0.2s",
+            threads=1,
+            samples=16,
+            eval_samples=12,
+        )
+    error = caught.value
+    assert (error.field, error.value, error.rule) == ("--max-token-latency", "10000ms", "5 ms per token")
+    assert "--drop says which layers go" in error.remedy
+    assert not (out / "report.json").exists()
 
 
 def test_layers_by_hand(finished: tuple[Path, dict], model: Path, tmp_path: Path) -> None:

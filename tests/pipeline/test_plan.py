@@ -129,6 +129,22 @@ def test_confidence_keeps_fewer_layers(capsys: pytest.CaptureFixture[str]) -> No
     assert (careful["keep_layers"] or 0) <= bold["keep_layers"]
 
 
+def test_four_bit_weights_have_another_name_in_a_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`plan --dtype int4` names `w4a16`; `deploy --dtype int4` also the command that writes int4 graphs."""
+    assert cli.main(["plan", "--target", "jetson-orin", "--dtype", "int4"]) == 2
+    assert "Give --dtype w4a16" in capsys.readouterr().err
+    for target in ("jetson-orin", "local"):
+        words = ["deploy", "--target", target, "--dtype", "int4", "-o", str(tmp_path / "out")]
+        assert cli.main(words) == 2
+        message = capsys.readouterr().err
+        assert "a deployment's graphs are written in fp32 or fp16" in message
+        assert "`topovlm export --dtype int4` writes it" in message
+        assert "`topovlm plan --dtype w4a16` plans for it" in message
+        assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from topovlm.errors import InputError
-from topovlm.predict.board import parse_board
+from topovlm.predict.board import read_board
 
 GOOD = """
 schema = 1
@@ -32,9 +34,15 @@ bandwidth_gbs = 50
 """
 
 
-def test_peaks_and_bandwidth_follow_from_clocks() -> None:
+def written(folder: Path, text: str) -> Path:
+    file = folder / "mine.toml"
+    file.write_text(text)
+    return file
+
+
+def test_peaks_and_bandwidth_follow_from_clocks(tmp_path: Path) -> None:
     """Peak = SM x clock x operations; bandwidth = memory clock x 2 x bus, unless stated."""
-    board = parse_board(GOOD, "mine.toml")
+    board = read_board(written(tmp_path, GOOD))
     assert board.peak_flop_per_s(board.mode(), "f16_acc32") == 8 * 1e9 * 2048
     assert board.peak_flop_per_s(board.mode("low"), "f16_acc32") == 4 * 5e8 * 2048
     assert board.bandwidth_bytes_per_s(board.mode()) == 3200e6 * 2 * 128 / 8
@@ -58,15 +66,17 @@ def test_peaks_and_bandwidth_follow_from_clocks() -> None:
         ("schema = 1", "schema = = 1", ["mine.toml", "TOML"]),
     ],
 )
-def test_a_bad_file_is_refused_by_field_value_and_rule(old: str, new: str, names: list[str]) -> None:
+def test_a_bad_file_is_refused_by_field_value_and_rule(
+    old: str, new: str, names: list[str], tmp_path: Path
+) -> None:
     """Each message names the file, the field, its value and the rule."""
     with pytest.raises(InputError) as caught:
-        parse_board(GOOD.replace(old, new, 1), "mine.toml")
+        read_board(written(tmp_path, GOOD.replace(old, new, 1)))
     for name in names:
         assert name in str(caught.value)
 
 
-def test_an_unknown_mode_lists_the_modes() -> None:
+def test_an_unknown_mode_lists_the_modes(tmp_path: Path) -> None:
     """A wrong mode name is answered with the right ones."""
     with pytest.raises(InputError, match="MAXN, low"):
-        parse_board(GOOD, "mine.toml").mode("15W")
+        read_board(written(tmp_path, GOOD)).mode("15W")

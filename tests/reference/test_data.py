@@ -15,9 +15,9 @@ from topovlm.evaluation.metrics import score_answer
 from topovlm.evaluation.task import Scored
 from topovlm.reference.data import samples
 from topovlm.reference.drawing import digit_pool
-from topovlm.reference.makers import FAMILIES, MAKERS
+from topovlm.reference.makers import CATEGORIES, MAKERS
 
-ROUND = len(FAMILIES)
+ROUND = len(CATEGORIES)
 
 
 def _pixels(sample) -> bytes:
@@ -33,8 +33,8 @@ def test_same_arguments_give_the_same_samples_and_longer_lists_extend_shorter_on
     assert [s.prompt for s in other] != [s.prompt for s in short] or _pixels(other[0]) != _pixels(short[0])
 
 
-def test_families_take_turns():
-    """Every family has the same number of questions."""
+def test_categories_take_turns():
+    """Every category has the same number of questions."""
     assert set(Counter(s.category for s in samples("calibration", 3 * ROUND)).values()) == {3}
 
 
@@ -66,28 +66,28 @@ def test_handwriting_is_disjoint():
 
 
 def test_reference_answers_are_right_by_their_own_metric():
-    """Every answer of every family is parsed and counted as right."""
+    """Every answer of every category is parsed and counted as right."""
     for sample in samples("test", 6 * ROUND, seed=11):
         assert score_answer(sample.metric, sample.answer, sample.answer) == Scored(1.0), sample
 
 
 def test_counting_and_charts_have_no_dominant_answer():
     """A constant reply gains little: the commonest answer stays below 40 %, chance is declared."""
-    asked = samples("test", 60 * 3, families=("counting", "bar_chart", "line_chart"))
-    for family in ("counting", "bar_chart", "line_chart"):
-        counts = Counter(s.answer for s in asked if s.category == family)
+    asked = samples("test", 60 * 3, categories=("counting", "bar_chart", "line_chart"))
+    for category in ("counting", "bar_chart", "line_chart"):
+        counts = Counter(s.answer for s in asked if s.category == category)
         assert max(counts.values()) / counts.total() < 0.4
     assert all(0 < s.chance < 1 for s in asked)
 
 
-def test_frame_families_have_three_pictures():
+def test_frame_categories_have_three_pictures():
     """motion and order come as several images."""
-    assert {len(s.images) for s in samples("test", 4, families=("motion", "order"))} == {3}
+    assert {len(s.images) for s in samples("test", 4, categories=("motion", "order"))} == {3}
 
 
-@pytest.mark.parametrize("kwargs", [{"split": "dev"}, {"split": "test", "families": ("ocr",)}])
+@pytest.mark.parametrize("kwargs", [{"split": "dev"}, {"split": "test", "categories": ("ocr",)}])
 def test_unknown_names_are_refused(kwargs: dict):
-    """An unknown split or family is an input error that lists the known ones."""
+    """An unknown split or category is an input error that lists the known ones."""
     with pytest.raises(InputError, match="none of"):
         samples(count=1, **kwargs)
 

@@ -40,10 +40,15 @@ def test_curves_show_the_descriptors():
 
 
 @pytest.mark.parametrize("barcode", [BARCODE, Barcode.from_rows(np.empty((0, 3)), 1)], ids=["bars", "none"])
-def test_overview_can_be_saved(barcode):
+def test_pictures_can_be_saved(barcode):
     """All pictures of any barcode, even an empty one, can be written as SVG."""
     target = io.BytesIO()
-    plots.overview(barcode).savefig(target, format="svg")
+    panels = figure_module.Figure().subplots(2, 2).ravel()
+    plots.draw_barcode(panels[0], barcode, 1)
+    plots.draw_image(panels[1], barcode, 1)
+    plots.draw_mean_persistence(panels[2], barcode, (0, 1))
+    plots.draw_births(panels[3], barcode, (0, 1))
+    panels[0].figure.savefig(target, format="svg")
     assert b"<svg" in target.getvalue()
 
 

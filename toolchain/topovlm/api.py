@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from topovlm.config import Config, resolve
 from topovlm.console import Display
-from topovlm.errors import InputError
+from topovlm.errors import InputError, explain
+from topovlm.units import parse_share, wrong_type
 
 if TYPE_CHECKING:
     from topovlm.choose.record import Scores
@@ -49,19 +50,17 @@ def plan(
     threads: int | None = None,
     measure_time: str | None = None,
     profile: Profile | AnyPath | None = None,
-    image_size: tuple[int, int] | None = None,
-    visual_tokens: int | None = None,
+    image_size: str | tuple[int, int] | None = None,
+    visual_tokens: str | int | None = None,
     confident: bool = False,
     config: AnyPath | None = None,
 ) -> PlanRecord:
     """How many decoder layers fit the budget on a target, predicted for every number of layers.
 
     Reads config.json alone. `model` may be the name of a well-known model; `target="local"` times this
-    machine first. `image_size`: (height, width) in px; `visual_tokens` in its place. A budget that cannot be
-    met is a plan with the verdict `infeasible`, not an error.
+    machine first. `image_size`: (height, width) in px, or "448x640"; `visual_tokens` in its place. A budget
+    that cannot be met is a plan with the verdict `infeasible`, not an error.
     """
-    if image_size is not None and visual_tokens is not None:
-        raise InputError("image_size and visual_tokens both say how large the pictures are. Give one")
     resolved = _resolve(
         config,
         target=target,
@@ -81,12 +80,11 @@ def plan(
         measure_time=measure_time,
     )
     from topovlm.pipeline.dry_run import planned
-    from topovlm.pipeline.question import Choices
+    from topovlm.pipeline.question import read_choices
     from topovlm.predict.profile import Profile
 
-    height, width = image_size or (None, None)
-    choices = Choices(height, width, visual_tokens, confident)
-    known = profile if isinstance(profile, Profile) or profile is None else Path(profile)
+    choices = read_choices(image_size, visual_tokens, confident=confident)
+    known = profile if isinstance(profile, Profile) or profile is None else _path(profile, "--profile")
     return planned(resolved, Display(quiet=True), known, choices)[1]
 
 
@@ -207,28 +205,36 @@ def check(
     candidate: AnyPath,
     baseline: AnyPath,
     *,
-    latency_tolerance: float = 0.05,
-    accuracy_tolerance: float = 0.01,
-    confidence: float = 0.95,
+    latency_tolerance: str | float = 0.05,
+    accuracy_tolerance: str | float = 0.01,
+    confidence: str | float = 0.95,
     junit: AnyPath | None = None,
 ) -> CheckResult:
     """Compare two runs (directories or report.json files); `.regressed` says whether the new one got worse.
 
-    Tolerances are shares: of the latency, and points of accuracy. `junit`: also write JUnit XML there.
+    Tolerances are shares (0.05 or "5%"): of the latency, and points of accuracy. `junit`: also write JUnit
+    XML there.
     """
     from topovlm.report.gate import run_check
 
     return run_check(
-        Path(candidate),
-        Path(baseline),
-        latency_tolerance=latency_tolerance,
-        accuracy_tolerance=accuracy_tolerance,
-        confidence=confidence,
-        junit=None if junit is None else Path(junit),
+        _path(candidate, "candidate"),
+        _path(baseline, "--baseline"),
+        latency_tolerance=parse_share(latency_tolerance, "--latency-tolerance"),
+        accuracy_tolerance=parse_share(accuracy_tolerance, "--accuracy-tolerance"),
+        confidence=parse_share(confidence, "--confidence"),
+        junit=None if junit is None else _path(junit, "--junit"),
     )
 
 
 def _resolve(config: AnyPath | None, **given: object) -> Config:
     """The configuration of a call: the same table, parsers and rules as for the flags."""
     texts = {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
-    return resolve(texts, None if config is None else Path(config))
+    return resolve(texts, None if config is None else _path(config, "--config"))
+
+
+def _path(value: AnyPath, field: str) -> Path:
+    try:
+        return Path(value)
+    except TypeError:
+        raise InputError(explain(field, value, wrong_type(value), "Give a path")) from None

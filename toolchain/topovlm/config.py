@@ -16,6 +16,7 @@ from topovlm.errors import InputError, explain
 from topovlm.exporters.protocol import DTYPES as WRITTEN
 from topovlm.exporters.protocol import Dtype
 from topovlm.predict.weight_formats import FORMATS as WEIGHT_FORMATS
+from topovlm.predict.weight_formats import PLANNED_AS
 from topovlm.registry import nearest
 from topovlm.toml import read_toml
 from topovlm.units import (
@@ -23,8 +24,10 @@ from topovlm.units import (
     parse_bytes,
     parse_duration_ms,
     parse_fraction,
+    spell_bytes,
     spell_ms,
     spell_share,
+    wrong_type,
 )
 
 DTYPES = ("auto", *dict.fromkeys((*WEIGHT_FORMATS, *WRITTEN)))  # what can be planned for or written
@@ -110,10 +113,19 @@ class Option:
 
         A bare number of what has a unit is refused here too.
         """
+        if isinstance(value, str):
+            return self.parse(value, field)
         bare = isinstance(value, (int, float)) and (self.unit or self.name == "max_latency")
-        return self.parse(
-            value if isinstance(value, str) else str(value) if bare else self.spell(value), field
-        )
+        try:
+            text = str(value) if bare else self.spell(value)
+        except (TypeError, AttributeError):
+            remedy = f"Give {self.help.replace('%%', '%')}"
+            raise InputError(explain(field, value, wrong_type(value), remedy)) from None
+        return self.parse(text, field)
+
+    def typed(self, holder: object) -> str:
+        """The value that a `Config` (or a record with the same fields) holds, as one would type it."""
+        return self.spell(getattr(holder, self.field))
 
 
 def parse_text(text: str, field: str) -> str:
@@ -230,7 +242,7 @@ OPTIONS: tuple[Option, ...] = (
         None,
         "memory of weights, cache and activations, e.g. 6GiB",
         "SIZE",
-        spell=lambda size: f"{size}B",
+        spell=spell_bytes,
         unit="bytes",
     ),
     Option(
@@ -291,7 +303,7 @@ def read_file(path: Path) -> dict[str, str]:
     document = read_toml(path, field="--config")
     table = document.pop("deploy", {})
     if not isinstance(table, dict):
-        raise InputError(f"{path}: deploy must be a table")
+        raise InputError(explain("deploy", table, "deploy must be a table").at(str(path)))
     texts = {}
     for key, value in {**document, **table}.items():
         name = key.replace("-", "_")
@@ -331,7 +343,8 @@ def resolve(given: Mapping[str, object], file: Path | None = None) -> Config:
 
         values["threads"] = usable_cores()
     if values["sparsity"] is not None and values["drop"] is not None:
-        raise InputError("--sparsity and --drop both say how many layers go. Give one of them")
+        rule = "--sparsity and --drop both say how many layers go"
+        raise InputError(explain("--sparsity", spell_share(values["sparsity"]), rule, "Give one of them"))
     return Config(**values)
 
 
@@ -342,9 +355,13 @@ def exported_dtype(config: Config, otherwise: Dtype, written: Sequence[Dtype] = 
     for dtype in written:
         if config.dtype == dtype:
             return dtype
-    planned = "can be planned for; " if config.dtype in WEIGHT_FORMATS else ""
-    rule = f"{planned}graphs are written in {' or '.join(written)}"
+    graphs = f"graphs are written in {' or '.join(written)}"
+    rule = f"can be planned for; {graphs}"
     remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
-    if not planned:
-        remedy = f"`topovlm export --dtype {config.dtype}` writes it, without a deployment around it"
+    if config.dtype not in WEIGHT_FORMATS:
+        rule = f"a deployment's {graphs}"
+        remedy = (
+            f"`topovlm export --dtype {config.dtype}` writes it, without a deployment around it; "
+            f"`topovlm plan --dtype {PLANNED_AS[config.dtype]}` plans for it"
+        )
     raise InputError(explain("--dtype", config.dtype, rule, remedy))

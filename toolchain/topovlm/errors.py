@@ -33,6 +33,11 @@ def explain(field: str, value: object, rule: str, remedy: str = "") -> Explained
     return _explained(f"{text}. {remedy}" if remedy else text, field, value, rule, remedy)
 
 
+def located(error: TopovlmError, place: str) -> Explained:
+    """The message of an error with the file, line or sample that it is about in front; its parts stay."""
+    return _explained(f"{place}: {error}", error.field, error.value, error.rule, error.remedy)
+
+
 class TopovlmError(Exception):
     """Base of all errors that are for the user. `field`, `value`, `rule`, `remedy`: empty where not known.
 

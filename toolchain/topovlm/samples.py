@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from topovlm.errors import InputError, explain
+from topovlm.errors import InputError, explain, located
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _FIELDS = {"image", "prompt", "answer", "category", "family", "metric", "chance", "id", "group"}
+_MOST_SHOWN = 60  # characters
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def _open_rgb(image: Image | Path, where: str) -> Image:
     try:
         return load_image(image)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(located(error, where)) from None
 
 
 def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
@@ -93,14 +94,17 @@ def _parse_line(line: str, path: Path, number: int) -> Sample:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+        rule = f"is not JSON ({error.msg} at column {error.colno})"
+        raise InputError(explain("line", _shown(line), rule).at(where)) from None
     except RecursionError:
-        raise InputError(f"{where}: not JSON (nested too deeply)") from None
+        raise InputError(explain("line", _shown(line), "is nested too deeply").at(where)) from None
     if not isinstance(record, dict):
-        raise InputError(f"{where}: a JSON object is needed, this is a {type(record).__name__}")
+        rule = f"a JSON object is needed, this is a {type(record).__name__}"
+        raise InputError(explain("line", _shown(line), rule).at(where))
     unknown = sorted(set(record) - _FIELDS)
     if unknown:
-        raise InputError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(_FIELDS))}")
+        remedy = f"Known are {', '.join(sorted(_FIELDS))}"
+        raise InputError(explain("unknown field", unknown[0], "no sample has it", remedy).at(where))
     images = _images(record, where)
     return Sample(
         id=_text(record, "id", where, default=f"line-{number}"),
@@ -115,6 +119,12 @@ def _parse_line(line: str, path: Path, number: int) -> Sample:
     )
 
 
+def _shown(line: str) -> str:
+    """The beginning of a line, for a message."""
+    text = line.strip()
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
 def _category(record: Mapping[str, object], where: str) -> str:
     if "category" in record and "family" in record:
         rule = "is the older name of category: give one of them"
@@ -125,7 +135,7 @@ def _category(record: Mapping[str, object], where: str) -> str:
 def _text(record: Mapping[str, object], name: str, where: str, default: str | None = None) -> str:
     value = record.get(name, default)
     if value is None:
-        raise InputError(f"{where}: the field {name!r} is missing")
+        raise InputError(explain(name, None, "is missing").at(where))
     if not isinstance(value, str):
         raise InputError(explain(name, value, "must be a string").at(where))
     if name == "prompt" and not value.strip():

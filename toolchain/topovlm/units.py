@@ -6,6 +6,7 @@ A bare number is refused: tools of this field disagree whether `200` is ms, s or
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -66,19 +67,56 @@ def parse_fraction(text: str, field: str = "share") -> float:
     return share
 
 
+def parse_share(value: str | float, field: str = "share") -> float:
+    """A share that may also be nothing: `0`, `0%`, `5%`, `0.05`, as text or as a number."""
+    text = value
+    if not isinstance(value, str):
+        try:
+            text = _plain_number(value)
+        except (TypeError, ValueError):
+            raise InputError(explain(field, value, wrong_type(value), "Write e.g. 0.05 or 5%")) from None
+    assert isinstance(text, str)
+    return 0.0 if text.strip() in ("0", "0%", "0.0") else parse_fraction(text, field)
+
+
+def parse_size(value: str | Sequence[int], field: str = "image_size") -> tuple[int, int]:
+    """`448x640`, or the two numbers -> (height, width) in px."""
+    try:
+        text = value if isinstance(value, str) else "x".join(map(str, value))
+    except TypeError:
+        rule = f"{wrong_type(value)}: must be height x width in pixels"
+        raise InputError(explain(field, value, rule, "For example 448x640")) from None
+    height, cross, width = text.lower().partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise InputError(explain(field, value, "must be height x width in pixels", "For example 448x640"))
+    return int(height), int(width)
+
+
+def wrong_type(value: object) -> str:
+    """The rule that a value breaks which is neither text nor the value itself."""
+    return f"has the wrong type ({type(value).__name__})"
+
+
 def _plain_number(value: float) -> str:
     """The shortest decimal digits that give the number again, without an exponent."""
-    return format(Decimal(repr(float(value))), "f")
+    return format(Decimal(repr(float(value))).normalize(), "f")
 
 
 def spell_ms(value_ms: float) -> str:
-    """As `parse_duration_ms` reads it: `200.0ms`."""
+    """As `parse_duration_ms` reads it: `200ms`."""
     return f"{_plain_number(value_ms)}ms"
 
 
 def spell_share(share: float) -> str:
     """As `parse_fraction` reads it, in percent: `60%`."""
     return f"{format((Decimal(repr(float(share))) * 100).normalize(), 'f')}%"
+
+
+def spell_bytes(size: int) -> str:
+    """As `parse_bytes` reads it, in the largest unit that it is whole in: `6GiB`."""
+    units = [unit for unit, count in _BYTES_PER_UNIT.items() if size % count == 0]
+    unit = max(units, key=_BYTES_PER_UNIT.__getitem__)
+    return f"{size // _BYTES_PER_UNIT[unit]}{unit}"
 
 
 @dataclass(frozen=True)

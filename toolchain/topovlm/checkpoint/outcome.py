@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from topovlm.families.layers import Change
-from topovlm.records import Part, plain
+from topovlm.records import Part
 
 
 class License(Part, frozen=True, kw_only=True):
@@ -34,7 +32,3 @@ class SurgeryReport(Part, frozen=True, kw_only=True):
     config_changes: dict[str, Change]
     license: License
     weight_files: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dict(plain(self))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from topovlm.checkpoint.files import open_checkpoint
 from topovlm.checkpoint.safetensors_file import read_tensor_bytes
 from topovlm.errors import InputError, VerificationError, explain
-from topovlm.records import Part, plain
+from topovlm.records import Part
 from topovlm.samples import Sample
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ class VerifyReport(Part, frozen=True, kw_only=True):
     generated_tokens: int
     cache_difference: float
     dense_difference: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dict(plain(self))
 
 
 def verify_checkpoint(
@@ -63,7 +59,8 @@ def verify_checkpoint(
     except TooLargeError:
         raise
     except InputError as error:
-        raise VerificationError(f"the written checkpoint does not load: {error}") from error
+        rule = f"the written checkpoint does not load: {error}"
+        raise VerificationError(explain("checkpoint", str(folder), rule)) from error
     if len(live.blocks) != checkpoint.layers:
         rule = f"transformers built {len(live.blocks)} layers for {checkpoint.layers}"
         raise VerificationError(explain("num_hidden_layers", checkpoint.layers, rule))
@@ -91,7 +88,8 @@ def verify_files(folder: Path | str, source: Path | str, dropped: Sequence[int])
     try:
         slim, dense = open_checkpoint(folder), open_checkpoint(source)
     except InputError as error:
-        raise VerificationError(f"the written checkpoint cannot be opened: {error}") from error
+        rule = f"the written checkpoint cannot be opened: {error}"
+        raise VerificationError(explain("checkpoint", str(folder), rule)) from error
     kept = [layer for layer in range(dense.layers) if layer not in dropped]
     if slim.layers != len(kept):
         rule = f"{dense.layers} layers less {len(dropped)} are not {slim.layers}"

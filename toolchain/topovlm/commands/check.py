@@ -12,7 +12,7 @@ from pathlib import Path
 from topovlm.commands.common import print_json
 from topovlm.console import say
 from topovlm.exit_codes import ExitCode
-from topovlm.units import parse_fraction
+from topovlm.units import parse_share
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +50,3 @@ def run(args: argparse.Namespace) -> int:
         for line in github_annotations(result):
             print(line)
     return ExitCode.REGRESSION if result.regressed else ExitCode.DONE
-
-
-def parse_share(text: str, field: str) -> float:
-    """A share that may also be nothing: `0`, `0%`, `5%`, `0.05`."""
-    return 0.0 if text.strip() in ("0", "0%", "0.0") else parse_fraction(text, field)

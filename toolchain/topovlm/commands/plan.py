@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topovlm.commands.common import add_options, config_of, print_json, screen
-from topovlm.config import Config, integer
+from topovlm.config import Config
 from topovlm.console import Display
-from topovlm.errors import InputError, explain
 from topovlm.records import plain
 
 if TYPE_CHECKING:
@@ -52,23 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
-    height, width = parse_size(args.image_size, "--image-size") if args.image_size else (None, None)
-    tokens = integer(0)(args.visual_tokens, "--visual-tokens") if args.visual_tokens else None
-    if tokens is not None and height is not None:
-        raise InputError("--image-size and --visual-tokens both say how large the pictures are. Give one")
 
-    from topovlm.pipeline.question import Choices
+    from topovlm.pipeline.question import read_choices
 
-    profile = Path(args.profile) if args.profile else None
-    return show(config, args.json, profile, Choices(height, width, tokens, args.confident))
-
-
-def parse_size(text: str, field: str) -> tuple[int, int]:
-    """`448x640` -> (height, width) in px."""
-    height, cross, width = text.lower().partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise InputError(explain(field, text, "must be height x width in pixels", "For example 448x640"))
-    return int(height), int(width)
+    choices = read_choices(args.image_size, args.visual_tokens, confident=args.confident)
+    return show(config, args.json, Path(args.profile) if args.profile else None, choices)
 
 
 def show(config: Config, as_json: bool, profile: Path | None = None, choices: Choices | None = None) -> int:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from PIL.Image import Image
 
-from topovlm.errors import Explained, InputError, explain
+from topovlm.errors import InputError, explain, located
 from topovlm.evaluation.task import ParseState, Task
 from topovlm.samples import Sample
 
@@ -71,21 +71,17 @@ def score_text(task: Task, sample: Sample, text: str) -> Outcome:
 def check_samples(task: Task, samples: Sequence[Sample]) -> None:
     """Refuse, before any model runs, what could not be scored. Raises `InputError` naming the sample."""
     if not samples:
-        raise InputError("no samples to evaluate on: give at least one question with an answer")
+        rule, remedy = "there is nothing to evaluate on", "Give at least one question with an answer"
+        raise InputError(explain("samples", 0, rule, remedy))
     seen: set[str] = set()
     for sample in samples:
         try:
             score_text(task, sample, "")
         except InputError as error:
-            raise InputError(_at(error, sample.source or f"sample {sample.id}")) from None
+            raise InputError(located(error, sample.source or f"sample {sample.id}")) from None
         if sample.id in seen:
             raise InputError(explain("id", sample.id, "occurs twice"))
         seen.add(sample.id)
-
-
-def _at(error: InputError, place: str) -> str:
-    message = error.args[0]
-    return message.at(place) if isinstance(message, Explained) else f"{place}: {message}"
 
 
 def evaluate(

@@ -146,11 +146,6 @@ class ExportRecord(Part, frozen=True, kw_only=True):
     limits: tuple[str, ...] = ()
     facts: dict[str, str | int | float] = msgspec.field(default_factory=dict)
 
-    @property
-    def worst_error(self) -> float:
-        """Largest logit error against torch, as a share of the largest logit; 0 without parity rows."""
-        return max((row.max_logit_error / row.max_logit for row in self.parity), default=0.0)
-
 
 class Exporter(Protocol):
     """One kind of result. Implementations are stateless: a module and an entry point are all it takes."""

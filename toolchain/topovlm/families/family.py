@@ -94,7 +94,7 @@ class Modules(Strict, frozen=True, kw_only=True):
     projector: str
 
 
-class Graphs(Strict, frozen=True, kw_only=True):
+class Exportable(Strict, frozen=True, kw_only=True):
     """What can be exported. `vision`: a torch module of `families.torch_parts`, pixels in, features out."""
 
     vision: str
@@ -128,7 +128,7 @@ class Family(Strict, frozen=True, kw_only=True):
     decoders: tuple[str, ...] = ()
     tensors: Tensors | None = None
     modules: Modules | None = None
-    graphs: Graphs | None = None
+    graphs: Exportable | None = None
     clients: Clients | None = None
     protect_first: int = 3
     protect_last: int = 2

@@ -14,6 +14,8 @@ from topovlm.families.family import named
 from topovlm.families.shape import ModelShape, VisionShape
 from topovlm.workload import Workload
 
+_MOST_ASPECT = 200  # of the image processors of Qwen2-VL and its kin
+
 
 @dataclass(frozen=True)
 class VisionWork:
@@ -87,8 +89,14 @@ def fixed(shape: ModelShape, vision: VisionShape, height: int, width: int) -> Vi
 
 
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Nearest multiples of `factor` whose area lies within the bounds (Qwen-VL)."""
-    tall, wide = (max(factor, round(side / factor) * factor) for side in (height, width))
+    """Nearest multiples of `factor` whose area lies within the bounds (Qwen-VL).
+
+    Raises `InputError` for a strip, as the processor of transformers does.
+    """
+    if max(height, width) > _MOST_ASPECT * min(height, width):
+        rule = f"one side is more than {_MOST_ASPECT} times the other: this family takes no such strip"
+        raise InputError(explain("image_size", f"{height}x{width}", rule, "Cut the picture or pad it"))
+    tall, wide = (round(side / factor) * factor for side in (height, width))
     if tall * wide > max_pixels:
         ratio = math.sqrt(height * width / max_pixels)
         tall, wide = (max(factor, math.floor(side / ratio / factor) * factor) for side in (height, width))

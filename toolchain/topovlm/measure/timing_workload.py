@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ from PIL import Image
 
 from topovlm.errors import InputError, explain
 from topovlm.predict.profile import TimedWorkload
-from topovlm.runtime.engine import Engine, Picture, Prepared
+from topovlm.runtime.engine import Engine, Prepared
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,6 @@ class TimingWorkload:
             prompt_tokens_range=(min(lengths), max(lengths)),
             source=self.source,
         )
-
-
-def sample_workload(
-    engine: Engine, items: Sequence[tuple[Sequence[Picture], str]], new_tokens: int = 8
-) -> TimingWorkload:
-    """Real prompts, prepared with `engine`'s processor (engines that are compared share it)."""
-    prompts = tuple(engine.prepare(*item) for item in items)
-    return TimingWorkload(prompts, new_tokens, engine.manifest.tokens_per_image, "samples")
 
 
 def synthetic_workload(

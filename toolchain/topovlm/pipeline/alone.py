@@ -82,7 +82,8 @@ def _check_memory(folder: Path) -> None:
     try:
         refuse_too_large(open_checkpoint(folder))
     except TooLargeError as error:
-        raise InputError(f"{error}, or prune unverified with --no-verify") from None
+        remedy = f"{error.remedy}, or prune unverified with --no-verify"
+        raise InputError(explain(error.field, error.value, error.rule, remedy)) from None
 
 
 def _verified(

@@ -23,7 +23,12 @@ def assess(config: Config, keep: int, timed: Comparison) -> Attempt:
     """
     phase: Literal["ttft", "end_to_end"] = "end_to_end" if config.new_tokens > 1 else "ttft"
     dense, slim = timed.engines[DENSE], timed.engines[SLIM]
-    misses = [*_latency(config, dense, slim, phase), *_token(config, dense, slim), *_memory(config, slim)]
+    judged = {
+        "max_latency": _latency(config, dense, slim, phase),
+        "max_token_latency": _token(config, dense, slim),
+        "max_memory": _memory(config, slim),
+    }
+    misses = [text for texts in judged.values() for text in texts]
     outcome = f"misses the budget: {'; '.join(misses)}" if misses else "meets the budget"
     return Attempt(
         keep=keep,
@@ -32,6 +37,7 @@ def assess(config: Config, keep: int, timed: Comparison) -> Attempt:
         slim_ms=summarise(slim.samples[phase]).median_ms,
         ratio=_stored(paired_ratio(dense.samples[phase], slim.samples[phase])),
         text=f"{keep} layers, measured: {outcome}",
+        missed=tuple(name for name, texts in judged.items() if texts),
     )
 
 

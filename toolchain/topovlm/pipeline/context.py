@@ -97,7 +97,7 @@ class Context:
         return [*self.data.notes, *([self.precision.why] if self.precision.why else [])]
 
     def fact(self, name: str) -> object:
-        """JSON-able: what lies behind a name of `stages.FACTS`."""
+        """JSON-able: what lies behind a name of `stage.FACTS`."""
         return _FACTS[name](self)
 
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from topovlm.config import Config
+from topovlm.config import BY_NAME, Config
 from topovlm.console import Display, library_chatter
-from topovlm.errors import BudgetError
+from topovlm.errors import BudgetError, Explained, explain
 from topovlm.pipeline import choosing, exporting, measuring, planning, reporting
 from topovlm.pipeline.attempts import assess
 from topovlm.pipeline.context import Context
@@ -139,8 +139,7 @@ def _fit(context: Context, planned: PlanRecord, keep: int) -> list[Attempt]:
         most = context.constants.most_attempts
         if config.drop is not None or keep <= least or len(attempts) == most:
             _withdraw(context.run, *_deployment())
-            why = _why_stop(config, keep, least, most)
-            raise BudgetError(f"{attempt.text}. Fewer layers were not tried: {why}")
+            raise BudgetError(_not_met(config, attempt, _why_stop(config, keep, least, most)))
         keep -= 1
 
 
@@ -156,6 +155,12 @@ def _withdraw(run: RunDir, *also: str) -> None:
     """No slim model stands: take away what an earlier budget or a failed attempt left."""
     for name in ("select", "prune", "evaluate-slim", *also):
         run.forget(name)
+
+
+def _not_met(config: Config, attempt: Attempt, why: str) -> Explained:
+    """The budget that the last attempt misses (the first, where it misses more)."""
+    option = BY_NAME[attempt.missed[0]]
+    return explain(option.flag, option.typed(config), attempt.text, f"Fewer layers were not tried: {why}")
 
 
 def _why_stop(config: Config, keep: int, least: int, most: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from topovlm.pipeline.attempts import DENSE, SLIM
 from topovlm.pipeline.context import numeric_versions
-from topovlm.pipeline.measuring import DENSE, SLIM, phase_samples
+from topovlm.pipeline.measuring import phase_samples
 from topovlm.pipeline.stages import EVALUATE_DENSE, EVALUATE_SLIM
 from topovlm.report import document as doc
 

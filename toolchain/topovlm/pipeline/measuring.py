@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from topovlm.config import Config
 from topovlm.console import Progress
+from topovlm.pipeline.attempts import DENSE, SLIM
 from topovlm.pipeline.constants import CONSTANTS, Constants
 from topovlm.pipeline.record import Attempt, Evaluated
 from topovlm.pipeline.stages import (
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from topovlm.pipeline.rundir import Record
     from topovlm.pipeline.stage import Stage
     from topovlm.samples import Sample
-
-DENSE, SLIM = "dense", "slim"
 
 
 def evaluate(

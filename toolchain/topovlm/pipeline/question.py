@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from topovlm.config import Config
-from topovlm.errors import BudgetError
+from topovlm.config import BY_NAME, Config, integer
+from topovlm.errors import BudgetError, InputError, explain
 from topovlm.pipeline.precision import planned_dtype
+from topovlm.units import parse_size
 from topovlm.workload import Workload
 
 if TYPE_CHECKING:
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from topovlm.planner.solve import Plan
     from topovlm.predict.profile import Profile
     from topovlm.predict.target import ResolvedTarget
+
+# Which option states the budget that a floor of the plan is about.
+_BUDGET_OF = {
+    "vision": "max_latency",
+    "decoder": "max_latency",
+    "per-token": "max_token_latency",
+    "memory": "max_memory",
+    "sparsity": "sparsity",
+}
+_NO_ADVICE = "Allow more, or take a smaller model"
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,19 @@ class Choices:
 
 
 NO_CHOICES = Choices()
+
+
+def read_choices(
+    image_size: str | Sequence[int] | None, visual_tokens: str | int | None, *, confident: bool
+) -> Choices:
+    """From what was typed, or from values. Raises `InputError`."""
+    size = None if image_size is None else parse_size(image_size, "--image-size")
+    tokens = None if visual_tokens is None else integer(0)(str(visual_tokens), "--visual-tokens")
+    if size is not None and tokens is not None:
+        rule = "--image-size and --visual-tokens both say how large the pictures are"
+        raise InputError(explain("--visual-tokens", tokens, rule, "Give one"))
+    height, width = size or (None, None)
+    return Choices(height, width, tokens, confident)
 
 
 def workload_of(config: Config, model: ModelFacts, choices: Choices = NO_CHOICES) -> Workload:
@@ -123,4 +147,14 @@ def _held_to_drop(plan: Plan, dropped: int) -> Plan:
 def refuse_infeasible(plan: PlanRecord) -> None:
     """Raise `BudgetError` naming the floor, and what would help, when the budget cannot be met."""
     if plan.verdict == "infeasible":
-        raise BudgetError(". ".join([plan.summary, *plan.advice]))
+        flag, value = _binding(plan)
+        raise BudgetError(explain(flag, value, plan.summary, ". ".join(plan.advice) or _NO_ADVICE))
+
+
+def _binding(plan: PlanRecord) -> tuple[str, str]:
+    """Flag and value of the budget whose floor binds; the target's, where its own memory does."""
+    usable = plan.target.usable_memory_bytes
+    if plan.floor.name == "memory" and usable <= (plan.budgets.max_memory_bytes or usable):
+        return BY_NAME["target"].flag, plan.target.key
+    option = BY_NAME[_BUDGET_OF[plan.floor.name]]
+    return option.flag, option.typed(plan.budgets)

@@ -49,7 +49,10 @@ class PairedRatio(Part, frozen=True, kw_only=True):
 
 
 class Attempt(Part, frozen=True, kw_only=True):
-    """One number of layers that was cut down to and measured; `text` says how it did."""
+    """One number of layers that was cut down to and measured; `text` says how it did.
+
+    `missed`: options whose budgets it misses, by name.
+    """
 
     keep: int
     met: bool
@@ -57,6 +60,7 @@ class Attempt(Part, frozen=True, kw_only=True):
     slim_ms: float
     ratio: PairedRatio
     text: str
+    missed: tuple[str, ...]
 
 
 class Reported(Part, frozen=True, kw_only=True):

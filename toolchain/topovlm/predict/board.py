@@ -12,7 +12,7 @@ import msgspec
 
 from topovlm.errors import InputError, explain
 from topovlm.records import Strict, convert
-from topovlm.toml import parse_toml, read_toml
+from topovlm.toml import read_toml
 
 SCHEMA = 1
 GIB = 2**30
@@ -136,19 +136,10 @@ class Board(Strict, frozen=True, kw_only=True):
         return self.gpu.flop_per_sm_clk[number_format] * (mode.sm or self.gpu.sm) * mode.gpu_mhz * 1e6
 
 
-def parse_board(text: str, origin: str) -> Board:
-    """TOML text -> validated `Board`. `origin` names the file in messages. Raises `InputError`."""
-    return _board(parse_toml(text, field=_FIELD, name=origin), origin)
-
-
 def read_board(path: Path) -> Board:
     """Read one target file. Raises `InputError` for a missing, unreadable or invalid file."""
-    return _board(read_toml(path, field=_FIELD), path.name)
-
-
-def _board(facts: dict[str, object], origin: str) -> Board:
-    board = convert(facts, Board, field=_FIELD, name=origin, remedy=_REMEDY)
-    _check(board, origin)
+    board = convert(read_toml(path, field=_FIELD), Board, field=_FIELD, name=path.name, remedy=_REMEDY)
+    _check(board, path.name)
     return board
 
 

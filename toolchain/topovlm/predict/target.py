@@ -183,7 +183,7 @@ def _find(name: str) -> tuple[Board, str | None]:
     if wanted in names:
         return names[wanted], wanted
     near = difflib.get_close_matches(wanted, [*names, LOCAL], n=4, cutoff=0.5)
-    hint = f"Did you mean {', '.join(near)}?" if near else "`topovlm targets` lists them all"
+    hint = f"Did you mean {', '.join(near)}?" if near else "`topovlm targets` lists them all."
     raise InputError(
         explain("--target", name, "is not a known target", f"{hint} A path to a TOML file works too")
     )

@@ -32,6 +32,8 @@ FORMATS = {
         WeightFormat("nvfp4", 4.5, "fp4"),
     )
 }
+# What exported graphs call a format that a plan knows by its layout.
+PLANNED_AS = {"int4": "w4a16"}
 ACTIVATION_BYTES = 2
 ATTENTION_ARITHMETIC = "f16_acc16"
 
@@ -39,7 +41,9 @@ ATTENTION_ARITHMETIC = "f16_acc16"
 def weight_format(name: str) -> WeightFormat:
     """Format by name. Raises `InputError` listing the names."""
     if name not in FORMATS:
-        raise InputError(
-            explain("--dtype", name, "is not a known weight format", f"One of {', '.join(FORMATS)}")
-        )
+        rule, remedy = "is not a known weight format", f"One of {', '.join(FORMATS)}"
+        if name in PLANNED_AS:
+            rule = "is what exported graphs call it; a plan has another name for these weights"
+            remedy = f"Give --dtype {PLANNED_AS[name]}"
+        raise InputError(explain("--dtype", name, rule, remedy))
     return FORMATS[name]

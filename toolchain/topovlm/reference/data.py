@@ -3,7 +3,7 @@
     samples("test", 2080, seed=0)     the held-out benchmark
     samples("calibration", 256, 1)    pictures neither trained nor tested on
 
-Families mirror the benchmarks of the literature: diagram (AI2D), bar_chart and line_chart (ChartQA),
+Categories mirror the benchmarks of the literature: diagram (AI2D), bar_chart and line_chart (ChartQA),
 counting, colour, shape, position, comparison (BLINK, MMBench), digits and arithmetic (MathVista),
 motion and order over three frames (MVBench, NExT-QA), and describe, which is generative.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
-from topovlm.reference.makers import FAMILIES, MAKERS
+from topovlm.reference.makers import CATEGORIES, MAKERS
 from topovlm.reference.scenes import SPLITS, Question, Scene
 from topovlm.samples import Sample
 
@@ -28,39 +28,39 @@ _DRAWS = 3
 
 
 def samples(
-    split: str, count: int, seed: int = 0, families: tuple[str, ...] = tuple(FAMILIES)
+    split: str, count: int, seed: int = 0, categories: tuple[str, ...] = tuple(CATEGORIES)
 ) -> list[Sample]:
-    """`count` samples, the families in turn, each about a picture of its own.
+    """`count` samples, the categories in turn, each about a picture of its own.
 
-    Deterministic in (split, seed, families): a longer list starts with the shorter one.
-    Raises `InputError` for an unknown split or family.
+    Deterministic in (split, seed, categories): a longer list starts with the shorter one.
+    Raises `InputError` for an unknown split or category.
     """
     if split not in SPLITS:
         raise InputError(explain("split", split, f"is none of {', '.join(SPLITS)}"))
-    unknown = [family for family in families if family not in FAMILIES]
+    unknown = [category for category in categories if category not in CATEGORIES]
     if unknown:
-        raise InputError(explain("families", unknown, f"are none of {', '.join(FAMILIES)}"))
+        raise InputError(explain("categories", unknown, f"are none of {', '.join(CATEGORIES)}"))
     asked: Counter[tuple[str, str]] = Counter()
     made = []
-    for number, family in zip(range(count), itertools.cycle(families), strict=False):
-        rng = np.random.default_rng([seed, SPLITS.index(split), number, *family.encode()])
-        scene, question = _rarest(rng, split, family, asked)
+    for number, category in zip(range(count), itertools.cycle(categories), strict=False):
+        rng = np.random.default_rng([seed, SPLITS.index(split), number, *category.encode()])
+        scene, question = _rarest(rng, split, category, asked)
         asked[_kind(question)] += 1
-        made.append(_sample(f"{split}-{seed}-{number}-{family}", scene, question))
+        made.append(_sample(f"{split}-{seed}-{number}-{category}", scene, question))
     return made
 
 
 def _kind(question: Question) -> tuple[str, str]:
-    return question.family, question.answer
+    return question.category, question.answer
 
 
 def _rarest(
-    rng: np.random.Generator, split: str, family: str, asked: Counter[tuple[str, str]]
+    rng: np.random.Generator, split: str, category: str, asked: Counter[tuple[str, str]]
 ) -> tuple[Scene, Question]:
     drawn: list[tuple[Scene, Question]] = []
     while len(drawn) < _DRAWS:
-        scene = MAKERS[FAMILIES[family]](rng, split)
-        fitting = [question for question in scene.questions if question.family == family]
+        scene = MAKERS[CATEGORIES[category]](rng, split)
+        fitting = [question for question in scene.questions if question.category == category]
         if fitting:
             drawn.append((scene, fitting[int(rng.integers(len(fitting)))]))
     return min(drawn, key=lambda pair: asked[_kind(pair[1])])
@@ -72,7 +72,7 @@ def _sample(identity: str, scene: Scene, question: Question) -> Sample:
         images=tuple(Image.fromarray(frame) for frame in scene.frames),
         prompt=question.prompt,
         answer=question.answer,
-        category=question.family,
+        category=question.category,
         metric=question.metric,
         chance=question.chance,
         group=identity,

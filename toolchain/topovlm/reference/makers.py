@@ -1,4 +1,4 @@
-"""Which pictures there are, and which family of questions is asked of which."""
+"""Which pictures there are, and which category of questions is asked of which."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MAKERS: dict[str, Callable[[np.random.Generator, str], Scene]] = {
     "motion": motion,
     "order": order,
 }
-# Which maker's pictures a family's questions are asked of.
-FAMILIES: dict[str, str] = {
+# Which maker's pictures a category's questions are asked of.
+CATEGORIES: dict[str, str] = {
     "diagram": "diagram",
     "bar_chart": "bar_chart",
     "line_chart": "line_chart",

@@ -91,36 +91,36 @@ def _chat(sample: Sample) -> list[dict[str, Any]]:
 
 
 def accuracy_table(asked: Sequence[Sample], said: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Per family and overall: n, accuracy, chance (a random guess), blind (the commonest answer)."""
+    """Per category and overall: n, accuracy, chance (a random guess), blind (the commonest answer)."""
     right: dict[str, list[float]] = defaultdict(list)
     chance: dict[str, list[float]] = defaultdict(list)
     common: dict[str, Counter[str]] = defaultdict(Counter)
     for sample, text in zip(asked, said, strict=True):
         assert sample.answer is not None
         score = score_answer(sample.metric, text, sample.answer).score
-        for family in (sample.category, "overall"):
-            right[family].append(score)
-            chance[family].append(sample.chance)
+        for category in (sample.category, "overall"):
+            right[category].append(score)
+            chance[category].append(sample.chance)
         common[sample.category][sample.answer] += 1
-    blind = {family: counts.most_common(1)[0][1] / counts.total() for family, counts in common.items()}
+    blind = {category: counts.most_common(1)[0][1] / counts.total() for category, counts in common.items()}
     blind["overall"] = sum(c.most_common(1)[0][1] for c in common.values()) / len(asked)
     return {
-        family: {
-            "n": len(right[family]),
-            "accuracy": sum(right[family]) / len(right[family]),
-            "chance": sum(chance[family]) / len(right[family]),
-            "blind": blind[family],
+        category: {
+            "n": len(right[category]),
+            "accuracy": sum(right[category]) / len(right[category]),
+            "chance": sum(chance[category]) / len(right[category]),
+            "blind": blind[category],
         }
-        for family in (*common, "overall")
+        for category in (*common, "overall")
     }
 
 
 def as_markdown(table: dict[str, dict[str, float]]) -> str:
     """The accuracy table in percent."""
     rows = ["| family | questions | accuracy % | chance % | commonest answer % |", "|---|---|---|---|---|"]
-    for family, row in table.items():
+    for category, row in table.items():
         figures = " | ".join(f"{100 * row[name]:.1f}" for name in ("accuracy", "chance", "blind"))
-        rows.append(f"| {family} | {row['n']:.0f} | {figures} |")
+        rows.append(f"| {category} | {row['n']:.0f} | {figures} |")
     return "\n".join(rows)
 
 

@@ -39,7 +39,7 @@ INK = (30, 30, 30)
 class Question:
     """One question; `chance` is the probability of a right guess among the answers it admits."""
 
-    family: str
+    category: str
     prompt: str
     answer: str
     metric: str = "exact"
@@ -105,7 +105,7 @@ def choices(rng: np.random.Generator, question: Question, answers: tuple[str, ..
     order = rng.permutation(4)
     listed = " ".join(f"{letter}. {options[i]}" for letter, i in zip(LETTERS, order, strict=True))
     letter = LETTERS[int(np.flatnonzero(order == 0)[0])]
-    return Question(question.family, f"{question.prompt} {listed}", letter, "letter", 0.25)
+    return Question(question.category, f"{question.prompt} {listed}", letter, "letter", 0.25)
 
 
 def place_thing(frame: int, image: Image.Image, thing: Thing, rng: np.random.Generator) -> Region:

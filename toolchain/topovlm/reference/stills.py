@@ -63,7 +63,7 @@ def _still_questions(rng: np.random.Generator, things: tuple[Thing, ...]) -> lis
     asked.append(Question("colour", f"What colour is the object {at}?", spot.colour, chance=sixth))
     asked.append(Question("shape", f"What shape is {at}?", spot.shape, chance=sixth))
     answers = {"colour": colours, "shape": SHAPES, "position": PLACES}
-    asked = [choices(rng, q, answers[q.family]) if rng.random() < 0.35 else q for q in asked]
+    asked = [choices(rng, q, answers[q.category]) if rng.random() < 0.35 else q for q in asked]
     asked.append(_count("How many objects are there?", len(things)))
     shape, colour = pick(rng, SHAPES), pick(rng, colours)
     for target in dict.fromkeys((shape, spot.shape, pick(rng, things).shape)):

@@ -9,7 +9,7 @@ from topovlm.records import Part
 Verdict = Literal["pass", "regressed", "inconclusive"]
 
 
-class Check(Part, frozen=True, kw_only=True):
+class GateCheck(Part, frozen=True, kw_only=True):
     """One comparison. `change` is run - baseline (shares) or run / baseline (ratio), one-sided bounds."""
 
     name: str
@@ -30,5 +30,5 @@ class CheckResult(Part, frozen=True, kw_only=True):
     regressed: bool  # at least one check did
     run: str
     baseline: str
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     notes: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topovlm.errors import InputError, explain
-from topovlm.report.checks import Check, Verdict
+from topovlm.report.checks import GateCheck, Verdict
 from topovlm.report.document import Answer, PhaseTimes, Question, Report
 from topovlm.stats import paired as stats
 from topovlm.stats import timing as timing_stats
@@ -38,7 +38,7 @@ def _answer(question: Question) -> Answer:
     return question.slim or question.dense
 
 
-def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[Check]:
+def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[GateCheck]:
     """Overall and per category; empty without questions. Raises `InputError` when the questions differ."""
     if not run.accuracy or not baseline.accuracy:
         return []
@@ -68,7 +68,7 @@ def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence:
         shares = sum(new) / len(new), sum(old) / len(old)
         text = f"{100 * gap.value:+.2f} points over {len(old)} questions: {text}"
         checks.append(
-            Check(
+            GateCheck(
                 name=f"accuracy.{name}",
                 verdict=verdict,
                 text=text,
@@ -96,7 +96,7 @@ def _accuracy_verdict(gap: Interval, worse: bool, tolerance: float, *, strict: b
     return "inconclusive", f"a loss of {-100 * gap.low:.2f} points cannot be excluded; ask more questions"
 
 
-def latency_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[Check]:
+def latency_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[GateCheck]:
     """One per phase that both runs timed."""
     if not run.latency or not baseline.latency:
         return []
@@ -153,7 +153,7 @@ def _change(run: PhaseTimes, baseline: PhaseTimes, controlled: bool, level: floa
     return _Change(ratio, max(timing_stats.drift(after), timing_stats.drift(before)))
 
 
-def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) -> Check:
+def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) -> GateCheck:
     samples = (
         *run.dense_samples_ms,
         *run.slim_samples_ms,
@@ -162,7 +162,7 @@ def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) 
     )
     if min(samples) <= 0:
         text = "a time of zero is in the timings: no ratio can be taken"
-        return Check(name=f"latency.{run.phase}", verdict="inconclusive", text=text)
+        return GateCheck(name=f"latency.{run.phase}", verdict="inconclusive", text=text)
     plain = _change(run, baseline, False, rules.level)
     in_turns = all(len(phase.slim_samples_ms) == len(phase.dense_samples_ms) for phase in (run, baseline))
     controlled = rules.same_dense and in_turns
@@ -178,7 +178,7 @@ def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) 
     text = f"{moved} (drift within runs {100 * shown.drift:.1f} %): {text}"
     medians = (run.slim or run.dense).value, (baseline.slim or baseline.dense).value
     ratio, known = shown.ratio, math.isfinite(shown.ratio.high)
-    return Check(
+    return GateCheck(
         name=f"latency.{run.phase}",
         verdict=verdict,
         text=text,
@@ -211,7 +211,7 @@ def _latency_verdict(plain: _Change, deciding: list[_Change], rules: _LatencyRul
     return "inconclusive", f"slower by more than {limit} can neither be shown nor excluded"
 
 
-def verification_checks(run: Report, baseline: Report) -> list[Check]:
+def verification_checks(run: Report, baseline: Report) -> list[GateCheck]:
     """One per verification of the deployed model in this run, and per one that the baseline lets expect.
 
     A dense deployment is not asked for what only a pruned one has (its surgery, its reload); a slim one is
@@ -227,5 +227,5 @@ def verification_checks(run: Report, baseline: Report) -> list[Check]:
         text = "passed in the baseline and was not made in this run"
         if name in passed:
             text = "passed" if passed[name] else "failed: the artefact would be wrong"
-        checks.append(Check(name=f"verification.{name}", verdict=verdict, text=text))
+        checks.append(GateCheck(name=f"verification.{name}", verdict=verdict, text=text))
     return checks

@@ -107,7 +107,8 @@ def require_comparable(run: Report, baseline: Report) -> None:
             remedy = "Make a baseline with the same target, workload, runtime and questions"
             raise InputError(explain(name, value, rule, remedy))
     if not run.accuracy and not run.latency:
-        raise InputError("the two reports hold neither accuracy nor latency: there is nothing to compare")
+        rule = "the two reports hold neither accuracy nor latency: there is nothing to compare"
+        raise InputError(explain("report", run.target.key, rule, "Give runs that measured something"))
 
 
 def _notes(run: Report, baseline: Report) -> list[str]:

@@ -17,7 +17,7 @@ _KNOWN = {"inputs_embeds", "attention_mask", "position_ids", "num_logits_to_keep
 Cache = list[Any]  # of OrtValue
 
 
-class Decoder(OrtDecoder):
+class DecoderSession(OrtDecoder):
     """One decoder graph; which inputs it has (position ids, fixed batch, types) is read from the graph.
 
     Raises `InputError` for a graph that this runtime does not drive, or of another depth than declared.

@@ -20,7 +20,7 @@ from PIL import Image
 from topovlm.errors import InputError, explain
 from topovlm.machine.host import usable_cores
 from topovlm.pictures import load_image
-from topovlm.runtime.decoder import Cache, Decoder
+from topovlm.runtime.decoder import Cache, DecoderSession
 from topovlm.runtime.manifest import Manifest, load_manifest
 from topovlm.runtime.preprocess import batch_pixels
 from topovlm.runtime.prompt import Prompter
@@ -97,7 +97,7 @@ class Engine:
         self.variant = self.manifest.resolve(variant)
         vision, embed, graph = self.manifest.parts(self.variant)
         self.prompter = Prompter(self.manifest)
-        self.decoder = Decoder(graph, self.manifest, self._providers, self.threads)
+        self.decoder = DecoderSession(graph, self.manifest, self._providers, self.threads)
         self.graphs = OrtGraphs(self._one_input(vision), self._one_input(embed), self.decoder)
         self._batch_decoder = self.decoder if self.decoder.max_batch is None else None
         self.load_ms = (perf_counter() - start) * 1e3
@@ -243,11 +243,11 @@ class Engine:
                     row.append(int(token))
         return rows
 
-    def _batching_decoder(self) -> Decoder:
+    def _batching_decoder(self) -> DecoderSession:
         if self._batch_decoder is None:
             plain = self.manifest.decoders.get(self.variant.replace("fused", "plain"))
             self._batch_decoder = (
-                Decoder(plain, self.manifest, self._providers, self.threads) if plain else self.decoder
+                DecoderSession(plain, self.manifest, self._providers, self.threads) if plain else self.decoder
             )
         return self._batch_decoder
 

@@ -11,7 +11,7 @@ Drift is defined twice, for two questions. Here, by thirds and with its sign: di
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ _NORMAL_MAD = 1.4826  # scales the median absolute deviation to a standard devia
 class Summary:
     """Of samples in ms: median with its 95 % bootstrap interval, robust spread, and drift over the run.
 
-    Fewer than six samples have no interval: `low_ms`..`high_ms` is then -inf..inf (null in `to_dict`).
+    Fewer than six samples have no interval: `low_ms`..`high_ms` is then -inf..inf.
     """
 
     count: int
@@ -46,14 +46,6 @@ class Summary:
             return 1.0
         width = self.high_ms - self.low_ms if math.isfinite(self.high_ms) else self.range_ms
         return width / 2 / self.median_ms if self.median_ms > 0 else 0.0
-
-    def to_dict(self) -> dict[str, float | None]:
-        """JSON-able: null for what is not bounded."""
-        return _finite(asdict(self))
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def summarise(samples: ArrayLike, seed: int = 0) -> Summary:
@@ -84,17 +76,13 @@ def change_by_thirds(values: NDArray[np.float64], least: int = 1) -> float:
 class Ratio:
     """Median of B over A, round by round, with its 95 % bootstrap interval: below 1, B is faster.
 
-    Fewer than six rounds have no interval: `low`..`high` is then -inf..inf (null in `to_dict`).
+    Fewer than six rounds have no interval: `low`..`high` is then -inf..inf.
     """
 
     ratio: float
     low: float
     high: float
     rounds: int
-
-    def to_dict(self) -> dict[str, float | None]:
-        """JSON-able: null for what is not bounded."""
-        return _finite(asdict(self))
 
 
 def paired_ratio(before: ArrayLike, after: ArrayLike, seed: int = 0) -> Ratio:

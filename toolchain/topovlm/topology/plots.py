@@ -18,7 +18,6 @@ from topovlm.topology.descriptors import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure
 
 COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
 MARKERS = ("o", "s", "^", "D")  # beside the colours: curves are told apart without them
@@ -89,17 +88,3 @@ def draw_births(axes: Axes, barcode: Barcode, dims: tuple[int, ...] = (0, 1)) ->
     axes.set_ylabel("share of births")
     axes.set_title("where features are born")
     axes.legend(frameon=False)
-
-
-def overview(barcode: Barcode, dim: int = 1) -> Figure:
-    """All four pictures of one barcode on one figure, ready to save."""
-    from matplotlib.figure import Figure
-
-    dims = tuple(range(min(barcode.max_homology_dim, 1) + 1))
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    (top_left, top_right), (low_left, low_right) = figure.subplots(2, 2)
-    draw_barcode(top_left, barcode, dim)
-    figure.colorbar(draw_image(top_right, barcode, dim), ax=top_right)
-    draw_mean_persistence(low_left, barcode, dims)
-    draw_births(low_right, barcode, dims)
-    return figure

@@ -121,7 +121,7 @@ class OrtDecoder:
 
 
 class OrtGraphs:
-    """The three graphs as `steps.Graphs`."""
+    """The three graphs as `steps.StepGraphs`."""
 
     def __init__(self, vision: OneInput, embed: OneInput, decoder: OrtDecoder) -> None:
         self.vision, self.tokens, self.decoder = vision, embed, decoder

@@ -1,6 +1,6 @@
 """The steps of greedy generation, written once: for this machine's runtime and for what travels to a board.
 
-Needs numpy alone; Python >= 3.8. What runs the graphs is behind `Graphs`.
+Needs numpy alone; Python >= 3.8. What runs the graphs is behind `StepGraphs`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from .failure import Failure
 
 
-class Graphs(Protocol):
+class StepGraphs(Protocol):
     """An opened model. Its cache is a thing of its own kind, handed untouched from step to step."""
 
     def see(self, pixels: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ class Run:
 
 
 def greedy(
-    graphs: Graphs,
+    graphs: StepGraphs,
     ids: np.ndarray,
     pixels: np.ndarray | None,
     image_token_id: int,
@@ -84,7 +84,7 @@ def greedy(
 
 
 def prompt_embeds(
-    graphs: Graphs, ids: np.ndarray, features: np.ndarray | None, image_token_id: int
+    graphs: StepGraphs, ids: np.ndarray, features: np.ndarray | None, image_token_id: int
 ) -> np.ndarray:
     """Embed `[B, S]` ids and put the picture features, in order, where the image tokens stand.
 
@@ -126,7 +126,7 @@ def is_past(name: str) -> bool:
 class Opened:
     """A model that the timer drives: its graphs and what is to be said of them."""
 
-    graphs: Graphs
+    graphs: StepGraphs
     image_token_id: int
     new_tokens: int
     threads: int

@@ -147,7 +147,7 @@ class Part:
 
 
 class TrtGraphs:
-    """The three engines as `steps.Graphs`."""
+    """The three engines as `steps.StepGraphs`."""
 
     def __init__(self, vision: Part, embed: Part, decoder: Part) -> None:
         self.vision, self.tokens, self.decoder = vision, embed, decoder

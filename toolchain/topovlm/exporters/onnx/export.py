@@ -30,7 +30,7 @@ CLIENTS = ("ONNX Runtime", "transformers.js")
 
 
 @dataclass(frozen=True)
-class Graphs:
+class WrittenGraphs:
     """What was written: graph key -> relative path, the decoder's sizes, fused attentions (0: none fused)."""
 
     paths: dict[str, str]
@@ -125,7 +125,7 @@ def _traceable(model_dir: Path, dtype: str, model: Any) -> Iterator[Any]:
 
 def write_graphs(
     model: Any, out: Path, variants: Sequence[str], dtype: str, single_file_bytes: int
-) -> Graphs:
+) -> WrittenGraphs:
     """Trace, assemble, check and save the graphs under `out`."""
     from topovlm.exporters.onnx import files, graphs
     from topovlm.exporters.onnx.fused import fused_decoder_graph
@@ -161,7 +161,7 @@ def write_graphs(
         files.check_interface(decoder, *files.decoder_interface(sizes, batch))
         keep(decoder, "decoder", variant)
         del decoder
-    return Graphs(paths, sizes, fused)
+    return WrittenGraphs(paths, sizes, fused)
 
 
 def check_arguments(variants: Sequence[str], dtype: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from topovlm.errors import VerificationError, explain
 from topovlm.exporters.onnx.prompts import Prompt, make_prompts
-from topovlm.exporters.onnx.sessions import FloatType, Graphs, open_graphs
+from topovlm.exporters.onnx.sessions import FloatType, OpenGraphs, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult
 from topovlm.runtime.runtime_file import decoder_keys, read_runtime_file
 
@@ -118,7 +118,7 @@ def _reference(model: Any, prompt: Prompt) -> Reference:
     )
 
 
-def _check_one(graphs: Graphs, key: str, reference: Reference, tolerance: float) -> ParityResult:
+def _check_one(graphs: OpenGraphs, key: str, reference: Reference, tolerance: float) -> ParityResult:
     logits = graphs.run(reference.input_ids, reference.pixels, reference.tokens[:-1])
     scale = max(1.0, float(np.abs(reference.logits).max()))
     limit = tolerance * scale
@@ -168,7 +168,7 @@ def _compare_tokens(key: str, reference: Reference, logits: np.ndarray, limit: f
 
 
 def _check_padded_batch(
-    graphs: Graphs, key: str, references: list[Reference], tolerance: float
+    graphs: OpenGraphs, key: str, references: list[Reference], tolerance: float
 ) -> ParityResult:
     """Both prompts in one batch, the shorter one padded on the left: each row must match its reference."""
     rows = graphs.run_batch(

@@ -14,7 +14,7 @@ FloatType = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
-class Graphs:
+class OpenGraphs:
     """Vision, embedding and one decoder graph, loaded."""
 
     vision: Any
@@ -102,12 +102,12 @@ class Graphs:
         return np.concatenate(pieces, axis=1)
 
 
-def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str) -> Graphs:
+def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str) -> OpenGraphs:
     """Load the graphs that the folder names, with the options that users get by default."""
     paths = content.graphs
     decoder = open_session(folder / paths[decoder_key])
     first = decoder.get_inputs()[0]
-    return Graphs(
+    return OpenGraphs(
         vision=open_session(folder / paths["vision"]),
         embed=open_session(folder / paths["embed"]),
         decoder=decoder,

@@ -20,7 +20,7 @@ from topovlm.travel import build_engines
 SHAPES, DTYPE = "shapes.json", "fp16"
 
 
-class Board(Part, frozen=True, kw_only=True):
+class BuildTarget(Part, frozen=True, kw_only=True):
     """The board that engines are for."""
 
     name: str
@@ -28,7 +28,7 @@ class Board(Part, frozen=True, kw_only=True):
     compute_capability: str
 
 
-class Asked(Part, frozen=True, kw_only=True):
+class RangeWorkload(Part, frozen=True, kw_only=True):
     """The workload that the ranges were made from."""
 
     images: int
@@ -37,7 +37,7 @@ class Asked(Part, frozen=True, kw_only=True):
     batch: int
 
 
-class Graph(Part, frozen=True, kw_only=True, rename={"ranges": "profiles"}):
+class BuildGraph(Part, frozen=True, kw_only=True, rename={"ranges": "profiles"}):
     """One graph to build: file, sha256 over it and its data file, ranges (`profiles` to the board's code)."""
 
     file: str
@@ -49,9 +49,9 @@ class Shapes(Part, frozen=True, kw_only=True):
     """shapes.json, which `travel/build_engines.py` reads on the board."""
 
     schema: int = 1
-    target: Board
-    workload: Asked
-    graphs: dict[str, Graph]
+    target: BuildTarget
+    workload: RangeWorkload
+    graphs: dict[str, BuildGraph]
 
 
 def write_fp16_graphs(request: ExportRequest, out: Path) -> tuple[ParityResult, ...]:
@@ -70,11 +70,11 @@ def write_shapes(folder: Path, request: ExportRequest, target: ResolvedTarget) -
     for part, name in PARTS.items():
         file = graph_path(part, dtype=DTYPE)
         digest: str = board_code.file_digest(board_code.graph_files(folder, {"file": file}))
-        graphs[name] = Graph(file=file, sha256=digest, ranges=ranges[name])
+        graphs[name] = BuildGraph(file=file, sha256=digest, ranges=ranges[name])
     asked = request.workload
     shapes = Shapes(
-        target=Board(name=target.board.name, key=target.key, compute_capability=capability_of(target)),
-        workload=Asked(
+        target=BuildTarget(name=target.board.name, key=target.key, compute_capability=capability_of(target)),
+        workload=RangeWorkload(
             images=asked.images,
             prompt_tokens=asked.prompt_tokens,
             new_tokens=asked.new_tokens,

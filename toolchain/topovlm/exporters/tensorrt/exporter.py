@@ -32,7 +32,7 @@ _NOT_RUN = {
 }
 
 
-class Engine(Part, frozen=True, kw_only=True):
+class EngineFile(Part, frozen=True, kw_only=True):
     """A built engine file, as engines.json lists it."""
 
     graph: str
@@ -119,7 +119,7 @@ def _write_engines(folder: Path, shapes: bundle.Shapes, capability: str) -> str:
     return f"TensorRT-RTX {trt.__version__} builds ahead of time for compute capability {capability}"
 
 
-def _build(trt: ModuleType, folder: Path, name: str, graph: bundle.Graph, capability: str) -> Engine:
+def _build(trt: ModuleType, folder: Path, name: str, graph: bundle.BuildGraph, capability: str) -> EngineFile:
     board_code: Any = build_engines  # Python 3.8 for the board, without annotations
     facts = plain(graph)
     try:
@@ -127,12 +127,12 @@ def _build(trt: ModuleType, folder: Path, name: str, graph: bundle.Graph, capabi
             trt, folder / graph.file, facts["profiles"], capability=capability
         )
     except build_engines.BuildError as error:
-        raise VerificationError(str(error)) from None
+        raise VerificationError(explain("TensorRT graph", graph.file, str(error))) from None
     version = f"rtx-{trt.__version__}"
     file: str = board_code.engine_name(name, facts, capability, f"-{version}", "none")
     path = folder / ENGINES / file
     path.write_bytes(data)
-    return Engine(
+    return EngineFile(
         graph=name,
         file=file,
         compute_capability=capability,

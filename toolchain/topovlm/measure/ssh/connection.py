@@ -69,11 +69,6 @@ class Connection:
         self._number = 0
         self._sending = False  # in the middle of a file: no request would be understood
 
-    @property
-    def client_pid(self) -> int:
-        """Process id of the ssh client here."""
-        return self._client.pid
-
     def __enter__(self) -> Connection:
         source = Path(agent.__file__).read_bytes()
         boot = f"import sys;exec(compile(sys.stdin.buffer.read({len(source)}),'topovlm-agent','exec'))"
@@ -149,7 +144,7 @@ class Connection:
         try:
             while True:
                 answer = self._answer(step, min(self.limits.quiet_s, limit_s + 30))
-                if isinstance(answer, messages.Line):
+                if isinstance(answer, messages.OutputLine):
                     try:
                         said = on_line(answer.line)
                     except Malformed as error:

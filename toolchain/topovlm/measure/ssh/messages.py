@@ -67,7 +67,7 @@ class Looked(Part, frozen=True, kw_only=True, tag_field="kind", tag="looked"):
     answers: dict[str, Answer]
 
 
-class Line(Part, frozen=True, kw_only=True, tag_field="kind", tag="line"):
+class OutputLine(Part, frozen=True, kw_only=True, tag_field="kind", tag="line"):
     """A line of a running program's standard output."""
 
     id: int
@@ -83,7 +83,7 @@ class Ended(Part, frozen=True, kw_only=True, tag_field="kind", tag="ended"):
     errors: tuple[str, ...]
 
 
-Message = Hello | Done | Refused | Received | Looked | Line | Ended
+Message = Hello | Done | Refused | Received | Looked | OutputLine | Ended
 
 
 # -- the timer ----------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Loaded(Part, frozen=True, kw_only=True, tag_field="kind", tag="loaded"):
     dtype: str
 
 
-class Times(Part, frozen=True, kw_only=True):
+class GenerationTimes(Part, frozen=True, kw_only=True):
     """One generation, in ms; `token_ms`: one entry per token after the first."""
 
     vision_ms: MsOrZero
@@ -121,7 +121,7 @@ class Round(Part, frozen=True, kw_only=True, tag_field="kind", tag="round"):
 
     spent_s: MsOrZero
     order: tuple[str, ...]
-    runs: dict[str, Times]
+    runs: dict[str, GenerationTimes]
 
 
 class Stopped(Part, frozen=True, kw_only=True, tag_field="kind", tag="done"):
@@ -130,7 +130,7 @@ class Stopped(Part, frozen=True, kw_only=True, tag_field="kind", tag="done"):
     stopped: str
 
 
-class Memory(Part, frozen=True, kw_only=True, tag_field="kind", tag="footprint"):
+class EngineMemory(Part, frozen=True, kw_only=True, tag_field="kind", tag="footprint"):
     """Resident memory of one engine, alone in its process."""
 
     name: str
@@ -146,7 +146,7 @@ class Failed(Part, frozen=True, kw_only=True, tag_field="kind", tag="failure"):
     text: str
 
 
-TimerLine = Runtimes | Loaded | Round | Stopped | Memory | Failed
+TimerLine = Runtimes | Loaded | Round | Stopped | EngineMemory | Failed
 
 
 # -- the request --------------------------------------------------------------------------------------

@@ -13,14 +13,14 @@ from topovlm.measure import timing
 from topovlm.measure.footprint import Footprint
 from topovlm.measure.settings import RoundProgress, TimingRules
 from topovlm.measure.ssh.messages import (
+    EngineMemory,
     Failed,
+    GenerationTimes,
     Loaded,
     Malformed,
-    Memory,
     Round,
     Stopped,
     TimerLine,
-    Times,
     read_line,
 )
 from topovlm.measure.sweep import Cell, Sweep
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from topovlm.measure.ssh.parcel import Parcel
     from topovlm.measure.timing_workload import TimingWorkload
 
-Runs = dict[str, list[Times]]  # by case
+Runs = dict[str, list[GenerationTimes]]  # by case
 
 
 class PartialSweep(Part, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class Rounds:
             return self._round(message)
         if isinstance(message, Loaded):
             self.loaded[self._engine(message.name)] = message
-        elif isinstance(message, Memory):
+        elif isinstance(message, EngineMemory):
             self.footprints[self._engine(message.name)] = Footprint(
                 libraries_bytes=message.libraries_bytes,
                 peak_bytes=message.peak_bytes,
