@@ -6,7 +6,6 @@ import importlib
 import inspect
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ import pytest
 
 import topovlm
 from tests import tiny
-from tests.pipeline import deploying
 from tests.pipeline.test_data import data_file
 from tests.report import factory
 from topovlm import api, cli
@@ -27,7 +25,6 @@ from topovlm.pipeline.question import refuse_infeasible
 from topovlm.records import plain, write
 
 ALONE = ("config", "display")  # where the options come from, and where progress goes
-TINY = {"target": "jetson-orin-nano-8gb@7W", "max_latency": "70%", "samples": 16, "eval_samples": 12}
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +112,6 @@ def test_prune_and_export_write_what_the_commands_write(
     assert plain(record)["files"] == again["files"]
     for file in record.files:
         assert (tmp_path / "onnx" / file.path).read_bytes() == (tmp_path / "again" / file.path).read_bytes()
-
-
-def test_deploy_resumes_what_the_command_began(
-    model: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    """The same options are the same keys: nothing runs again."""
-    out, outcome = finished
-    shutil.copytree(out, tmp_path / "out")
-    found = topovlm.deploy(**TINY, measure_time="0.2s", threads=1, model=model, output=tmp_path / "out")
-    assert deploying.stages_run(tmp_path / "out") == []
-    assert list(found.dropped) == outcome["dropped"]
-    assert found.content_hash == outcome["content_hash"]
 
 
 def test_check_says_what_regressed(tmp_path: Path) -> None:

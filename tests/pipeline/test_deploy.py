@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -215,3 +216,24 @@ def test_user_data_is_split_and_used(model: Path, tmp_path: Path) -> None:
     assert len(report.accuracy.questions) == 12
     assert report.provenance.data_source == "mine.jsonl"
     assert report.selection.judge is None
+
+
+def test_python_resumes_what_the_command_began(
+    model: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """`topovlm.deploy` with the same options has the same keys: nothing runs again."""
+    out, outcome = finished
+    shutil.copytree(out, tmp_path / "out")
+    found = topovlm.deploy(
+        target="jetson-orin-nano-8gb@7W",
+        max_latency="70%",
+        samples=16,
+        eval_samples=12,
+        measure_time="0.2s",
+        threads=1,
+        model=model,
+        output=tmp_path / "out",
+    )
+    assert deploying.stages_run(tmp_path / "out") == []
+    assert list(found.dropped) == outcome["dropped"]
+    assert found.content_hash == outcome["content_hash"]
