@@ -14,6 +14,7 @@ from tests.measure.sshd import Sshd
 from tests.pipeline import deploying
 from topovlm.config import resolve
 from topovlm.errors import InputError
+from topovlm.machine.host import usable_cores
 from topovlm.measure.ssh.address import COMMAND_VARIABLE
 from topovlm.pipeline.precision import planned_dtype, precision
 from topovlm.pipeline.target import DeviceIdentity, resolve_target
@@ -47,6 +48,7 @@ def test_layers_go_until_the_board_meets_the_budget(
 ) -> None:
     """Profile, timings and memory are the board's and say so; the plan is made of them; nothing stays."""
     monkeypatch.setenv(COMMAND_VARIABLE, server.command)
+    monkeypatch.setattr(deploying, "SMALL", deploying.SMALL[:-2])  # without --threads: the board's own cores
     model, out = deploying.build_model(tmp_path / "model"), tmp_path / "out"
     code, found = deploying.deploy(model, out, budget=["--device", server.url, "--sparsity", "25%"])
     assert code == 0
@@ -55,6 +57,8 @@ def test_layers_go_until_the_board_meets_the_budget(
     assert report["target"]["runtime"] == report["latency"]["runtime"] == "onnxruntime-cpu"
     assert "over ssh" in report["latency"]["where"]
     assert report["latency"]["is_target"] is True
+    assert report["latency"]["threads"] == report["environment"]["threads"] == usable_cores()
+    assert report["run"]["config"]["threads"] is None
     assert report["plan"]["predictor"] == "measured-here"
     assert not [limit for limit in report["provenance"]["limits"] if "nothing was timed" in limit]
     assert json.loads((out / "profile.json").read_text())["target"] == report["target"]["key"].split("@")[0]
