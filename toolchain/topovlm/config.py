@@ -356,12 +356,14 @@ def exported_dtype(config: Config, otherwise: Dtype, written: Sequence[Dtype] = 
         if config.dtype == dtype:
             return dtype
     graphs = f"graphs are written in {' or '.join(written)}"
-    rule = f"can be planned for; {graphs}"
-    remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
-    if config.dtype not in WEIGHT_FORMATS:
+    if config.dtype in WRITTEN:
         rule = f"a deployment's {graphs}"
+        planned = PLANNED_AS.get(config.dtype, config.dtype)
         remedy = (
             f"`topovlm export --dtype {config.dtype}` writes it, without a deployment around it; "
-            f"`topovlm plan --dtype {PLANNED_AS[config.dtype]}` plans for it"
+            f"`topovlm plan --dtype {planned}` plans for it"
         )
+    else:
+        rule = f"can be planned for; {graphs}"
+        remedy = "`topovlm plan` takes it; quantise the exported model with the board's own tools"
     raise InputError(explain("--dtype", config.dtype, rule, remedy))
