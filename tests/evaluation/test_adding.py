@@ -101,6 +101,13 @@ def test_a_deployment_chooses_on_one_split_and_measures_on_the_other(receipts: T
     assert "receipts" in data.source
 
 
+def test_a_task_of_another_name_is_refused(receipts: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report and the keys of stages call it what `--task` does."""
+    monkeypatch.setattr(type(receipts), "name", "bills")
+    with pytest.raises(InputError, match="'receipts': calls itself 'bills'"):
+        open_task("receipts", None)
+
+
 def test_splits_that_share_questions_are_refused(
     receipts: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

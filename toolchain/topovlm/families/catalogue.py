@@ -7,7 +7,6 @@ A plug-in's entry point in the group `topovlm.families` gives a `Family`, most s
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -17,22 +16,15 @@ from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig, text_pa
 from topovlm.families.family import Action, Decoder, Family, Tower
 from topovlm.records import convert
 from topovlm.registry import OURS, Registry
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from topovlm.toml import read_toml
 
 _DATA = Path(__file__).with_name("data")
 Kind = TypeVar("Kind", Family, Decoder, Tower)
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind:
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(explain(kind.__name__.lower(), str(path), f"is not TOML ({error})")) from None
-    return convert(raw, kind, field=kind.__name__.lower(), name=str(path))
+    field = kind.__name__.lower()
+    return convert(read_toml(path, field=field), kind, field=field, name=str(path))
 
 
 def read_family(path: Path) -> Family:

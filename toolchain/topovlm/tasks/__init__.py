@@ -45,4 +45,7 @@ def open_task(name: str | None, data: Path | None) -> Task:
     if missing:
         rule = f"is no task: it has no {missing[0]}"
         raise InputError(explain("--task", name, rule, "See docs/adding-a-task.md"))
+    if task.name != name:
+        rule = f"calls itself {task.name!r}: a task is named as its entry point"
+        raise InputError(explain("--task", name, rule, "Update or remove the plug-in"))
     return task
