@@ -1,8 +1,8 @@
 """Measure the machine at hand with the model itself: each phase over decoder layers and prompt length.
 
 The dense export and slices of it are timed interleaved at several prompt lengths. What comes out is a
-profile that the predictor uses in place of a data sheet, at the workload asked for and (`predict.measured.profile_at`)
-at lengths that were never timed.
+profile that the predictor uses in place of a data sheet, at the workload asked for and
+(`predict.measured.profile_at`) at lengths that were never timed.
 
 Unlocked clocks, battery and a busy machine are warnings. Throttling is grave. A drift above 3 % has the run
 repeated once, and is grave if it stays; such profiles are used with their wider spread, but not filed.
