@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("records",),
     ("travel", "stats", "topology", "samples"),
     ("machine", "families"),
-    ("predict", "runtime"),
+    ("predict", "runtime", "towers"),
     ("planner", "checkpoint"),
     ("evaluation", "exporters"),
     ("measure", "choose", "reference"),

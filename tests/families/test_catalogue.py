@@ -29,7 +29,7 @@ def test_a_record_names_what_exists(name: str) -> None:
         assert callable(named(reference, f"topovlm.families.{home}"))
     decoders, towers = {family.default_decoder, *family.decoders}, {family.default_tower}
     if family.graphs is not None:
-        assert callable(named(family.graphs.vision, "topovlm.families.torch_parts"))
+        assert callable(named(family.graphs.vision, "topovlm.towers.vision"))
         decoders |= set(family.graphs.decoders)
         towers |= set(family.graphs.towers)
     assert all(DECODERS[kind].model_type == kind for kind in decoders)

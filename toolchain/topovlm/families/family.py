@@ -56,7 +56,8 @@ class Tower(Strict, frozen=True, kw_only=True):
 class Tokens(Strict, frozen=True, kw_only=True):
     """How a picture becomes visual tokens.
 
-    `layout`, `frames`: functions of `families.vision`. `projector`: one of `families.projectors`.
+    `layout`, `frames`: functions of `families.vision`. `projector`: one of `families.projectors`. `strategy`:
+    the module of `runtime.pictures` that makes the vision graph's inputs from a picture.
     `any_size`: the tower takes pictures of any size; bounds in px. `merge`: the field that says how many
     patches side by side make one token (a ratio below 1: its inverse). `per_image`: the field that states the
     tokens of a picture outright. `max_tiles`: with the image processor's field that may say otherwise.
@@ -65,6 +66,7 @@ class Tokens(Strict, frozen=True, kw_only=True):
     layout: str
     projector: str
     frames: str = "tile_frames"
+    strategy: str = "fixed"
     any_size: bool = False
     min_pixels: int = 0
     max_pixels: int = 0
@@ -95,11 +97,14 @@ class Modules(Strict, frozen=True, kw_only=True):
 
 
 class Exportable(Strict, frozen=True, kw_only=True):
-    """What can be exported. `vision`: a torch module of `families.torch_parts`, pixels in, features out."""
+    """What can be exported. `vision`: `package.module:Class` of what is traced for pictures.
 
-    vision: str
-    towers: tuple[str, ...]
+    Families without pictures leave it out, and `towers`.
+    """
+
     decoders: tuple[str, ...]
+    vision: str = ""
+    towers: tuple[str, ...] = ()
 
 
 class Clients(Strict, frozen=True, kw_only=True):
@@ -115,7 +120,8 @@ class Family(Strict, frozen=True, kw_only=True):
     `defaults`: what transformers assumes at the top of a configuration. `decoders`: those whose layers may
     go. `tied_first`: field of the tower's configuration with one entry for each of the first decoder layers
     that reads more than the residual stream: they stay. `positions`: "sequential", or "grid" (rows and
-    columns of a picture). `mask`: "causal", or "prefix" (pictures see themselves whole).
+    columns of a picture). `mask`: "causal", "blocks" (each picture sees itself whole) or "prefix" (the prompt
+    does).
     """
 
     model_type: str
@@ -134,7 +140,7 @@ class Family(Strict, frozen=True, kw_only=True):
     protect_last: int = 2
     tied_first: str = ""
     positions: Literal["sequential", "grid"] = "sequential"
-    mask: Literal["causal", "prefix"] = "causal"
+    mask: Literal["causal", "blocks", "prefix"] = "causal"
 
     def __post_init__(self) -> None:
         for action in self.actions:

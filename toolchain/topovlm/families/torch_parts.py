@@ -1,4 +1,4 @@
-"""A loaded torch model, taken apart as its family's record says; and the vision modules that records name.
+"""A loaded torch model, taken apart as its family's record says.
 
 Only imported by what has loaded a model: everything else in this room works without torch.
 """
@@ -9,11 +9,10 @@ import functools
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from topovlm.families.catalogue import DECODERS, family_of, find_family
-from topovlm.families.family import Decoder, Family, Modules, named
+from topovlm.families.family import Decoder, Family, Modules
 from topovlm.families.shape import DecoderShape
 from topovlm.families.sizes import read_shape
 
@@ -80,15 +79,6 @@ class TorchParts:
         """Features -> visual tokens at the decoder's width."""
         return self._module(self.modules.projector)
 
-    def vision(self) -> nn.Module:
-        """What is traced for pictures: pixels `[images, ...]` -> features `[images, tokens, hidden]`.
-
-        Raises `ValueError` for a family that states no graphs.
-        """
-        if self.family.graphs is None:
-            raise ValueError(f"{self.family.model_type}: the family's record has no graphs")
-        return _checked(named(self.family.graphs.vision, __name__)(self), nn.Module)
-
     def decoder_shape(self) -> DecoderShape:
         """Sizes of the decoder as it is loaded."""
         return read_shape(self.model.config.to_dict()).decoder
@@ -109,27 +99,3 @@ def _checked(value: Any, kind: type[Kind]) -> Kind:
     if not isinstance(value, kind):
         raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
     return value
-
-
-class SelectedFeatures(nn.Module):
-    """pixel_values `[images, 3, H, W]` -> image_features `[images, tokens, hidden]`, projected.
-
-    Of the tower layers that the configuration selects, side by side, with or without the class token.
-    """
-
-    def __init__(self, parts: TorchParts) -> None:
-        super().__init__()
-        self.tower = parts.tower
-        self.projector = parts.projector
-        facts = {**parts.family.defaults, **parts.model.config.to_dict()}
-        self.layers = facts["vision_feature_layer"]
-        self.strategy = facts["vision_feature_select_strategy"]
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        states = self.tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
-        layers = [self.layers] if isinstance(self.layers, int) else list(self.layers)
-        first = 1 if self.strategy == "default" else 0  # "default" leaves the class token out
-        features: torch.Tensor = self.projector(
-            torch.cat([states[layer][:, first:] for layer in layers], dim=-1)
-        )
-        return features

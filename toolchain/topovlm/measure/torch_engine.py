@@ -25,6 +25,7 @@ from topovlm.runtime.manifest import Manifest
 from topovlm.runtime.preprocess import batch_pixels
 from topovlm.runtime.prompt import Prompter
 from topovlm.runtime.sessions import RunsOn
+from topovlm.towers.vision import vision_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class TorchEngine:
         self.runs_on = RunsOn(f"torch-{live.device.type}", live.device.type)
         dtype = np.dtype(str(live.model.dtype).removeprefix("torch."))
         self.decoder = _Weights(min(live.folder.glob("*.safetensors")), {"inputs_embeds": dtype})
-        self._live, self._vision = live, live.parts.vision()
+        self._live, self._vision = live, vision_of(live.parts)
         blocks: list[Any] = list(live.blocks)
         self._last = blocks[-1]
         self._blocks = nn.ModuleList([*blocks[: depth - 1], self._last])

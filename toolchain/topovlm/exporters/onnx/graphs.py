@@ -15,7 +15,6 @@ from topovlm.exporters.onnx.pieces import remembered
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import VISION_KEY, ModelConfig
 from topovlm.families.family import Family
-from topovlm.families.sizes import read_shape
 from topovlm.version import __version__
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from topovlm.families.torch_parts import TorchParts
 
-BATCH, IMAGES, SEQUENCE = "batch_size", "num_images", "sequence_length"
+BATCH, SEQUENCE = "batch_size", "sequence_length"
 PAST, TOTAL = "past_sequence_length", "total_sequence_length"
 _STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 
@@ -80,21 +79,16 @@ def _facts(parts: TorchParts) -> str:
 
 def vision_graph(model: Any) -> ir.Model:
     """pixel_values `[num_images, 3, H, W]` -> image_features `[num_images, tokens, hidden]`."""
-    import torch
-
     from topovlm.exporters.onnx.stack import Stack
     from topovlm.exporters.onnx.trace import OPSET, trace
     from topovlm.families.torch_parts import parts_of
+    from topovlm.towers.vision import vision_of
 
     parts = parts_of(model)
-    tower = read_shape(model.config.to_dict()).vision
-    assert tower is not None  # `check_family` has seen the tower
-    pixels = torch.zeros(2, tower.channels, tower.image_size, tower.image_size, dtype=model.dtype)
-    module = parts.vision()
+    module: Any = vision_of(parts)
 
     def make() -> dict[str, ir.Model]:
-        axes = {"pixel_values": {0: IMAGES}}
-        return {"vision": trace(module, {"pixel_values": pixels}, axes, ["image_features"])}
+        return {"vision": trace(module, module.samples(), module.axes, module.outputs)}
 
     piece = remembered(_facts(parts), ("vision",), make, type(module))["vision"]
     stack = Stack("image_features", OPSET)

@@ -1,0 +1,1 @@
+"""What is traced for pictures: torch modules whose inputs are what `runtime.pictures` makes."""
