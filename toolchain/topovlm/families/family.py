@@ -108,9 +108,13 @@ class Exportable(Strict, frozen=True, kw_only=True):
 
 
 class Clients(Strict, frozen=True, kw_only=True):
-    """What clients of an exported folder read: the processor's class, and fields of its configuration."""
+    """What clients of an exported folder read: the processor's class, and fields of its configuration.
+
+    `counts_grid`: they count a picture's tokens themselves, as its grid and a number of additional ones.
+    """
 
     processor_class: str
+    counts_grid: bool = False
     processor: ModelConfig = msgspec.field(default_factory=dict)
 
 
@@ -121,7 +125,7 @@ class Family(Strict, frozen=True, kw_only=True):
     go. `tied_first`: field of the tower's configuration with one entry for each of the first decoder layers
     that reads more than the residual stream: they stay. `positions`: "sequential", or "grid" (rows and
     columns of a picture). `mask`: "causal", "blocks" (each picture sees itself whole) or "prefix" (the prompt
-    does).
+    does). `first_position`: of the first token. `prompt`: by the checkpoint's chat template, or the words alone.
     """
 
     model_type: str
@@ -140,6 +144,8 @@ class Family(Strict, frozen=True, kw_only=True):
     protect_last: int = 2
     tied_first: str = ""
     positions: Literal["sequential", "grid"] = "sequential"
+    first_position: int = 0
+    prompt: Literal["template", "plain"] = "template"
     mask: Literal["causal", "blocks", "prefix"] = "causal"
 
     def __post_init__(self) -> None:
