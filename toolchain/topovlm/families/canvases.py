@@ -25,17 +25,17 @@ def _no_strip(height: int, width: int, stated: Size) -> None:
 
 
 def smart_resize(
-    height: int, width: int, factor: int, min_pixels: int, max_pixels: int, frames: int = 1
+    height: int, width: int, factor: int, min_pixels: int, max_pixels: int, *, frames: int = 1
 ) -> Size:
     """Nearest multiples of `factor` whose area, `frames` times, lies within the bounds (Qwen-VL).
 
     Raises `InputError` for a strip, as the processor of transformers does.
     """
     _no_strip(height, width, (height, width))
-    return _within(height, width, factor, min_pixels, max_pixels, frames)
+    return _within(height, width, factor, min_pixels, max_pixels, frames=frames)
 
 
-def _within(height: int, width: int, factor: int, low: int, high: int, frames: int = 1) -> Size:
+def _within(height: int, width: int, factor: int, low: int, high: int, *, frames: int = 1) -> Size:
     tall, wide = (round(side / factor) * factor for side in (height, width))
     if frames * tall * wide > high:
         ratio = math.sqrt(frames * height * width / high)
@@ -51,7 +51,7 @@ def _floored(side: int, ratio: float, factor: int) -> int:
 
 
 def enlarged_resize(
-    height: int, width: int, factor: int, min_pixels: int, max_pixels: int, frames: int = 1
+    height: int, width: int, factor: int, min_pixels: int, max_pixels: int, *, frames: int = 1
 ) -> Size:
     """As `smart_resize`, of a picture whose sides were brought to at least `factor` (GLM-4V)."""
     stated = (height, width)
@@ -59,11 +59,11 @@ def enlarged_resize(
         scale = max(factor / height, factor / width)
         height, width = int(height * scale), int(width * scale)
     _no_strip(height, width, stated)
-    return _within(height, width, factor, min_pixels, max_pixels, frames)
+    return _within(height, width, factor, min_pixels, max_pixels, frames=frames)
 
 
 def stepwise_resize(
-    height: int, width: int, factor: int, min_pixels: int, max_pixels: int, frames: int = 1
+    height: int, width: int, factor: int, min_pixels: int, max_pixels: int, *, frames: int = 1
 ) -> Size:
     """As `enlarged_resize`, one side after the other and rounded (PaddleOCR-VL)."""
     stated = (height, width)
@@ -72,7 +72,7 @@ def stepwise_resize(
     if width < factor:
         height, width = round(height * factor / width), factor
     _no_strip(height, width, stated)
-    return _within(height, width, factor, min_pixels, max_pixels, frames)
+    return _within(height, width, factor, min_pixels, max_pixels, frames=frames)
 
 
 def best_resolution(height: int, width: int, choices: Sequence[Size]) -> Size:

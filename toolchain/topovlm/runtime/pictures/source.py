@@ -1,4 +1,4 @@
-"""The published files that a strategy is read from, with transformers' defaults where they leave things out."""
+"""The published files that a strategy is read from; transformers' defaults where they leave things out."""
 
 from __future__ import annotations
 

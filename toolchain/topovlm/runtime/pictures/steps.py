@@ -1,4 +1,4 @@
-"""Steps that strategies share: resize, pad, crop, rescale, normalise; as the Pillow backends of transformers."""
+"""Steps that strategies share (resize, pad, crop, rescale, normalise), as transformers' Pillow backend."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
+
+# What the image processors take where their file states none.
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
