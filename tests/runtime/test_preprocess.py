@@ -75,8 +75,8 @@ def test_flat_summary_is_enough() -> None:
 
 
 def test_unknown_steps_are_refused() -> None:
-    """Tiling and padding are named, not silently left out."""
-    for step in ("do_pad", "do_image_splitting", "image_grid_pinpoints"):
+    """Tiling and padding to a stated size are named, not silently left out."""
+    for step in ("pad_size", "do_image_splitting", "image_grid_pinpoints"):
         with pytest.raises(InputError, match=step):
             ImageRecipe.from_config({"size": {"height": 8, "width": 8}, step: True})
     with pytest.raises(InputError, match="shortest_edge"):

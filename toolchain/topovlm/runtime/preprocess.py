@@ -1,7 +1,7 @@
 """Images -> the `pixel_values` that the checkpoint's own processor would make, with numpy and Pillow alone.
 
-Facts come from the exported `preprocessor_config.json`; steps and their order (convert, resize, crop,
-rescale, normalise) are those of the Hugging Face image processors of the CLIP / SigLIP kind,
+Facts come from the exported `preprocessor_config.json`; steps and their order (convert, pad, resize, crop,
+rescale, normalise) are those of the Hugging Face image processors of the CLIP / SigLIP / LLaVA kind,
 whose Pillow backend is the oracle in the tests. A step that we do not know is refused by name.
 """
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 from topovlm.errors import InputError, explain
 from topovlm.pictures import to_rgb
+from topovlm.runtime.pictures.steps import Finish, background, centre_crop, keep_aspect, padded, resized
 
 _UNKNOWN_STEPS = (
     "do_image_splitting",
@@ -23,6 +24,7 @@ _UNKNOWN_STEPS = (
     "image_grid_pinpoints",
     "min_pixels",
     "max_patches",
+    "pad_size",
 )
 
 
@@ -37,21 +39,18 @@ class ImageRecipe:
     rescale_factor: float | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    square: tuple[int, ...] | None = None  # colour that pads the picture to a square, before all else
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], field: str = "preprocessor_config.json") -> ImageRecipe:
         """From `preprocessor_config.json` (or the flat `image` entry of `topovlm_runtime.json`).
 
-        Raises `InputError` for a step outside of resize, centre crop, rescale and normalise.
+        Raises `InputError` for a step outside of padding, resize, centre crop, rescale and normalise.
         """
         for step in _UNKNOWN_STEPS:
             if config.get(step):
                 rule = "is an image step that this runtime does not do"
                 raise InputError(explain(f"{field}: {step}", config[step], rule))
-        if config.get("do_pad"):
-            raise InputError(
-                explain(f"{field}: do_pad", True, "padding is a step that this runtime does not do")
-            )
         size = config.get("size", {k: config[k] for k in ("height", "width") if k in config})
         if isinstance(size, int):
             size = {"shortest_edge": size}
@@ -62,22 +61,23 @@ class ImageRecipe:
             raise InputError(explain(f"{field}: size", size, rule))
         exact = (int(size["height"]), int(size["width"])) if resize and "height" in size else None
         edge = int(size["shortest_edge"]) if resize and exact is None else None
-        normalise = config.get("do_normalize", True)
-        mean = config.get("image_mean", config.get("mean"))
-        std = config.get("image_std", config.get("std"))
-        if normalise and (mean is None or std is None):
-            raise InputError(explain(f"{field}: image_mean", mean, "normalisation needs a mean and a std"))
+        finish = Finish.from_config(config, field)
         return cls(
             size=exact,
             shortest_edge=edge,
             crop=_crop_size(config),
             resample=int(config.get("resample", Image.Resampling.BICUBIC)),
-            rescale_factor=float(config.get("rescale_factor", 1 / 255))
-            if config.get("do_rescale", True)
-            else None,
-            mean=tuple(map(float, mean or ())) if normalise else None,
-            std=tuple(map(float, std or ())) if normalise else None,
+            rescale_factor=finish.rescale_factor,
+            mean=finish.mean,
+            std=finish.std,
+            square=_square(config, finish),
         )
+
+
+def _square(config: Mapping[str, Any], finish: Finish) -> tuple[int, ...] | None:
+    """LLaVA's own processor pads to a square; the others pad a batch to one size, which pictures have."""
+    own = str(config.get("image_processor_type", "")).startswith("LlavaImageProcessor")
+    return background(config.get("image_mean") or finish.mean) if config.get("do_pad") and own else None
 
 
 def _crop_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -92,21 +92,18 @@ def _crop_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
 def to_pixels(image: Image.Image, recipe: ImageRecipe) -> np.ndarray:
     """One picture -> float32 `[3, H, W]`."""
     image = to_rgb(image)
+    if recipe.square is not None:
+        side = max(image.size)
+        image = padded(image, (side, side), recipe.square)
     target = recipe.size
     if recipe.shortest_edge is not None:
-        target = _keep_aspect(image.height, image.width, recipe.shortest_edge)
-    if target is not None and (image.height, image.width) != target:
-        image = image.resize((target[1], target[0]), resample=Image.Resampling(recipe.resample))
+        target = keep_aspect(image.height, image.width, recipe.shortest_edge)
+    if target is not None:
+        image = resized(image, target, recipe.resample)
     pixels = np.asarray(image)
     if recipe.crop is not None:
-        pixels = _centre_crop(pixels, *recipe.crop)
-    # In double precision first: the oracle rounds once, after the product.
-    scale = 1.0 if recipe.rescale_factor is None else recipe.rescale_factor
-    values = (pixels.astype(np.float64) * scale).astype(np.float32)
-    if recipe.mean is not None and recipe.std is not None:
-        mean, std = (np.asarray(numbers, np.float32) for numbers in (recipe.mean, recipe.std))
-        values = (values - mean) / std
-    return np.ascontiguousarray(values.transpose(2, 0, 1))
+        pixels = centre_crop(pixels, *recipe.crop)
+    return Finish(recipe.rescale_factor, recipe.mean, recipe.std)(pixels)
 
 
 def batch_pixels(images: Sequence[Image.Image], recipe: ImageRecipe) -> np.ndarray:
@@ -116,21 +113,3 @@ def batch_pixels(images: Sequence[Image.Image], recipe: ImageRecipe) -> np.ndarr
     if len(shapes) > 1:
         raise InputError(explain("images", shapes, "must come out of the image processor with one shape"))
     return np.stack(tensors)
-
-
-def _keep_aspect(height: int, width: int, shortest_edge: int) -> tuple[int, int]:
-    """(height, width) with the shorter side at `shortest_edge`; the longer one is truncated, not rounded."""
-    short, long = min(height, width), max(height, width)
-    scaled = int(shortest_edge * long / short)
-    return (scaled, shortest_edge) if width <= height else (shortest_edge, scaled)
-
-
-def _centre_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`[h, w, c]` -> `[height, width, c]`, padded with zeros (black) where the picture is smaller."""
-    have_h, have_w = pixels.shape[:2]
-    pad_h, pad_w = max(0, height - have_h), max(0, width - have_w)
-    if pad_h or pad_w:
-        before_h, before_w = -(-pad_h // 2), -(-pad_w // 2)  # the odd pixel goes before, as in the oracle
-        pixels = np.pad(pixels, ((before_h, pad_h - before_h), (before_w, pad_w - before_w), (0, 0)))
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    return pixels[top : top + height, left : left + width]

@@ -1,0 +1,113 @@
+"""Vision graphs for tests: a tiny random model's, traced, bound to its weights and run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import torch
+
+from tests.tiny import _redraw
+from topovlm.exporters.onnx.stack import Stack
+from topovlm.exporters.onnx.trace import OPSET, trace
+from topovlm.families.catalogue import find_family
+from topovlm.families.family import Decoder, Family, Modules, Tokens
+from topovlm.families.torch_parts import TorchParts
+from topovlm.towers.vision import Vision
+
+TEXT = {
+    "vocab_size": 64,
+    "hidden_size": 40,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "pad_token_id": 0,
+}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+MODULES = ("model.vision_tower", "model.multi_modal_projector")
+
+
+def build(config: Any, seed: int = 0) -> Any:
+    """The model of a configuration, weights drawn so that every part of it matters."""
+    from transformers import AutoModelForImageTextToText
+
+    with torch.random.fork_rng():
+        model = AutoModelForImageTextToText.from_config(config).eval()
+    _redraw(model, seed)
+    return model
+
+
+def parts_of(model: Any, modules: tuple[str, str] = MODULES) -> TorchParts:
+    """Parts by the family's record, or a bare one; with these modules (tower, projector)."""
+    kind = model.config.model_type
+    tokens = Tokens(layout="fixed", projector="linear")
+    family = find_family(kind) or Family(
+        model_type=kind, actions=(), default_decoder="llama", default_tower="", tokens=tokens
+    )
+    family = msgspec.structs.replace(family, modules=Modules(tower=modules[0], projector=modules[1]))
+    return TorchParts(model, family, Decoder(model_type="llama"))
+
+
+def random_pixels(seed: int, *shape: int) -> torch.Tensor:
+    """Pixels as a processor normalises them, `[-1, 1]`."""
+    return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+class Graph:
+    """A module's graph with its weights; `axes`: of each input, numbers or names."""
+
+    def __init__(self, module: Vision) -> None:
+        assert isinstance(module, torch.nn.Module)
+        piece = trace(module, module.samples(), module.axes, module.outputs)
+        stack = Stack("vision", OPSET)
+        like = {str(value.name): value for value in piece.graph.inputs}
+        bound = {name: stack.input(name, like[name]) for name in module.samples()}
+        results = stack.append(piece, "", bound, dict(module.named_parameters()))
+        for name in module.outputs:
+            stack.output(results[name], name)
+        model = ir.to_proto(stack.model("tests", "0"))
+        self.axes = {
+            value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            for value in model.graph.input
+        }
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        providers = ["CPUExecutionProvider"]
+        self.session = ort.InferenceSession(model.SerializeToString(), options, providers=providers)
+
+    def run(self, **feeds: torch.Tensor) -> np.ndarray[Any, Any]:
+        """The first output, in fp32."""
+        (features, *_) = self.session.run(None, {name: value.numpy() for name, value in feeds.items()})
+        return np.asarray(features, np.float32)
+
+
+def relative_error(got: np.ndarray[Any, Any], expected: torch.Tensor) -> float:
+    """Largest difference, in units of the largest expected value; shapes must be equal."""
+    wanted = expected.detach().float().numpy()
+    assert got.shape == wanted.shape
+    return float(np.abs(got - wanted).max() / np.abs(wanted).max())
+
+
+def halved(model: Any) -> tuple[Any, Any]:
+    """(the model in fp16, the same weights in fp32)."""
+    half = copy.deepcopy(model).half()
+    return half, copy.deepcopy(half).float()
+
+
+def as_half(feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same inputs, floats in fp16."""
+    return {name: value.half() if value.is_floating_point() else value for name, value in feeds.items()}
