@@ -125,7 +125,7 @@ class Family(Strict, frozen=True, kw_only=True):
     go. `tied_first`: field of the tower's configuration with one entry for each of the first decoder layers
     that reads more than the residual stream: they stay. `positions`: "sequential", or "grid" (rows and
     columns of a picture). `mask`: "causal", "blocks" (each picture sees itself whole) or "prefix" (the prompt
-    does). `first_position`: of the first token. `prompt`: by the checkpoint's chat template, or the words alone.
+    does). `first_position`: of the first token. `prompt`: by the chat template, or the words alone.
     """
 
     model_type: str

@@ -54,7 +54,7 @@ class Rules:
 
 
 def rules_of(parts: TorchParts) -> Rules:
-    """The rules of a loaded model's decoder. Raises `InputError` for a kind of attention that has no mask here."""
+    """The rules of a loaded model's decoder. Raises `InputError` for attention that has no mask here."""
     text = parts.text
     window = getattr(text, "sliding_window", None)
     stated = getattr(text, "layer_types", None)
