@@ -128,8 +128,8 @@ def test_hub_id_in_the_local_cache_resolves_offline(
     ("change", "message"),
     [
         (lambda c: c.update(model_type="bert"), "'bert'.*Supported: .*llava"),
-        (lambda c: c.update(model_type="qwen2_vl"), "'qwen2'.*inside a qwen2_vl model is not supported yet"),
-        (lambda c: c.update(model_type="marsvlm"), "'marsvlm'.*not supported yet"),
+        (lambda c: c.update(model_type="qwen2_vl"), "'llama'.*inside a qwen2_vl model is not supported yet"),
+        (lambda c: c.update(model_type="saturnvlm"), "'saturnvlm'.*not supported yet"),
         (lambda c: c.update(model_type="mllama"), "'mllama'.*cross-attention layers read the picture"),
         (lambda c: c["text_config"].update(model_type="lfm2"), "'lfm2'.*not supported yet: its convolution"),
         (lambda c: c.pop("model_type"), "names no model type"),

@@ -115,7 +115,7 @@ def family_of(config: ModelConfig, action: Action = "prune") -> Family:
     elif model_type in refused():
         rule = refused()[str(model_type)]
     elif family is not None or any(key in config for key in (VISION_KEY, *TEXT_KEYS)):
-        rule = "this vision-language family is not supported yet"
+        rule = "this family is not supported yet"
     else:
         rule = "is not a vision-language model, or a decoder by itself, that topovlm knows"
     known = ", ".join(families_that(action))

@@ -28,22 +28,22 @@ def merger(vision: ModelConfig, features: int, text: int) -> int:
 def gated_merger(vision: ModelConfig, features: int, text: int) -> int:
     """GLM-4V: a convolution over the merged patches, a matrix, and a gated MLP of the tower's width."""
     out = int(vision.get("out_hidden_size") or text)
-    return features * out + out * out + 3 * out * int(vision["intermediate_size"])
+    return features * out + out * out + 3 * out * int(vision.get("intermediate_size") or 0)
 
 
 def merged_two_linear(vision: ModelConfig, features: int, text: int) -> int:
     """Mistral 3: merged patches back to the tower's width, then as LLaVA."""
-    width = int(vision["hidden_size"])
+    width = int(vision.get("hidden_size") or features)
     return features * width + width * text + text**2
 
 
 def pooled_two_linear(vision: ModelConfig, features: int, text: int) -> int:
     """Perception-LM: as LLaVA for every patch, of which several are averaged to one token."""
-    width = int(vision["embed_dim"])
+    width = int(vision.get("embed_dim") or vision.get("hidden_size") or features)
     return (features // width) * (width * text + text**2)
 
 
 def visual_words(vision: ModelConfig, features: int, text: int) -> int:
     """Ovis 2: probabilities of the tower's own words, and the mean of their embeddings."""
-    words = int(vision["vocab_size"])
+    words = int(vision.get("vocab_size") or 0)
     return features * words + words * text
