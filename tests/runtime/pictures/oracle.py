@@ -68,12 +68,6 @@ def made(name: str, processor: Any, config: Mapping[str, Any], **stated: Any) ->
     return strategy(name, images=images, processor=stated, config=config, token=token)
 
 
-def levels(values: np.ndarray, images: Any) -> np.ndarray:
-    """Normalised pixels -> grey levels, without the mean: for differences."""
-    std = np.asarray(images.image_std if images.do_normalize else [1.0] * 3).reshape(3, 1, 1)
-    return values * std / images.rescale_factor
-
-
 def same_pixels(got: np.ndarray, want: Any) -> None:
     """float32 and equal but for the order of rounding."""
     assert got.dtype == np.float32
