@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar
 
 import torch
@@ -60,10 +61,21 @@ class TiledFeatures(LastFeatures):
 class FeatureMaps(LastFeatures):
     """The same of a convolutional tower, whose features are maps `[images, width, rows, columns]` (FastVLM).
 
-    Its configuration states no picture size and it needs none: height and width are dynamic.
+    Its configuration states no picture size and it needs none: height and width are dynamic. What its batch
+    norms have stored is weights to a graph: they are parameters of a copy.
     """
 
     axes: ClassVar = {"pixel_values": {0: "num_images", 2: "height", 3: "width"}}
+
+    def __init__(self, parts: TorchParts) -> None:
+        super().__init__(parts)
+        self.tower = copy.deepcopy(parts.tower)
+        for name in set(self.tower.state_dict()) - {name for name, _ in self.tower.named_parameters()}:
+            owner, _, leaf = name.rpartition(".")
+            module = self.tower.get_submodule(owner)
+            stored = module.get_buffer(leaf)
+            delattr(module, leaf)
+            module.register_parameter(leaf, nn.Parameter(stored, requires_grad=False))
 
     def samples(self) -> dict[str, torch.Tensor]:
         """Two blank pictures of 2 x 3 tokens at FastViT's 64 px per token."""
