@@ -57,7 +57,7 @@ PARTS = ("vision_encoder", "embed_tokens", "decoder_model_merged", "decoder_mode
 
 @pytest.mark.parametrize("part", PARTS)
 def test_only_the_edge_changes(part: str, folder: Path, tmp_path: Path) -> None:
-    """fp32 in and out, the cache fp16, weights fp16, names and shapes as before; the numbers to fp16's own rounding.
+    """fp32 in and out, the cache and the weights fp16, names and shapes as before; to fp16 rounding.
 
     On a CPU ONNX Runtime computes in fp32 between casts and drops the pairs that meet: that rounds less.
     """
