@@ -55,7 +55,7 @@ class Observed:
 @pytest.fixture(scope="session")
 def observed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
     """A deployment with all formats, watched from the outside."""
-    from topovlm.checkpoint import live, loading
+    from topovlm.checkpoint import live, loading, processors
     from topovlm.pipeline import deploy as deploying_module
     from topovlm.pipeline import measuring
     from topovlm.pipeline.context import Context
@@ -90,7 +90,8 @@ def observed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
                 seen.constants.add((now[0], name))
             return super().__getattribute__(name)
 
-    load_model, load_processor, time_folders = loading.load_model, live.load_processor, measuring.time_folders
+    load_model, load_processor = loading.load_model, processors.load_processor
+    time_folders = measuring.time_folders
 
     def watched_model(source: Any, **settings: Any) -> Any:
         seen.loads.append(("model", str(getattr(source, "folder", source))))
@@ -111,7 +112,8 @@ def observed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
     with pytest.MonkeyPatch.context() as patch:
         for module in (loading, live):
             patch.setattr(module, "load_model", watched_model)
-        patch.setattr(live, "load_processor", watched_processor)
+        for module in (processors, live):
+            patch.setattr(module, "load_processor", watched_processor)
         patch.setattr(measuring, "time_folders", watched_timing)
         constants = RecordedConstants(**asdict(CONSTANTS))
         patch.setattr(deploying_module, "Context", functools.partial(Context, constants=constants))

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
-from topovlm.checkpoint.loading import load_errors, load_model, quiet_transformers
+from topovlm.checkpoint.loading import load_model, quiet_transformers
+from topovlm.checkpoint.processors import load_processor
 from topovlm.errors import InputError, explain
 from topovlm.families.torch_parts import TorchParts, parts_of
 from topovlm.samples import Sample
@@ -108,19 +109,6 @@ def load(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Live(folder, model.to(device), processor, parts_of(model), checkpoint.layers)
-
-
-def load_processor(folder: Path) -> Any:
-    """The model's own processor: template, tokenizer, pictures. Raises `InputError`."""
-    from transformers import AutoProcessor
-
-    processors: Any = AutoProcessor  # untyped in transformers
-    with load_errors(folder):
-        processor = processors.from_pretrained(folder, local_files_only=True)
-    if getattr(processor, "chat_template", None) is None:
-        rule = "has no chat template, so a prompt cannot be written the way it was trained"
-        raise InputError(explain("--model", str(folder), rule, "Add chat_template.jinja"))
-    return processor
 
 
 def as_live(source: Path | str | Live) -> Live:

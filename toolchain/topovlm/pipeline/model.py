@@ -24,7 +24,7 @@ class DenseModel:
     def processor(self) -> Any:
         """The model's own processor: templates, tokens, pictures. Raises `InputError`."""
         if self._processor is None:
-            from topovlm.checkpoint.live import load_processor
+            from topovlm.checkpoint.processors import load_processor
 
             self._processor = load_processor(self.checkpoint.folder)
         return self._processor

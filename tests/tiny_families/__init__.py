@@ -1,0 +1,122 @@
+"""Tiny random checkpoints of every family, as published ones lie on disk, each with its real processor.
+
+As in `tests.tiny`, weights are drawn anew at a scale where every block and every pixel matters.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests import tiny
+from tests.tiny_families.configs import FAMILIES, TEXT_ONLY, config_for
+from tests.tiny_families.processors import processor_for
+from tests.tiny_families.words import WORDS, tokenizer_for
+from topovlm.samples import Sample
+
+if TYPE_CHECKING:
+    import torch
+
+# Perception-LM and FastVLM have towers of timm, which the tests do without.
+NAMES: tuple[str, ...] = (*TEXT_ONLY, *FAMILIES)
+SIZES = ((40, 56), (72, 48))  # width, height in px
+
+
+def build(
+    folder: Path,
+    name: str,
+    *,
+    layers: int = 8,
+    seed: int = 0,
+    dtype: str = "float32",
+    **changes: dict[str, Any],
+) -> Path:
+    """Write a checkpoint folder: model, tokenizer, processor, chat template, card. Returns `folder`.
+
+    `changes`: configuration fields that differ, by part: `text`, `vision`, `top`, and `pixels` (of the image
+    processor). A field that is None is left out.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
+
+    words = WORDS[name]
+    tokenizer = tokenizer_for(words)
+    pixels = changes.pop("pixels", None)
+    processor = tokenizer if name in TEXT_ONLY else processor_for(name, tokenizer, pixels=pixels)
+    config = config_for(name, words, tokenizer, layers, **changes)
+    kind: Any = AutoModelForCausalLM if name in TEXT_ONLY else AutoModelForImageTextToText
+    with torch.random.fork_rng():
+        model = kind.from_config(config).eval()
+    redraw(model, seed)
+    model = model.to(getattr(torch, dtype))
+    stops = [tokenizer.convert_tokens_to_ids(token) for token in words.stops]
+    settings: Any = GenerationConfig  # untyped in transformers
+    model.generation_config = settings(
+        do_sample=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=stops[0] if len(stops) == 1 else stops,
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=16,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    if name not in TEXT_ONLY:
+        # transformers 5 nests the image processor in processor_config.json; other runtimes read this file.
+        images = json.dumps(processor.image_processor.to_dict(), indent=2, sort_keys=True)
+        (folder / "preprocessor_config.json").write_text(images)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\nA random model for tests.\n")
+    return folder
+
+
+def redraw(model: torch.nn.Module, seed: int) -> None:
+    """`tiny`'s scales, and those of what LLaVA has not: Gemma's norms, experts, layer scales, newlines."""
+    import torch
+
+    tiny._redraw(model, seed)
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    for name, value in model.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        factor, shift = 1.0, 0.0
+        if "Gemma" in kinds[owner] and kinds[owner].endswith("RMSNorm"):
+            # These multiply by 1 + weight. The last one makes up for the small embeddings below.
+            factor, shift = 5.0 if leaf == "weight" and owner.endswith(".norm") else 1.0, -1.0
+        elif "Gemma" in kinds[owner] and "embed_tokens" in name:
+            factor = 0.15  # multiplied by the root of the width: tied, tokens would only repeat themselves
+        elif "lambda_" in leaf:
+            shift = 0.5
+        elif leaf == "image_newline":
+            factor = 10.0
+        elif ".experts." in name:
+            factor = (value[0].numel() / value.shape[-1]) ** 0.5
+        elif "visual_embeddings_table" in name:
+            factor = 3.0
+        elif "head_norm" in name:
+            factor = 4.0  # a softmax over visual words that picks some
+        with torch.no_grad():
+            value.mul_(factor).add_(shift)
+
+
+def sample(name: str, count: int, seed: int = 0, images: int = 1) -> list[Sample]:
+    """Questions of different lengths about pictures of two sizes; none of those of a text-only model."""
+    if name in TEXT_ONLY:
+        images = 0
+    return [
+        Sample(
+            id=f"{name}-{seed}-{index}",
+            images=tuple(
+                tiny.picture(1000 * seed + 10 * index + part, 80).crop((0, 0, *SIZES[(index + part) % 2]))
+                for part in range(images)
+            ),
+            prompt=_question(index, parts=1 if images else 4 + index % 2),
+            answer="yes",
+            group=f"{name}-{seed}-{index}",
+        )
+        for index in range(count)
+    ]
+
+
+def _question(index: int, parts: int) -> str:
+    """Without a picture a prompt is made longer than the sliding windows."""
+    return " ".join(tiny.PROMPTS[(index + part) % len(tiny.PROMPTS)] for part in range(parts))

@@ -1,0 +1,120 @@
+"""A checkpoint's processor: what turns messages into tokens and pictures, as transformers has it.
+
+Text-only models have a tokenizer alone, which then stands for the processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from topovlm.checkpoint.loading import load_errors
+from topovlm.errors import InputError, explain
+
+_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+# Packages that the processors of families with videos ask for: pictures need none of them.
+_FOR_VIDEOS = ("torchvision", "num2words")
+
+
+def load_processor(folder: Path) -> Any:
+    """The model's own processor: template, tokenizer, pictures. Raises `InputError`."""
+    from transformers import AutoProcessor
+
+    processors: Any = AutoProcessor  # untyped in transformers
+    with load_errors(folder):
+        kind = None if all(map(find_spec, _FOR_VIDEOS)) else _class_of(folder)
+        if kind is None:
+            processor = processors.from_pretrained(folder, local_files_only=True)
+        else:
+            with still_pictures(kind) as still:
+                processor = still.from_pretrained(folder, local_files_only=True)
+    if getattr(processor, "chat_template", None) is None:
+        rule = "has no chat template, so a prompt cannot be written the way it was trained"
+        raise InputError(explain("--model", str(folder), rule, "Add chat_template.jinja"))
+    return processor
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer inside a processor; of a text-only model it is the processor."""
+    return getattr(processor, "tokenizer", processor)
+
+
+@contextlib.contextmanager
+def still_pictures(kind: Any) -> Iterator[Any]:
+    """A processor class of transformers without its part for videos, to make instances of in the block.
+
+    That part needs torchvision. The class writes the same files and is called the same; one without such a
+    part is given back as it is.
+    """
+    every = kind.get_attributes()
+    if "video_processor" not in every:
+        yield kind
+        return
+    place = every.index("video_processor")
+
+    def attributes(_cls: Any, /) -> list[str]:
+        return [*every[:place], *every[place + 1 :]]
+
+    def arguments(cls: Any, /, path: Any, processor_dict: Any = None, **kwargs: Any) -> list[Any]:
+        found = super(still, cls)._get_arguments_from_pretrained(path, processor_dict, **kwargs)
+        return [*found[:place], None, *found[place:]]
+
+    members = {
+        "__module__": kind.__module__,
+        "video_processor": SimpleNamespace(num_frames=None, fps=None),  # SmolVLM's template asks for these
+        "get_attributes": classmethod(attributes),
+        "_get_arguments_from_pretrained": classmethod(arguments),
+    }
+    still: Any = type(kind.__name__, (kind,), members)
+    # SmolVLM's refuses to be made without num2words, which spells out how many frames a video has.
+    module: Any = sys.modules[kind.__module__]
+    lacking = hasattr(module, "num2words") and module.num2words is None
+    if lacking:
+        module.num2words = str
+    try:
+        yield still
+    finally:
+        if lacking:
+            module.num2words = None
+
+
+def processor_class(name: str) -> Any:
+    """A processor class of transformers, also where it says that it needs torchvision (Pixtral's does)."""
+    import transformers
+    from transformers.utils.import_utils import DummyObject
+
+    kind = getattr(transformers, name)
+    if not isinstance(kind, DummyObject):
+        return kind
+    package = kind.__module__.rpartition(".")[0]
+    family = package.rpartition(".")[2]
+    # What it takes from the module for torchvision is in the one for Pillow too.
+    wanted = f"{package}.image_processing_{family}"
+    sys.modules[wanted] = import_module(f"{package}.image_processing_pil_{family}")
+    try:
+        return getattr(import_module(f"{package}.processing_{family}"), name)
+    finally:
+        del sys.modules[wanted]
+
+
+def _class_of(folder: Path) -> Any:
+    """The processor class that a folder names, else that of its model type; None for a tokenizer alone."""
+    import transformers
+
+    by_type = import_module("transformers.models.auto.processing_auto").PROCESSOR_MAPPING_NAMES
+    names = [_read(folder / file).get("processor_class") for file in _FILES]
+    names.append(by_type.get(_read(folder / "config.json").get("model_type")))
+    name = next((name for name in names if name), None)
+    return processor_class(name) if name and hasattr(transformers, name) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
