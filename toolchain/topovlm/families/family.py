@@ -45,12 +45,17 @@ class Decoder(Strict, frozen=True, kw_only=True):
 
 
 class Tower(Strict, frozen=True, kw_only=True):
-    """One vision tower type (`vision_config.model_type`): defaults as for a decoder, and two facts."""
+    """One vision tower type (`vision_config.model_type`): defaults as for a decoder, and facts.
+
+    `published`: what stands between the tower's path and its tensors' names in published checkpoints, where
+    newer releases of transformers write it no more.
+    """
 
     model_type: str
     defaults: ModelConfig = msgspec.field(default_factory=dict)
     gated: bool = False
     class_token: bool = False
+    published: str = ""
 
 
 class Tokens(Strict, frozen=True, kw_only=True):
