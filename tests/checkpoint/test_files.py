@@ -127,8 +127,11 @@ def test_hub_id_in_the_local_cache_resolves_offline(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(model_type="bert"), "'bert'.*Supported: llava"),
-        (lambda c: c.update(model_type="qwen2_vl"), "'qwen2_vl'.*not supported yet"),
+        (lambda c: c.update(model_type="bert"), "'bert'.*Supported: .*llava"),
+        (lambda c: c.update(model_type="qwen2_vl"), "'llama'.*inside a qwen2_vl model is not supported yet"),
+        (lambda c: c.update(model_type="saturnvlm"), "'saturnvlm'.*not supported yet"),
+        (lambda c: c.update(model_type="mllama"), "'mllama'.*cross-attention layers read the picture"),
+        (lambda c: c["text_config"].update(model_type="lfm2"), "'lfm2'.*not supported yet: its convolution"),
         (lambda c: c.pop("model_type"), "names no model type"),
         (lambda c: c.pop("text_config"), "text_config"),
         (lambda c: c["text_config"].update(model_type="mamba"), "decoder.*not supported yet"),

@@ -10,15 +10,23 @@ import torch
 from topovlm.families.catalogue import FAMILIES
 from topovlm.families.torch_parts import parts_of
 
+STAND_IN = {"model_type": "siglip_vision_model", "model_args": {"embed_dim": 768}}
+
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_transformers_says_where_the_decoder_is(name: str) -> None:
     """For every family that is known, also those that are only planned today: no record repeats it."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    config: Any = AutoConfig.for_model(name, text_config={"num_hidden_layers": 2})
+    few = {"num_hidden_layers": 2}
+    if FAMILIES[name].text_only:
+        config, auto = AutoConfig.for_model(name, **few), AutoModelForCausalLM
+    else:
+        # The package timm may be absent: any tower does where the decoder is asked for.
+        other = {"vision_config": STAND_IN} if FAMILIES[name].default_tower == "timm_wrapper" else {}
+        config, auto = AutoConfig.for_model(name, text_config=few, **other), AutoModelForImageTextToText
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+        model: Any = auto.from_config(config)
     parts = parts_of(model)
     assert len(parts.blocks) == 2
     assert parts.embedding.weight.shape == parts.head.weight.shape

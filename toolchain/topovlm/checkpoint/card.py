@@ -67,7 +67,7 @@ def model_card(report: SurgeryReport, base_model: str | None) -> str:
         license_link=report.license.link,
         **origin,
         library_name="transformers",
-        pipeline_tag="image-text-to-text",
+        pipeline_tag="text-generation" if report.text_only else "image-text-to-text",
         tags=["pruned", "topovlm"],
     )
     share = len(report.dropped) / report.source_layers

@@ -7,7 +7,7 @@ headers and checks that every tensor a run needs is really there.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from topovlm.families.catalogue import decoder_of, family_of
 from topovlm.families.configs import VISION_KEY, ModelConfig, text_part
 from topovlm.families.facts import ModelFacts
 from topovlm.families.family import Action, Decoder, Family, Tensors
-from topovlm.families.layers import layer_count
+from topovlm.families.layers import layer_count, shape_groups
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What makes up a checkpoint besides its weights; other files of a repository are not ours to carry along.
@@ -159,7 +159,7 @@ def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
     family = family_of(config, action)
     if "prune" in family.actions:
         layer_count(config, family, decoder_of(config, family))
-    if not isinstance(config.get(VISION_KEY), dict):
+    if not family.text_only and not isinstance(config.get(VISION_KEY), dict):
         rule = "is missing or not an object, so there is no vision tower"
         raise InputError(explain(VISION_KEY, config.get(VISION_KEY), rule, "Give a complete config.json"))
     for where in (config, text_part(config)):
@@ -193,8 +193,9 @@ def open_checkpoint(source: Path | str) -> Checkpoint:
         if name not in tensors or tensors[name].file.name != file:
             rule = f"lists the tensor {name} in {file}, where it is not"
             raise InputError(explain(INDEX, str(folder / INDEX), rule, "Copy the checkpoint again"))
-    tied = bool(config.get("tie_word_embeddings") or text_part(config).get("tie_word_embeddings"))
-    prefix = _check_tensors(tensors, family.tensors, layers, folder, tied=tied)
+    groups = shape_groups(config, family, decoder)
+    tied = _may_be_tied(config, family, decoder)
+    prefix = _check_tensors(tensors, family.tensors, groups, folder, tied=tied)
     return Checkpoint(
         folder, str(source), facts, family, decoder, layers, prefix, tensors, metadata, index_metadata
     )
@@ -230,10 +231,25 @@ def _find_shards(folder: Path, source: str) -> tuple[list[Path], dict[str, str],
     raise InputError(explain("--model", source, f"has no weights ({SINGLE} or {INDEX})"))
 
 
+def _may_be_tied(config: ModelConfig, family: Family, decoder: Decoder) -> bool:
+    """Whether the head may be the word embeddings: where either part of the configuration ties them."""
+    parts = {**family.defaults, **config}, {**decoder.defaults, **family.decoder_part(config)}
+    return any(part.get("tie_word_embeddings") for part in parts)
+
+
 def _check_tensors(
-    tensors: Mapping[str, TensorEntry], named: Tensors, layers: int, folder: Path, *, tied: bool
+    tensors: Mapping[str, TensorEntry],
+    named: Tensors,
+    groups: Sequence[Hashable],
+    folder: Path,
+    *,
+    tied: bool,
 ) -> str:
-    """The layer prefix in use; raises `InputError` naming the first tensor that is missing."""
+    """The layer prefix in use; raises `InputError` naming the first tensor that is missing.
+
+    `groups`: one entry per layer; layers of the same group have the same tensors.
+    """
+    layers = len(groups)
 
     def missing(name: str, why: str) -> InputError:
         return InputError(explain("--model", str(folder), f"the tensor {name} is missing", why))
@@ -257,13 +273,18 @@ def _check_tensors(
     if beyond:
         rule = f"has weights of layer {beyond[0]}, but its configuration counts {layers} layers"
         raise InputError(explain("--model", str(folder), rule))
-    everything = set().union(*found.values())
-    for layer in range(layers):
-        absent = sorted(everything - set(found.get(layer, {})))
-        if absent:
-            raise missing(f"{prefix}{layer}.{absent[0]}", "Other layers have it")
-        if found[layer] != found[min(found)]:
-            raise InputError(explain("--model", str(folder), f"layer {layer} has other shapes than layer 0"))
+    whole: dict[Hashable, dict[str, tuple[int, ...]]] = {}
+    for layer in reversed(range(layers)):  # the first layer of a group wins
+        whole[groups[layer]] = {**whole.get(groups[layer], {}), **found.get(layer, {})}
+    for layer, group in enumerate(groups):
+        absent = sorted(whole[group].keys() - found.get(layer, {}).keys())
+        if absent or not whole[group]:
+            name = absent[0] if absent else "*"
+            raise missing(f"{prefix}{layer}.{name}", "Other layers have it")
+        if found[layer] != whole[group]:
+            raise InputError(
+                explain("--model", str(folder), f"layer {layer} has other shapes than the first")
+            )
     return prefix
 
 

@@ -1,12 +1,13 @@
 """A checkpoint in memory: stock transformers model, processor, decoder blocks, prompts as batches.
 
-Batches are padded on the right: with causal attention no real token ever sees the padding, and positions
-are those of a single prompt, so a batch gives what its samples give alone.
+Batches are padded on the right, with tokens that no real one sees whatever the family's mask, and positions
+are those of a single prompt: a batch gives what its samples give alone, without a mask for the padding.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from topovlm.checkpoint.encoded import Encoded, in_a_row
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.checkpoint.loading import load_model, quiet_transformers
-from topovlm.checkpoint.processors import load_processor
+from topovlm.checkpoint.processors import load_processor, tokenizer_of
 from topovlm.errors import InputError, explain
 from topovlm.families.torch_parts import TorchParts, parts_of
 from topovlm.samples import Sample
@@ -57,8 +59,20 @@ class Live:
         return linear
 
     @property
-    def image_token_id(self) -> int:
-        return int(self.model.config.image_token_id)
+    def tokenizer(self) -> Any:
+        return tokenizer_of(self.processor)
+
+    @property
+    def image_token_id(self) -> int | None:
+        """The token that stands for a piece of a picture; None for a text-only model."""
+        value = getattr(self.model.config, "image_token_id", None)
+        return None if value is None else int(value)
+
+    @property
+    def picture_token_ids(self) -> tuple[int, ...]:
+        """Tokens that a model puts features of a picture in place of: no answer may hold them."""
+        marks = getattr(self.model.config, "visual_indicator_token_ids", None) or ()  # Ovis2's
+        return () if self.image_token_id is None else (self.image_token_id, *map(int, marks))
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -68,25 +82,20 @@ class Live:
     @property
     def pad_token_id(self) -> int:
         """What fills a batch; never the image token, whose count must match the pictures."""
-        tokenizer = self.processor.tokenizer
-        for value in (tokenizer.pad_token_id, tokenizer.eos_token_id, *self.eos_token_ids):
-            if value is not None and value != self.image_token_id:
+        for value in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, *self.eos_token_ids):
+            if value is not None and value not in self.picture_token_ids:
                 return int(value)
-        return 0 if self.image_token_id else 1
+        return next(token for token in range(len(self.tokenizer)) if token not in self.picture_token_ids)
+
+    def logits(self, stream: torch.Tensor) -> torch.Tensor:
+        """Logits [..., vocabulary] of what leaves the last block [..., width]."""
+        logits: torch.Tensor = self.head(self.norm(stream))
+        bound = getattr(self.parts.text, "final_logit_softcapping", None)  # Gemma 2's
+        return logits if bound is None else torch.tanh(logits / bound) * bound
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """One prompt after the chat template: token ids [T] and the tensors of its pictures."""
-
-    input_ids: torch.Tensor
-    extra: dict[str, torch.Tensor]
-
-    @property
-    def length(self) -> int:
-        return int(self.input_ids.shape[0])
-
-
+# Tensors of a processor with one entry per token, in its models' words.
+_PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
 # Below this many parameters a layer's products take microseconds: threads wait for each other, not for work.
 _ONE_THREAD_PARAMETERS = 20_000_000
 
@@ -123,41 +132,71 @@ def encode(live: Live, sample: Sample) -> Encoded:
         rule = f"contains {image_token}, which marks the place of a picture"
         raise InputError(explain("prompt", sample.prompt, rule).at(sample.source or sample.id))
     pictures = sample.load_images()
-    content = [{"type": "image", "image": picture} for picture in pictures]
-    message = {"role": "user", "content": [*content, {"type": "text", "text": sample.prompt}]}
-    values = live.processor.apply_chat_template(
-        [message], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-    )
-    ids = values.pop("input_ids")[0]
-    extra = {
-        name: value
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor) and name not in ("attention_mask", "token_type_ids")
+    words: Any = sample.prompt  # templates of text-only models take nothing else
+    if live.image_token_id is not None:
+        content = [{"type": "image", "image": picture} for picture in pictures]
+        words = [*content, {"type": "text", "text": sample.prompt}]
+    elif pictures:
+        rule = "this model takes no pictures"
+        raise InputError(explain("images", len(pictures), rule).at(sample.source or sample.id))
+    try:
+        values = live.processor.apply_chat_template(
+            [{"role": "user", "content": words}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+    except ValueError as error:  # PaliGemma's takes no prompt without a picture
+        rule = f"the model's processor refuses it: {error}"
+        raise InputError(explain("prompt", sample.prompt, rule).at(sample.source or sample.id)) from error
+    taken = inspect.signature(live.model.forward).parameters
+    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor) and name in taken}
+    ids = tensors.pop("input_ids")[0]
+    types = {name: tensors.pop(name)[0] for name in _PER_TOKEN if name in tensors}
+    extra = {name: value for name, value in tensors.items() if name not in ("attention_mask", "labels")}
+    return Encoded(ids, extra, types)
+
+
+def _later_type(live: Live, name: str) -> int:
+    """The type of a token that follows the prompt, and of padding: seen by none before it."""
+    return int(name == "token_type_ids" and live.parts.family.mask == "prefix")
+
+
+def answered(live: Live, prompt: Encoded, answer: Sequence[int]) -> Encoded:
+    """A prompt and the tokens that follow it."""
+    ids = torch.cat([prompt.input_ids, prompt.input_ids.new_tensor(answer)])
+    types = {
+        name: torch.cat([value, value.new_full((len(answer),), _later_type(live, name))])
+        for name, value in prompt.types.items()
     }
-    return Encoded(ids, extra)
+    return Encoded(ids, prompt.extra, types)
 
 
 def collate(live: Live, prompts: Sequence[Encoded], side: str = "right") -> dict[str, torch.Tensor]:
-    """input_ids [B, T] padded on `side`, attention_mask [B, T], pictures of all prompts concatenated."""
+    """input_ids [B, T] padded on `side`, attention_mask and types [B, T], pictures of all prompts in a row.
+
+    Raises `InputError` for pictures of different sizes where the model is not told how large each is.
+    """
     longest = max(prompt.length for prompt in prompts)
-    ids = torch.full((len(prompts), longest), live.pad_token_id, dtype=torch.long)
-    mask = torch.zeros_like(ids)
+    shape = (len(prompts), longest)
+    batch = {
+        "input_ids": torch.full(shape, live.pad_token_id, dtype=torch.long),
+        "attention_mask": torch.zeros(shape, dtype=torch.long),
+    }
+    for name in sorted({name for prompt in prompts for name in prompt.types}):
+        batch[name] = torch.full(shape, _later_type(live, name), dtype=torch.long)
     for row, prompt in enumerate(prompts):
         place = slice(0, prompt.length) if side == "right" else slice(longest - prompt.length, longest)
-        ids[row, place] = prompt.input_ids
-        mask[row, place] = 1
-    names = sorted({name for prompt in prompts for name in prompt.extra})
-    extra = {name: torch.cat([p.extra[name] for p in prompts if name in p.extra]) for name in names}
-    batch = {"input_ids": ids, "attention_mask": mask, **extra}
-    if "pixel_values" in batch:
-        batch["pixel_values"] = batch["pixel_values"].to(live.model.dtype)
+        batch["input_ids"][row, place] = prompt.input_ids
+        batch["attention_mask"][row, place] = 1
+        for name, value in prompt.types.items():
+            batch[name][row, place] = value
+    for name in sorted({name for prompt in prompts for name in prompt.extra}):
+        batch[name] = in_a_row([prompt.extra[name] for prompt in prompts if name in prompt.extra], prompts)
+        if batch[name].is_floating_point():
+            batch[name] = batch[name].to(live.model.dtype)
     return {name: value.to(live.device) for name, value in batch.items()}
-
-
-def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Indices in batches of like length (least padding); stable, so the same input gives the same batches."""
-    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 @torch.inference_mode()
@@ -165,6 +204,18 @@ def forward_decoder(live: Live, batch: dict[str, torch.Tensor]) -> None:
     """Run tower, projector and decoder on a right-padded batch, for its hooks; no head, no cache."""
     inputs = {name: value for name, value in batch.items() if name != "attention_mask"}
     live.model.base_model(**inputs, use_cache=False)
+
+
+@torch.inference_mode()
+def last_stream(live: Live, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What leaves the last block [B, T, width], before the final norm, of a right-padded batch."""
+    found: list[torch.Tensor] = []
+    handle = live.norm.register_forward_pre_hook(lambda _norm, args: found.append(args[0]))
+    try:
+        forward_decoder(live, batch)
+    finally:
+        handle.remove()
+    return found[0]
 
 
 @torch.inference_mode()
@@ -181,7 +232,7 @@ def greedy(live: Live, prompts: Sequence[Encoded], max_new_tokens: int) -> list[
         max_new_tokens=max_new_tokens,
         eos_token_id=ends or None,
         pad_token_id=live.pad_token_id,
-        suppress_tokens=[live.image_token_id],  # an answer must not ask for another picture
+        suppress_tokens=list(live.picture_token_ids) or None,  # an answer must not ask for another picture
     )
     batch = collate(live, prompts, side="left")
     with quiet_transformers():
@@ -194,9 +245,17 @@ def greedy(live: Live, prompts: Sequence[Encoded], max_new_tokens: int) -> list[
 
 
 class _Bypass(nn.Module):
-    """Stands in for a decoder block and hands the residual stream through."""
+    """Stands in for decoder block `layer` and hands the residual stream through."""
 
-    def forward(self, hidden_states: torch.Tensor, *_args: Any, **_kwargs: Any) -> torch.Tensor:
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden_states: torch.Tensor, *_args: Any, **kwargs: Any) -> torch.Tensor:
+        cache = kwargs.get("cache", kwargs.get("past_key_values"))
+        if cache is not None:  # masks of all layers are as long as the first one's part of it
+            nothing = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
+            cache.update(nothing, nothing, self.layer)
         return hidden_states
 
 
@@ -206,7 +265,7 @@ def bypassed(live: Live, drop: Collection[int]) -> Iterator[None]:
     originals = {layer: live.blocks[layer] for layer in drop}
     try:
         for layer in originals:
-            live.blocks[layer] = _Bypass()
+            live.blocks[layer] = _Bypass(layer)
         yield
     finally:
         for layer, block in originals.items():

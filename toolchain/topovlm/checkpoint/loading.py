@@ -56,10 +56,10 @@ def load_model(
     Raises `InputError` when the checkpoint is incomplete, transformers cannot load it, or memory is short
     (`TooLargeError`).
     """
-    from transformers import AutoModelForImageTextToText
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    loader: Any = AutoModelForImageTextToText
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    loader: Any = AutoModelForCausalLM if checkpoint.family.text_only else AutoModelForImageTextToText
     refuse_too_large(checkpoint, dtype)
     more = {} if attention_kind is None else {"attn_implementation": attention_kind}
     with load_errors(checkpoint.folder):

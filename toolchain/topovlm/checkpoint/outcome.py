@@ -17,7 +17,8 @@ class License(Part, frozen=True, kw_only=True):
 class SurgeryReport(Part, frozen=True, kw_only=True):
     """What went, what stayed (0-based, numbering of the source) and what it weighs.
 
-    `folder`: the output's name alone, so that two machines give the same text.
+    `folder`: the output's name alone, so that two machines give the same text. `text_only`: whether the model
+    sees no pictures.
     """
 
     source: str
@@ -32,3 +33,4 @@ class SurgeryReport(Part, frozen=True, kw_only=True):
     config_changes: dict[str, Change]
     license: License
     weight_files: tuple[str, ...]
+    text_only: bool = False

@@ -108,6 +108,7 @@ def prune_checkpoint(
             config_changes=changes,
             license=license_,
             weight_files=tuple(shards),
+            text_only=checkpoint.family.text_only,
         )
         on_hub = is_hub_id(checkpoint.source) and not Path(checkpoint.source).is_dir()
         write_text(stage / "README.md", model_card(report, base_model=source if on_hub else None))

@@ -7,14 +7,14 @@ A plug-in's entry point in the group `topovlm.families` gives a `Family`, most s
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from topovlm.errors import InputError, explain
 from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig, text_part
 from topovlm.families.family import Action, Decoder, Family, Tower
-from topovlm.records import convert
+from topovlm.records import Strict, convert
 from topovlm.registry import OURS, Registry
 from topovlm.toml import read_toml
 
@@ -32,13 +32,49 @@ def read_family(path: Path) -> Family:
     return _read(path, Family)
 
 
-def _own(folder: Path, kind: type[Kind]) -> Registry[Kind]:
+def _own(
+    folder: Path, kind: type[Kind], more: Mapping[str, Callable[[], Kind]] | None = None
+) -> Registry[Kind]:
     group = {"Family": "families", "Decoder": "decoders", "Tower": "towers"}[kind.__name__]
     files = {path.stem: functools.partial(_read, path, kind) for path in sorted(folder.glob("*.toml"))}
-    return Registry(f"topovlm.{group}", files, needs=kind.__struct_fields__)
+    return Registry(f"topovlm.{group}", {**files, **(more or {})}, needs=kind.__struct_fields__)
 
 
-FAMILIES = _own(_DATA, Family)
+class _TextOnly(Strict, frozen=True, kw_only=True):
+    decoders: tuple[str, ...]
+    family: ModelConfig
+
+
+def _text_only() -> dict[str, Callable[[], Family]]:
+    """A family for each decoder that is published by itself: they differ in their decoder alone."""
+    path = _DATA / "lists" / "text_only.toml"
+    content = convert(read_toml(path, field="families"), _TextOnly, field="families", name=str(path))
+
+    def make(name: str) -> Family:
+        own = {"model_type": name, "default_decoder": name, "decoders": [name]}
+        return convert({**content.family, **own}, Family, field="family", name=str(path))
+
+    return {name: functools.partial(make, name) for name in content.decoders}
+
+
+class _Reason(Strict, frozen=True, kw_only=True):
+    reason: str
+    model_types: tuple[str, ...]
+
+
+class _Refused(Strict, frozen=True, kw_only=True):
+    reasons: tuple[_Reason, ...]
+
+
+@functools.lru_cache(maxsize=1)
+def refused() -> dict[str, str]:
+    """Model types, whole models' and decoders', with the reason why their layers are not removed."""
+    path = _DATA / "lists" / "refused.toml"
+    content = convert(read_toml(path, field="refused"), _Refused, field="refused", name=str(path))
+    return {name: entry.reason for entry in content.reasons for name in entry.model_types}
+
+
+FAMILIES = _own(_DATA, Family, _text_only())
 DECODERS = _own(_DATA / "decoders", Decoder)
 TOWERS = _own(_DATA / "towers", Tower)
 
@@ -76,23 +112,26 @@ def family_of(config: ModelConfig, action: Action = "prune") -> Family:
         return family
     if model_type is None:
         rule = "the configuration names no model type"
+    elif model_type in refused():
+        rule = refused()[str(model_type)]
     elif family is not None or any(key in config for key in (VISION_KEY, *TEXT_KEYS)):
-        rule = "this vision-language family is not supported yet"
+        rule = "this family is not supported yet"
     else:
-        rule = "is not a vision-language model that topovlm knows"
+        rule = "is not a vision-language model, or a decoder by itself, that topovlm knows"
     known = ", ".join(families_that(action))
     raise InputError(explain("model_type", model_type, rule, f"Supported: {known}"))
 
 
 def decoder_of(config: ModelConfig, family: Family) -> Decoder:
     """The decoder type inside the family. Raises `InputError` when its layers cannot be removed."""
-    text = config.get(family.text_key)
-    if not isinstance(text, Mapping):
-        rule = "is missing or not an object, so there is no decoder to prune"
-        raise InputError(explain(family.text_key, text, rule, "Give a complete config.json"))
-    model_type = text.get("model_type", family.default_decoder)
+    model_type = family.decoder_part(config).get("model_type")
+    # At the top the type is the model's own; some configurations repeat it inside.
+    if model_type is None or model_type == config.get("model_type"):
+        model_type = family.default_decoder
     if model_type not in family.decoders:
         rule = f"this decoder inside a {family.model_type} model is not supported yet"
+        if model_type in refused():
+            rule += f": {refused()[model_type]}"
         remedy = f"Supported: {', '.join(family.decoders)}"
-        raise InputError(explain(f"{family.text_key}.model_type", model_type, rule, remedy))
+        raise InputError(explain(family.decoder_field(config, "model_type"), model_type, rule, remedy))
     return DECODERS[model_type]

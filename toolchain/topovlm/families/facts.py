@@ -78,14 +78,19 @@ class ModelFacts:
     def workload(
         self,
         *,
-        images: int = Workload.images,
+        images: int | None = None,
         prompt_tokens: int = Workload.prompt_tokens,
         new_tokens: int = Workload.new_tokens,
         image_size: tuple[int, int] | None = None,
         visual_tokens: int | None = None,
     ) -> Workload:
-        """One request to this model. `image_size`: (height, width) in px; `visual_tokens` replaces it."""
+        """One request to this model. `image_size`: (height, width) in px; `visual_tokens` replaces it.
+
+        `images`: one when nobody says, none to a model that sees no pictures.
+        """
         height, width = image_size or self.picture_size
+        if images is None:
+            images = Workload.images if self.shape.vision is not None else 0
         return Workload(
             images=images,
             image_height=height,

@@ -6,15 +6,29 @@ functions that it needs: `name` for one of ours, `package.module:name` for one o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Literal
 
 import msgspec
 
+from topovlm.errors import InputError, explain
 from topovlm.families.configs import ModelConfig
 from topovlm.records import Strict
 
 Action = Literal["plan", "score", "prune", "export", "run"]
+
+
+class Experts(Strict, frozen=True, kw_only=True):
+    """Fields of a mixture of experts. `count`: alternatives; `active`: experts per token; `width`: of one.
+
+    `dense`: the index list of the layers without experts.
+    """
+
+    count: tuple[str, ...]
+    active: str
+    width: str
+    dense: str
 
 
 class Decoder(Strict, frozen=True, kw_only=True):
@@ -22,6 +36,8 @@ class Decoder(Strict, frozen=True, kw_only=True):
 
     `defaults`: what transformers assumes when a configuration leaves a value out. `per_layer`: lists with one
     entry per layer. `prefix_counts`: "the first n layers are ...". `index_lists`: lists of layer indices.
+    `implied`: lists of either kind that a configuration may leave out, each with the function of
+    `families.implied` that derives it. `moduli`: fields that only these functions read, "every n-th layer".
     `gated`: the MLP has three matrices, not two. `fusible`: a layer is Llama's, so ONNX Runtime's operators
     compute it. The last five are attribute paths in torch: of the decoder, and (the last) of one layer.
     """
@@ -31,6 +47,9 @@ class Decoder(Strict, frozen=True, kw_only=True):
     per_layer: tuple[str, ...] = ()
     prefix_counts: tuple[str, ...] = ()
     index_lists: tuple[str, ...] = ()
+    implied: dict[str, str] = msgspec.field(default_factory=dict)
+    moduli: tuple[str, ...] = ()
+    experts: Experts | None = None
     gated: bool = True
     fusible: bool = False
     blocks: str = "layers"
@@ -41,12 +60,15 @@ class Decoder(Strict, frozen=True, kw_only=True):
     @property
     def depth_fields(self) -> tuple[str, ...]:
         """Every field that changes with the number of layers."""
-        return ("num_hidden_layers", *self.per_layer, *self.prefix_counts, *self.index_lists)
+        lists = (*self.per_layer, *self.prefix_counts, *self.index_lists)
+        return ("num_hidden_layers", *lists, *self.moduli)
 
 
 class Tower(Strict, frozen=True, kw_only=True):
-    """One vision tower type (`vision_config.model_type`): defaults as for a decoder, and facts.
+    """One vision tower type (`vision_config.model_type`, or its `architecture`): defaults as for a decoder.
 
+    `nested`: the field that holds more of its fields. `mlp_width`: the field that states its MLP's width.
+    `stored_params`: how many weights its layers have, where they are not as many as its sizes say.
     `published`: what stands between the tower's path and its tensors' names in published checkpoints, where
     newer releases of transformers write it no more.
     """
@@ -56,6 +78,9 @@ class Tower(Strict, frozen=True, kw_only=True):
     gated: bool = False
     class_token: bool = False
     published: str = ""
+    nested: str = ""
+    mlp_width: str = "intermediate_size"
+    stored_params: int = 0
 
 
 class Tokens(Strict, frozen=True, kw_only=True):
@@ -85,6 +110,8 @@ class Tokens(Strict, frozen=True, kw_only=True):
 
 class Tensors(Strict, frozen=True, kw_only=True):
     """Names in a checkpoint, the alternatives of each in order of preference.
+
+    A family's checkpoints may have the names that were published and those of transformers' own modules.
 
     `layers`: prefixes that end where the layer index begins. `required`: nothing runs without these.
     """
@@ -126,19 +153,22 @@ class Clients(Strict, frozen=True, kw_only=True):
 class Family(Strict, frozen=True, kw_only=True):
     """One model type. `actions`: what topovlm does with it; each needs the parts that `_NEEDS` names.
 
-    `defaults`: what transformers assumes at the top of a configuration. `decoders`: those whose layers may
-    go. `tied_first`: field of the tower's configuration with one entry for each of the first decoder layers
-    that reads more than the residual stream: they stay. `positions`: "sequential", or "grid" (rows and
-    columns of a picture). `mask`: "causal", "blocks" (each picture sees itself whole) or "prefix" (the prompt
-    does). `first_position`: of the first token. `prompt`: by the checkpoint's chat template, or the words alone.
+    `defaults`: what transformers assumes at the top of a configuration. `tokens`, `default_tower`: a family
+    without them is a decoder by itself. `text_key`: where the decoder's fields are, "" for the top; `flat`:
+    they may be at the top, too. `decoders`: those whose layers may go. `tied_first`: field of the tower's
+    configuration with one entry for each of the first decoder layers that reads more than the residual
+    stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
+    "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
+    token. `prompt`: by the checkpoint's chat template, or the words alone.
     """
 
     model_type: str
     actions: tuple[Action, ...]
     default_decoder: str
-    default_tower: str
-    tokens: Tokens
+    default_tower: str = ""
+    tokens: Tokens | None = None
     text_key: str = "text_config"
+    flat: bool = False
     defaults: ModelConfig = msgspec.field(default_factory=dict)
     decoders: tuple[str, ...] = ()
     tensors: Tensors | None = None
@@ -154,10 +184,37 @@ class Family(Strict, frozen=True, kw_only=True):
     mask: Literal["causal", "blocks", "prefix"] = "causal"
 
     def __post_init__(self) -> None:
+        if bool(self.default_tower) != (self.tokens is not None):
+            raise ValueError(f"{self.model_type}: pictures need both default_tower and tokens")
         for action in self.actions:
-            lacking = [part for part in _NEEDS[action] if not getattr(self, part)]
+            needed = (part for part in _NEEDS[action] if self.tokens or part not in _PICTURES)
+            lacking = [part for part in needed if not getattr(self, part)]
             if lacking:
                 raise ValueError(f"{self.model_type}: the action {action!r} needs {' and '.join(lacking)}")
+
+    @property
+    def text_only(self) -> bool:
+        """Whether it sees no pictures."""
+        return self.tokens is None
+
+    def decoder_key(self, config: ModelConfig) -> str:
+        """The key that holds the decoder's fields; "" where they are at the top."""
+        at_top = self.flat and config.get(self.text_key) is None
+        return "" if at_top else self.text_key
+
+    def decoder_part(self, config: ModelConfig) -> ModelConfig:
+        """The decoder's fields. Raises `InputError` where there are none."""
+        key = self.decoder_key(config)
+        part = config.get(key) if key else config
+        if not isinstance(part, Mapping):
+            rule = "is missing or not an object, so there is no decoder to prune"
+            raise InputError(explain(key, part, rule, "Give a complete config.json"))
+        return part
+
+    def decoder_field(self, config: ModelConfig, name: str) -> str:
+        """How a decoder's field is called in messages and reports: `text_config.layer_types`."""
+        key = self.decoder_key(config)
+        return f"{key}.{name}" if key else name
 
 
 _NEEDS: dict[Action, tuple[str, ...]] = {
@@ -167,6 +224,7 @@ _NEEDS: dict[Action, tuple[str, ...]] = {
     "export": ("modules", "graphs", "clients"),
     "run": ("graphs", "clients"),
 }
+_PICTURES = ("modules",)  # needed for the sake of pictures alone
 
 
 def named(reference: str, home: str) -> Any:

@@ -10,8 +10,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from topovlm.errors import InputError, explain
+from topovlm.families.catalogue import TOWERS
 from topovlm.families.configs import VISION_KEY, ModelConfig
 from topovlm.families.family import Decoder, Family
+from topovlm.families.implied import implied_list, layer_list
 from topovlm.records import Part
 
 # Fields of other decoders that name or count layers. They are harmless when empty and refused when set.
@@ -41,6 +43,7 @@ INDEX_LIKE_FIELDS = frozenset(
         "no_rope_layer_interval",
         "no_rope_layers",
         "num_kv_shared_layers",
+        "per_layer_config",
         "rope_scaling_layers",
         "sliding_window_pattern",
     }
@@ -60,36 +63,60 @@ class Change(Part, frozen=True, kw_only=True):
 
 def layer_count(config: ModelConfig, family: Family, decoder: Decoder) -> int:
     """Number of decoder layers; old configurations leave it out and mean the decoder's default."""
-    value = config[family.text_key].get("num_hidden_layers", decoder.defaults.get("num_hidden_layers"))
+    default = decoder.defaults.get("num_hidden_layers")
+    value = family.decoder_part(config).get("num_hidden_layers", default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        field = f"{family.text_key}.num_hidden_layers"
+        field = family.decoder_field(config, "num_hidden_layers")
         raise InputError(explain(field, value, "must be a whole number of at least 1"))
     return value
 
 
+def shape_groups(config: ModelConfig, family: Family, decoder: Decoder) -> list[bool]:
+    """Per layer, whether its MLP is a mixture of experts: layers of one kind have tensors of like shapes."""
+    layers = layer_count(config, family, decoder)
+    if decoder.experts is None:
+        return [False] * layers
+    dense = layer_list(decoder, family.decoder_part(config), layers, decoder.experts.dense) or []
+    return [layer not in dense for layer in range(layers)]
+
+
 def refuse_unknown_layer_fields(config: ModelConfig, family: Family, decoder: Decoder) -> None:
     """Raise `InputError` naming a field that is tied to layers in a way we do not know."""
-    text = config[family.text_key]
     layers = layer_count(config, family, decoder)
-    known = {*decoder.per_layer, *decoder.prefix_counts, *decoder.index_lists}
-    for name, value in sorted(text.items()):
-        field = f"{family.text_key}.{name}"
-        if name in decoder.per_layer and value is not None:
-            if not isinstance(value, list) or len(value) != layers:
-                raise InputError(explain(field, value, f"must be a list with one entry per layer ({layers})"))
-        elif name in known:
+    for name, value in sorted(family.decoder_part(config).items()):
+        field = family.decoder_field(config, name)
+        if name in decoder.depth_fields:
+            rule = _misfit(name, value, decoder, layers)
+            if rule:
+                raise InputError(explain(field, value, rule))
             continue
-        elif name in INDEX_LIKE_FIELDS and value not in (None, 0, [], {}):
+        shown: Any = value
+        if name in INDEX_LIKE_FIELDS and value not in (None, 0, [], {}):
             rule = f"ties layers together in a way that is not known for {decoder.model_type} decoders"
-            raise InputError(explain(field, value, rule, "Layers of this model cannot be removed safely"))
         elif isinstance(value, list) and len(value) == layers and name not in _NOT_PER_LAYER:
             rule = f"has one entry per layer ({layers}) and an unknown meaning"
-            raise InputError(explain(field, value, rule, "Layers of this model cannot be removed safely"))
         elif isinstance(value, Mapping) and _keyed_by_layer(value, layers):
-            rule = "is keyed by layer and has an unknown meaning"
-            raise InputError(
-                explain(field, sorted(value), rule, "Layers of this model cannot be removed safely")
-            )
+            rule, shown = "is keyed by layer and has an unknown meaning", sorted(value)
+        else:
+            continue
+        raise InputError(explain(field, shown, rule, "Layers of this model cannot be removed safely"))
+
+
+def _misfit(name: str, value: Any, decoder: Decoder, layers: int) -> str:
+    """What a field that is known to be tied to layers must be, where it is not; null stands for absence."""
+    if value is None:
+        return ""
+    if name in decoder.per_layer and not (isinstance(value, list) and len(value) == layers):
+        return f"must be a list with one entry per layer ({layers})"
+    if name in decoder.index_lists and not (isinstance(value, list) and all(map(_is_whole, value))):
+        return "must be a list of layers"
+    if name in (*decoder.prefix_counts, *decoder.moduli) and not _is_whole(value):
+        return "must be a whole number"
+    return ""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _keyed_by_layer(value: Mapping[str, Any], layers: int) -> bool:
@@ -102,36 +129,66 @@ def rewrite_config(
 ) -> tuple[ModelConfig, dict[str, Change]]:
     """The configuration of the model that has only layers `kept` (ascending, 0-based, of the source).
 
-    Returns the new configuration and the changed fields by name.
+    Each kept layer is of the kind it had: where that followed from its number and no longer does, it is
+    written out. Returns the new configuration and the changed fields by name.
     """
     layers = layer_count(config, family, decoder)
-    text = dict(config[family.text_key])
-    updates: dict[str, Any] = {"num_hidden_layers": len(kept)}
-    for name in decoder.per_layer:
+    text = family.decoder_part(config)
+    dense: ModelConfig = {**text, "num_hidden_layers": layers}
+    slim = {**text, "num_hidden_layers": len(kept)}
+    for name in (*decoder.per_layer, *decoder.index_lists):
         if text.get(name) is not None:
-            updates[name] = [text[name][index] for index in kept]
+            slim[name] = _follow(decoder, name, text[name], kept)
     for name in decoder.prefix_counts:
         if text.get(name) is not None:
             # Counts beyond the depth occur in the wild; transformers refuses them after pruning.
             first = min(int(text[name]), layers)
-            updates[name] = sum(index < first for index in kept)
-    for name in decoder.index_lists:
-        if text.get(name) is not None:
-            updates[name] = [new for new, old in enumerate(kept) if old in text[name]]
+            slim[name] = sum(index < first for index in kept)
+    for name in decoder.implied:
+        slim = _written_out(decoder, name, dense, slim, kept)
     changes = {
-        f"{family.text_key}.{name}": Change(before=text.get(name), after=value)
-        for name, value in updates.items()
-        if text.get(name) != value or name == "num_hidden_layers"
+        family.decoder_field(config, name): Change(before=text.get(name), after=slim.get(name))
+        for name in dict.fromkeys((*text, *slim))
+        if text.get(name) != slim.get(name) or name == "num_hidden_layers"
     }
-    text.update(updates)
-    return {**config, family.text_key: text}, changes
+    key = family.decoder_key(config)
+    return {**config, key: slim} if key else slim, changes
+
+
+def _follow(decoder: Decoder, name: str, value: Sequence[Any], kept: Sequence[int]) -> list[Any]:
+    """What a list says of the kept layers."""
+    if name in decoder.index_lists:
+        return [new for new, old in enumerate(kept) if old in value]
+    return [value[index] for index in kept]
+
+
+def _written_out(
+    decoder: Decoder, name: str, dense: ModelConfig, slim: dict[str, Any], kept: Sequence[int]
+) -> dict[str, Any]:
+    """`slim` with the list `name` stated where it no longer follows, without moduli that no longer hold."""
+
+    def stated(fields: ModelConfig) -> list[Any]:
+        return layer_list(decoder, fields, fields["num_hidden_layers"], name) or []
+
+    def implied(fields: ModelConfig) -> list[Any]:
+        others = {key: value for key, value in fields.items() if key != name}
+        return implied_list(decoder, others, fields["num_hidden_layers"], name) or []
+
+    wanted = _follow(decoder, name, stated(dense), kept)
+    if implied(slim) == wanted:
+        return slim
+    written = {**slim, name: wanted}
+    if implied(dense) == stated(dense) or stated(written) != wanted:
+        return {field: value for field, value in written.items() if field not in decoder.moduli}
+    return written
 
 
 def tied_layers(config: ModelConfig, family: Family | None) -> frozenset[int]:
     """The first layers that read more than the residual stream: without them the others would move up."""
     if family is None or not family.tied_first:
         return frozenset()
-    return frozenset(range(len((config.get(VISION_KEY) or {}).get(family.tied_first) or ())))
+    stated = {**TOWERS[family.default_tower].defaults, **(config.get(VISION_KEY) or {})}
+    return frozenset(range(len(stated.get(family.tied_first) or ())))
 
 
 def refuse_tied_layers(config: ModelConfig, family: Family, dropped: Sequence[int]) -> None:

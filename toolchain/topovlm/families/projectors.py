@@ -23,3 +23,27 @@ def merger(vision: ModelConfig, features: int, text: int) -> int:
     # Qwen2-VL calls the tower's width `embed_dim`; its merger always ends at the decoder's width.
     out = text if "embed_dim" in vision else int(vision.get("out_hidden_size") or text)
     return (features * features + features * out) * (1 + len(vision.get("deepstack_visual_indexes") or ()))
+
+
+def gated_merger(vision: ModelConfig, features: int, text: int) -> int:
+    """GLM-4V: a convolution over the merged patches, a matrix, and a gated MLP of the tower's width."""
+    out = int(vision.get("out_hidden_size") or text)
+    return features * out + out * out + 3 * out * int(vision.get("intermediate_size") or 0)
+
+
+def merged_two_linear(vision: ModelConfig, features: int, text: int) -> int:
+    """Mistral 3: merged patches back to the tower's width, then as LLaVA."""
+    width = int(vision.get("hidden_size") or features)
+    return features * width + width * text + text**2
+
+
+def pooled_two_linear(vision: ModelConfig, features: int, text: int) -> int:
+    """Perception-LM: as LLaVA for every patch, of which several are averaged to one token."""
+    width = int(vision.get("embed_dim") or vision.get("hidden_size") or features)
+    return (features // width) * (width * text + text**2)
+
+
+def visual_words(vision: ModelConfig, features: int, text: int) -> int:
+    """Ovis 2: probabilities of the tower's own words, and the mean of their embeddings."""
+    words = int(vision.get("vocab_size") or 0)
+    return features * words + words * text

@@ -1,4 +1,4 @@
-"""The sizes of a vision-language model that decide what it costs to run."""
+"""The sizes of a model that decide what it costs to run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """`sliding_share`: share of layers whose attention sees only `sliding_window` tokens."""
+    """`sliding_share`: share of layers whose attention sees only `sliding_window` tokens.
+
+    `sparse_share`: share of layers whose MLP is a mixture of `experts` experts of width
+    `expert_intermediate`, of which a token goes through `active_experts`. All of them are stored.
+    """
 
     layers: int
     hidden: int
@@ -20,12 +24,29 @@ class DecoderShape:
     gated: bool = True
     sliding_window: int | None = None
     sliding_share: float = 0.0
+    experts: int = 0
+    active_experts: int = 0
+    expert_intermediate: int = 0
+    sparse_share: float = 0.0
 
     @property
     def linear_params_per_layer(self) -> int:
-        """Weights of the matrix products of one layer."""
+        """Weights of the matrix products of one layer, as stored; the mean over layers of either kind."""
+        return self._params(self.experts)
+
+    def used_params_per_layer(self, tokens: int = 1) -> int:
+        """As `linear_params_per_layer`, but of the weights that `tokens` tokens read at most."""
+        return self._params(min(self.experts, tokens * self.active_experts))
+
+    def _params(self, experts: int) -> int:
         attention = self.hidden * self.head_dim * 2 * (self.heads + self.kv_heads)
-        return attention + (3 if self.gated else 2) * self.hidden * self.intermediate
+        matrices = 3 if self.gated else 2
+        dense = matrices * self.hidden * self.intermediate
+        if not self.sparse_share:
+            return attention + dense
+        router = self.hidden * self.experts
+        sparse = router + experts * matrices * self.hidden * self.expert_intermediate
+        return attention + round(self.sparse_share * sparse + (1 - self.sparse_share) * dense)
 
     @property
     def head_params(self) -> int:
@@ -45,6 +66,7 @@ class DecoderShape:
 class VisionShape:
     """`image_size`: px, 0 for a tower that takes any size. `patch`: px. `merge`: patches along one side of a
     visual token. `projector_params_per_token`: weights applied to each visual token that leaves the tower.
+    `stored_params`: weights of the layers, where the sizes stand for a tower of another kind (else 0).
     """
 
     layers: int
@@ -60,6 +82,7 @@ class VisionShape:
     window_patches: int | None
     windowed_layers: int
     projector_params_per_token: int
+    stored_params: int = 0
 
     @property
     def linear_params_per_layer(self) -> int:
@@ -71,9 +94,8 @@ class VisionShape:
 
     @property
     def params(self) -> int:
-        return (
-            self.layers * self.linear_params_per_layer + self.patch_params + self.projector_params_per_token
-        )
+        layers = self.stored_params or self.layers * self.linear_params_per_layer
+        return layers + self.patch_params + self.projector_params_per_token
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,34 @@ from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import DECODERS, TOWERS, families_that, find_family
 from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
 from topovlm.families.family import Decoder, Family, Tokens, Tower, named
+from topovlm.families.implied import SLIDING, layer_list
 from topovlm.families.shape import DecoderShape, ModelShape, VisionShape
 
 _PROJECTORS = "topovlm.families.projectors"
+_COUNTS_OF_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> ModelShape:
     """Sizes from a config.json (and, for pixel bounds and tiles, a preprocessor_config.json).
 
     Values that the file leaves out are those that transformers would supply. Raises `InputError` naming the
-    field for a mixture of experts, an unknown model type or a missing size.
+    field for an unknown mixture of experts, an unknown model type or a missing size.
     """
     model_type = str(config.get("model_type", ""))
     family = find_family(model_type)
     whole = {**family.defaults, **config} if family else config
     decoder = _decoder(whole, family)
     raw_vision = config.get(VISION_KEY)
-    if not isinstance(raw_vision, Mapping):
+    if not isinstance(raw_vision, Mapping) or (family is not None and family.tokens is None):
         return ModelShape(model_type, "text", decoder, None)
-    if family is None:
+    if family is None or family.tokens is None:
         rule = "the number of visual tokens of this model type is not known here"
         raise InputError(
             explain("model_type", model_type, rule, "Known: " + ", ".join(families_that("plan")))
         )
     rules, processor = family.tokens, preprocessor or {}
     size = processor.get("size") or {}
-    tower = _vision(raw_vision, whole, family, decoder)
+    tower = _vision(raw_vision, whole, family, rules, decoder)
     low, high = rules.min_pixels, rules.max_pixels  # 0: the family bounds no area
     return ModelShape(
         model_type=model_type,
@@ -84,15 +86,10 @@ def _decoder(whole: ModelConfig, family: Family | None) -> DecoderShape:
     kind = _typed(nested or {}, whole, family.default_decoder if family else str(whole.get("model_type")))
     record = DECODERS.get(kind) or Decoder(model_type=kind)
     text = {**record.defaults, **raw}
-    for name in ("num_experts", "num_local_experts", "n_routed_experts"):
-        if text.get(name):
-            rule = "mixtures of experts cannot be planned"
-            raise InputError(explain(f"config.json: {name}", text[name], rule, "Choose a dense model"))
     hidden = _size(text, "text", "hidden_size")
     heads = _size(text, "text", "num_attention_heads")
     layers = _size(text, "text", "num_hidden_layers", "num_layers")
-    sliding = text.get("use_sliding_window", True)
-    window = _optional_size(text, "text", "sliding_window") if sliding else None
+    window = _optional_size(text, "text", "sliding_window")
     tied = whole.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     return DecoderShape(
         layers=layers,
@@ -105,34 +102,55 @@ def _decoder(whole: ModelConfig, family: Family | None) -> DecoderShape:
         tied=bool(tied),
         gated=record.gated,
         sliding_window=window,
-        sliding_share=_sliding_share(text, layers) if window else 0.0,
+        sliding_share=_sliding_share(record, text, layers) if window else 0.0,
+        **_experts(record, text, layers),
     )
 
 
-def _sliding_share(text: ModelConfig, layers: int) -> float:
-    kinds = text.get("layer_types")
-    if isinstance(kinds, list) and kinds:
-        return kinds.count("sliding_attention") / len(kinds)
-    pattern = text.get("sliding_window_pattern") or text.get("_sliding_window_pattern")
-    if pattern:
-        return 1 - (layers // int(pattern)) / layers
-    return 1.0
+def _sliding_share(record: Decoder, text: ModelConfig, layers: int) -> float:
+    """Without a list, stated or implied, a window is every layer's."""
+    kinds = layer_list(record, text, layers, "layer_types")
+    if kinds:
+        return kinds.count(SLIDING) / len(kinds)
+    return 1.0 if text.get("use_sliding_window", True) else 0.0
+
+
+def _experts(record: Decoder, text: ModelConfig, layers: int) -> dict[str, Any]:
+    """Sizes of a mixture of experts, nothing for a dense model. Raises `InputError` for unknown ones."""
+    fields = record.experts
+    for name in fields.count if fields else _COUNTS_OF_EXPERTS:
+        if not text.get(name):
+            continue
+        if fields is None:
+            rule = f"a mixture of experts in {record.model_type} decoders cannot be planned"
+            raise InputError(explain(f"config.json: {name}", text[name], rule, "Choose a dense model"))
+        dense = layer_list(record, text, layers, fields.dense) or []
+        return {
+            "experts": _size(text, "text", name),
+            "active_experts": _size(text, "text", fields.active),
+            "expert_intermediate": _size(text, "text", fields.width),
+            "sparse_share": 1 - len(dense) / layers,
+        }
+    return {}
 
 
 def _tower(raw: ModelConfig, whole: ModelConfig, family: Family) -> Tower:
     """An unknown tower is taken to have the sizes of the family's usual one."""
     kind = _typed(raw, whole, family.default_tower)
-    return TOWERS.get(kind) or Tower(model_type=kind, defaults=TOWERS[family.default_tower].defaults)
+    own = TOWERS.get(str(raw.get("architecture"))) or TOWERS.get(kind)
+    return own or Tower(model_type=kind, defaults=TOWERS[family.default_tower].defaults)
 
 
-def _vision(raw: ModelConfig, whole: ModelConfig, family: Family, decoder: DecoderShape) -> VisionShape:
-    tower, rules = _tower(raw, whole, family), family.tokens
-    vision = {**tower.defaults, **raw}
+def _vision(
+    raw: ModelConfig, whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderShape
+) -> VisionShape:
+    tower = _tower(raw, whole, family)
+    vision = {**tower.defaults, **raw, **(raw.get(tower.nested) or {})}
     # Qwen2-VL calls the width `embed_dim` and uses `hidden_size` for what leaves the tower.
     hidden = _size(vision, "vision", "embed_dim", "hidden_size")
     layers = _size(vision, "vision", "num_hidden_layers", "depth", "num_layers")
-    if "intermediate_size" in vision:
-        intermediate = _size(vision, "vision", "intermediate_size")
+    if tower.mlp_width in vision:
+        intermediate = _size(vision, "vision", tower.mlp_width)
     else:
         intermediate = int(hidden * float(vision.get("mlp_ratio", 4)))
     patch = _size(vision, "vision", "patch_size")
@@ -147,7 +165,7 @@ def _vision(raw: ModelConfig, whole: ModelConfig, family: Family, decoder: Decod
         intermediate=intermediate,
         gated=tower.gated,
         patch=patch,
-        image_size=0 if rules.any_size else _size(vision, "vision", "image_size"),
+        image_size=0 if rules.any_size else _size(vision, "vision", "image_size", "img_size"),
         channels=_optional_size(vision, "vision", "num_channels", "in_channels") or 3,
         class_token=tower.class_token,
         merge=merge,
@@ -155,6 +173,7 @@ def _vision(raw: ModelConfig, whole: ModelConfig, family: Family, decoder: Decod
         window_patches=(int(window) // patch) ** 2 if full and window else None,
         windowed_layers=used - len(full) if full and window else 0,
         projector_params_per_token=int(named(rules.projector, _PROJECTORS)(vision, features, decoder.hidden)),
+        stored_params=tower.stored_params,
     )
 
 

@@ -193,20 +193,22 @@ def _from_data_sheet(
         seconds = vision_s(found.entry, flop, layers, machine)
         vision = _interval(found, seconds, overhead_s(found.entry, layers, machine), layer_params["vision"])
     prompt = work.tokens + workload.prompt_tokens
-    weights = keep * decoder.linear_params_per_layer
+    # Of a mixture of experts a token goes through the active ones; a prompt's tokens read all of them.
+    weights, active = keep * decoder.linear_params_per_layer, keep * decoder.used_params_per_layer()
     # Causal: a token attends to half of the prompt on average, in two products.
     attended = prompt * decoder.attended_tokens(prompt) * decoder.heads * decoder.head_dim
     prefill = prefill_s(
         used["prefill"].entry,
         used["decode"].entry.efficiency,
         machine,
-        linear_flop=2.0 * batch * prompt * weights,
+        linear_flop=2.0 * batch * prompt * active,
         attention_flop=2.0 * batch * attended * keep,
         weight_bytes=weights * fmt.bytes_per_weight,
         layers=keep,
     )
     context = decoder.attended_tokens(prompt + workload.new_tokens / 2)
     cache = batch * context * keep * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
+    weights = keep * decoder.used_params_per_layer(batch)
     read = weights * fmt.bytes_per_weight + decoder.head_params * ACTIVATION_BYTES + cache
     token = decode_s(used["decode"].entry, read, keep, machine)
     overhead = {phase: overhead_s(used[phase].entry, keep, machine) for phase in ("prefill", "decode")}
