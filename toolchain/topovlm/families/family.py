@@ -69,12 +69,15 @@ class Tower(Strict, frozen=True, kw_only=True):
 
     `nested`: the field that holds more of its fields. `mlp_width`: the field that states its MLP's width.
     `stored_params`: how many weights its layers have, where they are not as many as its sizes say.
+    `published`: what stands between the tower's path and its tensors' names in published checkpoints, where
+    newer releases of transformers write it no more.
     """
 
     model_type: str
     defaults: ModelConfig = msgspec.field(default_factory=dict)
     gated: bool = False
     class_token: bool = False
+    published: str = ""
     nested: str = ""
     mlp_width: str = "intermediate_size"
     stored_params: int = 0
@@ -155,8 +158,8 @@ class Family(Strict, frozen=True, kw_only=True):
     they may be at the top, too. `decoders`: those whose layers may go. `tied_first`: field of the tower's
     configuration with one entry for each of the first decoder layers that reads more than the residual
     stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
-    "blocks" (each picture sees itself whole) or "prefix" (the prompt does).
-    `first_position`: of the first token. `prompt`: by the chat template, or the words alone.
+    "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
+    token. `prompt`: by the chat template, or the words alone.
     """
 
     model_type: str

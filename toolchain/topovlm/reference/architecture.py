@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topovlm.checkpoint.published import write_published_names
 from topovlm.reference.drawing import CANVAS
 from topovlm.reference.makers import MAKERS
 
@@ -145,6 +146,7 @@ def save_checkpoint(
         max_new_tokens=48,
     )
     half.save_pretrained(folder)
+    write_published_names(folder)  # those that older releases of transformers find, too
     fast = stock.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
