@@ -131,10 +131,10 @@ class Modules(Strict, frozen=True, kw_only=True):
 class Exportable(Strict, frozen=True, kw_only=True):
     """What can be exported. `vision`: `package.module:Class` of what is traced for pictures.
 
-    Families without pictures leave it out, and `towers`.
+    Families without pictures leave it out, and `towers`. `decoders`: left out, all those of the family.
     """
 
-    decoders: tuple[str, ...]
+    decoders: tuple[str, ...] = ()
     vision: str = ""
     towers: tuple[str, ...] = ()
 
@@ -159,7 +159,7 @@ class Family(Strict, frozen=True, kw_only=True):
     configuration with one entry for each of the first decoder layers that reads more than the residual
     stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
     "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
-    token. `prompt`: by the chat template, or the words alone.
+    token. `with_tower`: parts of this record that are others around a tower of that type. `prompt`: by the chat template, or the words alone.
     """
 
     model_type: str
@@ -180,6 +180,7 @@ class Family(Strict, frozen=True, kw_only=True):
     tied_first: str = ""
     positions: Literal["sequential", "grid"] = "sequential"
     first_position: int = 0
+    with_tower: dict[str, ModelConfig] = msgspec.field(default_factory=dict)
     prompt: Literal["template", "plain"] = "template"
     mask: Literal["causal", "blocks", "prefix"] = "causal"
 
@@ -221,8 +222,8 @@ _NEEDS: dict[Action, tuple[str, ...]] = {
     "plan": (),
     "score": ("decoders", "tensors"),
     "prune": ("decoders", "tensors"),
-    "export": ("modules", "graphs", "clients"),
-    "run": ("graphs", "clients"),
+    "export": ("graphs",),
+    "run": ("graphs",),
 }
 _PICTURES = ("modules",)  # needed for the sake of pictures alone
 

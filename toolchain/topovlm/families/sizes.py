@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from topovlm.errors import InputError, explain
-from topovlm.families.catalogue import DECODERS, TOWERS, families_that, find_family
+from topovlm.families.catalogue import DECODERS, TOWERS, families_that, family_for
 from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
 from topovlm.families.family import Decoder, Family, Tokens, Tower, named
 from topovlm.families.implied import SLIDING, layer_list
@@ -23,7 +23,7 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
     field for an unknown mixture of experts, an unknown model type or a missing size.
     """
     model_type = str(config.get("model_type", ""))
-    family = find_family(model_type)
+    family = family_for(config)
     whole = {**family.defaults, **config} if family else config
     decoder = _decoder(whole, family)
     raw_vision = config.get(VISION_KEY)
