@@ -90,6 +90,7 @@ def _decoder(whole: ModelConfig, family: Family | None) -> DecoderShape:
     heads = _size(text, "text", "num_attention_heads")
     layers = _size(text, "text", "num_hidden_layers", "num_layers")
     window = _optional_size(text, "text", "sliding_window")
+    share = _sliding_share(record, text, layers) if window else 0.0
     tied = whole.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     return DecoderShape(
         layers=layers,
@@ -101,8 +102,8 @@ def _decoder(whole: ModelConfig, family: Family | None) -> DecoderShape:
         vocab=_size({**whole, **text}, "text", "vocab_size"),
         tied=bool(tied),
         gated=record.gated,
-        sliding_window=window,
-        sliding_share=_sliding_share(record, text, layers) if window else 0.0,
+        sliding_window=window if share else None,
+        sliding_share=share,
         **_experts(record, text, layers),
     )
 
