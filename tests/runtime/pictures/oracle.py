@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import sys
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,6 +47,23 @@ def pictures(count: int = 50, *, widest: float = 1e9, seed: int = 7) -> list[Ima
         sizes.append((width, height))
     fitting = [(max(w, int(np.ceil(h / widest))), max(h, int(np.ceil(w / widest)))) for w, h in sizes[:count]]
     return [picture(MODES[i % len(MODES)], w, h, seed=i) for i, (w, h) in enumerate(fitting)]
+
+
+def without_torchvision(module: str) -> Any:
+    """A module of transformers that asks for torchvision, of which its rules use nothing."""
+    wanted = ("torchvision", "torchvision.transforms", "torchvision.transforms.v2")
+    lent = {} if importlib.util.find_spec("torchvision") else {name: ModuleType(name) for name in wanted}
+    if lent:
+        vars(lent[wanted[-1]])["functional"] = ModuleType("functional")
+    before = set(sys.modules)
+    sys.modules.update(lent)
+    try:
+        return importlib.import_module(f"transformers.models.{module}")
+    finally:
+        family = f"transformers.models.{module.partition('.')[0]}."
+        for name in set(sys.modules) - before:
+            if lent and (name in lent or name.startswith(family)):
+                del sys.modules[name]
 
 
 def tokenizer(specials: Sequence[str], **named: str) -> Any:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.runtime.pictures.oracle import made, pictures, same_pixels, same_prompt, tokenizer
+from tests.runtime.pictures.oracle import (
+    made,
+    pictures,
+    same_pixels,
+    same_prompt,
+    tokenizer,
+    without_torchvision,
+)
 from topovlm.errors import InputError
 from topovlm.pictures import to_rgb
 
@@ -89,23 +95,8 @@ def test_fifty_pictures_equal_ovis2(settings: dict[str, Any]) -> None:
         assert own.whole("a <image> b", [seen]) == f"a {text} b"
 
 
-@pytest.fixture
-def perception(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The image processor's own rules; its module asks for torchvision, of which they use nothing."""
-    name = "transformers.models.perception_lm.image_processing_perception_lm"
-    with monkeypatch.context() as patched:
-        if "torchvision" not in sys.modules:
-            for part in ("torchvision", "torchvision.transforms", "torchvision.transforms.v2"):
-                patched.setitem(sys.modules, part, ModuleType(part))
-            sys.modules["torchvision.transforms.v2"].functional = SimpleNamespace()  # type: ignore[attr-defined]
-        patched.delitem(sys.modules, name, raising=False)
-        module = __import__(name, fromlist=["PerceptionLMImageProcessor"])
-        yield module.PerceptionLMImageProcessor
-        sys.modules.pop(name, None)
-
-
 @pytest.mark.parametrize(("most", "kind"), [(36, "thumb+tile"), (5, "thumb+tile"), (36, "thumb")])
-def test_fifty_pictures_equal_perception_lm(perception: Any, most: int, kind: str) -> None:
+def test_fifty_pictures_equal_perception_lm(most: int, kind: str) -> None:
     """Grids equal; pixels those of the Pillow backend's resize.
 
     The processor itself resamples with torch's 8-bit kernel, whose weights are coarser: within 1 grey level
@@ -114,6 +105,8 @@ def test_fifty_pictures_equal_perception_lm(perception: Any, most: int, kind: st
     import torch
     from transformers.image_transforms import resize
 
+    module = without_torchvision("perception_lm.image_processing_perception_lm")
+    perception = module.PerceptionLMImageProcessor
     rules = object.__new__(perception)
     rules.max_num_tiles = most
     marks = tokenizer(["<|image|>"])

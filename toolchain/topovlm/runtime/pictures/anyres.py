@@ -79,13 +79,14 @@ class Anyres(OneForOne):
     def _canvas(self, rows: int, columns: int) -> np.ndarray:
         """Index of each feature of the canvas, as it lies there; the whole picture's tile goes before."""
         numbers = np.arange(rows * columns * self.grid**2) + self.grid**2
-        numbers = numbers.reshape(rows, columns, self.grid, self.grid).transpose(0, 2, 1, 3)
-        return numbers.reshape(rows * self.grid, columns * self.grid)
+        cells = numbers.reshape(rows, columns, self.grid, self.grid).transpose(0, 2, 1, 3)
+        return cells.reshape(rows * self.grid, columns * self.grid)
 
     def _seen(self, tiles: list[np.ndarray], features: np.ndarray, grid: Size) -> Seen:
         most = self.most_tiles * self.grid**2
-        size = shrunk(*features.shape, most) if most else features.shape
-        index, weight = _shrink(features, size) if size != features.shape else _as_it_is(features)
+        tall, wide = features.shape
+        size = shrunk(tall, wide, most) if most else (tall, wide)
+        index, weight = _shrink(features, size) if size != (tall, wide) else _as_it_is(features)
         newline = len(tiles) * self.grid**2
         index = np.concatenate([index, np.full((len(index), size[0], 1), newline)], axis=2)
         ends = np.zeros((len(weight), size[0], 1))

@@ -61,14 +61,16 @@ def _axis(index: np.ndarray, size: int, side: int, taps: Taps) -> tuple[np.ndarr
 
 
 def _hat(distance: np.ndarray) -> np.ndarray:
-    return np.maximum(1 - distance, 0)
+    weights: np.ndarray = np.maximum(1 - distance, 0)
+    return weights
 
 
 def _keys(distance: np.ndarray) -> np.ndarray:
     a = np.float32(_KEYS_A)
     near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    return np.where(distance <= 1, near, far).astype(np.float32)
+    weights: np.ndarray = np.where(distance <= 1, near, far).astype(np.float32)
+    return weights
 
 
 _KERNELS = {"bilinear": _hat, "bicubic": _keys}
