@@ -87,7 +87,7 @@ def _fast(tower: str) -> Any:
 
 @pytest.mark.parametrize("tower", ["resnet", WITH_TIMM])
 def test_fast_equals_the_model(tower: str) -> None:
-    """Pictures of other numbers and sizes than the traced ones; what norms have stored is bound like weights."""
+    """Pictures of other numbers and sizes than the traced ones; what norms have stored is bound."""
     model = _fast(tower)
     before = set(model.state_dict()), {name for name, _ in model.named_parameters()}
     module = FeatureMaps(tracing.parts_of(model))

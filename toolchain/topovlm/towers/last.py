@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -56,6 +56,14 @@ class TiledFeatures(LastFeatures):
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         first = 1 if self.parts.model.config.vision_use_cls_token else 0
         return super().features(pixel_values)[:, first:]
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        # Step by step: the projector itself swaps tiles and patches and back, which changes no number, and
+        # on which ONNX Runtime 1.32 ends the process as it loads an fp16 graph.
+        projector: Any = self.projector
+        hidden = projector.linear_1(self.features(pixel_values))
+        projected: torch.Tensor = projector.pooling(projector.linear_2(projector.gelu(hidden)))
+        return projected
 
 
 class FeatureMaps(LastFeatures):
