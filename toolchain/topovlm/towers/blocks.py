@@ -6,6 +6,7 @@ like is read off the loaded module: one qkv projection or three, what its norms 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,32 +14,51 @@ from torch import nn
 from torch.nn import functional
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Windows of patches, all padded to one size.
+
+    gather `[windows, size]`: patches, any where there is none. mask `[windows, 1, 1, size]`: added to the
+    scores, 0 where there is a patch. back `[patches]`: where each patch is in the flattened gather.
+    """
+
+    gather: torch.Tensor
+    mask: torch.Tensor
+    back: torch.Tensor
+
+
+def windows_of(gather: torch.Tensor, patches: int, dtype: torch.dtype) -> Windows:
+    """From the patches of each window, `[windows, size]`, padded with -1."""
+    there = gather >= 0
+    mask = torch.where(there, 0.0, torch.finfo(dtype).min / 2).to(dtype)
+    # Padding is sent to one place more than there are patches, which is then cut off.
+    places = torch.where(there, gather, patches).flatten()
+    back = torch.zeros(patches + 1, dtype=places.dtype).scatter(0, places, torch.arange(places.shape[0]))
+    return Windows(gather.clamp(min=0), mask[:, None, None], back[:patches])
+
+
 def encode(
     block: nn.Module,
     hidden: torch.Tensor,
     cos: torch.Tensor,
     sin: torch.Tensor,
-    mask: torch.Tensor | None = None,
+    windows: Windows | None = None,
 ) -> torch.Tensor:
     """hidden `[patches, width]` before the block -> after it; pre-norm, two residual branches.
 
-    cos, sin: `[patches, head_dim]`. mask: `[patches, patches]`, added to the scores; None: all see all.
+    cos, sin: `[patches, head_dim]`. Without windows every patch sees every other.
     """
     attention = _first(block, "attn", "self_attn")
-    normed = _first(block, "norm1", "layer_norm1")(hidden)
-    query, key, value = _projected(attention, normed)
+    query, key, value = _projected(attention, _first(block, "norm1", "layer_norm1")(hidden))
     query, key = _rotated(query, cos, sin), _rotated(key, cos, sin)
-    query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
-    seen = _attended(attention, query, key, value, mask)
-    hidden = hidden + _first(attention, "proj", "out_proj")(seen[0].transpose(0, 1).flatten(1))
-    changed: torch.Tensor = hidden + block.mlp(_first(block, "norm2", "layer_norm2")(hidden))  # type: ignore[operator]
+    if windows is None:
+        seen = _attended(attention.scaling, query[None], key[None], value[None])[0]
+    else:
+        query, key, value = (part[windows.gather] for part in (query, key, value))
+        seen = _attended(attention.scaling, query, key, value, windows.mask).flatten(0, 1)[windows.back]
+    hidden = hidden + _first(attention, "proj", "out_proj")(seen.flatten(1))
+    changed: torch.Tensor = hidden + _first(block, "mlp")(_first(block, "norm2", "layer_norm2")(hidden))
     return changed
-
-
-def same_window(window_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """`[patches]` -> `[patches, patches]`: 0 within a window, elsewhere half of the type's lowest."""
-    within = window_ids[:, None] == window_ids[None, :]
-    return torch.where(within, 0.0, torch.finfo(dtype).min / 2).to(dtype)
 
 
 def _projected(attention: Any, normed: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -59,11 +79,17 @@ def _rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torc
 
 
 def _attended(
-    attention: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    scale: float,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`[batch, heads, patches, head_dim]`, three of them -> one."""
-    scale = attention.scaling
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    """`[batch, patches, heads, head_dim]`, three of them -> one."""
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale).transpose(
+        1, 2
+    )
 
 
 def _first(module: nn.Module, *names: str) -> Any:

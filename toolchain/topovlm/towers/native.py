@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from topovlm.families.torch_parts import TorchParts
-from topovlm.towers.blocks import encode, same_window
+from topovlm.towers.blocks import encode, windows_of
 
-PATCHES = "patches"
+PATCHES, WINDOWS = "patches", "windows"
 _BLOCKS = 3  # blocks of patches in the trace: an odd number, of no other axis
 
 
@@ -87,22 +87,34 @@ class Patches(_Tower):
 
 
 class WindowedPatches(_Tower):
-    """As `Patches`, with window_ids `[patches]`: in most blocks a patch sees its own window (Qwen2.5-VL)."""
+    """As `Patches`, but in most blocks a patch sees its own window alone (Qwen2.5-VL).
+
+    window_gather `[windows, size]`: the patches of each window, padded with -1. No mask over all pairs of
+    patches: a window holds 64 at most, a picture thousands.
+    """
+
+    def __init__(self, parts: TorchParts) -> None:
+        super().__init__(parts)
+        self.axes = {**self.axes, "window_gather": {0: WINDOWS}}
 
     def samples(self) -> dict[str, torch.Tensor]:
         """A blank picture of two windows."""
         plain = super().samples()
-        return {**plain, "window_ids": plain["position_ids"][:, 1] // 4}
+        merge = self.tower.spatial_merge_size
+        size = (self.tower.window_size // merge // self.tower.patch_size * merge) ** 2
+        places = torch.arange(2 * size)
+        gather = torch.where(places < len(plain["position_ids"]), places, -1).reshape(2, size)
+        return {**plain, "window_gather": gather}
 
     def forward(
-        self, pixel_values: torch.Tensor, position_ids: torch.Tensor, window_ids: torch.Tensor
+        self, pixel_values: torch.Tensor, position_ids: torch.Tensor, window_gather: torch.Tensor
     ) -> torch.Tensor:
         hidden = embedded(pixel_values, self.tower.patch_embed.proj)
         cos, sin = self.tower.rotary_pos_emb(hidden, position_ids)
-        mask = same_window(window_ids, hidden.dtype)
+        windows = windows_of(window_gather, hidden.shape[0], hidden.dtype)
         for number, block in enumerate(self.tower.blocks):
             whole = number in self.tower.fullatt_block_indexes
-            hidden = encode(block, hidden, cos, sin, None if whole else mask)
+            hidden = encode(block, hidden, cos, sin, None if whole else windows)
         features: torch.Tensor = self.tower.merger(hidden)
         return features
 

@@ -1,4 +1,4 @@
-"""What a tower is told about the grid of patches: places, windows, taps into a table of learned positions."""
+"""What a tower is told about the grid of patches: places, taps into a table of learned positions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,6 @@ def positions(rows: int, columns: int, block: int = 1) -> np.ndarray:
     """(row, column) of each patch, int64 `[patches, 2]`, squares of `block` x `block` patches at a time."""
     places = np.indices((rows, columns)).reshape(2, rows // block, block, columns // block, block)
     return np.ascontiguousarray(places.transpose(1, 3, 2, 4, 0).reshape(-1, 2).astype(np.int64))
-
-
-def window_ids(rows: int, columns: int, block: int, window: int) -> np.ndarray:
-    """The window of each patch, int64 `[patches]`: squares of `window` tokens, numbered row by row."""
-    tokens = positions(rows // block, columns // block) // window
-    across = -(-(columns // block) // window)
-    return np.repeat(tokens[:, 0] * across + tokens[:, 1], block * block)
 
 
 def interpolation(
