@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.decoder import BATCH, SEQUENCE, facts_of
 from topovlm.exporters.onnx.pieces import remembered
-from topovlm.exporters.onnx.rules import refuse_growing_rope
+from topovlm.exporters.onnx.rules import refuse_text
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import VISION_KEY, ModelConfig
 from topovlm.version import __version__
@@ -37,7 +37,7 @@ def check_family(config: Any) -> None:
         if kind not in known:
             rule = f"is not one that this exporter knows ({', '.join(known)})"
             raise InputError(explain(field, kind, rule))
-    refuse_growing_rope(dict(text), family.text_key)
+    refuse_text(dict(text), family.text_key)
 
 
 def vision_graph(model: Any) -> ir.Model:
