@@ -123,7 +123,7 @@ def _reference(live: Live, question: Question) -> Reference:
         for name in ("image_token_id", "video_token_id")
         if (token := getattr(model.config, name, None)) is not None
     )
-    with attention(model, "sdpa"), torch.no_grad():
+    with attention(model, _usual(model)), torch.no_grad():
         step = model(**batch, use_cache=True)
         tokens = [_choice(step.logits[0, -1].float().numpy(), forbidden)]
         for _ in range(STEPS):
@@ -134,6 +134,14 @@ def _reference(live: Live, question: Question) -> Reference:
     return Reference(
         question.name, question.prompt, np.asarray(tokens, np.int64), logits.float().numpy(), forbidden
     )
+
+
+def _usual(model: Any) -> str:
+    """What transformers takes by itself: its fused attention, where every part of the model knows it."""
+    from transformers import PreTrainedModel
+
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    return "sdpa" if all(part._supports_sdpa for part in parts) else "eager"
 
 
 def _equal_places(one: np.ndarray, other: np.ndarray) -> np.ndarray:
