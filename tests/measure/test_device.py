@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.measure import sshd
@@ -41,6 +43,7 @@ from topovlm.measure.ssh.rounds import Asked, Rounds
 from topovlm.measure.timing import Comparison
 from topovlm.predict.target import recognise
 from topovlm.travel import agent, build_engines
+from topovlm.travel.prompts import unpack
 from topovlm.travel.timer import MARK
 
 needs_sshd = pytest.mark.skipif(sshd.ABSENT, reason=sshd.WHY)
@@ -624,6 +627,14 @@ def test_parcel_for_tensorrt(export: Path) -> None:
     assert prefill["inputs"]["inputs_embeds"]["opt"] == [1, 30, 16]
     assert decode["inputs"]["past_key_values.2.key"]["max"][2] >= 34
     assert request["engines"]["a"]["profiles"]["vision"][0]["inputs"]["pixel_values"]["max"] == [1, 3, 8, 8]
+    sent = items["prompts.npz"].source
+    assert isinstance(sent, bytes)
+    with np.load(io.BytesIO(sent)) as arrays:
+        there = unpack(dict(arrays))
+    for here, found in zip(prompts, there, strict=True):
+        np.testing.assert_array_equal(found.ids, here.ids)
+        np.testing.assert_array_equal(found.positions, here.positions)
+        np.testing.assert_array_equal(found.pictures[0]["pixel_values"], here.pictures[0]["pixel_values"])
 
 
 # -- what cannot be read ----------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ CASES = {
     "padding without effect": ("llava", CLIP, _images("clip", do_pad=True, **SQUARE), {}),
     "fast_vlm": (
         "fast_vlm",
-        {"model_type": "timm_wrapper"},
+        {"model_type": "timm_wrapper", "patch_size": 8},
         _images("llava", do_pad=True, image_mean=[0, 0, 0], image_std=[1, 1, 1], **SQUARE),
         FULL,
     ),

@@ -70,7 +70,7 @@ class Tower(Strict, frozen=True, kw_only=True):
     `nested`: the field that holds more of its fields. `mlp_width`: the field that states its MLP's width.
     `stored_params`: how many weights its layers have, where they are not as many as its sizes say.
     `published`: what stands between the tower's path and its tensors' names in published checkpoints, where
-    newer releases of transformers write it no more.
+    newer releases of transformers write it no more. `tokens`: fields of `Tokens` that the tower decides.
     """
 
     model_type: str
@@ -81,6 +81,7 @@ class Tower(Strict, frozen=True, kw_only=True):
     nested: str = ""
     mlp_width: str = "intermediate_size"
     stored_params: int = 0
+    tokens: ModelConfig = msgspec.field(default_factory=dict)
 
 
 class Tokens(Strict, frozen=True, kw_only=True):
@@ -90,7 +91,9 @@ class Tokens(Strict, frozen=True, kw_only=True):
     the module of `runtime.pictures` that makes the vision graph's inputs from a picture.
     `any_size`: the tower takes pictures of any size; bounds in px. `merge`: the field that says how many
     patches side by side make one token (a ratio below 1: its inverse). `per_image`: the field that states the
-    tokens of a picture outright. `max_tiles`: with the image processor's field that may say otherwise.
+    tokens of a picture outright. `max_tiles`: with the image processor's field that may say otherwise, and
+    `tiles_field`, its field that says whether there are tiles. `longest_edge`: px, where the image processor
+    states none. `several`: the layout of a picture that is not the only one in its prompt, if another.
     """
 
     layout: str
@@ -104,6 +107,9 @@ class Tokens(Strict, frozen=True, kw_only=True):
     per_image: str = ""
     max_tiles: int = 0
     max_tiles_field: str = ""
+    tiles_field: str = ""
+    longest_edge: int = 0
+    several: str = ""
     pinpoints_unit: int = 0
     pinpoints_count: int = 0
 

@@ -20,7 +20,7 @@ from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig, image_token_id, text_part
 from topovlm.families.family import Family
-from topovlm.families.sizes import read_shape
+from topovlm.families.sizes import picture_rules, read_shape
 from topovlm.runtime.runtime_file import DecoderSizes, PromptRules, RuntimeFile, write_runtime_file
 from topovlm.runtime.template import adds_special_tokens, messages, render, special_tokens
 
@@ -104,7 +104,7 @@ def strategy_name(config: ModelConfig, family: Family) -> str | None:
     """The module of `runtime.pictures`; None for models without pictures."""
     if family.tokens is None:
         return None
-    return family.tokens.strategy
+    return picture_rules(config, family).strategy
 
 
 def _prompt_rules(

@@ -12,7 +12,6 @@ from topovlm.runtime.pictures.seen import Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source
 from topovlm.runtime.preprocess import ImageRecipe, to_pixels
 
-_FASTVIT_STRIDE = 64  # px of a token of FastVLM's tower, whose configuration does not say
 _GEMMA_BOS = 2
 
 
@@ -50,7 +49,7 @@ class Prefixed(Fixed):
 def build(source: Source) -> Fixed:
     """Raises `InputError` for a step that is not LLaVA's, CLIP's or SigLIP's."""
     recipe = ImageRecipe.from_config(source.images, FIELD)
-    patch = int(source.vision("patch_size") or source.stated("patch_size", _FASTVIT_STRIDE))
+    patch = int(source.vision("patch_size") or source.stated("patch_size"))
     dropped = source.whole("vision_feature_select_strategy") == "default"
     extra = source.class_token - dropped
     if source.model_type != "paligemma":
