@@ -165,7 +165,8 @@ class Family(Strict, frozen=True, kw_only=True):
     configuration with one entry for each of the first decoder layers that reads more than the residual
     stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
     "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
-    token. `with_tower`: parts of this record that are others around a tower of that type. `prompt`: by the chat template, or the words alone.
+    token. `with_tower`: parts of this record that are others around a tower of that type. `prompt`: by the
+    chat template, or the words alone.
     """
 
     model_type: str

@@ -106,9 +106,7 @@ def write_folder(
         processor = load_processor(model_dir)
         graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes)
         tokenizer = getattr(tokenizer_of(processor), "backend_tokenizer", None)
-        layouts.write_texts(
-            model_dir, out, graphs=graphs.paths, decoder=graphs.decoder, tokenizer=tokenizer
-        )
+        layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder, tokenizer=tokenizer)
         # The reference is the model as it was exported: fp16 weights, computed with in fp32.
         whole = loaded.float()
         parts = parts_of(whole)

@@ -33,7 +33,8 @@ def remembered(
 ) -> dict[str, ir.Model]:
     """The models called `names` that `make()` returns, from memory, else from disk, else made and kept.
 
-    `kind`: the class that is traced, where it is not one of ours here: its source is a part of the key.
+    `kind`: the class that is traced, where it is not one of ours here: its source and its folder's
+    are a part of the key.
     """
     code = "" if kind is None else f"{kind.__qualname__} {_source(inspect.getfile(kind))}"
     key = hashlib.sha256("\n".join((facts, code, *names, *_circumstances())).encode()).hexdigest()
@@ -62,7 +63,11 @@ def cache_folder() -> Path | None:
 
 @lru_cache(maxsize=8)
 def _source(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    """Of a module and those beside it, which it may use."""
+    whole = hashlib.sha256()
+    for path in sorted(Path(file).parent.glob("*.py")):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()
 
 
 @lru_cache(maxsize=1)
