@@ -77,3 +77,8 @@ def test_layers_that_read_the_tower_stay() -> None:
     refuse_tied_layers(facts.config, family, [5, 20])
     with pytest.raises(InputError, match=r"layer = 4: is tied to its place.*deepstack_visual_indexes"):
         refuse_tied_layers(facts.config, family, [20, 4])
+    left_out = {name: value for name, value in deep.items() if name != "deepstack_visual_indexes"}
+    facts = ModelFacts({**facts.config, "vision_config": left_out})
+    assert facts.protected_layers() == {0, 1, 2, 26, 27}  # three, as transformers assumes
+    with pytest.raises(InputError, match=r"layer = 2: is tied to its place"):
+        refuse_tied_layers(facts.config, family, [2])

@@ -161,12 +161,13 @@ class Family(Strict, frozen=True, kw_only=True):
 
     `defaults`: what transformers assumes at the top of a configuration. `tokens`, `default_tower`: a family
     without them is a decoder by itself. `text_key`: where the decoder's fields are, "" for the top; `flat`:
-    they may be at the top, too. `decoders`: those whose layers may go. `tied_first`: field of the tower's
-    configuration with one entry for each of the first decoder layers that reads more than the residual
-    stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
-    "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
-    token. `with_tower`: parts of this record that are others around a tower of that type. `prompt`: by the
-    chat template, or the words alone.
+    they may be at the top, too. `own_code`: published configurations name code of their own, from before
+    transformers had the family; it is not needed. `decoders`: those whose layers may go. `tied_first`: field
+    of the tower's configuration with one entry for each of the first decoder layers that reads more than the
+    residual stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture), and
+    `first_position`, of the first token. `mask`: "causal", "blocks" (each picture sees itself whole) or
+    "prefix" (the prompt does). `with_tower`: parts of this record that are others around a tower of that
+    type. `prompt`: by the chat template, or the words alone.
     """
 
     model_type: str
@@ -176,6 +177,7 @@ class Family(Strict, frozen=True, kw_only=True):
     tokens: Tokens | None = None
     text_key: str = "text_config"
     flat: bool = False
+    own_code: bool = False
     defaults: ModelConfig = msgspec.field(default_factory=dict)
     decoders: tuple[str, ...] = ()
     tensors: Tensors | None = None
