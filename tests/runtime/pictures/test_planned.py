@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from topovlm.families.catalogue import FAMILIES
 from topovlm.families.sizes import picture_rules, read_shape
 from topovlm.families.vision import visual_tokens
 from topovlm.runtime.pictures import strategy
+from topovlm.runtime.pictures.seen import Strategy
 from topovlm.workload import Workload
 
 TEXT = {
@@ -104,6 +106,10 @@ def _or_refusal(count: Callable[[], int]) -> int | str:
         return str(error)
 
 
+def _seen_tokens(own: Strategy, image: Image.Image) -> int:
+    return own.see(image).tokens
+
+
 def test_every_family_with_pictures_is_here() -> None:
     """A new record brings a new case."""
     assert {case[0] for case in CASES.values()} == {name for name in FAMILIES if FAMILIES[name].tokens}
@@ -120,8 +126,9 @@ def test_the_plan_counts_what_is_executed(name: str) -> None:
     counts = set()
     for height, width in _sizes(60):
         image, workload = Image.new("RGB", (width, height)), Workload(image_height=height, image_width=width)
-        planned = _or_refusal(lambda: visual_tokens(shape, workload))
-        assert _or_refusal(lambda: own.see(image).tokens) == planned, (height, width)
+        planned = _or_refusal(functools.partial(visual_tokens, shape, workload))
+        executed = _or_refusal(functools.partial(_seen_tokens, own, image))
+        assert executed == planned, (height, width)
         if isinstance(planned, int):
             counts.add(planned)
     one_count = shape.fixed_tokens or "whole" in name

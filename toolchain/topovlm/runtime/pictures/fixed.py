@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from topovlm.errors import InputError, explain
 from topovlm.families.configs import text_part
+from topovlm.runtime.pictures.recipe import ImageRecipe, to_pixels
 from topovlm.runtime.pictures.seen import Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source
-from topovlm.runtime.preprocess import ImageRecipe, to_pixels
 
 _GEMMA_BOS = 2
 
@@ -30,6 +31,15 @@ class Fixed(OneForOne):
         pixels = to_pixels(picture, self.recipe)
         rows, columns = (side // self.patch for side in pixels.shape[1:])
         return Seen({"pixel_values": pixels[None]}, rows * columns + self.extra)
+
+    def see_all(self, pictures: Sequence[Image.Image]) -> list[Seen]:
+        """Each by itself. Raises `InputError` when the recipe leaves their sizes different."""
+        seens = super().see_all(pictures)
+        shapes = sorted({seen.feeds["pixel_values"].shape for seen in seens})
+        if len(shapes) > 1:
+            rule = "must come out of the image processor with one shape"
+            raise InputError(explain("images", shapes, rule))
+        return seens
 
 
 @dataclass(frozen=True)
