@@ -137,11 +137,13 @@ class Modules(Strict, frozen=True, kw_only=True):
 class Exportable(Strict, frozen=True, kw_only=True):
     """What can be exported. `vision`: `package.module:Class` of what is traced for pictures.
 
-    Families without pictures leave it out, and `towers`. `decoders`: left out, all those of the family.
+    Families without pictures leave it out, and `towers`. `embed`: of what is traced for words, where it is
+    more than the model's own table. `decoders`: left out, all those of the family.
     """
 
     decoders: tuple[str, ...] = ()
     vision: str = ""
+    embed: str = ""
     towers: tuple[str, ...] = ()
 
 
