@@ -7,6 +7,7 @@ functions that it needs: `name` for one of ours, `package.module:name` for one o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Literal
 
@@ -159,7 +160,7 @@ class Family(Strict, frozen=True, kw_only=True):
     configuration with one entry for each of the first decoder layers that reads more than the residual
     stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
     "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
-    token. `prompt`: by the checkpoint's chat template, or the words alone.
+    token. `renamed`: fields that older releases of transformers know by another name. `prompt`: by the checkpoint's chat template, or the words alone.
     """
 
     model_type: str
@@ -178,6 +179,7 @@ class Family(Strict, frozen=True, kw_only=True):
     protect_first: int = 3
     protect_last: int = 2
     tied_first: str = ""
+    renamed: Mapping[str, str] = msgspec.field(default_factory=dict)
     positions: Literal["sequential", "grid"] = "sequential"
     first_position: int = 0
     prompt: Literal["template", "plain"] = "template"
