@@ -3,9 +3,9 @@
     PYTHON release_answers.py request.json
 
 request.json: [{"folder": DIR, "inputs": [FILE.npz, ...], "new_tokens": N}, ...]; the arrays are what
-`generate` gets, made once for all releases. With {"questions": [{"image": FILE, "prompt": TEXT}, ...]} instead,
-the checkpoint's own processor makes them. stdout: one JSON document: the release, and per checkpoint its tokens
-and the keys that loading did not find or did not use, or the error. Nothing of ours is imported.
+`generate` gets, made once for all releases. With {"questions": [{"image": FILE, "prompt": TEXT}, ...]}
+instead, the checkpoint's own processor makes them. stdout: one JSON document: the release, and per checkpoint
+its tokens and the keys that loading did not find or use, or the error. Nothing of ours is imported.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     python -m benchmarks.releases PYTHON [PYTHON ...]     # interpreters that have those releases
     python -m benchmarks.releases --make DIR              # makes environments for 4.57 and 5.5 there first
 
-The reference and a slim model of it answer through the checkpoint's own processor; tiny checkpoints of every
-family (tests/tiny_families), and a slim one of each that may be pruned, get the same arrays in every release. The
-release of this interpreter is the one compared with. Exits 4 when a release that knows a family answers otherwise.
+The reference and a slim model of it answer through the checkpoint's own processor. Tiny checkpoints of every
+family, as the hub would have them, and a slim one of each that may be pruned get the same arrays in every
+release. The release of this interpreter is the one compared with. benchmarks/data/releases.json says which
+families need a newer release than the oldest that has them, and why. Exits 4 when anything else differs.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def test_the_reference_bears_published_names() -> None:
 
 
 def test_only_names_change(tmp_path: Path) -> None:
-    """Renaming leaves every tensor's bytes, order and metadata; the model is the same; a second time is none."""
+    """Renaming leaves bytes, order and metadata; the model is the same; a second time renames none."""
     import torch
     from transformers import AutoModelForImageTextToText
 

@@ -7,7 +7,6 @@ functions that it needs: `name` for one of ours, `package.module:name` for one o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Literal
 
@@ -160,7 +159,8 @@ class Family(Strict, frozen=True, kw_only=True):
     configuration with one entry for each of the first decoder layers that reads more than the residual
     stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
     "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
-    token. `renamed`: fields that older releases of transformers know by another name. `prompt`: by the checkpoint's chat template, or the words alone.
+    token. `renamed`: fields that older releases of transformers know by another name. `prompt`: by the
+    checkpoint's chat template, or the words alone.
     """
 
     model_type: str
