@@ -28,7 +28,8 @@ def test_a_loaded_processor_writes_what_the_saved_one_wrote(name: str, tmp_path:
     saved = tokenizer if text_only else processor_for(name, tokenizer)
     tiny_families.build(tmp_path, name, layers=2)
     loaded = load_processor(tmp_path)
-    assert type(loaded).__name__ == type(saved).__name__
+    if not text_only:  # of a tokenizer, transformers chooses the class by model type
+        assert type(loaded).__name__ == type(saved).__name__
     assert tokenizer_of(loaded).get_vocab() == tokenizer.get_vocab()
     settings = {"add_generation_prompt": True, "return_dict": True, "return_tensors": "pt"}
     for sample in tiny_families.sample(name, 2):

@@ -16,7 +16,7 @@ from topovlm.runtime.engine import Engine
 
 def shallow(toy: Toy, keep: int) -> Toy:
     """The toy with its first keep - 1 layers and its last."""
-    other = Toy(layers=keep, position_ids=toy.position_ids)
+    other = Toy(layers=keep, position_ids=toy.position_ids, keeps=toy.keeps)
     weights = toy.weights
     for new, old in enumerate([*range(keep - 1), toy.layers - 1]):
         other.weights.update({f"{name}{new}": weights[f"{name}{old}"] for name in "qkvom"})
@@ -25,21 +25,21 @@ def shallow(toy: Toy, keep: int) -> Toy:
     return other
 
 
-@pytest.mark.parametrize("position_ids", [True, False])
+@pytest.mark.parametrize("change", [{}, {"position_ids": False}, {"keeps": True}], ids=str)
 @pytest.mark.parametrize("keep", [2, 4, 6])
-def test_slice_is_the_model_with_those_layers(tmp_path: Path, keep: int, position_ids: bool) -> None:
+def test_slice_is_the_model_with_those_layers(tmp_path: Path, keep: int, change: dict[str, bool]) -> None:
     """A sliced export generates what the oracle with those layers generates, cache and all."""
-    toy = Toy(layers=6, position_ids=position_ids)
+    toy = Toy(layers=6, **change)
     folder = toy.write(tmp_path / "x", ("plain", "fused"))
     engine = Engine(slice_export(folder, keep, tmp_path / "cut", "plain"), threads=1)
     assert engine.manifest.layers == keep
     assert set(engine.manifest.decoders) == {"plain"}
     expected = shallow(toy, keep)
     for prompt in ("red", "what colour is the ball"):
-        ids = engine.prepare([], prompt).input_ids
+        ready = engine.prepare([], prompt)
         logits = engine.answer_logits([([], prompt)])[0]
-        np.testing.assert_allclose(logits, expected.logits(ids, None), rtol=1e-4, atol=1e-4)
-        assert engine.generate([], prompt, 6).token_ids == expected.generate(ids, None, 6)
+        np.testing.assert_allclose(logits, expected.logits(ready), rtol=1e-4, atol=1e-4)
+        assert engine.generate([], prompt, 6).token_ids == expected.generate(ready, 6)
 
 
 def test_sources_are_untouched_and_shared(tmp_path: Path) -> None:

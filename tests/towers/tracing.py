@@ -68,7 +68,7 @@ def random_pixels(seed: int, *shape: int) -> torch.Tensor:
 
 
 class Graph:
-    """A module's graph with its weights; `axes`: of each input, numbers or names."""
+    """A module's graph with its weights; `axes`: of each input, numbers or names; `weights`: names bound."""
 
     def __init__(self, module: Vision) -> None:
         assert isinstance(module, torch.nn.Module)
@@ -76,6 +76,7 @@ class Graph:
         stack = Stack("vision", OPSET)
         like = {str(value.name): value for value in piece.graph.inputs}
         bound = {name: stack.input(name, like[name]) for name in module.samples()}
+        self.weights = set(like) - set(bound)
         results = stack.append(piece, "", bound, dict(module.named_parameters()))
         for name in module.outputs:
             stack.output(results[name], name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import sys
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -46,6 +49,23 @@ def pictures(count: int = 50, *, widest: float = 1e9, seed: int = 7) -> list[Ima
     return [picture(MODES[i % len(MODES)], w, h, seed=i) for i, (w, h) in enumerate(fitting)]
 
 
+def without_torchvision(module: str) -> Any:
+    """A module of transformers that asks for torchvision, of which its rules use nothing."""
+    wanted = ("torchvision", "torchvision.transforms", "torchvision.transforms.v2")
+    lent = {} if importlib.util.find_spec("torchvision") else {name: ModuleType(name) for name in wanted}
+    if lent:
+        vars(lent[wanted[-1]])["functional"] = ModuleType("functional")
+    before = set(sys.modules)
+    sys.modules.update(lent)
+    try:
+        return importlib.import_module(f"transformers.models.{module}")
+    finally:
+        family = f"transformers.models.{module.partition('.')[0]}."
+        for name in set(sys.modules) - before:
+            if lent and (name in lent or name.startswith(family)):
+                del sys.modules[name]
+
+
 def tokenizer(specials: Sequence[str], **named: str) -> Any:
     """A byte-level tokenizer whose special tokens are `specials`, the padding and the beginning; `named` are
     attributes that processors read (`image_token=...`)."""
@@ -66,12 +86,6 @@ def made(name: str, processor: Any, config: Mapping[str, Any], **stated: Any) ->
     token = processor.tokenizer.convert_ids_to_tokens
     images = processor.image_processor.to_dict()
     return strategy(name, images=images, processor=stated, config=config, token=token)
-
-
-def levels(values: np.ndarray, images: Any) -> np.ndarray:
-    """Normalised pixels -> grey levels, without the mean: for differences."""
-    std = np.asarray(images.image_std if images.do_normalize else [1.0] * 3).reshape(3, 1, 1)
-    return values * std / images.rescale_factor
 
 
 def same_pixels(got: np.ndarray, want: Any) -> None:

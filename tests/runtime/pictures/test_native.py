@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from tests.runtime.pictures.oracle import made, picture, pictures, same_pixels, same_prompt, tokenizer
 from topovlm.errors import InputError
-from topovlm.runtime.pictures.grids import Taps, interpolation, positions, window_ids
+from topovlm.runtime.pictures.grids import Taps, interpolation, positions
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v", "paddleocr_vl")
 MARK = "<|image_pad|>"
@@ -138,22 +137,6 @@ def test_glm_taps_are_those_of_its_sampling() -> None:
     rows, columns = torch.tensor(places).T
     want = module(torch.zeros(40, 8), [40], torch.tensor([[1, 10, 4]]), rows, columns)
     np.testing.assert_allclose(got, want.detach().numpy(), atol=2e-5)
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (6, 14), (14, 6), (12, 12), (4, 26)])
-def test_windows_are_those_of_transformers(rows: int, columns: int) -> None:
-    """Patches that share a window there share one here, and no others."""
-    import torch
-    from transformers.vision_utils import get_vision_window_index
-
-    grid = torch.tensor([[1, rows, columns]])
-    order, bounds = get_vision_window_index(grid, spatial_merge_size=2, window_size=48, patch_size=8)
-    patches = (order[:, None] * 4 + torch.arange(4)).flatten().numpy()
-    want = np.empty(rows * columns, np.int64)
-    for window, (start, end) in enumerate(itertools.pairwise(bounds)):
-        want[patches[start:end]] = window
-    got = window_ids(rows, columns, 2, 3)
-    assert np.array_equal(got, want)
 
 
 def test_a_strip_is_refused_as_the_processors_do() -> None:

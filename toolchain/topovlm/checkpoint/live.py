@@ -53,10 +53,14 @@ class Live:
         return self.parts.head
 
     def down_projection(self, layer: int) -> nn.Linear:
-        """The linear map that ends layer `layer`'s MLP; weight [hidden, intermediate]."""
-        linear = self.blocks[layer].get_submodule(self.parts.decoder.down_projection)
-        assert isinstance(linear, nn.Linear)
-        return linear
+        """The linear map that ends layer `layer`'s MLP; weight [hidden, intermediate].
+
+        Raises `LookupError` for a layer without one (experts have one each).
+        """
+        found = dict(self.blocks[layer].named_modules()).get(self.parts.decoder.down_projection)
+        if not isinstance(found, nn.Linear):
+            raise LookupError(f"layer {layer} has no linear {self.parts.decoder.down_projection}")
+        return found
 
     @property
     def tokenizer(self) -> Any:
@@ -151,7 +155,9 @@ def encode(live: Live, sample: Sample) -> Encoded:
         rule = f"the model's processor refuses it: {error}"
         raise InputError(explain("prompt", sample.prompt, rule).at(sample.source or sample.id)) from error
     taken = inspect.signature(live.model.forward).parameters
-    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor) and name in taken}
+    tensors = {
+        name: value for name, value in values.items() if isinstance(value, torch.Tensor) and name in taken
+    }
     ids = tensors.pop("input_ids")[0]
     types = {name: tensors.pop(name)[0] for name in _PER_TOKEN if name in tensors}
     extra = {name: value for name, value in tensors.items() if name not in ("attention_mask", "labels")}
@@ -207,15 +213,16 @@ def forward_decoder(live: Live, batch: dict[str, torch.Tensor]) -> None:
 
 
 @torch.inference_mode()
-def last_stream(live: Live, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """What leaves the last block [B, T, width], before the final norm, of a right-padded batch."""
+def last_stream_and_logits(live: Live, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What leaves the last block [B, T, width] of a right-padded batch, and the logits at T - 1 [B, 1, V]."""
     found: list[torch.Tensor] = []
+    inputs = {name: value for name, value in batch.items() if name != "attention_mask"}
     handle = live.norm.register_forward_pre_hook(lambda _norm, args: found.append(args[0]))
     try:
-        forward_decoder(live, batch)
+        logits = live.model(**inputs, use_cache=False, logits_to_keep=1).logits
     finally:
         handle.remove()
-    return found[0]
+    return found[0], logits
 
 
 @torch.inference_mode()

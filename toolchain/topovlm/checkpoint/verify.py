@@ -1,8 +1,10 @@
-"""Is a checkpoint on disk what it claims to be? The reloaded artefact is asked, with a picture in the prompt.
+"""Is a checkpoint on disk what it claims to be? The reloaded artefact is asked, with a picture in the prompt
+where it takes one.
 
-Three questions: does stock transformers load every tensor; does generation with a cache choose the tokens
-that generation without one chooses; and, given the dense source, are the logits those of the dense model
-whose dropped layers are bypassed in memory. The third is an oracle that shares no code with the surgery.
+Four questions: does stock transformers load every tensor; does generation with a cache choose the tokens
+that generation without one chooses; are a prompt's logits the same in a batch and alone; and, given the
+dense source, are the logits those of the dense model whose dropped layers are bypassed in memory. The last is
+an oracle that shares no code with the surgery.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 # float32 through some dozens of layers; a wrong layer or position is off by the size of the logits.
 RELATIVE_TOLERANCE = 1e-3
+_WORDS = ("Name the days of the week.", "Which of these is the largest: a mouse, a house, or a mountain?")
 _PROMPTS = ("Describe the picture.", "What is the largest object, and which colour does it have?")
 
 
@@ -34,6 +37,7 @@ class VerifyReport(Part, frozen=True, kw_only=True):
     generated_tokens: int
     cache_difference: float
     dense_difference: float | None
+    batch_difference: float = 0.0
 
 
 def verify_checkpoint(
@@ -42,7 +46,7 @@ def verify_checkpoint(
     dense: Path | str | Live | None = None,
     dropped: Sequence[int] = (),
     samples: Sequence[Sample] | None = None,
-    new_tokens: int = 12,
+    new_tokens: int = 16,
 ) -> VerifyReport:
     """Reload `folder` with stock transformers and check it; raises `VerificationError` when it is wrong.
 
@@ -64,8 +68,9 @@ def verify_checkpoint(
     if len(live.blocks) != checkpoint.layers:
         rule = f"transformers built {len(live.blocks)} layers for {checkpoint.layers}"
         raise VerificationError(explain("num_hidden_layers", checkpoint.layers, rule))
-    questions = list(samples) if samples else _built_in_samples()
+    questions = list(samples) if samples else _built_in_samples(live.image_token_id is not None)
     tokens, cache_difference = _check_cache(live, questions, new_tokens)
+    batch_difference = _check_batch(live, questions)
     dense_difference = None
     if dense is not None:
         dense_difference = _check_against_dense(live, as_live(dense), tuple(dropped), questions)
@@ -76,6 +81,7 @@ def verify_checkpoint(
         generated_tokens=tokens,
         cache_difference=cache_difference,
         dense_difference=dense_difference,
+        batch_difference=batch_difference,
     )
 
 
@@ -111,17 +117,17 @@ def verify_files(folder: Path | str, source: Path | str, dropped: Sequence[int])
     return len(slim.tensors)
 
 
-def _built_in_samples() -> list[Sample]:
-    """Two questions about deterministic pictures, in case the caller has none."""
+def _built_in_samples(pictures: bool) -> list[Sample]:
+    """Two questions, about deterministic pictures where the model takes any, in case the caller has none."""
     import numpy as np
     from PIL import Image
 
     rng = np.random.default_rng(20)
-    shape = (64, 64, 3)
-    pictures = [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for _ in _PROMPTS]
+    shapes = ((64, 64, 3), (48, 96, 3)) if pictures else ()
+    seen = [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
     return [
-        Sample(id=f"verify-{number}", images=(picture,), prompt=prompt)
-        for number, (picture, prompt) in enumerate(zip(pictures, _PROMPTS, strict=True))
+        Sample(id=f"verify-{number}", images=tuple(seen[number : number + 1]), prompt=prompt)
+        for number, prompt in enumerate(_PROMPTS if pictures else _WORDS)
     ]
 
 
@@ -129,39 +135,38 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
     """Tokens compared and worst relative logit difference between cached and uncached greedy generation."""
     import torch
 
-    from topovlm.checkpoint.live import collate, encode
+    from topovlm.checkpoint.live import answered, collate, encode
     from topovlm.checkpoint.loading import quiet_transformers
 
-    ends = list(live.eos_token_ids)
+    # No end, which would compare nothing, and nothing that asks for another picture.
+    barred = list(live.picture_token_ids)
     compared, worst = 0, 0.0
     for sample in samples:
-        batch = collate(live, [encode(live, sample)])
+        prompt = encode(live, sample)
         with torch.inference_mode(), quiet_transformers():
             cached = live.model.generate(
-                **batch,
+                **collate(live, [prompt]),
                 do_sample=False,
                 num_beams=1,
                 repetition_penalty=1.0,
-                min_new_tokens=new_tokens,  # an early end would compare nothing
+                min_new_tokens=new_tokens,
                 max_new_tokens=new_tokens,
-                suppress_tokens=[live.image_token_id],  # it would ask for another picture
+                suppress_tokens=barred or None,
                 return_dict_in_generate=True,
                 output_logits=True,
             )
             stepwise = torch.cat(cached.logits).float()
             if not torch.isfinite(stepwise).all():
                 raise VerificationError(explain("logits", sample.id, "are not finite"))
-            prompt_length = batch["input_ids"].shape[1]
-            tokens = cached.sequences
-            whole = {**batch, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-            logits = live.model(**whole, use_cache=False).logits[0, prompt_length - 1 : -1].float()
+            chosen = cached.sequences[0, prompt.length :]
+            whole = collate(live, [answered(live, prompt, chosen.tolist())])
+            logits = live.model(**whole, use_cache=False).logits[0, prompt.length - 1 : -1].float()
         difference = relative_difference(stepwise, logits)
         if difference > RELATIVE_TOLERANCE:
             rule = f"cached and uncached generation disagree (relative difference {difference:.2g})"
             raise VerificationError(explain("prompt", sample.prompt, rule, "The cache is tied to old layers"))
         allowed = logits.clone()
-        allowed[:, [*ends, live.image_token_id]] = -torch.inf
-        chosen = tokens[0, prompt_length:]
+        allowed[:, [*live.eos_token_ids, *barred]] = -torch.inf
         slack = (allowed.max(1).values - allowed.gather(1, chosen[:, None])[:, 0]).max().item()
         if slack > RELATIVE_TOLERANCE * logits.abs().max().item():
             rule = "cached greedy generation chose a token that uncached generation would not"
@@ -169,6 +174,27 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
         compared += len(chosen)
         worst = max(worst, difference)
     return compared, worst
+
+
+def _check_batch(live: Live, samples: Sequence[Sample]) -> float:
+    """Worst relative difference of hidden states between prompts in a padded batch and alone."""
+    import torch
+
+    from topovlm.checkpoint.live import answered, collate, encode
+
+    first, *others = [encode(live, sample) for sample in samples[:2]]
+    prompts = [first, *others, answered(live, first, [live.pad_token_id] * 3)]  # one at least is padded
+    worst = 0.0
+    with torch.inference_mode():
+        together = live.model.base_model(**collate(live, prompts), use_cache=False).last_hidden_state
+        for row, prompt in enumerate(prompts):
+            alone = live.model.base_model(**collate(live, [prompt]), use_cache=False).last_hidden_state[0]
+            difference = relative_difference(together[row, : prompt.length], alone)
+            if difference > RELATIVE_TOLERANCE:
+                rule = f"gives other hidden states in a batch than alone (off by {difference:.2g})"
+                raise VerificationError(explain("prompt", samples[row % len(samples)].prompt, rule))
+            worst = max(worst, difference)
+    return worst
 
 
 def _check_against_dense(live: Live, dense: Live, dropped: Sequence[int], samples: Sequence[Sample]) -> float:

@@ -39,7 +39,8 @@ def collect_states(
     the answer; "text-mean" and "image-mean" average over the prompt's text or image tokens. A sample gives
     the same vectors alone and in a batch. `progress(done, total)` counts samples. Raises `InputError`.
     """
-    from topovlm.checkpoint.live import as_live, batches_by_length, collate, encode
+    from topovlm.checkpoint.encoded import batches_by_length
+    from topovlm.checkpoint.live import as_live, collate, encode
 
     token = _ALIASES.get(token, token)
     if token not in TOKEN_CHOICES:
@@ -79,15 +80,19 @@ def _token_states(live: Live, batch: dict[str, torch.Tensor], token: str) -> np.
     import torch
 
     from topovlm.checkpoint.live import forward_decoder
-    from topovlm.choose.rollouts import stream_of
 
     weights = _token_weights(batch, live.image_token_id, token)
     kept: list[np.ndarray] = []
 
-    def keep(_module: torch.nn.Module, _args: object, output: torch.Tensor) -> None:
-        kept.append(torch.einsum("btd,bt->bd", stream_of(output).float(), weights).cpu().numpy())
+    def keep(
+        _module: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]
+    ) -> None:
+        stream = args[0] if args else kwargs["hidden_states"]
+        kept.append(torch.einsum("btd,bt->bd", stream.float(), weights).cpu().numpy())
 
-    handles = [block.register_forward_hook(keep) for block in live.blocks]
+    # What enters the block behind: some families add features of pictures between the two.
+    behind = [*list(live.blocks)[1:], live.norm]
+    handles = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in behind]
     try:
         forward_decoder(live, batch)
     finally:
@@ -96,7 +101,7 @@ def _token_states(live: Live, batch: dict[str, torch.Tensor], token: str) -> np.
     return np.stack(kept)
 
 
-def _token_weights(batch: dict[str, torch.Tensor], image_token_id: int, token: str) -> torch.Tensor:
+def _token_weights(batch: dict[str, torch.Tensor], image_token_id: int | None, token: str) -> torch.Tensor:
     """float32 [B, T]: how much each position counts; rows sum to one, padding is zero."""
     import torch
 
@@ -105,7 +110,7 @@ def _token_weights(batch: dict[str, torch.Tensor], image_token_id: int, token: s
         chosen = torch.zeros_like(mask)
         chosen[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1] = True
     else:
-        is_image = batch["input_ids"] == image_token_id
+        is_image = batch["input_ids"] == (-1 if image_token_id is None else image_token_id)
         chosen = mask & (is_image if token == "image-mean" else ~is_image)
     weights = chosen.float()
     return weights / weights.sum(1, keepdim=True)

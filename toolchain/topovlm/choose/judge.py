@@ -14,33 +14,40 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from topovlm.checkpoint.live import Live
+from topovlm.checkpoint.live import Live, bypassed, last_stream_and_logits
+from topovlm.checkpoint.verify import RELATIVE_TOLERANCE, relative_difference
 from topovlm.choose.rollouts import Arguments, Rollouts, recorded_blocks, roll_out, stream_of
 from topovlm.console import Progress
+from topovlm.errors import InputError, explain
+from topovlm.families.layers import refuse_tied_layers, tied_layers
 from topovlm.samples import Sample
 
 # Logits of one model that are in memory at a time; a few tensors of this size are alive together.
 _HEAD_BYTES = 32 << 20
+_TOLERANCE = {torch.float32: RELATIVE_TOLERANCE, torch.float64: RELATIVE_TOLERANCE}
 
 
 @dataclass(frozen=True)
 class _Batch:
     """What is kept of one batch. `rows`, `positions` [n]: the places that predict answer tokens; `samples`
     [B]: indices into the caller's list; `arguments`: of each block, one copy for all blocks that were given
-    the same; `answers` [n, width]: the dense stream after the last block at those places; `streams`: the
-    dense stream [B, T, width] that enters a layer, for those that a judgement can start from."""
+    the same; `added`: what the family adds to the stream behind a block; `answers` [n, width]: the dense
+    stream after the last block at those places; `streams`: the dense stream [B, T, width] that enters a
+    layer, for those that a judgement can start from."""
 
     rows: torch.Tensor
     positions: torch.Tensor
     samples: tuple[int, ...]
     arguments: tuple[Arguments, ...]
+    added: dict[int, torch.Tensor]
     answers: torch.Tensor
     streams: dict[int, torch.Tensor]
 
     @property
     def held_bytes(self) -> int:
         values = [value for arguments in self.arguments for value in arguments.values()]
-        return _bytes_of([self.rows, self.positions, self.answers, *self.streams.values(), *values])
+        streams = [self.answers, *self.added.values(), *self.streams.values()]
+        return _bytes_of([self.rows, self.positions, *streams, *values])
 
 
 class Judge:
@@ -64,12 +71,14 @@ class Judge:
         self.live = live
         self.samples = len(samples)
         self._known: dict[frozenset[int], np.ndarray] = {}
-        self._batches = [
-            _dense(live, rollouts)
-            for rollouts in roll_out(
-                live, samples, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
-            )
-        ]
+        self._config = live.model.config.to_dict()
+        self._batches: list[_Batch] = []
+        for rollouts in roll_out(
+            live, samples, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
+        ):
+            self._batches.append(_dense(live, rollouts))
+            if len(self._batches) == 1:
+                self._check_itself(rollouts)
         self._starts = self._cache_streams(cache_bytes)
         self._head_rows = max(1, _HEAD_BYTES // self._bytes_of_a_distribution())
 
@@ -80,6 +89,7 @@ class Judge:
     def kl_per_sample(self, drop: Collection[int]) -> np.ndarray:
         """float64 [samples], in the order given; remembered, so a set is run once."""
         key = frozenset(drop)
+        refuse_tied_layers(self._config, self.live.parts.family, sorted(key))
         if key not in self._known:
             self._known[key] = self._run(key, min(key, default=self.live.layers - 1))
         return self._known[key]
@@ -124,7 +134,36 @@ class Judge:
         for layer in range(start, stop):
             if layer not in drop:
                 hidden = stream_of(self.live.blocks[layer](hidden, **batch.arguments[layer]))
+            if layer in batch.added:
+                hidden = hidden + batch.added[layer]
         return hidden
+
+    @torch.inference_mode()
+    def _check_itself(self, rollouts: Rollouts) -> None:
+        """Blocks one by one, without some, give what the model gives with those bypassed; else `InputError`.
+
+        Blocks that read more than their arguments (keys and values of another layer) would be judged wrong,
+        and so would a head that does more than `Live.logits`.
+        """
+        family = self.live.parts.family
+        tied = tied_layers(self._config, family)
+        probe = [layer for layer in range(self.live.layers) if layer not in tied][1::2]
+        if self._agrees(rollouts, probe):
+            return
+        layer = next((layer for layer in probe if not self._agrees(rollouts, [layer])), probe)
+        rule = f"without it, this {family.model_type} model is not its other blocks one by one"
+        raise InputError(explain("layer", layer, rule, "Layers of this model cannot be removed safely"))
+
+    def _agrees(self, rollouts: Rollouts, drop: Sequence[int]) -> bool:
+        """Whether stream and last logits without `drop` are those of the model with these bypassed."""
+        ours = self._stream(self._batches[0], drop, 0, self.live.layers)
+        with bypassed(self.live, drop):
+            theirs, logits = last_stream_and_logits(self.live, rollouts.batch)
+        gaps = (
+            relative_difference(ours, theirs),
+            relative_difference(self.live.logits(ours[:, -1:]), logits),
+        )
+        return all(gap <= _TOLERANCE.get(ours.dtype, 0.02) for gap in gaps)
 
     def _divergences(self, dense: torch.Tensor, slim: torch.Tensor) -> Iterator[torch.Tensor]:
         """KL of each row of two streams [n, width] after the last block: float64, block by block."""
@@ -136,8 +175,7 @@ class Judge:
     @torch.inference_mode()
     def _log_probabilities(self, answers: torch.Tensor) -> torch.Tensor:
         """float32 [n, vocabulary] of streams [n, width] after the last block."""
-        logits: torch.Tensor = self.live.head(self.live.norm(answers))
-        return logits.float().log_softmax(-1)
+        return self.live.logits(answers).float().log_softmax(-1)
 
 
 def _dense(live: Live, rollouts: Rollouts) -> _Batch:
@@ -148,6 +186,7 @@ def _dense(live: Live, rollouts: Rollouts) -> _Batch:
         positions=rollouts.positions,
         samples=rollouts.samples,
         arguments=_shared(seen.arguments),
+        added=seen.added,
         answers=seen.leaving[rollouts.rows, rollouts.positions],
         streams={0: seen.entering},
     )

@@ -241,8 +241,15 @@ def crops(height: int, width: int, least_side: int, most: int, least_ratio: floa
 
 
 def patched(height: int, width: int, most: Size, patch: int) -> Size:
-    """At most `most`, in its own shape, up to whole patches (Pixtral)."""
+    """At most `most`, in its own shape, up to whole patches (Pixtral).
+
+    Raises `InputError` for a strip of which nothing would be left, as the processor of transformers does.
+    """
     ratio = max(height / most[0], width / most[1])
+    stated = f"{height}x{width}"
     if ratio > 1:
         height, width = math.floor(height / ratio), math.floor(width / ratio)
+    if not height or not width:
+        rule = f"scaled down to {most[0]}x{most[1]} its short side is less than a pixel"
+        raise InputError(explain("image_size", stated, rule, "Cut the picture or pad it"))
     return ((height - 1) // patch + 1) * patch, ((width - 1) // patch + 1) * patch

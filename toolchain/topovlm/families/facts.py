@@ -9,7 +9,7 @@ import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from topovlm.families.catalogue import find_family
+from topovlm.families.catalogue import family_for
 from topovlm.families.configs import ModelConfig, context_tokens, image_token_id
 from topovlm.families.family import Action, Family
 from topovlm.families.layers import protected_layers, tied_layers
@@ -36,7 +36,7 @@ class ModelFacts:
     @functools.cached_property
     def family(self) -> Family | None:
         """None for a model type that is not known."""
-        return find_family(self.config.get("model_type"))
+        return family_for(self.config)
 
     def allows(self, action: Action) -> bool:
         """Whether topovlm can do that with models of this family."""

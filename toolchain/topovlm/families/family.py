@@ -131,10 +131,10 @@ class Modules(Strict, frozen=True, kw_only=True):
 class Exportable(Strict, frozen=True, kw_only=True):
     """What can be exported. `vision`: `package.module:Class` of what is traced for pictures.
 
-    Families without pictures leave it out, and `towers`.
+    Families without pictures leave it out, and `towers`. `decoders`: left out, all those of the family.
     """
 
-    decoders: tuple[str, ...]
+    decoders: tuple[str, ...] = ()
     vision: str = ""
     towers: tuple[str, ...] = ()
 
@@ -159,8 +159,8 @@ class Family(Strict, frozen=True, kw_only=True):
     configuration with one entry for each of the first decoder layers that reads more than the residual
     stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
     "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
-    token. `renamed`: fields that older releases of transformers know by another name. `prompt`: by the
-    checkpoint's chat template, or the words alone.
+    token. `renamed`: fields that older releases of transformers know by another name. `with_tower`: parts of
+    this record that are others around a tower of that type. `prompt`: by the chat template, or the words alone.
     """
 
     model_type: str
@@ -182,6 +182,7 @@ class Family(Strict, frozen=True, kw_only=True):
     renamed: Mapping[str, str] = msgspec.field(default_factory=dict)
     positions: Literal["sequential", "grid"] = "sequential"
     first_position: int = 0
+    with_tower: dict[str, ModelConfig] = msgspec.field(default_factory=dict)
     prompt: Literal["template", "plain"] = "template"
     mask: Literal["causal", "blocks", "prefix"] = "causal"
 
@@ -223,8 +224,8 @@ _NEEDS: dict[Action, tuple[str, ...]] = {
     "plan": (),
     "score": ("decoders", "tensors"),
     "prune": ("decoders", "tensors"),
-    "export": ("modules", "graphs", "clients"),
-    "run": ("graphs", "clients"),
+    "export": ("graphs",),
+    "run": ("graphs",),
 }
 _PICTURES = ("modules",)  # needed for the sake of pictures alone
 

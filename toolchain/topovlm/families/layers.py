@@ -152,7 +152,13 @@ def rewrite_config(
         if text.get(name) != slim.get(name) or name == "num_hidden_layers"
     }
     key = family.decoder_key(config)
-    return {**config, key: slim} if key else slim, changes
+    if not key:
+        return slim, changes
+    whole = {**config, key: slim}
+    if config.get("num_hidden_layers") == layers:  # PaliGemma 2 repeats it at the top
+        whole["num_hidden_layers"] = len(kept)
+        changes["num_hidden_layers"] = Change(before=layers, after=len(kept))
+    return whole, changes
 
 
 def _follow(decoder: Decoder, name: str, value: Sequence[Any], kept: Sequence[int]) -> list[Any]:

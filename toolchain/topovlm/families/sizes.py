@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from topovlm.errors import InputError, explain
-from topovlm.families.catalogue import DECODERS, TOWERS, families_that, find_family
+from topovlm.families.catalogue import DECODERS, TOWERS, families_that, family_for
 from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
 from topovlm.families.family import Decoder, Family, Tokens, Tower, named
 from topovlm.families.implied import SLIDING, layer_list
@@ -23,7 +23,7 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
     field for an unknown mixture of experts, an unknown model type or a missing size.
     """
     model_type = str(config.get("model_type", ""))
-    family = find_family(model_type)
+    family = family_for(config)
     whole = {**family.defaults, **config} if family else config
     decoder = _decoder(whole, family)
     raw_vision = config.get(VISION_KEY)
@@ -90,6 +90,7 @@ def _decoder(whole: ModelConfig, family: Family | None) -> DecoderShape:
     heads = _size(text, "text", "num_attention_heads")
     layers = _size(text, "text", "num_hidden_layers", "num_layers")
     window = _optional_size(text, "text", "sliding_window")
+    share = _sliding_share(record, text, layers) if window else 0.0
     tied = whole.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     return DecoderShape(
         layers=layers,
@@ -101,8 +102,8 @@ def _decoder(whole: ModelConfig, family: Family | None) -> DecoderShape:
         vocab=_size({**whole, **text}, "text", "vocab_size"),
         tied=bool(tied),
         gated=record.gated,
-        sliding_window=window,
-        sliding_share=_sliding_share(record, text, layers) if window else 0.0,
+        sliding_window=window if share else None,
+        sliding_share=share,
         **_experts(record, text, layers),
     )
 

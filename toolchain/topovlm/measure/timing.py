@@ -199,7 +199,7 @@ def _timings(
 
 
 def _footprint(engine: Engine, workload: TimingWorkload) -> Footprint | None:
-    longest = max(len(prompt.input_ids) for prompt in workload.prompts)
+    longest = max(len(prompt.ids) for prompt in workload.prompts)
     return footprint_of(engine, workload, longest)
 
 

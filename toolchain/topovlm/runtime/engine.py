@@ -10,7 +10,7 @@ the first token; turning picture files into pixels is timed apart (`preprocess_m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -28,14 +28,6 @@ from topovlm.travel.steps import decode_feeds, greedy, prefill_feeds, see_all
 
 Item = tuple[Sequence[Picture], str]
 _BATCHES_PREPARED = 16
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prompt ready to run, and how long it took to make."""
-
-    prompt: Prompt
-    preprocess_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,11 +110,9 @@ class Engine:
             return OrtPart(open_session(path, self._providers, self.threads))
 
     # -- one prompt ---------------------------------------------------------------------------------
-    def prepare(self, images: Sequence[Picture], prompt: str) -> Prepared:
-        """Load and resize pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
-        start = perf_counter()
-        made = self.prompter.prepare(images, prompt)
-        return Prepared(made, (perf_counter() - start) * 1e3)
+    def prepare(self, images: Sequence[Picture], prompt: str) -> Prompt:
+        """Load and prepare pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
+        return self.prompter.prepare(images, prompt)
 
     def generate(
         self,
@@ -133,11 +123,15 @@ class Engine:
         on_token: Callable[[int], None] | None = None,
     ) -> Generation:
         """Greedy answer to one prompt about zero or more pictures."""
-        return self.generate_prepared(self.prepare(images, prompt), max_new_tokens, on_token=on_token)
+        start = perf_counter()
+        ready = self.prepare(images, prompt)
+        spent_ms = (perf_counter() - start) * 1e3
+        found = self.generate_prepared(ready, max_new_tokens, on_token=on_token)
+        return replace(found, preprocess_ms=spent_ms)
 
     def generate_prepared(
         self,
-        prepared: Prepared,
+        prompt: Prompt,
         max_new_tokens: int = 32,
         *,
         stop_at_eos: bool = True,
@@ -148,7 +142,7 @@ class Engine:
         with explained():
             run = greedy(
                 self.graphs,
-                prepared.prompt,
+                prompt,
                 max_new_tokens,
                 ends=self.manifest.eos_token_ids if stop_at_eos else (),
                 on_token=on_token,
@@ -157,12 +151,12 @@ class Engine:
             token_ids=run.tokens,
             text=self.prompter.decode(run.tokens),
             stopped=self._why_stopped(run.tokens),
-            preprocess_ms=prepared.preprocess_ms,
+            preprocess_ms=0.0,
             vision_ms=run.vision_ms,
             embed_ms=run.embed_ms,
             prefill_ms=run.prefill_ms,
             token_ms=run.token_ms,
-            prompt_tokens=len(prepared.prompt.ids),
+            prompt_tokens=len(prompt.ids),
         )
 
     # -- many prompts -------------------------------------------------------------------------------
@@ -209,8 +203,9 @@ class Engine:
             raise InputError(explain("batch_size", batch_size, "must be at least 1"))
         decoder = self._batching_decoder()
         size = batch_size if decoder.max_batch is None else 1
-        for start in range(0, len(items), _BATCHES_PREPARED * size):
-            prepared = [self.prompter.prepare(*item) for item in items[start : start + _BATCHES_PREPARED * size]]
+        stretch = _BATCHES_PREPARED * size
+        for start in range(0, len(items), stretch):
+            prepared = [self.prompter.prepare(*item) for item in items[start : start + stretch]]
             groups: dict[int, list[int]] = {}
             for place, prompt in enumerate(prepared):
                 groups.setdefault(len(prompt.ids), []).append(place)

@@ -1,4 +1,4 @@
-"""An exported folder as it runs: `topovlm_runtime.json` and the files beside it. Read once, checked, typed."""
+"""An exported folder as it runs: `topovlm_runtime.json` and the files beside it. Read once, checked."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Manifest:
     """An exported folder; the paths are absolute and exist.
 
     `layers`: of the decoder graphs. `vision` is empty for a model without pictures. `facts`: what its
-    config.json and its image processor say. `processor`, `tokenizer`: the content of processor_config.json and
-    of tokenizer_config.json, empty where there is none. `template`: the chat template's text.
+    config.json and its image processor say. `processor`, `tokenizer`: the content of processor_config.json
+    and of tokenizer_config.json, empty where there is none. `template`: the chat template's text.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class Manifest:
         raise InputError(explain("variant", variant, rule))
 
     def parts(self, variant: str) -> dict[str, Path]:
-        """Graphs of a resolved variant by part, in its precision where they have it; `vision` if there is one."""
+        """Graphs of a resolved variant by part, in its precision where they have it."""
         suffix = variant.removeprefix("plain").removeprefix("fused")
         others = {"vision": self.vision, "embed": self.embed}
         found = {name: held.get(suffix, next(iter(held.values()))) for name, held in others.items() if held}

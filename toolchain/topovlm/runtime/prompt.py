@@ -18,7 +18,6 @@ from topovlm.pictures import load_image
 from topovlm.runtime.manifest import Manifest, load_manifest
 from topovlm.runtime.pictures import strategy
 from topovlm.runtime.pictures.seen import Seen, Strategy
-from topovlm.runtime.positions import grid_positions
 from topovlm.runtime.template import messages, render, special_tokens
 from topovlm.travel.prompts import Prompt
 
@@ -80,9 +79,7 @@ class Prompter:
         rules = self.manifest.file.prompt
         if rules.form == "template":
             turn = messages(len(seens), words, parts=rules.parts)
-            rendered = render(
-                self.manifest.template, turn, tokens=special_tokens(self.manifest.tokenizer)
-            )
+            rendered = render(self.manifest.template, turn, tokens=special_tokens(self.manifest.tokenizer))
         else:
             rendered = words
         return self.strategy.whole(rendered, seens) if self.manifest.file.strategy else rendered
@@ -93,10 +90,8 @@ class Prompter:
         )
         return np.asarray(encoded.ids, np.int64)
 
-    def with_ids(self, prompt: Prompt, ids: np.ndarray, images: Sequence[Picture]) -> Prompt:
-        """The same pictures in a prompt of other ids `[S]`: for timings at a length."""
-        del prompt
-        pictures = [load_image(image) if isinstance(image, (str, Path)) else image for image in images]
+    def with_pictures(self, ids: np.ndarray, pictures: Sequence[Image.Image]) -> Prompt:
+        """A prompt of given ids `[S]`, in which the pictures' tokens stand: for timings at a length."""
         return self._arrays(ids, self.strategy.see_all(pictures) if pictures else [])
 
     def _arrays(self, ids: np.ndarray, seens: Sequence[Seen]) -> Prompt:
@@ -104,6 +99,8 @@ class Prompter:
         first = rules.first_position
         positions, following = np.arange(first, first + len(ids)), first + len(ids)
         if rules.positions == "grid":
+            from topovlm.runtime.positions import grid_positions
+
             grids = [seen.grid for seen in seens if seen.grid is not None]
             positions, following = grid_positions(ids, rules.image_token_id, grids)
         return Prompt(
@@ -130,7 +127,8 @@ class Prompter:
             return np.ones_like(ids)
         inside = (ids == self.manifest.image_token_id).astype(np.int64)
         begins = np.diff(inside, prepend=0) == 1
-        return np.cumsum(begins) * inside
+        blocks: np.ndarray = np.cumsum(begins) * inside
+        return blocks
 
     def decode(self, token_ids: list[int]) -> str:
         """The answer's text, special tokens left out, blanks at the ends stripped."""

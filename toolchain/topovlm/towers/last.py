@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -56,14 +57,33 @@ class TiledFeatures(LastFeatures):
         first = 1 if self.parts.model.config.vision_use_cls_token else 0
         return super().features(pixel_values)[:, first:]
 
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        # Step by step: the projector itself swaps tiles and patches and back, which changes no number, and
+        # on which ONNX Runtime 1.32 ends the process as it loads an fp16 graph.
+        projector: Any = self.projector
+        hidden = projector.linear_1(self.features(pixel_values))
+        projected: torch.Tensor = projector.pooling(projector.linear_2(projector.gelu(hidden)))
+        return projected
+
 
 class FeatureMaps(LastFeatures):
     """The same of a convolutional tower, whose features are maps `[images, width, rows, columns]` (FastVLM).
 
-    Its configuration states no picture size and it needs none: height and width are dynamic.
+    Its configuration states no picture size and it needs none: height and width are dynamic. What its batch
+    norms have stored is weights to a graph: they are parameters of a copy.
     """
 
     axes: ClassVar = {"pixel_values": {0: "num_images", 2: "height", 3: "width"}}
+
+    def __init__(self, parts: TorchParts) -> None:
+        super().__init__(parts)
+        self.tower = copy.deepcopy(parts.tower)
+        for name in set(self.tower.state_dict()) - {name for name, _ in self.tower.named_parameters()}:
+            owner, _, leaf = name.rpartition(".")
+            module = self.tower.get_submodule(owner)
+            stored = module.get_buffer(leaf)
+            delattr(module, leaf)
+            module.register_parameter(leaf, nn.Parameter(stored, requires_grad=False))
 
     def samples(self) -> dict[str, torch.Tensor]:
         """Two blank pictures of 2 x 3 tokens at FastViT's 64 px per token."""

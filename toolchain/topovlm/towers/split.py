@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -20,11 +20,12 @@ class MaskedTiles(nn.Module):
 
     axes: ClassVar = {"pixel_values": {0: "num_tiles"}, "pixel_attention_mask": {0: "num_tiles"}}
     outputs: ClassVar = ("image_features",)
+    bounds: torch.Tensor
 
     def __init__(self, parts: TorchParts) -> None:
         super().__init__()
         self.parts = parts
-        self.tower = parts.tower
+        self.tower: Any = parts.tower
         self.projector = parts.projector
         config = parts.model.config.vision_config
         self.patch = config.patch_size
@@ -58,7 +59,7 @@ class MaskedTiles(nn.Module):
         return blocks.to(torch.int64).sum(dim=(2, 4)) > 0
 
     def _positions(self, seen: torch.Tensor) -> torch.Tensor:
-        """The learned position of each patch, `[tiles, rows * columns]`: the picture spans the whole table."""
+        """Of each patch, `[tiles, rows * columns]`, in the learned table: a picture spans all of it."""
         rows = self._buckets(seen[:, :, 0])
         columns = self._buckets(seen[:, 0, :])
         places = rows[:, :, None] * self.side + columns[:, None, :]

@@ -67,8 +67,12 @@ class OrtPart:
         """Outputs by name, for inputs in any type. Raises `Failure` for an input that is not given."""
         for name in self.dtypes:
             if name not in feeds:
-                raise Failure("graph", name, sorted(feeds), "is an input of the graph that nothing here feeds")
-        values = {name: np.asarray(feeds[name]).astype(kind, copy=False) for name, kind in self.dtypes.items()}
+                raise Failure(
+                    "graph", name, sorted(feeds), "is an input of the graph that nothing here feeds"
+                )
+        values = {
+            name: np.asarray(feeds[name]).astype(kind, copy=False) for name, kind in self.dtypes.items()
+        }
         return dict(zip(self.outputs, self.session.run(None, values)))  # noqa: B905 (Python 3.8)
 
 
@@ -95,7 +99,9 @@ class OrtDecoder:
             for name, shape in zip(self.past_names, self.past_shapes)  # noqa: B905 (Python 3.8)
         ]
 
-    def step(self, feeds: Mapping[str, np.ndarray], cache: list[Any], past: int) -> tuple[np.ndarray, list[Any]]:
+    def step(
+        self, feeds: Mapping[str, np.ndarray], cache: list[Any], past: int
+    ) -> tuple[np.ndarray, list[Any]]:
         """As `steps.StepGraphs`; the cache has a value for each of `past_names`."""
         asked = completed(feeds, [*self.dtypes, *self.optional])
         # What is optional keeps its own type: it is no input that ONNX Runtime lists with one.
@@ -148,6 +154,8 @@ class OrtGraphs:
         """See `OrtDecoder`."""
         return self.decoder.empty_cache(batch)
 
-    def step(self, feeds: Mapping[str, np.ndarray], cache: list[Any], past: int) -> tuple[np.ndarray, list[Any]]:
+    def step(
+        self, feeds: Mapping[str, np.ndarray], cache: list[Any], past: int
+    ) -> tuple[np.ndarray, list[Any]]:
         """See `OrtDecoder`."""
         return self.decoder.step(feeds, cache, past)

@@ -33,7 +33,7 @@ class StepGraphs(Protocol):
     def step(self, feeds: Mapping[str, np.ndarray], cache: Any, past: int) -> tuple[np.ndarray, Any]:
         """`prefill_feeds` or `decode_feeds` after `past` tokens -> logits of the last place, the new cache.
 
-        Logits `[B, V]`. What a decoder asks for and `feeds` does not have is zero: nothing is added, no block.
+        Logits `[B, V]`. What a decoder asks for and `feeds` does not have is zero.
         """
 
 

@@ -170,7 +170,9 @@ class TrtGraphs:
         shapes = [self.decoder.engine.get_tensor_shape(name) for name in self.past_names]
         return [np.zeros((batch, shape[1], 0, shape[3])) for shape in shapes]
 
-    def step(self, feeds: Mapping[str, np.ndarray], cache: list[Any], past: int) -> tuple[np.ndarray, list[Any]]:
+    def step(
+        self, feeds: Mapping[str, np.ndarray], cache: list[Any], past: int
+    ) -> tuple[np.ndarray, list[Any]]:
         """See `steps.StepGraphs`."""
         values: dict[str, Any] = dict(completed(feeds, self.decoder.inputs))
         values.update(zip(self.past_names, cache))  # noqa: B905 (Python 3.8)

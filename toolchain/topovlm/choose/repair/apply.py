@@ -108,7 +108,10 @@ def _down_projection_names(checkpoint: Checkpoint) -> list[str]:
 
 def _stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
     """The type that down-projections are stored in: what the repair will be rounded to."""
-    dtypes = sorted({checkpoint.tensors[name].dtype for name in _down_projection_names(checkpoint)})
+    found = [checkpoint.tensors.get(name) for name in _down_projection_names(checkpoint)]
+    dtypes = sorted({entry.dtype for entry in found if entry})
+    if not dtypes:
+        return torch.float32  # experts everywhere: no cut will be repaired
     if len(dtypes) != 1 or dtypes[0] not in _TORCH_DTYPES:
         rule = f"down-projections are stored as {', '.join(dtypes)}; one floating-point type is needed"
         raise InputError(explain("pruned model", str(checkpoint.folder), rule))

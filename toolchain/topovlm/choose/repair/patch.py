@@ -14,20 +14,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch.nn import functional
 
 from topovlm.checkpoint.live import Live, bypassed, forward_decoder
+from topovlm.checkpoint.verify import relative_difference
 from topovlm.choose.judge import Judge
 from topovlm.choose.record import CutRepair
-from topovlm.choose.rollouts import Rollouts, stream_of
+from topovlm.choose.rollouts import Rollouts, recorded_blocks, stream_of
 from topovlm.console import Progress
 
 Form = Literal["input", "output"]
 LAMBDAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 FORMS: tuple[Form, ...] = ("input", "output")
 _OUTLIER_NORM = 10.0
+# Relative difference up to which two ways to compute a block in half precision are the same.
+_SAME = 0.02
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def token_weights(
     *,
     entering: torch.Tensor,
     leaving: torch.Tensor,
-    image_token_id: int,
+    image_token_id: int | None,
     bos_token_id: int | None,
     visual_weight: float,
 ) -> torch.Tensor:
@@ -73,7 +77,8 @@ def token_weights(
 
     Outliers have a norm over ten times the median of their stream: a few of them would own the fit.
     """
-    weights = torch.where(ids == image_token_id, visual_weight, 1.0).double()
+    visual = ids == (-1 if image_token_id is None else image_token_id)
+    weights = torch.where(visual, visual_weight, 1.0).double()
     usable = real.clone()
     if bos_token_id is not None:
         usable &= ids != bos_token_id
@@ -107,27 +112,28 @@ def gather(
     visual_weight: float = 0.1,
 ) -> Gram:
     """Gram matrices of one cut: targets from the dense model, inputs from the slim one as repaired so far."""
-    bos = live.processor.tokenizer.bos_token_id
+    bos = live.tokenizer.bos_token_id
     inner = cross = None
     tokens = 0
     for part in rollouts:
         seen: dict[str, torch.Tensor] = {}
 
-        def output(name: str, seen: dict[str, torch.Tensor] = seen) -> Callable[..., None]:
-            def keep(_module: torch.nn.Module, _args: object, value: torch.Tensor) -> None:
-                seen[name] = stream_of(value)
+        def arriving(name: str, seen: dict[str, torch.Tensor] = seen) -> Callable[..., None]:
+            def keep(_module: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: Any) -> None:
+                seen[name] = args[0] if args else kwargs["hidden_states"]
 
             return keep
 
-        handle = live.blocks[cut.last].register_forward_hook(output("target"))
+        # What enters the block behind the cut: some families add features of pictures behind the anchor.
+        behind = live.blocks[cut.last + 1] if cut.last + 1 < live.layers else live.norm
+        handle = behind.register_forward_pre_hook(arriving("target"), with_kwargs=True)
         try:
             forward_decoder(live, part.batch)
         finally:
             handle.remove()
-        down = live.down_projection(cut.anchor)
         handles = [
-            live.blocks[cut.anchor].register_forward_hook(output("stream")),
-            down.register_forward_pre_hook(lambda _m, args, seen=seen: seen.update(inner=args[0])),
+            behind.register_forward_pre_hook(arriving("stream"), with_kwargs=True),
+            live.down_projection(cut.anchor).register_forward_pre_hook(arriving("inner"), with_kwargs=True),
         ]
         try:
             with bypassed(live, drop), weights_in_place(live, repaired):
@@ -155,6 +161,31 @@ def gather(
     assert inner is not None
     assert cross is not None
     return Gram(inner, cross, tokens)
+
+
+@torch.inference_mode()
+def ends_in_its_projection(live: Live, layer: int, rollouts: Rollouts) -> bool:
+    """Whether a block gives W a plus what W has no part in: not with experts, nor with a norm behind W."""
+    try:
+        down = live.down_projection(layer)
+    except LookupError:
+        return False
+    inner: list[torch.Tensor] = []
+    seen = recorded_blocks(live, rollouts.batch)
+    handle = down.register_forward_pre_hook(lambda _module, args: inner.append(args[0]))
+    try:
+        hidden = seen.entering
+        for index in range(layer + 1):
+            entering = hidden
+            hidden = stream_of(live.blocks[index](entering, **seen.arguments[index]))
+            output = hidden
+            hidden = output + seen.added.get(index, 0)
+    finally:
+        handle.remove()
+    with weights_in_place(live, {layer: 2 * down.weight.data}):
+        doubled = stream_of(live.blocks[layer](entering, **seen.arguments[layer]))
+    expected = output + functional.linear(inner[0], down.weight)
+    return relative_difference(doubled, expected) < _SAME
 
 
 def solve(gram: Gram, weight: torch.Tensor, form: Form, ridge: float) -> torch.Tensor:
@@ -186,14 +217,18 @@ def fit_repair(
 ) -> tuple[dict[int, torch.Tensor], list[CutRepair]]:
     """New down-projections (in `stored_dtype`, by dense layer) and what was tried, cut by cut from the left.
 
-    A cut's repair is chosen by the KL on the samples of `tune`, with everything repaired so far in place,
-    and left out when it does not lower it.
+    A cut's repair is chosen by the KL on the samples of `tune`, with everything repaired so far in place, and
+    left out when it does not lower it. A cut whose anchor does not end in its down-projection (a norm behind
+    it, experts) is left alone.
     """
     cuts = find_cuts(drop)
     repaired: dict[int, torch.Tensor] = {}
     reports = []
     current = tune.kl(drop)
     for number, cut in enumerate(cuts):
+        if not ends_in_its_projection(live, cut.anchor, fit[0]):
+            reports.append(_left_alone(cut, current))
+            continue
         original = live.down_projection(cut.anchor).weight.data
         in_use = {layer: weight.to(original) for layer, weight in repaired.items()}
         gram = gather(live, fit, drop, cut, repaired=in_use, visual_weight=visual_weight)
@@ -228,3 +263,18 @@ def fit_repair(
         if progress:
             progress(number + 1, len(cuts))
     return repaired, reports
+
+
+def _left_alone(cut: Cut, current: float) -> CutRepair:
+    """The record of a cut behind which nothing can be folded in."""
+    return CutRepair(
+        anchor=cut.anchor,
+        first=cut.first,
+        last=cut.last,
+        tokens=0,
+        kl_before=current,
+        kl_after=current,
+        form=None,
+        ridge=None,
+        kept=False,
+    )

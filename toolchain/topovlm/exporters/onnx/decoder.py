@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,10 +74,8 @@ def trace_decoder(model: Any) -> DecoderPieces:
     layers = {}
     for kind, layer in zip(kinds, parts.blocks, strict=True):
         if kind not in layers:
-            held = remembered(
-                f"{facts} {kind}", ("layer",), lambda layer=layer: _trace_layer(parts, rules, layer)
-            )
-            layers[kind] = held["layer"]
+            make = functools.partial(_trace_layer, parts, rules, layer)
+            layers[kind] = remembered(f"{facts} {kind}", ("layer",), make)["layer"]
     return DecoderPieces(rules, shared["prelude"], layers, kinds, shared["head"])
 
 
@@ -173,7 +172,7 @@ def _trace_layer(parts: TorchParts, rules: Rules, layer: torch.nn.Module) -> dic
 def decoder_graph(model: Any, pieces: DecoderPieces) -> ir.Model:
     """The whole decoder with explicit past and present.
 
-    inputs_embeds, attention_mask, position_ids, (block_ids), (deepstack_embeds.i), past_key_values.i.key/value
+    inputs_embeds, attention_mask, position_ids, (block_ids), (deepstack_embeds.i), past_key_values.i.*
     -> logits, present.i.key/value. Also `num_logits_to_keep`, which nobody has to give: the last so many rows
     of logits, 0 for all.
     """

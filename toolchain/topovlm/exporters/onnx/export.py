@@ -58,8 +58,8 @@ def export_onnx(
     are fp32 graphs whose decoders are quantised after that. `model` is the torch model of `model_dir`, where
     the caller has it already: on the CPU and in the precision that is traced it spares loading, and it is
     left as it was. A decoder that has no fused form is written in the plain one, and the record says why; the
-    fused form alone is refused then. A graph with more weights than `single_file_bytes` keeps them in `<graph>.onnx_data`: one
-    file cannot pass 2 GiB.
+    fused form alone is refused then. A graph with more weights than `single_file_bytes` keeps them in
+    `<graph>.onnx_data`: one file cannot pass 2 GiB.
     Raises `InputError` for a checkpoint outside of the family and `VerificationError` when parity fails.
     """
     check_arguments(variants, dtype)
@@ -106,9 +106,9 @@ def write_folder(
         graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes)
         layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder)
         # The reference is the model as it was exported: fp16 weights, computed with in fp32.
-        loaded = loaded.float()
-        parts = parts_of(loaded)
-        live = Live(model_dir, loaded, processor, parts, len(parts.blocks))
+        whole = loaded.float()
+        parts = parts_of(whole)
+        live = Live(model_dir, whole, processor, parts, len(parts.blocks))
         return check_graphs(live, out), graphs
 
 

@@ -3,7 +3,7 @@
 Written out layer by layer for decoders of the Llama kind (Llama, Qwen2, Qwen3, Mistral, SmolLM3): pre-norm,
 gated SiLU MLP, rotary embedding over whole heads or none, heads normed or not. A general graph fuser gives
 the same operators, but takes seconds per model and leaves reshapes behind, which cost time where layers are
-small. Nothing here is trusted for being written by hand: the parity gate judges the saved graph like any other.
+small. Nothing here is trusted for being written by hand: the parity gate judges the graph like any other.
 
 GroupQueryAttention takes several new tokens after a past for one sequence only: hence batch 1. It is always
 causal: decoders that let a picture see itself whole, or that slide, have no fused form. The additive mask of

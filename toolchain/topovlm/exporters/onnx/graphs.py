@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.decoder import BATCH, SEQUENCE, facts_of
 from topovlm.exporters.onnx.pieces import remembered
-from topovlm.exporters.onnx.rules import refuse_growing_rope
+from topovlm.exporters.onnx.rules import refuse_text
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import VISION_KEY, ModelConfig
 from topovlm.version import __version__
@@ -29,14 +29,15 @@ def check_family(config: Any) -> None:
     family = family_of(held, "export")
     assert family.graphs is not None  # who exports says what
     text = held[family.text_key] if family.text_key else held
-    kinds = {f"{family.text_key}.model_type".removeprefix("."): (text["model_type"], family.graphs.decoders)}
+    decoders = family.graphs.decoders or family.decoders
+    kinds = {f"{family.text_key}.model_type".removeprefix("."): (text["model_type"], decoders)}
     if family.graphs.towers:
         kinds[f"{VISION_KEY}.model_type"] = (held[VISION_KEY]["model_type"], family.graphs.towers)
     for field, (kind, known) in kinds.items():
         if kind not in known:
             rule = f"is not one that this exporter knows ({', '.join(known)})"
             raise InputError(explain(field, kind, rule))
-    refuse_growing_rope(dict(text), family.text_key)
+    refuse_text(dict(text), family.text_key)
 
 
 def vision_graph(model: Any) -> ir.Model:

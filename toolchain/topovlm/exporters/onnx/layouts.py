@@ -91,7 +91,7 @@ def write_texts(
 
 
 def strategy_name(config: ModelConfig, family: Family) -> str | None:
-    """The module of `runtime.pictures`: the tower's own where it has one. None for models without pictures."""
+    """The module of `runtime.pictures`; None for models without pictures."""
     if family.tokens is None:
         return None
     return family.tokens.strategy

@@ -17,7 +17,7 @@ from topovlm.families.torch_parts import TorchParts
 
 
 class Embed(nn.Module):
-    """input_ids `[batch, seq]` -> inputs_embeds `[batch, seq, hidden]`: the model's own table, scaled as it does."""
+    """input_ids `[batch, seq]` -> inputs_embeds `[batch, seq, hidden]`: scaled as the model does."""
 
     def __init__(self, parts: TorchParts) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class Prelude(nn.Module):
 
     inputs_embeds `[batch, seq, hidden]`, attention_mask `[batch, past + seq]`, position_ids `[batch, seq]` or
     `[3, batch, seq]`, and, where tokens see each other whole, block_ids `[batch, seq]` (0: none) -> masks
-    `[batch, 1, seq, past + seq]`, then cos and sin of each table. Slots count, not positions: a token sees what
-    stands before it in the cache. The mask's value is half of the type's lowest: added to a score it stays
-    finite in fp16 too, so a row that may see nothing (left padding) gives no NaN.
+    `[batch, 1, seq, past + seq]`, then cos and sin of each table. Slots count, not positions: a token sees
+    what stands before it in the cache. The mask's value is half of the type's lowest: added to a score it
+    stays finite in fp16 too, so a row that may see nothing (left padding) gives no NaN.
     """
 
     def __init__(self, parts: TorchParts, rules: Rules) -> None:

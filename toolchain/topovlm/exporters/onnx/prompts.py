@@ -1,4 +1,4 @@
-"""Prompts that exercise an exported folder: pictures of two sizes and words of two lengths, always the same."""
+"""Prompts that exercise an exported folder: pictures of two sizes, words of two lengths."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ def make_questions(folder: Path, new_tokens: int) -> list[Question]:
     facts = prompter.manifest.facts
     context = facts.context_tokens or 1 << 30
     rng = np.random.default_rng(_SEED)
-    sides = [tuple(max(1, round(side * share)) for side, share in zip(facts.picture_size, shares, strict=True))
-             for shares in _SIDES]
+    sides = [
+        tuple(max(1, round(side * share)) for side, share in zip(facts.picture_size, shares, strict=True))
+        for shares in _SIDES
+    ]
     noise = [Image.fromarray(rng.integers(0, 256, (*side, 3), np.uint8)) for side in sides]
     questions = []
     for number, words in enumerate(_WORDS):

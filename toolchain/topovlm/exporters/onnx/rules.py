@@ -54,17 +54,13 @@ class Rules:
 
 
 def rules_of(parts: TorchParts) -> Rules:
-    """The rules of a loaded model's decoder. Raises `InputError` for a kind of attention that has no mask here."""
+    """The rules of a loaded model's decoder. Raises `InputError` as `refuse_text` does."""
     text = parts.text
     window = getattr(text, "sliding_window", None)
     stated = getattr(text, "layer_types", None)
     # A decoder that states no kinds slides in all of its layers, or in none.
     attention = tuple(stated or [SLIDING if window else FULL] * len(parts.blocks))
-    unknown = sorted(set(attention) - {FULL, SLIDING})
-    if unknown:
-        field = f"{parts.family.text_key}.layer_types".removeprefix(".")
-        raise InputError(explain(field, unknown, f"only {FULL} and {SLIDING} are exported"))
-    refuse_growing_rope(text.to_dict(), parts.family.text_key)
+    refuse_text(text.to_dict(), parts.family.text_key)
     return Rules(
         attention=attention,
         window=window if SLIDING in attention else None,
@@ -81,8 +77,12 @@ def _stacked(parts: TorchParts) -> int:
     return len(getattr(parts.model.config.vision_config, parts.family.tied_first) or ())
 
 
-def refuse_growing_rope(text: dict[str, Any], where: str) -> None:
-    """Raise `InputError` for rotary frequencies that a graph cannot hold, of any kind of layer."""
+def refuse_text(text: dict[str, Any], where: str) -> None:
+    """Raise `InputError` for attention without a mask here, and for frequencies that a graph cannot hold."""
+    unknown = sorted(set(text.get("layer_types") or ()) - {FULL, SLIDING})
+    if unknown:
+        field = f"{where}.layer_types".removeprefix(".")
+        raise InputError(explain(field, unknown, f"only {FULL} and {SLIDING} are exported"))
     held = text.get("rope_parameters") or {}
     tables = [held, *(value for value in held.values() if isinstance(value, dict))]
     for table in tables:

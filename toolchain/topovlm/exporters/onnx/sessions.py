@@ -20,7 +20,7 @@ Feeds = dict[str, np.ndarray]
 class Broken:
     """Inputs broken on purpose.
 
-    `shift_positions` moves the cached steps, `hide_slot` masks a slot, `blind` takes the pictures' features away.
+    `shift_positions` moves the cached steps, `hide_slot` masks a slot, `blind` takes the features away.
     """
 
     shift_positions: int = 0
@@ -45,7 +45,7 @@ class OpenGraphs:
     dynamic_batch: bool
 
     def run(self, prompt: Prompt, forced: np.ndarray, broken: Broken = WHOLE) -> np.ndarray:
-        """Prefill the prompt `[S]`, then a cached step per token of `forced` `[T]`; logits `[S + T, vocab]`."""
+        """Prefill the prompt, then a cached step per token of `forced` `[T]`; logits `[S + T, vocab]`."""
         feeds = self._prompt_feeds(prompt, blind=broken.blind)
         feeds = {name: value[None] for name, value in feeds.items()}
         feeds["attention_mask"] = np.ones((1, len(prompt.ids)), np.int64)
@@ -73,9 +73,7 @@ class OpenGraphs:
         for name in rows[0]:
             padded = [_left(row[name], pad, 0) for row, pad in zip(rows, pads, strict=True)]
             feeds[name] = np.stack(padded)
-        feeds["attention_mask"] = np.array(
-            [[0] * pad + [1] * (longest - pad) for pad in pads], np.int64
-        )
+        feeds["attention_mask"] = np.array([[0] * pad + [1] * (longest - pad) for pad in pads], np.int64)
         positions = [_left(p.positions, pad, -1) for p, pad in zip(prompts, pads, strict=True)]
         feeds["position_ids"] = np.stack(positions, axis=-2)
         following = np.asarray([prompt.next_position for prompt in prompts])
@@ -103,7 +101,7 @@ class OpenGraphs:
 
     def _see(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         wanted = {value.name: _NUMPY[value.type] for value in self.vision.get_inputs()}
-        given = {name: feeds[name].astype(kind, copy=False) for name, kind in wanted.items()}
+        given: Feeds = {name: feeds[name].astype(kind, copy=False) for name, kind in wanted.items()}
         names = [value.name for value in self.vision.get_outputs()]
         return dict(zip(names, self.vision.run(None, given), strict=True))
 
@@ -116,7 +114,9 @@ class OpenGraphs:
         names = [value.name for value in self.decoder.get_outputs()]
         pieces = []
         for step in range(forced.shape[1] + 1):
-            given = {n: v.astype(_NUMPY[inputs[n].type], copy=False) for n, v in feeds.items() if n in inputs}
+            given: Feeds = {
+                n: v.astype(_NUMPY[inputs[n].type], copy=False) for n, v in feeds.items() if n in inputs
+            }
             results = dict(zip(names, self.decoder.run(None, given), strict=True))
             pieces.append(results["logits"])
             if step == forced.shape[1]:

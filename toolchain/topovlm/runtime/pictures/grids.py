@@ -1,4 +1,4 @@
-"""What a tower is told about the grid of patches: places, windows, taps into a table of learned positions."""
+"""What a tower is told about the grid of patches: places, taps into a table of learned positions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,6 @@ def positions(rows: int, columns: int, block: int = 1) -> np.ndarray:
     """(row, column) of each patch, int64 `[patches, 2]`, squares of `block` x `block` patches at a time."""
     places = np.indices((rows, columns)).reshape(2, rows // block, block, columns // block, block)
     return np.ascontiguousarray(places.transpose(1, 3, 2, 4, 0).reshape(-1, 2).astype(np.int64))
-
-
-def window_ids(rows: int, columns: int, block: int, window: int) -> np.ndarray:
-    """The window of each patch, int64 `[patches]`: squares of `window` tokens, numbered row by row."""
-    tokens = positions(rows // block, columns // block) // window
-    across = -(-(columns // block) // window)
-    return np.repeat(tokens[:, 0] * across + tokens[:, 1], block * block)
 
 
 def interpolation(
@@ -61,14 +54,16 @@ def _axis(index: np.ndarray, size: int, side: int, taps: Taps) -> tuple[np.ndarr
 
 
 def _hat(distance: np.ndarray) -> np.ndarray:
-    return np.maximum(1 - distance, 0)
+    weights: np.ndarray = np.maximum(1 - distance, 0)
+    return weights
 
 
 def _keys(distance: np.ndarray) -> np.ndarray:
     a = np.float32(_KEYS_A)
     near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    return np.where(distance <= 1, near, far).astype(np.float32)
+    weights: np.ndarray = np.where(distance <= 1, near, far).astype(np.float32)
+    return weights
 
 
 _KERNELS = {"bilinear": _hat, "bicubic": _keys}

@@ -16,10 +16,11 @@ from PIL import Image
 
 from topovlm.families.canvases import Size, enlarged_resize, smart_resize, stepwise_resize
 from topovlm.pictures import to_rgb
-from topovlm.runtime.pictures.grids import Taps, interpolation, positions, window_ids
+from topovlm.runtime.pictures.grids import Taps, interpolation, positions
 from topovlm.runtime.pictures.seen import Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source, square_side
 from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD, Finish, resized
+from topovlm.runtime.pictures.windows import window_gather
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Native(OneForOne):
 
     def see(self, picture: Image.Image) -> Seen:
         """pixel_values float32 `[patches, 3 * frames * patch * patch]`, position_ids int64 `[patches, 2]`;
-        window_ids int64 `[patches]`, interp_indices int64 and interp_weights float32 `[patches, taps]` where
-        the family has them.
+        window_gather int64 `[windows, size]`, interp_indices int64 and interp_weights float32
+        `[patches, taps]` where the family has them.
         """
         image = to_rgb(picture)
         size = (image.height, image.width)
@@ -102,7 +103,7 @@ class Native(OneForOne):
             "position_ids": positions(rows, columns, block),
         }
         if self.kind.windows:
-            feeds["window_ids"] = window_ids(rows, columns, self.merge, self.window)
+            feeds["window_gather"] = window_gather(rows, columns, self.merge, self.window)
         if self.kind.taps:
             taps = interpolation(feeds["position_ids"], (rows, columns), self.table, self.kind.taps)
             feeds["interp_indices"], feeds["interp_weights"] = taps

@@ -94,6 +94,20 @@ class Source:
             raise InputError(explain("config.json: image_token_id", None, rule))
         return self.token(number)
 
+    def edge(self, name: str, default: int) -> int:
+        """`size`, in px, stated by this edge alone. Raises `InputError` where it is stated otherwise."""
+        size = self.image("size", {name: default})
+        given = {key: value for key, value in size.items() if value is not None}
+        if given.keys() != {name}:
+            raise InputError(explain(f"{FIELD}: size", size, f"must give {name} alone"))
+        return int(given[name])
+
+    def resizes(self) -> None:
+        """Raises `InputError` where the pictures are to keep their size."""
+        if not self.image("do_resize", True):
+            rule = "pictures of any size cannot be cut into tiles unless they are resized"
+            raise InputError(explain(f"{FIELD}: do_resize", False, rule))
+
     def refuse(self, *steps: str) -> None:
         """Raises `InputError` for the first of `steps` that is switched on."""
         for step in steps:
