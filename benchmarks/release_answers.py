@@ -2,14 +2,15 @@
 
     PYTHON release_answers.py request.json
 
-request.json: [{"folder": DIR, "inputs": [FILE.npz, ...], "new_tokens": N}, ...]; the arrays are what `generate`
-gets, made once for all releases. With {"questions": [{"image": FILE, "prompt": TEXT}, ...]} instead, the
-checkpoint's own processor makes them. stdout: one JSON document: the release, and per checkpoint its tokens and
-the keys that loading did not find or did not use, or the error. Nothing of ours is imported.
+request.json: [{"folder": DIR, "inputs": [FILE.npz, ...], "new_tokens": N}, ...]; the arrays are what
+`generate` gets, made once for all releases. With {"questions": [{"image": FILE, "prompt": TEXT}, ...]}
+instead, the checkpoint's own processor makes them. stdout: one JSON document: the release, and per checkpoint
+its tokens and the keys that loading did not find or use, or the error. Nothing of ours is imported.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from typing import Any
@@ -24,7 +25,10 @@ def load(folder: str) -> tuple[Any, dict[str, list[str]]]:
     with open(f"{folder}/config.json", encoding="utf-8") as file:
         pictures = "vision_config" in json.load(file)
     kind = transformers.AutoModelForImageTextToText if pictures else transformers.AutoModelForCausalLM
-    model, info = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    # Eager attention computes what a model states (Gemma 2's soft caps) in every release.
+    model, info = kind.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
     return model.eval(), {
         name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys") if info.get(name)
     }
@@ -52,6 +56,8 @@ def answers(checkpoint: dict[str, Any]) -> dict[str, Any]:
     model, keys = load(checkpoint["folder"])
     tokens = []
     for inputs in asked(checkpoint):
+        if "mm_token_type_ids" not in inspect.signature(model.forward).parameters:
+            inputs.pop("mm_token_type_ids", None)  # older releases find the pictures themselves
         with torch.no_grad():
             output = model.generate(**inputs, do_sample=False, max_new_tokens=checkpoint["new_tokens"])
         tokens.append(output[0, inputs["input_ids"].shape[1] :].tolist())

@@ -76,7 +76,9 @@ def _as_read(folder: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizers: Any = AutoTokenizer  # untyped in transformers
-    tokenizers.from_pretrained(folder, local_files_only=True).backend_tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizers.from_pretrained(folder, local_files_only=True).backend_tokenizer.save(
+        str(folder / "tokenizer.json")
+    )
 
 
 def redraw(model: torch.nn.Module, seed: int) -> None:

@@ -169,7 +169,8 @@ class Family(Strict, frozen=True, kw_only=True):
     residual stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture), and
     `first_position`, of the first token. `mask`: "causal", "blocks" (each picture sees itself whole) or
     "prefix" (the prompt does). `with_tower`: parts of this record that are others around a tower of that
-    type. `prompt`: by the chat template, or the words alone.
+    type. `renamed`: fields that older releases of transformers know by another name. `prompt`: by the chat
+    template, or the words alone.
     """
 
     model_type: str
@@ -189,6 +190,7 @@ class Family(Strict, frozen=True, kw_only=True):
     protect_first: int = 3
     protect_last: int = 2
     tied_first: str = ""
+    renamed: Mapping[str, str] = msgspec.field(default_factory=dict)
     positions: Literal["sequential", "grid"] = "sequential"
     first_position: int = 0
     with_tower: dict[str, ModelConfig] = msgspec.field(default_factory=dict)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topovlm.checkpoint.published import write_published_names
 from topovlm.reference.drawing import CANVAS
 from topovlm.reference.makers import MAKERS
+from topovlm.reference.published import publish
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -146,7 +146,6 @@ def save_checkpoint(
         max_new_tokens=48,
     )
     half.save_pretrained(folder)
-    write_published_names(folder)  # those that older releases of transformers find, too
     fast = stock.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -176,6 +175,7 @@ def save_checkpoint(
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    publish(folder)
     (folder / "model.safetensors").chmod(0o644)
     for name, text in extra.items():
         (folder / name).write_text(text)

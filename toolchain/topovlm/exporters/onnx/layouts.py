@@ -102,9 +102,7 @@ def write_texts(
 
 def strategy_name(config: ModelConfig, family: Family) -> str | None:
     """The module of `runtime.pictures`; None for models without pictures."""
-    if family.tokens is None:
-        return None
-    return picture_rules(config, family).strategy
+    return None if family.tokens is None else picture_rules(config, family).strategy
 
 
 def _prompt_rules(
