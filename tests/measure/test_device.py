@@ -552,6 +552,35 @@ def test_damaged_file_is_refused(board: Sshd, url: str) -> None:
     assert board.left_behind() == []
 
 
+def newer_than_3_8(tree: ast.Module) -> list[str]:
+    """What parses there but does not run: generics by subscript, zip(strict), methods of later versions."""
+    generics = {"dict", "list", "set", "tuple", "type", "frozenset"}
+    generics |= {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("collections.abc", "collections")
+        for alias in node.names
+    }
+    notes = [
+        note
+        for node in ast.walk(tree)
+        for note in (getattr(node, "annotation", None), getattr(node, "returns", None))
+        if isinstance(note, ast.AST)
+    ]
+    unread = {id(part) for note in notes for part in ast.walk(note)}  # annotations are never evaluated
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in unread:
+            continue
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in generics:
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Call) and any(word.arg == "strict" for word in node.keywords):
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Attribute) and node.attr in ("removeprefix", "removesuffix", "bit_count"):
+            found.append(ast.unparse(node))
+    return found
+
+
 @needs_sshd
 def test_oldest_python(board: Sshd, url: str) -> None:
     """What travels is Python 3.8 by its grammar, and runs on one where there is one."""
@@ -562,6 +591,7 @@ def test_oldest_python(board: Sshd, url: str) -> None:
         tree = ast.parse((backends.TRAVEL / name).read_text(), feature_version=(3, 8))
         used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert not {module for module in used if module and module.startswith("topovlm")}
+        assert newer_than_3_8(tree) == []
     candidates = [shutil.which("python3.8"), *Path.home().glob(".pyenv/versions/3.8*/bin/python3.8")]
     for python in filter(None, candidates):
         if subprocess.run([str(python), "--version"], capture_output=True, check=False).returncode == 0:
