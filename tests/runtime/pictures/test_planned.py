@@ -12,6 +12,7 @@ from PIL import Image
 
 from topovlm.errors import InputError
 from topovlm.families.catalogue import FAMILIES
+from topovlm.families.known_models import KnownModel, list_known_models
 from topovlm.families.sizes import picture_rules, read_shape
 from topovlm.families.vision import visual_tokens
 from topovlm.runtime.pictures import strategy
@@ -138,3 +139,19 @@ def test_the_plan_counts_what_is_executed(name: str) -> None:
     if one_count or shape.several:
         planned = visual_tokens(shape, Workload(images=2, image_height=20, image_width=70))
         assert sum(seen.tokens for seen in seens) == planned
+
+
+@pytest.mark.parametrize("model", list_known_models(), ids=lambda model: model.id)
+def test_known_models_at_their_own_size(model: KnownModel) -> None:
+    """Sizes as published; a tile is the tower's picture."""
+    shape = model.shape()
+    assert shape.vision is not None
+    rules = picture_rules(model.config, FAMILIES[shape.model_type])
+    side = {"height": shape.vision.image_size, "width": shape.vision.image_size}
+    images = {**MEAN, **(model.preprocessor or {"size": side})}
+    if rules.strategy == "split":
+        images["max_image_size"] = {"longest_edge": shape.vision.image_size}
+    own = strategy(rules.strategy, images=images, processor={}, config=model.config, token=str)
+    for height, width in ((480, 640), (1080, 1920), (97, 1203)):
+        workload = Workload(image_height=height, image_width=width)
+        assert own.see(Image.new("L", (width, height))).tokens == visual_tokens(shape, workload)

@@ -184,7 +184,8 @@ def tile_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> V
 def native_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
     """Frames that follow each other share their patches (Qwen-VL)."""
     steps = math.ceil(workload.video_frames / vision.temporal_patch)
-    step = native(shape, vision, workload.image_height, workload.image_width)
+    layout = named(shape.layout, __name__)
+    step: VisionWork = layout(shape, vision, workload.image_height, workload.image_width)
     return VisionWork(steps, step.patches, steps * step.tokens)
 
 
