@@ -181,10 +181,11 @@ def _written_out(
         return implied_list(decoder, others, fields["num_hidden_layers"], name) or []
 
     wanted = _follow(decoder, name, stated(dense), kept)
-    if implied(slim) == wanted:
+    relied = implied(dense) == stated(dense)
+    if stated(slim) == wanted and (implied(slim) == wanted or not relied):
         return slim
     written = {**slim, name: wanted}
-    if implied(dense) == stated(dense) or stated(written) != wanted:
+    if relied or stated(written) != wanted:
         return {field: value for field, value in written.items() if field not in decoder.moduli}
     return written
 
