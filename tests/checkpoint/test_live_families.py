@@ -82,7 +82,7 @@ def test_padding_changes_no_number(family: tuple[str, Live]) -> None:
     """In a right-padded batch the stream after every block is that of each prompt alone."""
     name, live = family
     prompts = [encode(live, sample) for sample in _samples(name)]
-    prompts[0] = answered(live, prompts[0], [5, 6, 7, 8])  # as judged: with an answer behind it
+    prompts[0] = answered(live, prompts[0], [95, 96, 97, 98])  # as judged: with an answer behind it
     assert len({prompt.length for prompt in prompts}) == 3
 
     def streams(chosen: list[Encoded]) -> list[torch.Tensor]:

@@ -30,9 +30,9 @@ def test_pruned_checkpoints_equal_the_bypassed_dense_model(
     )
     assert report.layers == 6 - len(drop)
     assert report.prompts == 3
-    assert report.generated_tokens == 36
+    assert report.generated_tokens == 48
     assert report.dense_difference is not None
-    assert max(report.cache_difference, report.dense_difference) < 1e-4
+    assert max(report.cache_difference, report.dense_difference, report.batch_difference) < 1e-4
 
 
 def test_sliding_windows_follow_their_layers(tmp_path: Path) -> None:
@@ -98,6 +98,24 @@ def test_a_cache_tied_to_old_indices_is_caught(
 
     monkeypatch.setattr(live_module, "load", with_shared_slot)
     with pytest.raises(VerificationError, match="cached and uncached"):
+        verify_checkpoint(tiny_siglip_qwen2)
+
+
+def test_a_model_that_sees_padding_is_caught(
+    tiny_siglip_qwen2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that looks at the whole row, padding too, gives a prompt other states in a batch than alone."""
+    from topovlm.checkpoint import live as live_module
+
+    original = live_module.load
+
+    def far_sighted(*args: object, **kwargs: object) -> live_module.Live:
+        live = original(*args, **kwargs)  # type: ignore[arg-type]
+        live.blocks[3].register_forward_hook(lambda _block, _args, out: out + out.mean(1, keepdim=True))
+        return live
+
+    monkeypatch.setattr(live_module, "load", far_sighted)
+    with pytest.raises(VerificationError, match="in a batch than alone"):
         verify_checkpoint(tiny_siglip_qwen2)
 
 

@@ -133,6 +133,7 @@ VERIFIED = VerifyReport(
     prompts=2,
     generated_tokens=16,
     cache_difference=RELATIVE_TOLERANCE / 10,
+    batch_difference=0.0,
     dense_difference=0.0,
 )
 
@@ -143,6 +144,7 @@ VERIFIED = VerifyReport(
         ({}, []),
         ({"layers": 7}, ["reload with stock transformers"]),
         ({"cache_difference": 0.5}, ["cached = uncached generation"]),
+        ({"batch_difference": 0.5}, ["batch = one by one"]),
         ({"dense_difference": 0.5}, ["surgery = dense with the layers bypassed"]),
         ({"dense_difference": None}, ["surgery = dense with the layers bypassed"]),
     ],

@@ -29,15 +29,15 @@ _PROMPTS = ("Describe the picture.", "What is the largest object, and which colo
 
 
 class VerifyReport(Part, frozen=True, kw_only=True):
-    """What was compared; differences are of logits, relative to the largest logit."""
+    """What was compared; differences are relative to the largest value: of logits, for batches of hidden states."""
 
     layers: int
     tensors: int
     prompts: int
     generated_tokens: int
     cache_difference: float
+    batch_difference: float
     dense_difference: float | None
-    batch_difference: float = 0.0
 
 
 def verify_checkpoint(
@@ -69,8 +69,8 @@ def verify_checkpoint(
         rule = f"transformers built {len(live.blocks)} layers for {checkpoint.layers}"
         raise VerificationError(explain("num_hidden_layers", checkpoint.layers, rule))
     questions = list(samples) if samples else _built_in_samples(live.image_token_id is not None)
-    tokens, cache_difference = _check_cache(live, questions, new_tokens)
     batch_difference = _check_batch(live, questions)
+    tokens, cache_difference = _check_cache(live, questions, new_tokens)
     dense_difference = None
     if dense is not None:
         dense_difference = _check_against_dense(live, as_live(dense), tuple(dropped), questions)

@@ -130,8 +130,12 @@ class Judge:
 
     def _stream(self, batch: _Batch, drop: Collection[int], start: int, stop: int) -> torch.Tensor:
         """The stream [B, T, width] that enters layer `stop`, run from layer `start` without `drop`."""
-        hidden = batch.streams[start]
-        for layer in range(start, stop):
+        return self._through(batch, batch.streams[start], drop, range(start, stop))
+
+    def _through(
+        self, batch: _Batch, hidden: torch.Tensor, drop: Collection[int], layers: range
+    ) -> torch.Tensor:
+        for layer in layers:
             if layer not in drop:
                 hidden = stream_of(self.live.blocks[layer](hidden, **batch.arguments[layer]))
             if layer in batch.added:
@@ -142,28 +146,41 @@ class Judge:
     def _check_itself(self, rollouts: Rollouts) -> None:
         """Blocks one by one, without some, give what the model gives with those bypassed; else `InputError`.
 
-        Blocks that read more than their arguments (keys and values of another layer) would be judged wrong,
-        and so would a head that does more than `Live.logits`.
+        Blocks that read more than the stream and their arguments (keys and values of another layer) would be
+        judged wrong, and so would a head that does more than `Live.logits`.
         """
         family = self.live.parts.family
         tied = tied_layers(self._config, family)
         probe = [layer for layer in range(self.live.layers) if layer not in tied][1::2]
-        if self._agrees(rollouts, probe):
-            return
-        layer = next((layer for layer in probe if not self._agrees(rollouts, [layer])), probe)
-        rule = f"without it, this {family.model_type} model is not its other blocks one by one"
-        raise InputError(explain("layer", layer, rule, "Layers of this model cannot be removed safely"))
+        remedy = "Layers of this model cannot be removed safely"
+        if not self._agrees(rollouts, probe):
+            layer = next((layer for layer in probe if not self._agrees(rollouts, [layer])), probe)
+            rule = f"without it, this {family.model_type} model is not its other blocks one by one"
+            raise InputError(explain("layer", layer, rule, remedy))
+        reader = self._reader_of_others()
+        if reader is not None:
+            rule = f"this block of a {family.model_type} model reads more than the stream that enters it"
+            raise InputError(explain("layer", reader, rule, remedy))
 
     def _agrees(self, rollouts: Rollouts, drop: Sequence[int]) -> bool:
         """Whether stream and last logits without `drop` are those of the model with these bypassed."""
         ours = self._stream(self._batches[0], drop, 0, self.live.layers)
         with bypassed(self.live, drop):
             theirs, logits = last_stream_and_logits(self.live, rollouts.batch)
-        gaps = (
-            relative_difference(ours, theirs),
-            relative_difference(self.live.logits(ours[:, -1:]), logits),
-        )
-        return all(gap <= _TOLERANCE.get(ours.dtype, 0.02) for gap in gaps)
+        return _same(ours, theirs) and _same(self.live.logits(ours[:, -1:]), logits)
+
+    def _reader_of_others(self) -> int | None:
+        """A block of the later half that depends on what the earlier ones last saw, beside the stream."""
+        batch, half = self._batches[0], self.live.layers // 2
+        hidden = self._stream(batch, (), 0, half)
+        dense = [hidden]
+        for layer in range(half, self.live.layers):
+            dense.append(self._through(batch, dense[-1], (), range(layer, layer + 1)))
+        self._through(batch, 2 * batch.streams[0], (), range(half))
+        for layer, (entering, leaving) in enumerate(pairwise(dense), half):
+            if not _same(self._through(batch, entering, (), range(layer, layer + 1)), leaving):
+                return layer
+        return None
 
     def _divergences(self, dense: torch.Tensor, slim: torch.Tensor) -> Iterator[torch.Tensor]:
         """KL of each row of two streams [n, width] after the last block: float64, block by block."""
@@ -190,6 +207,10 @@ def _dense(live: Live, rollouts: Rollouts) -> _Batch:
         answers=seen.leaving[rollouts.rows, rollouts.positions],
         streams={0: seen.entering},
     )
+
+
+def _same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return relative_difference(ours, theirs) <= _TOLERANCE.get(ours.dtype, 0.02)
 
 
 def _shared(arguments: Iterable[Arguments]) -> tuple[Arguments, ...]:

@@ -195,6 +195,7 @@ def checkpoint_checks(pruned: Pruned) -> list[doc.Verification]:
     checks = [doc.check("reload with stock transformers", "slim", seen.layers, "equal to", kept, detail=size)]
     for name, value, detail in (
         ("cached = uncached generation", seen.cache_difference, f"{seen.generated_tokens} tokens"),
+        ("batch = one by one", seen.batch_difference, "prompts of different lengths"),
         ("surgery = dense with the layers bypassed", seen.dense_difference, f"{seen.prompts} prompts"),
     ):
         checks.append(doc.check(name, "slim", value, "at most", LIMIT, detail=detail))
