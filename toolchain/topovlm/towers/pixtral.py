@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from topovlm.families.torch_parts import TorchParts
-from topovlm.towers.selected import SelectedFeatures
 
 
 def merged(features: torch.Tensor, rows: int, columns: int, merge: int) -> torch.Tensor:
@@ -70,9 +69,3 @@ class NativePicture(nn.Module):
         projector = self.projector
         projected: torch.Tensor = projector.linear_2(projector.act(projector.linear_1(features)))
         return projected
-
-
-def selected_or_native(parts: TorchParts) -> SelectedFeatures | NativePicture:
-    """For a family that takes towers of both kinds (LLaVA)."""
-    native = hasattr(parts.tower, "patch_positional_embedding")
-    return NativePicture(parts) if native else SelectedFeatures(parts)
