@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
@@ -14,6 +16,9 @@ import torch
 from tests.tiny_families import redraw
 from topovlm.exporters.onnx.stack import Stack
 from topovlm.exporters.onnx.trace import OPSET, trace
+from topovlm.families import torch_parts
+from topovlm.families.family import Modules
+from topovlm.families.torch_parts import TorchParts
 from topovlm.towers.vision import Vision
 
 TEXT = {
@@ -44,6 +49,13 @@ def build(config: Any, seed: int = 0) -> Any:
         model = AutoModelForImageTextToText.from_config(config).eval()
     redraw(model, seed)
     return model
+
+
+def parts_of(model: Any, modules: tuple[str, str]) -> TorchParts:
+    """Parts by the family's record, with these modules (tower, projector)."""
+    parts = torch_parts.parts_of(model)
+    family = msgspec.structs.replace(parts.family, modules=Modules(tower=modules[0], projector=modules[1]))
+    return dataclasses.replace(parts, family=family)
 
 
 def random_pixels(seed: int, *shape: int) -> torch.Tensor:
