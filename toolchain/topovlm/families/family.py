@@ -160,7 +160,8 @@ class Family(Strict, frozen=True, kw_only=True):
     stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
     "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
     token. `renamed`: fields that older releases of transformers know by another name. `with_tower`: parts of
-    this record that are others around a tower of that type. `prompt`: by the chat template, or the words alone.
+    this record that are others around a tower of that type. `prompt`: by the chat template, or the words
+    alone.
     """
 
     model_type: str
