@@ -1,7 +1,7 @@
 """One family through every step of the chain, on a tiny random checkpoint with its real processor.
 
-Each check returns what it measured and raises where the step is wrong; `benchmarks.families` makes a table of
-them, `tests/families/test_matrix.py` runs them. Oracles are transformers' own code: the processor for prompts,
+Each check returns what it measured and raises where the step is wrong; `benchmarks.families` makes a table
+of them, `tests/families/test_matrix.py` runs them. Oracles are transformers' own code: the processor for prompts,
 the stock model for numbers, `generate` for answers.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-
 from tests import tiny_families
+
 from topovlm import cli
 from topovlm.samples import Sample
 
@@ -162,7 +162,17 @@ def check_deploy(family: Family) -> Measured:
     out, data = family.work / "run", family.work / "questions.jsonl"
     _write_questions(family, data)
     printed = io.StringIO()
-    arguments = ["deploy", "--model", str(family.model), "--data", str(data), *_DEPLOY, "-o", str(out), "--json"]
+    arguments = [
+        "deploy",
+        "--model",
+        str(family.model),
+        "--data",
+        str(data),
+        *_DEPLOY,
+        "-o",
+        str(out),
+        "--json",
+    ]
     with contextlib.redirect_stdout(printed):
         code = cli.main(arguments)
     assert code == 0, (code, printed.getvalue()[-2000:])
@@ -175,7 +185,12 @@ def check_deploy(family: Family) -> Measured:
 def _write_questions(family: Family, file: Path, count: int = 48) -> None:
     rows = []
     for sample in tiny_families.sample(family.name, count, seed=3):
-        row: dict[str, Any] = {"id": sample.id, "prompt": sample.prompt, "answer": "yes", "group": sample.group}
+        row: dict[str, Any] = {
+            "id": sample.id,
+            "prompt": sample.prompt,
+            "answer": "yes",
+            "group": sample.group,
+        }
         for picture in sample.load_images():
             path = file.parent / f"{sample.id}.png"
             picture.save(path)

@@ -157,3 +157,30 @@ def test_sizes_of_a_wrong_type_are_refused(field: str, value: object) -> None:
     config = {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, field: value}
     with pytest.raises(InputError, match=field):
         read_shape(config)
+
+
+def test_a_configuration_is_completed_as_transformers_would() -> None:
+    """LLaVA-1.5-7b leaves its decoder's sizes out; those filled in are transformers' own, the rest stays."""
+    from transformers import AutoConfig
+
+    from topovlm.families.sizes import completed
+
+    text = {
+        "model_type": "llama",
+        "max_position_embeddings": 4096,
+        "vocab_size": 32064,
+        "rms_norm_eps": 1e-05,
+    }
+    vision = {"model_type": "clip_vision_model", "hidden_size": 1024, "num_attention_heads": 16}
+    config = {"model_type": "llava", "text_config": text, "vision_config": vision, "image_token_index": 32000}
+    filled = completed(config)
+    assert {**filled, "text_config": text} == config
+    assert filled["text_config"].items() >= text.items()
+    known = AutoConfig.for_model(
+        "llava", text_config=dict(text), vision_config=dict(vision)
+    ).text_config.to_dict()
+    added = filled["text_config"].keys() - text.keys()
+    assert {"num_hidden_layers", "num_key_value_heads", "hidden_size", "num_attention_heads"} <= added
+    assert {name: filled["text_config"][name] for name in added} == {name: known[name] for name in added}
+    flat = {"model_type": "qwen2", "num_hidden_layers": 3}
+    assert completed(flat).items() >= {"num_hidden_layers": 3, "hidden_size": 4096}.items()

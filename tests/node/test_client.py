@@ -5,6 +5,7 @@ Needs node >= 20 and, once, in this folder:  ONNXRUNTIME_NODE_INSTALL=skip npm i
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,15 @@ def test_transformers_js_runs_an_fp16_folder(
     assert {engine.decoder.dtypes[name] for name in engine.decoder.past_names} == {np.float16}
     wanted = [engine.generate([image], words, NEW_TOKENS).token_ids for image, words in pairs]
     assert client.ask(folder, pairs, NEW_TOKENS, tmp_path) == wanted
+
+
+@pytest.mark.skipif(client.missing() is not None, reason=str(client.missing()))
+def test_a_configuration_that_leaves_sizes_out(tmp_path: Path) -> None:
+    """LLaVA-1.5-7b does not say how many layers it has: 32, which transformers.js does not know by itself."""
+    model_dir = tiny.build(tmp_path / "model", "clip-llama", layers=32)
+    config = json.loads((model_dir / "config.json").read_text())
+    del config["text_config"]["num_hidden_layers"]
+    (model_dir / "config.json").write_text(json.dumps(config))
+    export_onnx(model_dir, tmp_path / "export", variants=("plain",))
+    pairs = [(tiny.picture(10, 32), tiny.PROMPTS[0])]
+    assert client.ask(tmp_path / "export", pairs, 4, tmp_path) == greedy(model_dir, pairs, 4)

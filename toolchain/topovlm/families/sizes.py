@@ -57,6 +57,30 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
     )
 
 
+def completed(config: ModelConfig) -> dict[str, Any]:
+    """The configuration with the decoder's sizes where it leaves them out, for readers without defaults.
+
+    Fields that it has keep their values.
+    """
+    family = family_for(config)
+    whole = {**family.defaults, **config} if family else config
+    key = next((key for key in TEXT_KEYS if isinstance(whole.get(key), Mapping)), None)
+    text = whole if key is None else whole[key]
+    shape = _decoder(whole, family)
+    filled = {
+        "model_type": family.default_decoder if family else config.get("model_type"),
+        "num_hidden_layers": shape.layers,
+        "hidden_size": shape.hidden,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "intermediate_size": shape.intermediate,
+        "vocab_size": shape.vocab,
+        **text,
+    }
+    return filled if key is None else {**config, key: filled}
+
+
 def _typed(part: ModelConfig, whole: ModelConfig, default: str) -> str:
     """The type of a part; older configurations leave it out, or repeat the model's own."""
     stated = str(part.get("model_type") or whole.get("model_type"))

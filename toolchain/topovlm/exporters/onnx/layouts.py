@@ -20,7 +20,7 @@ from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig, image_token_id, text_part
 from topovlm.families.family import Family
-from topovlm.families.sizes import picture_rules, read_shape
+from topovlm.families.sizes import completed, picture_rules, read_shape
 from topovlm.runtime.runtime_file import DecoderSizes, PromptRules, RuntimeFile, write_runtime_file
 from topovlm.runtime.template import adds_special_tokens, messages, render, special_tokens
 
@@ -68,12 +68,13 @@ def write_texts(
             shutil.copyfile(model_dir / name, out / name)
     tokenizer.save(str(out / "tokenizer.json"))
     settings = read_json(model_dir / "tokenizer_config.json")
-    template = "" if family.prompt == "plain" else _chat_template(model_dir)
+    template = "" if family.prompt == "plain" else chat_template(model_dir)
     if template:
         (out / "chat_template.jinja").write_text(template, encoding="utf-8")
         settings = {**settings, "chat_template": template}
     write_json(out / "tokenizer_config.json", settings)
-    write_json(out / "config.json", {**config, "transformers.js_config": _client_config(out, graphs)})
+    clients = {"transformers.js_config": _client_config(out, graphs)}
+    write_json(out / "config.json", {**completed(config), **clients})
     image_id = None
     if "vision" in graphs:
         _write_processor(model_dir, out, config, family, out / graphs["vision"])
@@ -130,7 +131,7 @@ def graph_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in graph_files(path))
 
 
-def _chat_template(model_dir: Path) -> str:
+def chat_template(model_dir: Path) -> str:
     file = model_dir / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
