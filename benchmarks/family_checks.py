@@ -1,8 +1,8 @@
 """One family through every step of the chain, on a tiny random checkpoint with its real processor.
 
-Each check returns what it measured and raises where the step is wrong; `benchmarks.families` makes a table
-of them, `tests/families/test_matrix.py` runs them. Oracles are transformers' own code: the processor for prompts,
-the stock model for numbers, `generate` for answers.
+Each check returns what it measured and raises where the step is wrong; `benchmarks.families` makes a table of
+them, `tests/families/test_matrix.py` runs them. Oracles are transformers' own code: the processor for
+prompts, the stock model for numbers, `generate` for answers.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def check_prune(family: Family) -> Measured:
     import topovlm
 
     record = topovlm.prune(family.model, DROP, family.work / "slim")
-    found = record.verify
+    found = record.verified
     assert found is not None
     assert found.dense_difference is not None
     assert found.generated_tokens >= 16
@@ -178,8 +178,8 @@ def check_deploy(family: Family) -> Measured:
     assert code == 0, (code, printed.getvalue()[-2000:])
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert (out / "report.html").is_file()
-    assert len(report["layers"]["kept"]) == LAYERS - len(DROP)
-    return {"kept": len(report["layers"]["kept"])}
+    assert report["slim"]["layers"] == LAYERS - len(DROP)
+    return {"kept": report["slim"]["layers"]}
 
 
 def _write_questions(family: Family, file: Path, count: int = 48) -> None:
