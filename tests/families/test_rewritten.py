@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from topovlm.errors import InputError
 from topovlm.families.catalogue import FAMILIES, decoder_of, families_that
 from topovlm.families.facts import ModelFacts
-from topovlm.families.layers import layer_count, refuse_unknown_layer_fields, rewrite_config
+from topovlm.families.layers import (
+    layer_count,
+    refuse_unknown_layer_fields,
+    rewrite_config,
+    shape_groups,
+)
 
 SIZES = {
     "hidden_size": 16,
@@ -225,7 +230,8 @@ def test_fields_of_a_wrong_type_are_refused_by_name(field: str, value: object) -
     """Never a traceback."""
     text = {"model_type": "qwen3_vl_moe_text", "num_hidden_layers": 4, field: value}
     config = {"model_type": "qwen3_vl_moe", "text_config": text, "vision_config": {}}
+    family = FAMILIES["qwen3_vl_moe"]
+    decoder = decoder_of(config, family)
+    assert len(shape_groups(config, family, decoder)) == ModelFacts(config).layers == 4
     with pytest.raises(InputError, match=field):
-        refuse_unknown_layer_fields(
-            config, FAMILIES["qwen3_vl_moe"], decoder_of(config, FAMILIES["qwen3_vl_moe"])
-        )
+        refuse_unknown_layer_fields(config, family, decoder)

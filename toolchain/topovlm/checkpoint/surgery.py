@@ -67,10 +67,11 @@ def prune_checkpoint(
     checkpoint = open_checkpoint(src)
     dropped = check_drop(drop, checkpoint.layers)
     kept = tuple(layer for layer in range(checkpoint.layers) if layer not in dropped)
+    config, changes = checkpoint.config, dict[str, Change]()
     if dropped:
-        refuse_tied_layers(checkpoint.config, checkpoint.family, dropped)
-        refuse_unknown_layer_fields(checkpoint.config, checkpoint.family, checkpoint.decoder)
-    config, changes = rewrite_config(checkpoint.config, checkpoint.family, checkpoint.decoder, kept)
+        refuse_tied_layers(config, checkpoint.family, dropped)
+        refuse_unknown_layer_fields(config, checkpoint.family, checkpoint.decoder)
+        config, changes = rewrite_config(config, checkpoint.family, checkpoint.decoder, kept)
     if "auto_map" in config:  # names Python files, which are not carried along
         changes["auto_map"] = Change(before=config["auto_map"], after=None)
         config = {name: value for name, value in config.items() if name != "auto_map"}

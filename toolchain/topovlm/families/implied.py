@@ -75,5 +75,6 @@ def window_without_rope(text: ModelConfig, layers: int) -> list[str]:
 
 def dense_between(text: ModelConfig, layers: int) -> list[int]:
     """Qwen's mixtures: layers without experts are those listed, and all but every n-th."""
-    listed, every = text.get("mlp_only_layers") or (), _every(text, "decoder_sparse_step")
+    stated, every = text.get("mlp_only_layers"), _every(text, "decoder_sparse_step")
+    listed = stated if isinstance(stated, list) else []
     return [layer for layer in range(layers) if layer in listed or not _is_nth(layer, every)]
