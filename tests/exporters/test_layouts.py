@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from tokenizers import Tokenizer, processors
 
 from tests import tiny
 from topovlm.errors import InputError
 from topovlm.exporters.onnx import layouts
 from topovlm.exporters.protocol import ExportRecord
+from topovlm.runtime.prompt import prompter_of
 from topovlm.runtime.runtime_file import MANIFEST_NAME, DecoderSizes, read_runtime_file
 
 Exported = tuple[Path, ExportRecord]
@@ -22,18 +26,30 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def _tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer of a checkpoint as transformers runs it, where it has a fast one."""
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    return tokenizer
+
+
 @pytest.mark.parametrize("family", ["siglip", "clip"])
 def test_processor_of_the_folder_counts_the_graphs_tokens(
     family: str, request: pytest.FixtureRequest
 ) -> None:
-    """transformers' own processor, loaded from the exported folder, expands one picture to 16 tokens."""
+    """transformers' own processor, loaded from the exported folder, and ours make one picture 16 tokens."""
     from transformers import AutoProcessor
 
     folder = request.getfixturevalue(f"{family}_export")[0]
     processor = AutoProcessor.from_pretrained(folder)
     ids = processor(images=tiny.picture(0, 32), text=tiny.IMAGE)["input_ids"][0]
-    manifest = _json(folder / MANIFEST_NAME)
-    assert ids.count(manifest["image_token_id"]) == manifest["tokens_per_image"] == 16
+    manifest = read_runtime_file(folder)
+    assert ids.count(manifest.image_token_id) == 16
+    ours = prompter_of(folder).prepare([tiny.picture(0, 32)], "")
+    assert ours.picture_tokens == 16
     # What transformers.js computes: grid + num_additional_image_tokens, whatever the strategy says.
     assert _json(folder / "processor_config.json")["num_additional_image_tokens"] == 0
 
@@ -48,37 +64,82 @@ def test_manifest_names_graphs_sizes_and_ends(siglip_export: Exported, tiny_sigl
         "decoder_fused": "onnx/decoder_model_merged_fused.onnx",
     }
     vocab = _json(tiny_siglip_qwen2 / "config.json")["text_config"]["vocab_size"]
-    assert manifest["decoder"] == {"layers": 6, "hidden": 64, "kv_heads": 2, "head_dim": 16, "vocab": vocab}
+    assert manifest["decoder"] == {
+        "layers": 6,
+        "hidden": 64,
+        "kv_heads": 2,
+        "head_dim": 16,
+        "vocab": vocab,
+        "rows": 1,
+        "stacked": 0,
+    }
     assert manifest["eos_token_ids"] == [tiny.SPECIALS.index(tiny.END)]
-    assert manifest["image"]["height"] == manifest["image"]["width"] == 32
+    assert (manifest["model_type"], manifest["strategy"]) == ("llava", "fixed")
+    assert (manifest["positions"], manifest["first_position"]) == ("sequential", 0)
+    assert manifest["mask"] == "causal"
+    assert manifest["prompt"] == {"form": "template", "add_special_tokens": False, "parts": True}
 
 
-def test_prompt_pieces_rebuild_the_chat_template(tiny_siglip_qwen2: Path) -> None:
-    """prefix + pictures + words + suffix is what the Jinja template renders."""
-    from transformers import AutoProcessor
+@pytest.fixture
+def own_template(tiny_siglip_qwen2: Path, tmp_path: Path) -> Callable[[str, str], Path]:
+    """A copy of the checkpoint with a chat template and a word with which every text begins ("": none)."""
 
-    pieces = layouts.prompt_pieces(tiny_siglip_qwen2, tiny.CHAT_TEMPLATE, tiny.IMAGE)
-    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Left or right?"}]
-    processor = AutoProcessor.from_pretrained(tiny_siglip_qwen2)
-    rendered = processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True
-    )
-    assert pieces.prefix + 2 * pieces.image + "Left or right?" + pieces.suffix == rendered
-    assert pieces.add_special_tokens is False
+    def build(template: str, bos: str) -> Path:
+        source = tmp_path / "model"
+        shutil.copytree(tiny_siglip_qwen2, source, ignore=shutil.ignore_patterns("*.safetensors"))
+        (source / "chat_template.jinja").write_text(template)
+        if bos:
+            tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+            token = (bos, tokenizer.token_to_id(bos))
+            tokenizer.post_processor = processors.TemplateProcessing(
+                single=f"{bos} $A", special_tokens=[token]
+            )
+            tokenizer.save(str(source / "tokenizer.json"))
+            config = {**_json(source / "tokenizer_config.json"), "bos_token": bos}
+            (source / "tokenizer_config.json").write_text(json.dumps(config))
+        return source
+
+    return build
+
+
+TURN = (
+    "{{% for p in messages[0].content %}}{{% if p.type == 'image' %}}<image>{{% else %}}{words}"
+    "{{% endif %}}{{% endfor %}}<|end|>"
+)
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "bos"),
     [
-        "{% for p in messages[0]['content'] %}{{ p.get('text', '<image>') }}{% endfor %}"
-        "{{ messages[0]['content'] | length }}",  # counts the pictures after the words
-        "{{ 'no words at all' }}",
+        (TURN.format(words="{{ p.text }}"), ""),
+        (TURN.format(words="\n{{ p.text }}"), ""),
+        (TURN.format(words="{{ p.text }}"), tiny.PAD),
+        ("{{ bos_token }}" + TURN.format(words="{{ p.text }}"), tiny.PAD),
     ],
+    ids=["plain", "words behind a newline", "the tokenizer begins", "the template begins"],
 )
-def test_templates_of_another_shape_are_refused(tiny_siglip_qwen2: Path, template: str) -> None:
-    """Better no export than prompts put together wrongly."""
-    with pytest.raises(InputError, match="chat_template"):
-        layouts.prompt_pieces(tiny_siglip_qwen2, template, tiny.IMAGE)
+def test_prompts_are_those_of_the_checkpoints_processor(
+    own_template: Callable[[str, str], Path],
+    siglip_export: Exported,
+    tmp_path: Path,
+    template: str,
+    bos: str,
+) -> None:
+    """Whoever writes the first token, the template or the tokenizer, it is there once, as in transformers."""
+    from transformers import AutoProcessor
+
+    source, out = own_template(template, bos), tmp_path / "out"
+    sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
+    shutil.copytree(siglip_export[0] / "onnx", out / "onnx")
+    graphs = {part: layouts.graph_path(part) for part in ("vision", "embed", "decoder")}
+    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
+    prompter = prompter_of(out)
+    picture = tiny.picture(0, 32)
+    content = [{"type": "image", "image": picture}] * 2 + [{"type": "text", "text": "Left or right?"}]
+    want = AutoProcessor.from_pretrained(source).apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"][0]
+    assert prompter.prepare([picture] * 2, "Left or right?").ids.tolist() == list(want)
 
 
 @pytest.mark.parametrize(
@@ -90,34 +151,53 @@ def test_templates_of_another_shape_are_refused(tiny_siglip_qwen2: Path, templat
     ],
 )
 def test_checkpoint_without_its_processor_files_is_refused(
-    tiny_siglip_qwen2: Path, tmp_path: Path, missing: tuple[str, ...], message: str
+    siglip_export: Exported,
+    tiny_siglip_qwen2: Path,
+    tmp_path: Path,
+    missing: tuple[str, ...],
+    message: str,
 ) -> None:
     """The missing file is named, with what to do."""
     source, out = tmp_path / "model", tmp_path / "out"
     shutil.copytree(tiny_siglip_qwen2, source, ignore=shutil.ignore_patterns(*missing, "*.safetensors"))
-    out.mkdir()
+    shutil.copytree(siglip_export[0] / "onnx", out / "onnx")
     sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
+    graphs = {part: layouts.graph_path(part) for part in ("vision", "embed", "decoder")}
     with pytest.raises(InputError, match=message):
-        layouts.write_texts(source, out, tokens_per_image=16, graphs={}, decoder=sizes)
+        layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
 
 
-def test_sizes_of_the_tower_may_be_left_out(tiny_siglip_qwen2: Path) -> None:
+def test_sizes_of_the_tower_may_be_left_out(
+    siglip_export: Exported, tiny_siglip_qwen2: Path, tmp_path: Path
+) -> None:
     """transformers' defaults count then: 224 pixels in patches of 16 for SigLIP."""
-    config = _json(tiny_siglip_qwen2 / "config.json")
+    source, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(tiny_siglip_qwen2, source, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = _json(source / "config.json")
     for name in ("image_size", "patch_size"):
         config["vision_config"].pop(name)
-    processor = _json(tiny_siglip_qwen2 / "processor_config.json")
-    patch = processor.get("patch_size") or 16
-    made = layouts._processor_config(tiny_siglip_qwen2, config, (224 // patch) ** 2 + 1)
-    assert (made["patch_size"], made["num_additional_image_tokens"]) == (patch, 1)
+    (source / "config.json").write_text(json.dumps(config))
+    processor = _json(source / "processor_config.json")
+    processor.pop("patch_size")
+    (source / "processor_config.json").write_text(json.dumps(processor))
+    vision = onnx.load(siglip_export[0] / "onnx/vision_encoder.onnx")
+    vision.graph.output[0].type.tensor_type.shape.dim[1].dim_value = (224 // 16) ** 2 + 1
+    (out / "onnx").mkdir(parents=True)
+    onnx.save(vision, out / "onnx/vision_encoder.onnx")
+    sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
+    graphs = {"vision": "onnx/vision_encoder.onnx"}
+    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
+    made = _json(out / "processor_config.json")
+    assert (made["patch_size"], made["num_additional_image_tokens"]) == (16, 1)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"schema": 2}, "has schema 2"),
+        ({"schema": 1}, "has schema 1, this topovlm reads 2.*Export again"),
         ({"decoder": {"layers": "six"}}, "decoder"),
-        ({"image": None}, "image"),
+        ({"mask": "none"}, r"\$\.mask"),
+        ({"prompt": None}, "prompt"),
     ],
 )
 def test_a_damaged_manifest_is_refused_by_field(

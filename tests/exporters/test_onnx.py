@@ -36,13 +36,39 @@ def test_plain_decoder_has_the_conventional_names_and_symbols(exported: Exported
     graph = onnx.load(exported[0] / "onnx/decoder_model_merged.onnx").graph
     names = [value.name for value in graph.input]
     past = [f"past_key_values.{i}.{kind}" for i in range(LAYERS) for kind in ("key", "value")]
-    assert names == ["inputs_embeds", "attention_mask", "position_ids", *past]
+    assert names == ["inputs_embeds", "attention_mask", "position_ids", *past, "num_logits_to_keep"]
     present = [f"present.{i}.{kind}" for i in range(LAYERS) for kind in ("key", "value")]
     assert [value.name for value in graph.output] == ["logits", *present]
     inputs = {value.name: _dims(value) for value in graph.input}
     assert inputs["inputs_embeds"] == ["batch_size", "sequence_length", WIDTH]
     assert inputs["attention_mask"] == ["batch_size", "total_sequence_length"]
     assert all(inputs[name] == ["batch_size", KV_HEADS, "past_sequence_length", HEAD_DIM] for name in past)
+
+
+@pytest.mark.parametrize("name", ["decoder_model_merged", "decoder_model_merged_fused"])
+def test_as_many_logits_as_are_asked_for(exported: Exported, name: str) -> None:
+    """Clients that ask for nothing, or for 0, get all rows as ever; else the last so many, the same ones."""
+    import numpy as np
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported[0] / f"onnx/{name}.onnx")
+    assert "num_logits_to_keep" not in [value.name for value in session.get_inputs()]  # nobody has to
+    rng = np.random.default_rng(0)
+    feeds = {
+        "inputs_embeds": rng.standard_normal((1, 5, WIDTH)).astype(np.float32),
+        "attention_mask": np.ones((1, 5), np.int64),
+        "position_ids": np.arange(5)[None],
+        **{
+            f"past_key_values.{i}.{kind}": np.zeros((1, KV_HEADS, 0, HEAD_DIM), np.float32)
+            for i in range(LAYERS)
+            for kind in ("key", "value")
+        },
+    }
+    (whole,) = session.run(["logits"], feeds)
+    assert whole.shape[:2] == (1, 5)
+    for count in (0, 1, 3):
+        (rows,) = session.run(["logits"], {**feeds, "num_logits_to_keep": np.asarray(count)})
+        np.testing.assert_allclose(rows, whole[:, -count:], rtol=1e-5, atol=1e-5)
 
 
 def test_plain_graphs_are_standard_onnx(exported: Exported) -> None:
@@ -76,7 +102,12 @@ def test_parity_is_measured_on_every_decoder_graph(exported: Exported) -> None:
         assert row.control_position_error is not None
         assert row.control_position_error > 100 * row.max_logit_error
         assert row.control_mask_error > 100 * row.max_logit_error
+        assert row.control_picture_error is not None
+        assert row.control_picture_error > 100 * row.max_logit_error
     assert sum(row.control_mask_error is None for row in report.parity) == 1  # the padded batch, plain only
+    controls = [check for check in report.checks if check.name.startswith("negative control (picture)")]
+    assert len(controls) == 4
+    assert all(check.passed and check.rule == "more than" for check in controls)
 
 
 def test_weights_of_each_layer_are_its_own(siglip_export: Exported, tiny_siglip_qwen2: Path) -> None:
@@ -213,8 +244,11 @@ def test_incomplete_weights_are_refused(tiny_siglip_qwen2: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "llava_next"}, "llava_next"),
-        ({"text_config": {"layer_types": ["sliding_attention"] * LAYERS}}, "full attention"),
+        ({"model_type": "blip-2"}, "blip-2"),
+        (
+            {"text_config": {"layer_types": ["chunked_attention"] * LAYERS}},
+            r"text_config\.layer_types.*chunked_attention.*only full_attention and sliding_attention",
+        ),
         ({"text_config": {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}}, "rope_type"),
     ],
 )
@@ -228,6 +262,76 @@ def test_configs_outside_the_family_are_refused(
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=message):
         export_onnx(tmp_path, tmp_path / "out")
+
+
+MIXED = ["full_attention", "sliding_attention", "sliding_attention"] * 2
+WINDOW = {"use_sliding_window": True, "sliding_window": 6, "layer_types": MIXED}
+
+
+@pytest.fixture(scope="module")
+def windowed(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """(checkpoint, record) of a decoder whose layers differ in kind; its export lies beside."""
+    model = tiny.build(tmp_path_factory.mktemp("windowed") / "model", text=WINDOW)
+    return model, export_onnx(model, model.with_name("out"))
+
+
+@pytest.mark.parametrize("variant", ["plain", "fused"])
+def test_a_decoder_whose_layers_differ_equals_torch(windowed: Exported, variant: str) -> None:
+    """Layers with a window between layers without: parity in prefill, cached steps and a padded batch."""
+    from topovlm.runtime.engine import Engine
+
+    model, record = windowed
+    assert [row.graph for row in record.parity] == ["decoder"] * 3 + ["decoder_fused"] * 2
+    assert all(row.prompt_tokens > 3 * 6 for row in record.parity)
+    assert all(row.max_logit_error <= 1e-4 * row.max_logit for row in record.parity)
+    assert record.limits == ()
+    pairs = [(tiny.picture(seed, 32), tiny.PROMPTS[seed]) for seed in range(2)]
+    engine = Engine(model.with_name("out"), variant=variant)
+    got = [engine.generate([image], prompt, max_new_tokens=8).token_ids for image, prompt in pairs]
+    assert got == greedy(model, pairs, 8)
+
+
+def test_each_kind_of_layer_is_traced_by_itself(windowed: Exported) -> None:
+    """Kinds follow the configuration's, and every layer has the piece of its own kind."""
+    from topovlm.checkpoint import live
+    from topovlm.exporters.onnx.decoder import trace_decoder
+
+    pieces = trace_decoder(live.load(windowed[0]).model)
+    assert len(pieces.layers) == 2
+    assert pieces.rules.window == WINDOW["sliding_window"]
+    kinds = dict(zip(MIXED, pieces.kinds, strict=False))
+    assert pieces.kinds == tuple(kinds[name] for name in MIXED)
+
+
+def test_windows_matter(windowed: Exported, tmp_path: Path) -> None:
+    """The model without its windows answers otherwise, and the gate sees it."""
+    from topovlm.exporters.onnx.parity import check_parity
+
+    wide = shutil.copytree(windowed[0], tmp_path / "model")
+    config = json.loads((wide / "config.json").read_text())
+    config["text_config"] |= {"layer_types": ["full_attention"] * LAYERS, "use_sliding_window": False}
+    (wide / "config.json").write_text(json.dumps(config))
+    with pytest.raises(VerificationError, match="logit error"):
+        check_parity(wide, windowed[0].with_name("out"))
+
+
+def test_a_missing_fused_form_is_left_out_with_a_reason(tmp_path: Path) -> None:
+    """Beside the plain form it is a limit of the record; asked for alone it is refused."""
+    model, out = tiny.build(tmp_path / "model", layers=2, text={"hidden_act": "gelu"}), tmp_path / "out"
+    record = export_onnx(model, out)
+    assert record.variants == ("plain",)
+    assert {row.graph for row in record.parity} == {"decoder"}
+    assert record.facts["fused_attentions"] == 0
+    (limit,) = record.limits
+    assert limit.startswith("no fused form: text_config.hidden_act = 'gelu': is not fused")
+    assert {path.name for path in (out / "onnx").iterdir()} == {
+        "vision_encoder.onnx",
+        "embed_tokens.onnx",
+        "decoder_model_merged.onnx",
+    }
+    with pytest.raises(InputError, match=r"hidden_act.*is not fused.*plain variant"):
+        export_onnx(model, tmp_path / "other", variants=("fused",))
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from topovlm.errors import VerificationError
-from topovlm.exporters.onnx.parity import check_parity
+from topovlm.exporters.onnx.parity import check_graphs, check_parity
 from topovlm.exporters.protocol import ExportRecord
 
 Exported = tuple[Path, ExportRecord]
@@ -67,4 +67,39 @@ def test_graph_that_ignores_the_mask_fails(
     greater.op_type = "GreaterOrEqual"  # attention_mask >= 0: every slot is seen
     onnx.save(model, file)
     with pytest.raises(VerificationError, match=r"a masked token.*blind"):
+        check_parity(tiny_siglip_qwen2, folder)
+
+
+def test_graph_whose_pictures_do_not_matter_fails(
+    siglip_export: Exported, tiny_siglip_qwen2: Path, tmp_path: Path
+) -> None:
+    """Features that are always zero, in graph and reference alike: equal, but the control notices."""
+    from topovlm.checkpoint.live import load
+
+    folder, model, file = _edited(siglip_export, tmp_path, "vision_encoder")
+    (name,) = (value.name for value in model.graph.output)
+    for node in model.graph.node:
+        node.output[:] = ["seen" if output == name else output for output in node.output]
+    zero = onnx.helper.make_tensor("nothing", onnx.TensorProto.FLOAT, [], [0.0])
+    model.graph.initializer.append(zero)
+    model.graph.node.append(onnx.helper.make_node("Mul", ["seen", "nothing"], [name]))
+    onnx.save(model, file)
+    live = load(tiny_siglip_qwen2)
+    with pytest.raises(VerificationError, match="logit error"):
+        check_graphs(live, folder)
+    for value in live.parts.projector.parameters():
+        value.data.zero_()
+    with pytest.raises(VerificationError, match=r"no picture.*blind"):
+        check_graphs(live, folder)
+
+
+def test_a_runtime_that_writes_other_prompts_fails(
+    siglip_export: Exported, tiny_siglip_qwen2: Path, tmp_path: Path
+) -> None:
+    """The graphs are right, but words would reach them otherwise than the model's own processor has it."""
+    folder = tmp_path / "edited"
+    shutil.copytree(siglip_export[0], folder)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|user|>", "<|user|> "))
+    with pytest.raises(VerificationError, match=r"is not the processor's prompt: .* place 1 differs"):
         check_parity(tiny_siglip_qwen2, folder)

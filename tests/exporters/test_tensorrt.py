@@ -11,7 +11,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -19,10 +22,12 @@ from topovlm.errors import InputError, MissingToolError
 from topovlm.exporters.protocol import ExportRecord, ExportRequest
 from topovlm.exporters.tensorrt import support
 from topovlm.exporters.tensorrt.exporter import TensorRTExporter
-from topovlm.exporters.tensorrt.shapes import Range, RangeSet, shape_ranges, trtexec_arguments
+from topovlm.exporters.tensorrt.shapes import Range, RangeSet, prompt_ranges, shape_ranges, trtexec_arguments
 from topovlm.predict.target import load_target
-from topovlm.runtime.runtime_file import DecoderSizes, Pictures, PromptPieces, RuntimeFile
+from topovlm.runtime.prompt import prompter_of
+from topovlm.runtime.runtime_file import DecoderSizes, PromptRules, RuntimeFile
 from topovlm.travel import build_engines
+from topovlm.travel.prompts import Prompt
 from topovlm.workload import Workload
 
 WORKLOAD = Workload(images=1, image_height=32, image_width=32, prompt_tokens=20, new_tokens=16)
@@ -94,10 +99,12 @@ def test_ranges_cover_the_workload(bundle: tuple[Path, ExportRecord]) -> None:
 
 
 def test_names_of_ranges_are_the_graphs_inputs(bundle: tuple[Path, ExportRecord]) -> None:
-    """Every dynamic input has a range; nothing else is named."""
+    """Every dynamic input has a range; nothing else is named. What has a value in the graph is none."""
     folder = bundle[0]
     for graph in json.loads((folder / "shapes.json").read_text())["graphs"].values():
-        names = [value.name for value in onnx.load(folder / graph["file"]).graph.input]
+        model = onnx.load(folder / graph["file"]).graph
+        held = {tensor.name for tensor in model.initializer}
+        names = [value.name for value in model.input if value.name not in held]
         assert all(sorted(profile["inputs"]) == sorted(names) for profile in graph["profiles"])
 
 
@@ -128,21 +135,66 @@ def test_trtexec_arguments_spell_shapes_with_x() -> None:
     ]
 
 
-def test_ranges_without_pictures_still_serve_one() -> None:
+def test_ranges_of_a_batch(siglip_export: tuple[Path, ExportRecord]) -> None:
+    """Whole pictures of all prompts of a batch may be seen at once, or one by one."""
+    ranges = shape_ranges(siglip_export[0], replace(WORKLOAD, images=2, batch=3))
+    pixels = ranges["vision_encoder"][0].inputs["pixel_values"]
+    assert (pixels.min, pixels.opt, pixels.max) == ((1, 3, 32, 32), (6, 3, 32, 32), (6, 3, 32, 32))
+    assert ranges["decoder_model_merged"][0].inputs["inputs_embeds"].opt == (3, 20 + 2 * 16, 64)
+
+
+def test_ranges_without_pictures_still_serve_one(siglip_export: tuple[Path, ExportRecord]) -> None:
     """A text-only workload keeps a usable vision engine."""
-    folder = RuntimeFile(
-        prompt=PromptPieces(prefix="", image="<image>", suffix=""),
-        image_token_id=1,
-        tokens_per_image=4,
-        eos_token_ids=(2,),
-        image=Pictures(height=8, width=8, resample=3, rescale_factor=1 / 255, mean=None, std=None),
-        decoder=DecoderSizes(layers=1, hidden=8, kv_heads=1, head_dim=8, vocab=40),
-        graphs={},
-        source_config_sha256="",
+    ranges = shape_ranges(siglip_export[0], replace(WORKLOAD, images=0, batch=2))
+    assert ranges["vision_encoder"][0].inputs["pixel_values"].opt == (2, 3, 32, 32)
+    assert ranges["decoder_model_merged"][0].inputs["inputs_embeds"].opt == (2, 20, 64)
+    prompter = prompter_of(siglip_export[0])
+    words = prompt_ranges(prompter, [prompter.prepare([], text) for text in ("a", "a b c d")], 4)
+    assert words["vision_encoder"][0].inputs["pixel_values"].max == (1, 3, 32, 32)
+
+
+def _prompter(**facts: Any) -> Any:
+    """What makes prompts, as far as ranges ask for it."""
+    sizes = {"layers": 1, "hidden": 8, "kv_heads": 1, "head_dim": 8, "vocab": 40}
+    decoder = DecoderSizes(**sizes, rows=facts.pop("rows", 1), stacked=facts.pop("stacked", 0))
+    file = RuntimeFile(
+        model_type="any", prompt=PromptRules(), eos_token_ids=(2,), decoder=decoder, graphs={}, **facts
     )
-    ranges = shape_ranges(folder, replace(WORKLOAD, images=0, batch=2))
-    assert ranges["vision_encoder"][0].inputs["pixel_values"].opt == (1, 3, 8, 8)
-    assert ranges["decoder_model_merged"][0].inputs["inputs_embeds"].opt == (2, 20, 8)
+    return SimpleNamespace(manifest=SimpleNamespace(file=file))
+
+
+def test_ranges_of_other_decoders_and_towers() -> None:
+    """Positions in three rows, blocks, features behind layers; pictures from the smallest to the largest."""
+    prompter = _prompter(
+        strategy="native", image_token_id=1, positions="grid", mask="blocks", rows=3, stacked=2
+    )
+
+    def prompt(length: int, patches: int) -> Prompt:
+        feeds = {
+            "pixel_values": np.zeros((patches, 12), np.float32),
+            "position_ids": np.zeros((patches, 2), np.int64),
+        }
+        return Prompt(np.zeros(length, int), np.zeros((3, length), int), length, [feeds], image_token_id=1)
+
+    ranges = prompt_ranges(prompter, [prompt(8, 24), prompt(6, 16)], 4)
+    pixels = ranges["vision_encoder"][0].inputs["pixel_values"]
+    assert (pixels.min, pixels.opt, pixels.max) == ((16, 12), (24, 12), (24, 12))
+    assert ranges["vision_encoder"][0].inputs["position_ids"].max == (24, 2)
+    prefill, decode = ranges["decoder_model_merged"]
+    assert prefill.inputs["position_ids"].opt == (3, 1, 8)
+    assert decode.inputs["position_ids"].max == (3, 1, 1)
+    assert prefill.inputs["block_ids"].opt == (1, 8)
+    assert [name for name in prefill.inputs if name.startswith("deepstack")] == [
+        "deepstack_embeds.0",
+        "deepstack_embeds.1",
+    ]
+    assert decode.inputs["deepstack_embeds.1"].opt == (1, 1, 8)
+
+
+def test_a_model_without_pictures_has_no_vision_engine() -> None:
+    """Ranges for embedding and decoder alone."""
+    prompt = Prompt(ids=np.arange(5), positions=np.arange(5), next_position=5)
+    assert set(prompt_ranges(_prompter(), [prompt], 4)) == {"embed_tokens", "decoder_model_merged"}
 
 
 @pytest.mark.parametrize("target", ["jetson-agx-xavier", "local"])

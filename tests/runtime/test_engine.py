@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +51,8 @@ def test_tokens_equal_the_uncached_oracle(engine: Engine, toy: Toy, images: int)
         pictures = [picture(10 * seed + i) for i in range(images)]
         ready = engine.prepare(pictures, prompt)
         result = engine.generate(pictures, prompt, max_new_tokens=12)
-        assert result.token_ids == toy.generate(ready.input_ids, ready.pixels, 12)
-        assert result.prompt_tokens == len(ready.input_ids)
+        assert result.token_ids == toy.generate(ready, 12)
+        assert result.prompt_tokens == len(ready.ids)
         assert len(result.token_ms) == len(result.token_ids) - 1
         assert (result.vision_ms > 0) == (images > 0)
 
@@ -64,16 +65,51 @@ def test_tokens_equal_the_uncached_oracle(engine: Engine, toy: Toy, images: int)
         {"flat_features": True},
         {"id_type": TensorProto.INT32},
         {"kv_heads": 4},
+        {"blocks": True},
+        {"stacked": 2},
+        {"keeps": True},
     ],
     ids=str,
 )
 def test_graph_forms(toy: Toy, tmp_path: Path, change: dict) -> None:
-    """Missing position ids, batch 1, flat features and int32 ids change nothing in the tokens."""
+    """Whatever a graph asks for beside embeddings and mask, the tokens are the oracle's; batched too."""
     other = replace(toy, weights={}, **change)
     engine = Engine(other.write(tmp_path / "x"), threads=1)
-    ready = engine.prepare([picture(1), picture(2)], PROMPTS[0])
-    got = engine.generate([picture(1), picture(2)], PROMPTS[0], 10)
-    assert got.token_ids == other.generate(ready.input_ids, ready.pixels, 10)
+    items = [([picture(seed), picture(seed + 1)], prompt) for seed, prompt in enumerate(PROMPTS)]
+    want = [other.generate(engine.prepare(*item), 10) for item in items]
+    assert [engine.generate(*item, max_new_tokens=10).token_ids for item in items] == want
+    assert [answer.token_ids for answer in engine.generate_batch(items, 4, 10)] == want
+
+
+def test_the_last_logits_alone_are_computed(toy: Toy, tmp_path: Path) -> None:
+    """A graph that can leave out logits is asked for one row; one that cannot gives the same logits."""
+    item = ([picture(1)], PROMPTS[4])
+    found = {}
+    for keeps in (False, True):
+        engine = Engine(replace(toy, weights={}, keeps=keeps).write(tmp_path / f"{keeps}"), threads=1)
+        shapes: list[tuple[int, ...]] = []
+        run = engine.decoder.session.run_with_ort_values
+
+        def watched(outputs: list, feeds: dict, run: Any = run, shapes: list = shapes) -> list:
+            results = run(outputs, feeds)
+            shapes.append(tuple(results[0].shape()))
+            return results
+
+        engine.decoder.session = Watched(engine.decoder.session, watched)
+        found[keeps] = engine.answer_logits([item])[0]
+        rows = 1 if keeps else len(engine.prepare(*item).ids)
+        assert shapes == [(1, rows, toy.vocab)]
+    np.testing.assert_allclose(found[True], found[False], rtol=1e-5, atol=1e-5)
+
+
+class Watched:
+    """A session whose runs are watched."""
+
+    def __init__(self, session: Any, run: Any) -> None:
+        self._session, self.run_with_ort_values = session, run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
 
 
 def test_bound_outputs_change_nothing(toy: Toy, tmp_path: Path) -> None:
@@ -89,7 +125,7 @@ def test_half_precision_logits(toy: Toy, tmp_path: Path) -> None:
     half = replace(toy, weights={}, float_type=TensorProto.FLOAT16)
     engine = Engine(half.write(tmp_path / "x"), threads=1)
     ready = engine.prepare([picture(3)], PROMPTS[1])
-    want = toy.logits(ready.input_ids, ready.pixels)
+    want = toy.logits(ready)
     got = engine.answer_logits([([picture(3)], PROMPTS[1])])[0]
     np.testing.assert_allclose(got, want, atol=0.02 * np.abs(want).max())
 
@@ -112,8 +148,7 @@ def test_batches_equal_single_runs(toy: Toy, tmp_path: Path, fixed_batch: bool) 
 def test_answer_logits(engine: Engine, toy: Toy) -> None:
     """First-token logits are the oracle's."""
     items = [([picture(i)], prompt) for i, prompt in enumerate(PROMPTS)]
-    ready = [engine.prepare(*item) for item in items]
-    want = np.stack([toy.logits(r.input_ids, r.pixels) for r in ready])
+    want = np.stack([toy.logits(engine.prepare(*item)) for item in items])
     np.testing.assert_allclose(engine.answer_logits(items, 3), want, rtol=1e-4, atol=1e-4)
 
 
@@ -154,9 +189,10 @@ def test_bad_folders(toy: Toy, tmp_path: Path) -> None:
     for text, message in (
         ("{", "truncated"),
         ("[]", "Expected `object`"),
-        (json.dumps({**json.loads(whole), "schema": 9}), "has schema 9, this topovlm reads 1"),
-        (json.dumps({"schema": 1}), "missing required field `prompt`"),
-        (json.dumps({**json.loads(whole), "tokens_per_image": "4"}), r"Expected `int`.*\$\.tokens_per_image"),
+        (json.dumps({**json.loads(whole), "schema": 9}), "has schema 9, this topovlm reads 2"),
+        (json.dumps({"schema": 2}), "missing required field `model_type`"),
+        (json.dumps({**json.loads(whole), "schema": 1}), "has schema 1, this topovlm reads 2.*Export again"),
+        (json.dumps({**json.loads(whole), "first_position": "4"}), r"Expected `int`.*\$\.first_position"),
     ):
         manifest.write_text(text)
         with pytest.raises(InputError, match=rf"topovlm_runtime\.json.*{message}"):
@@ -181,7 +217,7 @@ def test_bad_calls(engine: Engine, toy: Toy, tmp_path: Path) -> None:
         Engine(folder, providers=["cuda"])
     with pytest.raises(InputError, match="max_new_tokens"):
         engine.generate([], "red", 0)
-    with pytest.raises(InputError, match="image token"):
+    with pytest.raises(InputError, match="stands for a picture"):
         engine.generate([], "<image> red")
     with pytest.raises(InputError, match="no such file"):
         engine.generate([tmp_path / "none.png"], "red")
@@ -209,14 +245,43 @@ def test_precisions_are_matched(toy: Toy, tmp_path: Path) -> None:
     file.write_text(json.dumps(manifest))
     found = load_manifest(folder)
     assert found.resolve("auto") == "fused"
-    assert [path.name for path in found.parts("fused_q4")] == [
-        "vision_encoder.onnx",
-        "embed_q4.onnx",
-        "decoder_model_merged_fused_q4.onnx",
-    ]
+    assert {part: path.name for part, path in found.parts("fused_q4").items()} == {
+        "vision": "vision_encoder.onnx",
+        "embed": "embed_q4.onnx",
+        "decoder": "decoder_model_merged_fused_q4.onnx",
+    }
     for name in ("decoder", "decoder_fused"):
         del manifest["graphs"][name]
     file.write_text(json.dumps(manifest))
     engine = Engine(folder, threads=1)
     assert engine.variant == "fused_q4"
     assert len(engine.generate_batch([([], "red")])) == 1
+
+
+def test_a_graph_of_other_positions_is_refused(toy: Toy, tmp_path: Path) -> None:
+    """Positions of another number of rows than declared would be fed wrongly: said at opening."""
+    folder = replace(toy, weights={}, rows=3).write(tmp_path / "x")
+    file = folder / "topovlm_runtime.json"
+    content = json.loads(file.read_text())
+    content["decoder"]["rows"] = 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="position_ids of 3 axes; 1 rows are declared"):
+        Engine(folder)
+
+
+def test_a_model_without_pictures(toy: Toy, tmp_path: Path) -> None:
+    """A decoder alone answers words; a picture is refused in a sentence."""
+    folder = toy.write(tmp_path / "x")
+    file = folder / "topovlm_runtime.json"
+    content = json.loads(file.read_text())
+    for field in ("strategy", "image_token_id"):
+        content[field] = None
+    del content["graphs"]["vision"]
+    file.write_text(json.dumps(content))
+    (folder / "onnx/vision_encoder.onnx").unlink()
+    engine = Engine(folder, threads=1)
+    assert set(engine.providers_used) == {"embed", "decoder"}
+    ready = engine.prepare([], "the ball")
+    assert engine.generate([], "the ball", 6).token_ids == toy.generate(ready, 6)
+    with pytest.raises(InputError, match="reads text alone"):
+        engine.generate([picture(0)], "the ball")

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runtime.toy_export import Toy
+from tests.runtime.toy_export import TEMPLATE, Toy
 from topovlm.errors import InputError
 from topovlm.runtime.manifest import load_manifest
 from topovlm.runtime.prompt import Prompter
 
-TEMPLATE = (
-    "{% for m in messages %}{{ '<|' + m.role + '|>' }}"
-    "{% for c in m.content %}{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}"
-    "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 TEXTS = ["What colour is it?", "  two  spaces\nand a line ", "naïve – 価格 🙂", "A) 3 B) 4", "a<|end|>b", ""]
 
 
@@ -41,7 +38,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_equals_the_chat_template(folder: Path) -> None:
+# Turns written by templates: words at once, behind a newline, before the pictures, twice.
+TEMPLATES = {
+    "at once": TEMPLATE,
+    "behind a newline": TEMPLATE.replace("{{ c.text }}", "{{ '\\n' + c.text | trim }}"),
+    "before the pictures": (
+        "{% for m in messages %}{% for c in m.content if c.type == 'text' %}{{ c.text }}{% endfor %}"
+        "{% for c in m.content if c.type == 'image' %}<image>{% endfor %}<|end|>{% endfor %}<|assistant|>"
+    ),
+    "counted": TEMPLATE.replace("<image>", "{{ loop.index }}: <image>"),
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_equals_the_chat_template(folder: Path, tmp_path: Path, name: str) -> None:
     """Token ids are those of apply_chat_template plus the LLaVA processor, for 0 to 3 pictures."""
     from transformers import LlavaProcessor, PreTrainedTokenizerFast
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -56,9 +66,11 @@ def test_equals_the_chat_template(folder: Path) -> None:
         tokenizer=tokenizer,
         patch_size=4,
         vision_feature_select_strategy="full",
-        chat_template=TEMPLATE,
+        chat_template=TEMPLATES[name],
     )
-    prompter = Prompter(load_manifest(folder))
+    copy = shutil.copytree(folder, tmp_path / "x")
+    (copy / "chat_template.jinja").write_text(TEMPLATES[name])
+    prompter = Prompter(load_manifest(copy))
     for images in range(4):
         for text in TEXTS:
             pictures = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(images)]
@@ -69,8 +81,40 @@ def test_equals_the_chat_template(folder: Path) -> None:
                 tokenize=True,
                 return_dict=True,
                 return_tensors="np",
-            )["input_ids"][0]
-            np.testing.assert_array_equal(prompter.encode(text, images), want)
+            )
+            found = prompter.prepare(pictures, text)
+            np.testing.assert_array_equal(found.ids, want["input_ids"][0])
+            np.testing.assert_array_equal(found.positions, np.arange(len(found.ids)))
+            assert found.next_position == len(found.ids)
+            assert found.picture_tokens == 4 * images
+            for run in found.pictures:  # all at once: whole pictures join
+                np.testing.assert_allclose(run["pixel_values"], want["pixel_values"], atol=2e-6)
+            assert len(found.pictures) == min(images, 1)
+
+
+@pytest.mark.parametrize("facts", [{"first_position": 1}, {"mask": "prefix"}, {"mask": "blocks"}], ids=str)
+def test_rules_of_the_family(tmp_path: Path, facts: dict[str, Any]) -> None:
+    """Where positions begin, and which tokens see each other whole: pictures apart, or the whole prompt."""
+    path = Toy().write(tmp_path / "x")
+    file = path / "topovlm_runtime.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **facts}))
+    # Something between two pictures: without it they would be one block.
+    (path / "chat_template.jinja").write_text(TEMPLATE.replace("<image>", "<image>blue"))
+    found = Prompter(load_manifest(path)).prepare([Image.new("RGB", (8, 8))] * 2, "red")
+    first = facts.get("first_position", 0)
+    size = len(found.ids)
+    np.testing.assert_array_equal(found.positions, np.arange(first, first + size))
+    assert found.next_position == first + size
+    inside = found.ids == found.image_token_id
+    if facts.get("mask") == "prefix":
+        assert found.block_ids is not None
+        assert found.block_ids.tolist() == [1] * size
+    elif facts.get("mask") == "blocks":
+        assert found.block_ids is not None
+        assert found.block_ids[inside].tolist() == [1] * 4 + [2] * 4
+        assert not found.block_ids[~inside].any()
+    else:
+        assert found.block_ids is None
 
 
 def test_answers_read_back(folder: Path) -> None:
@@ -83,27 +127,47 @@ def test_answers_read_back(folder: Path) -> None:
 def test_settings_saved_in_the_tokenizer_do_not_cut(folder: Path, tmp_path: Path) -> None:
     """Truncation and padding that a training run left in tokenizer.json are ignored."""
     prompter = Prompter(load_manifest(folder))
-    want = prompter.encode("What colour is it?", 1)
+    picture = Image.new("RGB", (8, 8))
+    want = prompter.prepare([picture], "What colour is it?").ids
+    assert len(want) > 8
     data = json.loads((folder / "tokenizer.json").read_text())
     data["truncation"] = {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    data["padding"] = {
+        "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+        "pad_type_id": 0, "pad_token": "<unk>",
+    }  # fmt: skip
     path = Toy().write(tmp_path / "x")
     (path / "tokenizer.json").write_text(json.dumps(data))
-    np.testing.assert_array_equal(Prompter(load_manifest(path)).encode("What colour is it?", 1), want)
+    found = Prompter(load_manifest(path)).prepare([picture], "What colour is it?").ids
+    np.testing.assert_array_equal(found, want)
 
 
-def test_bad_pieces(folder: Path, tmp_path: Path) -> None:
-    """A picture piece with a wrong count of image tokens and a broken tokenizer are refused."""
+def test_bad_folders(tmp_path: Path) -> None:
+    """A template that loses pictures, an unknown strategy and a broken tokenizer are refused by name."""
     path = Toy().write(tmp_path / "x")
-    file = path / "topovlm_runtime.json"
-    data = json.loads(file.read_text())
-    for piece in ("", "<image><image>"):
-        data["prompt"]["image"] = piece
-        file.write_text(json.dumps(data))
-        with pytest.raises(InputError, match=r"prompt\.image"):
-            Prompter(load_manifest(path)).encode("x", 1)
-    data["prompt"]["image"] = "<image>" * 4
-    file.write_text(json.dumps(data))
-    assert Prompter(load_manifest(path)).text("red", 2).count("<image>") == 8
+    picture, file = Image.new("RGB", (8, 8)), path / "topovlm_runtime.json"
+    for lost in ("", "<image><image>"):
+        (path / "chat_template.jinja").write_text(TEMPLATE.replace("<image>", lost))
+        with pytest.raises(InputError, match=r"must hold <image> once per picture \(1\)"):
+            Prompter(load_manifest(path)).prepare([picture], "x")
+    (path / "chat_template.jinja").write_text(TEMPLATE)
+    content = file.read_text()
+    file.write_text(content.replace('"fixed"', '"folded"'))
+    with pytest.raises(InputError, match=r"strategy.*folded.*Known: .*fixed"):
+        Prompter(load_manifest(path)).prepare([picture], "x")
+    file.write_text(content)
     (path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="tokenizer"):
         Prompter(load_manifest(path))
+
+
+def test_words_as_they_are(tmp_path: Path) -> None:
+    """A family without a chat template gets its words as they are."""
+    path = Toy().write(tmp_path / "x")
+    file = path / "topovlm_runtime.json"
+    content = json.loads(file.read_text())
+    content["prompt"]["form"] = "plain"
+    file.write_text(json.dumps(content))
+    prompter = Prompter(load_manifest(path))
+    assert prompter.text("red blue", []) == "red blue"
+    assert prompter.prepare([], "red blue").ids.tolist() == [10, 11]

@@ -49,6 +49,7 @@ def build(
     with torch.random.fork_rng():
         model = kind.from_config(config).eval()
     redraw(model, seed)
+    _never_answer_with_pictures(model)
     model = model.to(getattr(torch, dtype))
     stops = [tokenizer.convert_tokens_to_ids(token) for token in words.stops]
     settings: Any = GenerationConfig  # untyped in transformers
@@ -62,12 +63,34 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    _as_read(folder)
     if name not in TEXT_ONLY:
         # transformers 5 nests the image processor in processor_config.json; other runtimes read this file.
         images = json.dumps(processor.image_processor.to_dict(), indent=2, sort_keys=True)
         (folder / "preprocessor_config.json").write_text(images)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\nA random model for tests.\n")
     return folder
+
+
+def _as_read(folder: Path) -> None:
+    """The tokenizer's file says what transformers makes of it: some classes have rules of their own."""
+    from transformers import AutoTokenizer
+
+    tokenizers: Any = AutoTokenizer  # untyped in transformers
+    tokenizers.from_pretrained(folder, local_files_only=True).backend_tokenizer.save(
+        str(folder / "tokenizer.json")
+    )
+
+
+def _never_answer_with_pictures(model: Any) -> None:
+    """As a trained model: no answer asks for another picture."""
+    import torch
+
+    config, head = model.config, model.get_output_embeddings()
+    held = [getattr(config, name, None) for name in ("image_token_id", "video_token_id")]
+    tokens = [*held, *(getattr(config, "visual_indicator_token_ids", None) or ())]
+    with torch.no_grad():
+        head.weight[[token for token in tokens if token is not None and token < len(head.weight)]] = 0
 
 
 def redraw(model: torch.nn.Module, seed: int) -> None:

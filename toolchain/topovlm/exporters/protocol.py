@@ -70,7 +70,7 @@ class ParityResult(Part, frozen=True, kw_only=True):
     """One decoder graph on one prompt against torch (measured on this machine's CPU).
 
     `tolerance` is relative to `max_logit`, the largest |logit| of torch (at least 1). The controls are None
-    where none were run: in the batch check.
+    where none were run: in the batch check, and for prompts without pictures.
     """
 
     graph: str
@@ -83,6 +83,7 @@ class ParityResult(Part, frozen=True, kw_only=True):
     near_ties: int
     control_position_error: float | None
     control_mask_error: float | None
+    control_picture_error: float | None = None
 
     @property
     def limit(self) -> float:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 from topovlm.errors import InputError, explain
 from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig, text_part
@@ -99,6 +101,24 @@ def find_family(model_type: object) -> Family | None:
     return FAMILIES.get(model_type) if isinstance(model_type, str) and model_type else None
 
 
+def family_for(config: ModelConfig) -> Family | None:
+    """The record of a whole configuration: that of its type, as it is around its tower."""
+    family, vision = find_family(config.get("model_type")), config.get(VISION_KEY)
+    if family is None or not isinstance(vision, Mapping):
+        return family
+    changes = family.with_tower.get(str(vision.get("model_type")))
+    return family if changes is None else _changed(family, changes)
+
+
+def _changed(family: Family, changes: ModelConfig) -> Family:
+    """The record with other fields; parts that are records themselves keep what is not named."""
+    whole: dict[str, Any] = msgspec.to_builtins(family)
+    for name, value in changes.items():
+        held = whole.get(name)
+        whole[name] = {**held, **value} if isinstance(held, dict) and isinstance(value, Mapping) else value
+    return convert(whole, Family, field="family", name=family.model_type)
+
+
 def families_that(action: Action) -> tuple[str, ...]:
     """Model types that allow an action, by name."""
     return tuple(sorted(name for name, family in FAMILIES.items() if action in family.actions))
@@ -107,7 +127,7 @@ def families_that(action: Action) -> tuple[str, ...]:
 def family_of(config: ModelConfig, action: Action = "prune") -> Family:
     """The family of a configuration. Raises `InputError` in one sentence where `action` is not possible."""
     model_type = config.get("model_type")
-    family = find_family(model_type)
+    family = family_for(config)
     if family is not None and action in family.actions:
         return family
     if model_type is None:

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from topovlm.families.catalogue import find_family
+from topovlm.families.catalogue import family_for
 from topovlm.families.configs import ModelConfig, context_tokens, image_token_id
 from topovlm.families.family import Action, Family
 from topovlm.families.layers import protected_layers, tied_layers
@@ -36,7 +36,7 @@ class ModelFacts:
     @functools.cached_property
     def family(self) -> Family | None:
         """None for a model type that is not known."""
-        return find_family(self.config.get("model_type"))
+        return family_for(self.config)
 
     def allows(self, action: Action) -> bool:
         """Whether topovlm can do that with models of this family."""
@@ -78,7 +78,7 @@ class ModelFacts:
     def workload(
         self,
         *,
-        images: int | None = None,
+        images: int = Workload.images,
         prompt_tokens: int = Workload.prompt_tokens,
         new_tokens: int = Workload.new_tokens,
         image_size: tuple[int, int] | None = None,
@@ -86,13 +86,11 @@ class ModelFacts:
     ) -> Workload:
         """One request to this model. `image_size`: (height, width) in px; `visual_tokens` replaces it.
 
-        `images`: one when nobody says, none to a model that sees no pictures.
+        A model that sees no pictures gets none.
         """
         height, width = image_size or self.picture_size
-        if images is None:
-            images = Workload.images if self.shape.vision is not None else 0
         return Workload(
-            images=images,
+            images=images if self.shape.vision is not None else 0,
             image_height=height,
             image_width=width,
             prompt_tokens=prompt_tokens,

@@ -152,7 +152,13 @@ def rewrite_config(
         if text.get(name) != slim.get(name) or name == "num_hidden_layers"
     }
     key = family.decoder_key(config)
-    return {**config, key: slim} if key else slim, changes
+    if not key:
+        return slim, changes
+    whole = {**config, key: slim}
+    if config.get("num_hidden_layers") == layers:  # PaliGemma 2 repeats it at the top
+        whole["num_hidden_layers"] = len(kept)
+        changes["num_hidden_layers"] = Change(before=layers, after=len(kept))
+    return whole, changes
 
 
 def _follow(decoder: Decoder, name: str, value: Sequence[Any], kept: Sequence[int]) -> list[Any]:
@@ -175,10 +181,11 @@ def _written_out(
         return implied_list(decoder, others, fields["num_hidden_layers"], name) or []
 
     wanted = _follow(decoder, name, stated(dense), kept)
-    if implied(slim) == wanted:
+    relied = implied(dense) == stated(dense)
+    if stated(slim) == wanted and (implied(slim) == wanted or not relied):
         return slim
     written = {**slim, name: wanted}
-    if implied(dense) == stated(dense) or stated(written) != wanted:
+    if relied or stated(written) != wanted:
         return {field: value for field, value in written.items() if field not in decoder.moduli}
     return written
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from topovlm.families.catalogue import DECODERS, family_of, find_family
+from topovlm.families.catalogue import DECODERS, family_for, family_of
 from topovlm.families.family import Decoder, Family, Modules
 from topovlm.families.shape import DecoderShape
 from topovlm.families.sizes import read_shape
@@ -79,6 +79,12 @@ class TorchParts:
         """Features -> visual tokens at the decoder's width."""
         return self._module(self.modules.projector)
 
+    @property
+    def logit_cap(self) -> float | None:
+        """Bound of the logits, softly kept: of decoders by themselves alone."""
+        alone = self.model.config is self.text
+        return getattr(self.text, "final_logit_softcapping", None) if alone else None
+
     def decoder_shape(self) -> DecoderShape:
         """Sizes of the decoder as it is loaded."""
         return read_shape(self.model.config.to_dict()).decoder
@@ -89,7 +95,8 @@ class TorchParts:
 
 def parts_of(model: Any) -> TorchParts:
     """The parts of a loaded model. Raises `InputError` for a family that is not known."""
-    family = find_family(model.config.model_type) or family_of(model.config.to_dict(), "score")
+    config = model.config.to_dict()
+    family = family_for(config) or family_of(config, "score")
     kind = model.config.get_text_config().model_type
     return TorchParts(model, family, DECODERS.get(kind) or Decoder(model_type=kind))
 

@@ -31,7 +31,7 @@ from topovlm.measure.profile import Subject, Watched, document, dtype_of, memory
 from topovlm.measure.settings import ProfileRequest, RoundProgress, TimingRules
 from topovlm.measure.sweep import sweep, warm_up
 from topovlm.measure.timing import footprint_of
-from topovlm.measure.timing_workload import TimingWorkload, synthetic_workload
+from topovlm.measure.timing_workload import Blank, TimingWorkload, synthetic_workload
 from topovlm.predict.profile import Energy, Looks, MemoryLine, Profile
 from topovlm.predict.target import LOCAL, UNRECOGNISED, recognise
 from topovlm.runtime.engine import Engine
@@ -78,16 +78,18 @@ def measure_engines(
     if len(engines) < 2:
         raise InputError(explain("shallower", [], "at least one other depth is needed for a slope"))
     dense, new_tokens = engines[max(engines)], request.timed_tokens
-    visual = images * dense.manifest.tokens_per_image
-    total = None if request.prompt_tokens is None else request.prompt_tokens + visual
-    base = synthetic_workload(dense, images=images, prompt_tokens=total, new_tokens=new_tokens)
-    shortest = len(dense.prompter.encode("", images))
+    blank = Blank.of(dense, images, request.image_size)
+    total = None if request.prompt_tokens is None else request.prompt_tokens + blank.visual_tokens
+    base = synthetic_workload(
+        dense, images=images, prompt_tokens=total, new_tokens=new_tokens, image_size=request.image_size
+    )
+    shortest = len(blank.prompt.ids)
     limit = context_limit(dense.manifest.folder)
     wanted = request.lengths or default_lengths(shortest, base.prefill_tokens, limit, new_tokens)
     workloads = {base.prefill_tokens: base}
     for tokens in wanted:
         workloads[tokens] = synthetic_workload(
-            dense, images=images, prompt_tokens=tokens, new_tokens=new_tokens
+            dense, images=images, prompt_tokens=tokens, new_tokens=new_tokens, image_size=request.image_size
         )
     if request.lengths is None:
         # The workload itself decides whether there is time for other lengths.

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
 from topovlm.predict.profile import TimedWorkload
-from topovlm.runtime.engine import Engine, Prepared
+from topovlm.runtime.prompt import Prompter
+from topovlm.travel.prompts import Prompt
+
+
+class HasPrompter(Protocol):
+    """An engine, or the half of one that makes prompts."""
+
+    @property
+    def prompter(self) -> Prompter: ...
 
 
 @dataclass(frozen=True)
 class TimingWorkload:
-    """Prompts, run in turn, each answered with exactly `new_tokens` tokens (the end token does not stop)."""
+    """Prompts, run in turn, each answered with exactly `new_tokens` tokens (the end token does not stop).
 
-    prompts: tuple[Prepared, ...]
+    `images` per prompt, of `image_size` (height, width) in px.
+    """
+
+    prompts: tuple[Prompt, ...]
     new_tokens: int
-    tokens_per_image: int
+    images: int
+    image_size: tuple[int, int]
     source: str  # `synthetic` or `samples`
 
     def __post_init__(self) -> None:
@@ -28,27 +42,25 @@ class TimingWorkload:
             raise InputError(explain("new_tokens", self.new_tokens, "must be at least 1"))
 
     @property
-    def images(self) -> int:
-        """Pictures per prompt (of the first one)."""
-        pixels = self.prompts[0].pixels
-        return 0 if pixels is None else len(pixels)
-
-    @property
     def prefill_tokens(self) -> int:
         """Median prompt length, visual tokens and template included."""
-        return int(np.median([len(prompt.input_ids) for prompt in self.prompts]))
+        return int(np.median([len(prompt.ids) for prompt in self.prompts]))
+
+    @property
+    def visual_tokens(self) -> int:
+        """Of one prompt (of the first one)."""
+        return self.prompts[0].picture_tokens
 
     def facts(self) -> TimedWorkload:
         """As it is stored: `prompt_tokens` (and their range) count text with its template only."""
-        pixels = self.prompts[0].pixels
-        visual = self.images * self.tokens_per_image
-        lengths = [len(prompt.input_ids) - visual for prompt in self.prompts]
+        lengths = [len(prompt.ids) - prompt.picture_tokens for prompt in self.prompts]
+        height, width = self.image_size if self.images else (0, 0)
         return TimedWorkload(
             images=self.images,
-            image_height=0 if pixels is None else pixels.shape[2],
-            image_width=0 if pixels is None else pixels.shape[3],
-            visual_tokens=visual,
-            prompt_tokens=self.prefill_tokens - visual,
+            image_height=height,
+            image_width=width,
+            visual_tokens=self.visual_tokens,
+            prompt_tokens=self.prefill_tokens - self.visual_tokens,
             prefill_tokens=self.prefill_tokens,
             new_tokens=self.new_tokens,
             prompt_tokens_range=(min(lengths), max(lengths)),
@@ -56,33 +68,83 @@ class TimingWorkload:
         )
 
 
+@dataclass(frozen=True)
+class Blank:
+    """Noise pictures and no words: what every synthetic prompt of a model begins from."""
+
+    prompter: Prompter
+    images: int
+    image_size: tuple[int, int]
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        engine: HasPrompter,
+        images: int,
+        image_size: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> Blank:
+        """`image_size`: (height, width) in px, by default the model's own. A model may take no pictures."""
+        manifest = engine.prompter.manifest
+        size = image_size or manifest.facts.picture_size
+        return cls(engine.prompter, images if manifest.file.strategy else 0, size, seed)
+
+    @cached_property
+    def pictures(self) -> list[Image.Image]:
+        """The same noise for the same seed."""
+        rng = np.random.default_rng(self.seed)
+        shape = (*self.image_size, 3)
+        return [Image.fromarray(rng.integers(0, 256, shape, np.uint8)) for _ in range(self.images)]
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        """The template and the pictures alone."""
+        return self.prompter.prepare(self.pictures, "")
+
+    @property
+    def visual_tokens(self) -> int:
+        return self.prompt.picture_tokens
+
+    def filled(self, prompt_tokens: int) -> Prompt:
+        """With random words where words stand, so that the whole prompt has `prompt_tokens` tokens.
+
+        Raises `InputError` when the template and the pictures alone are longer.
+        """
+        bare = self.prompt.ids
+        if prompt_tokens < len(bare):
+            rule = f"{self.images} pictures and the chat template alone take {len(bare)} tokens"
+            raise InputError(explain("prompt_tokens", prompt_tokens, rule))
+        manifest, rng = self.prompter.manifest, np.random.default_rng([self.seed, 1])
+        special = {manifest.image_token_id, *manifest.eos_token_ids}
+        words = np.array([i for i in range(self.prompter.tokenizer.get_vocab_size()) if i not in special])
+        filler = rng.choice(words, prompt_tokens - len(bare))
+        place = self._place(bare)
+        ids = np.concatenate([bare[:place], filler, bare[place:]]).astype(np.int64)
+        return self.prompter.with_pictures(ids, self.pictures)
+
+    def _place(self, bare: np.ndarray) -> int:
+        """Where words go: before all that a prompt with a word has in common at its end with one without."""
+        worded = self.prompter.prepare(self.pictures, "a").ids
+        shortest = min(len(bare), len(worded))
+        equal = bare[::-1][:shortest] == worded[::-1][:shortest]
+        return len(bare) - (shortest if equal.all() else int(equal.argmin()))
+
+
 def synthetic_workload(
-    engine: Engine,
+    engine: HasPrompter,
     *,
     images: int = 1,
     prompt_tokens: int | None = None,
     new_tokens: int = 8,
     seed: int = 0,
+    image_size: tuple[int, int] | None = None,
 ) -> TimingWorkload:
     """One prompt of noise pictures and random words; `prompt_tokens` counts all tokens of the prefill.
 
-    Default length: the template, the pictures and 16 words. Raises `InputError` when the template and the
-    pictures alone are longer.
+    Default length: the template, the pictures and 16 words. `image_size`: (height, width) in px. Raises
+    `InputError` when the template and the pictures alone are longer.
     """
-    rng = np.random.default_rng(seed)
-    bare = engine.prompter.encode("", images)
-    prompt_tokens = len(bare) + 16 if prompt_tokens is None else prompt_tokens
-    if prompt_tokens < len(bare):
-        rule = f"{images} pictures and the chat template alone take {len(bare)} tokens"
-        raise InputError(explain("prompt_tokens", prompt_tokens, rule))
-    manifest = engine.manifest
-    special = {manifest.image_token_id, *manifest.eos_token_ids}
-    words = np.array([i for i in range(engine.prompter.tokenizer.get_vocab_size()) if i not in special])
-    suffix = len(engine.prompter.tokenizer.encode(manifest.prompt_suffix, add_special_tokens=False).ids)
-    place = len(bare) - suffix
-    filler = rng.choice(words, prompt_tokens - len(bare))
-    ids = np.concatenate([bare[:place], filler, bare[place:]]).astype(np.int64)
-    side = manifest.image.crop or manifest.image.size or (manifest.image.shortest_edge or 0,) * 2
-    noise = [Image.fromarray(rng.integers(0, 256, (*side, 3), np.uint8)) for _ in range(images)]
-    pixels = engine.prepare(noise, "").pixels if images else None
-    return TimingWorkload((Prepared(ids, pixels),), new_tokens, manifest.tokens_per_image, "synthetic")
+    blank = Blank.of(engine, images, image_size, seed)
+    length = len(blank.prompt.ids) + 16 if prompt_tokens is None else prompt_tokens
+    return TimingWorkload((blank.filled(length),), new_tokens, blank.images, blank.image_size, "synthetic")

@@ -6,7 +6,7 @@ transformers code with its default attention; what ships is faster or slower, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from topovlm.checkpoint.live import Live
 from topovlm.errors import InputError, explain
-from topovlm.runtime.engine import Generation, Prepared
+from topovlm.runtime.engine import Generation
 from topovlm.runtime.manifest import Manifest
-from topovlm.runtime.preprocess import batch_pixels
 from topovlm.runtime.prompt import Prompter
 from topovlm.runtime.sessions import RunsOn
 from topovlm.towers.vision import vision_of
+from topovlm.travel.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -56,47 +55,44 @@ class TorchEngine:
         self.runs_on = RunsOn(f"torch-{live.device.type}", live.device.type)
         dtype = np.dtype(str(live.model.dtype).removeprefix("torch."))
         self.decoder = _Weights(min(live.folder.glob("*.safetensors")), {"inputs_embeds": dtype})
-        self._live, self._vision = live, vision_of(live.parts)
+        self._live = live
+        self._vision: Any = vision_of(live.parts) if live.parts.family.tokens else None
         blocks: list[Any] = list(live.blocks)
         self._last = blocks[-1]
         self._blocks = nn.ModuleList([*blocks[: depth - 1], self._last])
         self._stack: Any = live.parts.stack
+        known = inspect.signature(inspect.unwrap(type(live.parts.stack).forward)).parameters
+        self._cache_name = "cache" if "cache" in known else "past_key_values"
         self._places: list[Any] = [part for part in self._last.modules() if hasattr(part, "layer_idx")]
-
-    def prepare(self, images: Sequence[Image.Image], prompt: str) -> Prepared:
-        """Resize pictures, tokenise."""
-        pixels = batch_pixels(list(images), self.manifest.image) if images else None
-        return Prepared(self.prompter.encode(prompt, len(images)), pixels)
 
     @torch.inference_mode()
     def generate_prepared(
-        self, prepared: Prepared, max_new_tokens: int = 32, *, stop_at_eos: bool = True
+        self, prompt: Prompt, max_new_tokens: int = 32, *, stop_at_eos: bool = True
     ) -> Generation:
         """Greedy tokens with the time of each phase, in wall ms, the device waited for after each."""
         from transformers import DynamicCache
 
-        live, model, device = self._live, self._live.model, self._live.device
+        live, device = self._live, self._live.device
         whole = live.blocks, self._stack.config.num_hidden_layers, live.layers - 1
         self._set_stack(self._blocks, len(self._blocks), len(self._blocks) - 1)
         try:
-            ids = torch.as_tensor(prepared.input_ids, device=device)[None]
+            ids = torch.as_tensor(prompt.ids, device=device)[None]
             started = self._now()
-            features = None
-            if prepared.pixels is not None:
-                pixels = torch.as_tensor(prepared.pixels).to(device, model.dtype)
-                features = self._vision(pixels).flatten(0, 1)
+            features = self._features(prompt)
             seen = self._now()
-            embeds = live.parts.embedding(ids)
+            embeds = live.parts.embedding(torch.where(ids == (prompt.image_token_id or -1), 0, ids))
             if features is not None:
-                embeds[ids == self._live.image_token_id] = features
+                embeds[ids == prompt.image_token_id] = features
             embedded = self._now()
             cache = DynamicCache()
-            tokens, marks = [self._next(embeds, cache)], [self._now()]
+            places = torch.as_tensor(prompt.positions, device=device).unsqueeze(-2)
+            tokens, marks = [self._next(embeds, places, cache)], [self._now()]
             while len(tokens) < max_new_tokens and not (
                 stop_at_eos and tokens[-1] in self._live.eos_token_ids
             ):
                 last = torch.tensor([[tokens[-1]]], device=device)
-                tokens.append(self._next(live.parts.embedding(last), cache))
+                place = torch.full_like(places[..., :1], prompt.next_position + len(tokens) - 1)
+                tokens.append(self._next(live.parts.embedding(last), place, cache))
                 marks.append(self._now())
         finally:
             self._set_stack(*whole)
@@ -104,16 +100,28 @@ class TorchEngine:
             token_ids=tokens,
             text=self.prompter.decode(tokens),
             stopped="eos" if tokens[-1] in self._live.eos_token_ids else "length",
-            preprocess_ms=prepared.preprocess_ms,
+            preprocess_ms=0.0,
             vision_ms=(seen - started) * 1e3 if features is not None else 0.0,
             embed_ms=(embedded - seen) * 1e3,
             prefill_ms=(marks[0] - embedded) * 1e3,
             token_ms=[(b - a) * 1e3 for a, b in pairwise(marks)],
-            prompt_tokens=len(prepared.input_ids),
+            prompt_tokens=len(prompt.ids),
         )
 
-    def _next(self, embeds: torch.Tensor, cache: Any) -> int:
-        hidden = self._stack(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state
+    def _features(self, prompt: Prompt) -> torch.Tensor | None:
+        """Rows of all pictures `[tokens, hidden]`; features that join deeper layers take no part here."""
+        runs = []
+        for feeds in prompt.pictures:
+            given = [torch.as_tensor(value, device=self._live.device) for value in feeds.values()]
+            placed = [x.to(self._live.model.dtype) if x.is_floating_point() else x for x in given]
+            found = self._vision(*placed)
+            features = found if isinstance(found, torch.Tensor) else found[0]
+            runs.append(features.reshape(-1, features.shape[-1]))
+        return torch.cat(runs) if runs else None
+
+    def _next(self, embeds: torch.Tensor, places: torch.Tensor, cache: Any) -> int:
+        given = {"inputs_embeds": embeds, "position_ids": places, self._cache_name: cache}
+        hidden = self._stack(**given, use_cache=True).last_hidden_state
         return int(self._live.head(hidden[:, -1]).argmax())
 
     def _set_stack(self, blocks: nn.ModuleList, layers: int, last_index: int) -> None:

@@ -13,7 +13,7 @@ from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.console import Display
 from topovlm.errors import InputError, explain
 from topovlm.pipeline.question import NO_CHOICES, Choices, build_plan, plan_formats
-from topovlm.pipeline.sources import config_sha256, model_facts
+from topovlm.pipeline.sources import config_sha256, model_facts, model_folder
 from topovlm.pipeline.target import resolve_target
 from topovlm.predict.target import LOCAL
 
@@ -49,6 +49,16 @@ def dry_run(
             raise InputError(explain("--model", config.model, rule, "Give the model's folder, or a board"))
         measured = _measured_here(config, display)
     return build_plan(config, target, _facts(config, known), measured, choices=choices)
+
+
+def check_exportable(config: Config) -> None:
+    """Refuse a checkpoint folder that a deployment would refuse later. Raises `InputError`."""
+    from topovlm import exporters
+    from topovlm.exporters.protocol import ExportRequest
+
+    folder = Path(model_folder(config.model)).expanduser()
+    if (folder / "config.json").is_file():  # not the name of a model, whose sizes alone are known
+        exporters.EXPORTERS[exporters.MEASURED].check(ExportRequest(model_dir=folder))
 
 
 def planned(

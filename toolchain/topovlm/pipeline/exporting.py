@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def check(context: Context) -> None:
     """Refuse, before anything runs, what a chosen exporter would refuse later."""
-    for name in context.config.format:
+    for name in dict.fromkeys((exporters.MEASURED, *context.config.format)):
         exporters.EXPORTERS[name].check(_request(context, context.source.folder, "dense"))
 
 

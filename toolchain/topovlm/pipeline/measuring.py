@@ -159,17 +159,18 @@ def time_folders(
     """
     from topovlm.measure.local import LocalDevice
     from topovlm.measure.settings import RunSettings
-    from topovlm.measure.ssh.parcel import synthetic
-    from topovlm.runtime.manifest import load_manifest
+    from topovlm.measure.ssh.parcel import Preparer, synthetic
+    from topovlm.measure.timing_workload import Blank
 
     first = next(iter(folders.values()))
-    visual = config.images * load_manifest(first).tokens_per_image
+    visual = Blank.of(Preparer(first), config.images, config.image_size).visual_tokens
     workload = synthetic(
         first,
         images=config.images,
         prompt_tokens=visual + config.prompt_tokens,
         new_tokens=timed_tokens(config, constants),
         seed=config.seed,
+        image_size=config.image_size,
     )
     rules = timing_rules(config, memory=memory)
     return (device or LocalDevice()).compare(

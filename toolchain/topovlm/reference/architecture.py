@@ -14,6 +14,7 @@ import numpy as np
 
 from topovlm.reference.drawing import CANVAS
 from topovlm.reference.makers import MAKERS
+from topovlm.reference.published import publish
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -174,6 +175,7 @@ def save_checkpoint(
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    publish(folder)
     (folder / "model.safetensors").chmod(0o644)
     for name, text in extra.items():
         (folder / name).write_text(text)

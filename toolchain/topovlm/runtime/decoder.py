@@ -13,7 +13,7 @@ from topovlm.runtime.manifest import Manifest
 from topovlm.runtime.sessions import explained, open_session
 from topovlm.travel.ort_graphs import OrtDecoder
 
-_KNOWN = {"inputs_embeds", "attention_mask", "position_ids", "num_logits_to_keep"}
+_KNOWN = {"inputs_embeds", "attention_mask", "position_ids", "block_ids"}
 Cache = list[Any]  # of OrtValue
 
 
@@ -28,7 +28,11 @@ class DecoderSession(OrtDecoder):
         with explained():
             super().__init__(ort, open_session(path, providers, threads))
         outputs = {node.name for node in self.session.get_outputs()}
-        strange = sorted(set(self.dtypes) - _KNOWN - set(self.past_names))
+        strange = sorted(
+            name
+            for name in set(self.dtypes) - _KNOWN - set(self.past_names)
+            if not name.startswith("deepstack_embeds.")
+        )
         lacking = sorted(
             ({"inputs_embeds", "attention_mask"} - self.dtypes.keys()) | (set(self.outputs) - outputs)
         )
@@ -39,6 +43,9 @@ class DecoderSession(OrtDecoder):
             rule = f"has {len(self.past_names) // 2} cached layers; {manifest.layers} are declared"
             raise InputError(explain("graph", str(path), rule, "Export again"))
         shapes = {node.name: node.shape for node in self.session.get_inputs()}
-        if len(shapes.get("position_ids", (0, 0))) != 2:
-            raise InputError(explain("graph", str(path), "position_ids of several rows are not supported"))
+        rows = manifest.file.decoder.rows
+        axes = len(shapes.get("position_ids", "BS" if rows == 1 else "RBS"))
+        if axes != (2 if rows == 1 else 3):
+            rule = f"has position_ids of {axes} axes; {rows} rows are declared"
+            raise InputError(explain("graph", str(path), rule, "Export again"))
         self.max_batch = 1 if self.past_shapes and self.past_shapes[0][0] == 1 else None

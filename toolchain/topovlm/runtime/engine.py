@@ -10,35 +10,24 @@ the first token; turning picture files into pixels is timed apart (`preprocess_m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from PIL import Image
 
 from topovlm.errors import InputError, explain
 from topovlm.machine.host import usable_cores
-from topovlm.pictures import load_image
 from topovlm.runtime.decoder import Cache, DecoderSession
 from topovlm.runtime.manifest import Manifest, load_manifest
-from topovlm.runtime.preprocess import batch_pixels
-from topovlm.runtime.prompt import Prompter
+from topovlm.runtime.prompt import Picture, Prompter
 from topovlm.runtime.sessions import RunsOn, explained, open_session, provider_names
-from topovlm.travel.ort_graphs import OneInput, OrtGraphs
-from topovlm.travel.steps import greedy, prompt_embeds
+from topovlm.travel.ort_graphs import OrtGraphs, OrtPart
+from topovlm.travel.prompts import Prompt
+from topovlm.travel.steps import decode_feeds, greedy, prefill_feeds, see_all
 
-Picture = Image.Image | Path | str
 Item = tuple[Sequence[Picture], str]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prompt ready to run: `input_ids` int64 `[S]`, `pixels` float32 `[n, 3, H, W]` (None: no pictures)."""
-
-    input_ids: np.ndarray
-    pixels: np.ndarray | None
-    preprocess_ms: float = 0.0
+_BATCHES_PREPARED = 16
 
 
 @dataclass(frozen=True)
@@ -95,21 +84,20 @@ class Engine:
         self.threads = threads or usable_cores()
         self._providers = provider_names(providers)
         self.variant = self.manifest.resolve(variant)
-        vision, embed, graph = self.manifest.parts(self.variant)
+        parts = self.manifest.parts(self.variant)
         self.prompter = Prompter(self.manifest)
-        self.decoder = DecoderSession(graph, self.manifest, self._providers, self.threads)
-        self.graphs = OrtGraphs(self._one_input(vision), self._one_input(embed), self.decoder)
+        self.decoder = DecoderSession(parts["decoder"], self.manifest, self._providers, self.threads)
+        vision = self._part(parts["vision"]) if "vision" in parts else None
+        self.graphs = OrtGraphs(vision, self._part(parts["embed"]), self.decoder)
         self._batch_decoder = self.decoder if self.decoder.max_batch is None else None
         self.load_ms = (perf_counter() - start) * 1e3
 
     @property
     def providers_used(self) -> dict[str, list[str]]:
         """What each session runs on, asked of the sessions themselves."""
-        sessions = {
-            "vision": self.graphs.vision.session,
-            "embed": self.graphs.tokens.session,
-            "decoder": self.decoder.session,
-        }
+        sessions = {"embed": self.graphs.tokens.session, "decoder": self.decoder.session}
+        if self.graphs.vision is not None:
+            sessions = {"vision": self.graphs.vision.session, **sessions}
         return {name: session.get_providers() for name, session in sessions.items()}
 
     @property
@@ -117,18 +105,14 @@ class Engine:
         """What the decoder runs on."""
         return RunsOn.provider(self.decoder.session.get_providers()[0])
 
-    def _one_input(self, path: Path) -> OneInput:
+    def _part(self, path: Path) -> OrtPart:
         with explained():
-            return OneInput(open_session(path, self._providers, self.threads), str(path))
+            return OrtPart(open_session(path, self._providers, self.threads))
 
     # -- one prompt ---------------------------------------------------------------------------------
-    def prepare(self, images: Sequence[Picture], prompt: str) -> Prepared:
-        """Load and resize pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
-        start = perf_counter()
-        pictures = [load_image(image) if isinstance(image, (str, Path)) else image for image in images]
-        pixels = batch_pixels(pictures, self.manifest.image) if pictures else None
-        ids = self.prompter.encode(prompt, len(pictures))
-        return Prepared(ids, pixels, (perf_counter() - start) * 1e3)
+    def prepare(self, images: Sequence[Picture], prompt: str) -> Prompt:
+        """Load and prepare pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
+        return self.prompter.prepare(images, prompt)
 
     def generate(
         self,
@@ -139,11 +123,15 @@ class Engine:
         on_token: Callable[[int], None] | None = None,
     ) -> Generation:
         """Greedy answer to one prompt about zero or more pictures."""
-        return self.generate_prepared(self.prepare(images, prompt), max_new_tokens, on_token=on_token)
+        start = perf_counter()
+        ready = self.prepare(images, prompt)
+        spent_ms = (perf_counter() - start) * 1e3
+        found = self.generate_prepared(ready, max_new_tokens, on_token=on_token)
+        return replace(found, preprocess_ms=spent_ms)
 
     def generate_prepared(
         self,
-        prepared: Prepared,
+        prompt: Prompt,
         max_new_tokens: int = 32,
         *,
         stop_at_eos: bool = True,
@@ -154,9 +142,7 @@ class Engine:
         with explained():
             run = greedy(
                 self.graphs,
-                prepared.input_ids,
-                prepared.pixels,
-                self.manifest.image_token_id,
+                prompt,
                 max_new_tokens,
                 ends=self.manifest.eos_token_ids if stop_at_eos else (),
                 on_token=on_token,
@@ -165,12 +151,12 @@ class Engine:
             token_ids=run.tokens,
             text=self.prompter.decode(run.tokens),
             stopped=self._why_stopped(run.tokens),
-            preprocess_ms=prepared.preprocess_ms,
+            preprocess_ms=0.0,
             vision_ms=run.vision_ms,
             embed_ms=run.embed_ms,
             prefill_ms=run.prefill_ms,
             token_ms=run.token_ms,
-            prompt_tokens=len(prepared.input_ids),
+            prompt_tokens=len(prompt.ids),
         )
 
     # -- many prompts -------------------------------------------------------------------------------
@@ -189,8 +175,8 @@ class Engine:
         """
         _check_new_tokens(max_new_tokens)
         answers: dict[int, Answer] = {}
-        for batch, logits, cache, past in self._prefill_batches(items, batch_size):
-            rows = self._decode_batch(logits, cache, past, max_new_tokens)
+        for batch, prompts, logits, cache in self._prefill_batches(items, batch_size):
+            rows = self._decode_batch(prompts, logits, cache, max_new_tokens)
             for index, tokens in zip(batch, rows, strict=True):
                 answers[index] = Answer(tokens, self.prompter.decode(tokens), self._why_stopped(tokens))
             if progress:
@@ -200,7 +186,7 @@ class Engine:
     def answer_logits(self, items: Sequence[Item], batch_size: int = 16) -> np.ndarray:
         """Logits of the first answer token, float32 `[len(items), vocab]`."""
         rows: dict[int, np.ndarray] = {}
-        for batch, logits, _, _ in self._prefill_batches(items, batch_size):
+        for batch, _, logits, _ in self._prefill_batches(items, batch_size):
             rows.update(zip(batch, logits, strict=True))
         if not rows:
             raise InputError(explain("items", 0, "at least one is needed"))
@@ -208,35 +194,40 @@ class Engine:
 
     def _prefill_batches(
         self, items: Sequence[Item], batch_size: int
-    ) -> Iterator[tuple[list[int], np.ndarray, Cache, int]]:
-        """Yield (indices, logits `[B, V]`, cache, prompt length) per batch of equally long prompts."""
+    ) -> Iterator[tuple[list[int], list[Prompt], np.ndarray, Cache]]:
+        """Yield (indices, prompts, logits `[B, V]`, cache) per batch of equally long prompts.
+
+        Some batches' pictures are in memory at a time; prompts of those share batches.
+        """
         if batch_size < 1:
             raise InputError(explain("batch_size", batch_size, "must be at least 1"))
-        ids = [self.prompter.encode(prompt, len(images)) for images, prompt in items]
-        groups: dict[int, list[int]] = {}
-        for index, row in enumerate(ids):
-            groups.setdefault(len(row), []).append(index)
         decoder = self._batching_decoder()
         size = batch_size if decoder.max_batch is None else 1
-        for length, members in groups.items():
-            for begin in range(0, len(members), size):
-                batch = members[begin : begin + size]
-                found = (self.prepare(*items[index]).pixels for index in batch if items[index][0])
-                pixels = [part for part in found if part is not None]
-                features = self.graphs.see(np.concatenate(pixels)) if pixels else None
-                rows = np.stack([ids[index] for index in batch])
-                with explained():
-                    embeds = prompt_embeds(self.graphs, rows, features, self.manifest.image_token_id)
-                logits, cache = decoder.step(embeds, decoder.empty_cache(len(batch)), past=0)
-                yield batch, logits, cache, length
+        stretch = _BATCHES_PREPARED * size
+        for start in range(0, len(items), stretch):
+            prepared = [self.prompter.prepare(*item) for item in items[start : start + stretch]]
+            groups: dict[int, list[int]] = {}
+            for place, prompt in enumerate(prepared):
+                groups.setdefault(len(prompt.ids), []).append(place)
+            for members in groups.values():
+                for begin in range(0, len(members), size):
+                    batch = members[begin : begin + size]
+                    prompts = [prepared[place] for place in batch]
+                    with explained():
+                        features = [see_all(self.graphs, prompt) for prompt in prompts]
+                        feeds = prefill_feeds(self.graphs, prompts, features)
+                    logits, cache = decoder.step(feeds, decoder.empty_cache(len(batch)), past=0)
+                    yield [start + place for place in batch], prompts, logits, cache
 
-    def _decode_batch(self, logits: np.ndarray, cache: Cache, past: int, limit: int) -> list[list[int]]:
+    def _decode_batch(
+        self, prompts: Sequence[Prompt], logits: np.ndarray, cache: Cache, limit: int
+    ) -> list[list[int]]:
         """Greedy rows; each row ends with its own end token, the batch with its last row."""
-        decoder, eos = self._batching_decoder(), self.manifest.eos_token_ids
+        decoder, eos, past = self._batching_decoder(), self.manifest.eos_token_ids, len(prompts[0].ids)
         current = logits.argmax(-1)
         rows: list[list[int]] = [[int(token)] for token in current]
         while any(len(row) < limit and row[-1] not in eos for row in rows):
-            logits, cache = decoder.step(self.graphs.embed(current[:, None]), cache, past)
+            logits, cache = decoder.step(decode_feeds(self.graphs, prompts, current, past), cache, past)
             current, past = logits.argmax(-1), past + 1
             for row, token in zip(rows, current, strict=True):
                 if len(row) < limit and row[-1] not in eos:

@@ -1,15 +1,16 @@
-"""`topovlm_runtime.json`: what an exported folder says about itself. Read once, checked, typed."""
+"""An exported folder as it runs: `topovlm_runtime.json` and the files beside it. Read once, checked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from topovlm.errors import InputError, explain
-from topovlm.records import plain, read
-from topovlm.runtime.preprocess import ImageRecipe
-from topovlm.runtime.runtime_file import MANIFEST_NAME, Pictures, RuntimeFile, read_runtime_file
+from topovlm.families.facts import ModelFacts
+from topovlm.records import read
+from topovlm.runtime.runtime_file import MANIFEST_NAME, RuntimeFile, read_runtime_file
 
 _REMEDY = (
     "Give a folder written by `topovlm export` or `topovlm deploy` (it holds topovlm_runtime.json and onnx/)"
@@ -18,29 +19,35 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Manifest:
-    """An exported folder; the paths are absolute and exist."""
+    """An exported folder; the paths are absolute and exist.
+
+    `layers`: of the decoder graphs. `vision` is empty for a model without pictures. `facts`: what its
+    config.json and its image processor say. `processor`, `tokenizer`: the content of processor_config.json
+    and of tokenizer_config.json, empty where there is none. `template`: the chat template's text.
+    """
 
     folder: Path
-    prompt_prefix: str
-    prompt_image: str  # the piece that stands for one picture
-    prompt_suffix: str
-    add_special_tokens: bool
-    image_token_id: int
-    tokens_per_image: int
-    eos_token_ids: frozenset[int]
+    file: RuntimeFile
     layers: int
-    kv_heads: int
-    head_dim: int
-    hidden: int
     vision: dict[str, Path]  # by precision suffix: "" (fp32), "_fp16", "_q4", ...
     embed: dict[str, Path]
     decoders: dict[str, Path]  # by form and precision suffix: "plain", "fused", "fused_fp16", ...
-    image: ImageRecipe
-    file: RuntimeFile
+    facts: ModelFacts
+    processor: Mapping[str, Any]
+    tokenizer: Mapping[str, Any]
+    template: str
 
     @property
     def tokenizer_file(self) -> Path:
         return self.folder / "tokenizer.json"
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        return frozenset(self.file.eos_token_ids)
+
+    @property
+    def image_token_id(self) -> int | None:
+        return self.file.image_token_id
 
     def resolve(self, variant: str) -> str:
         """The full name of a decoder graph that is there.
@@ -60,11 +67,12 @@ class Manifest:
         rule = f"is not in {self.folder}; it has {', '.join(sorted(self.decoders))}"
         raise InputError(explain("variant", variant, rule))
 
-    def parts(self, variant: str) -> tuple[Path, Path, Path]:
-        """(vision, embed, decoder) graphs of a resolved variant, in its precision where they have it."""
+    def parts(self, variant: str) -> dict[str, Path]:
+        """Graphs of a resolved variant by part, in its precision where they have it."""
         suffix = variant.removeprefix("plain").removeprefix("fused")
-        vision, embed = (part.get(suffix, next(iter(part.values()))) for part in (self.vision, self.embed))
-        return vision, embed, self.decoders[variant]
+        others = {"vision": self.vision, "embed": self.embed}
+        found = {name: held.get(suffix, next(iter(held.values()))) for name, held in others.items() if held}
+        return {**found, "decoder": self.decoders[variant]}
 
 
 def load_manifest(folder: str | Path) -> Manifest:
@@ -81,9 +89,9 @@ def load_manifest(folder: str | Path) -> Manifest:
     held = read_runtime_file(folder)
     graphs = {name: folder / path for name, path in held.graphs.items()}
     vision, embed, decoder_graphs = (_by_suffix(graphs, part) for part in ("vision", "embed", "decoder"))
-    if not (vision and embed and decoder_graphs):
-        rule = "must list vision, embed and decoder"
-        raise InputError(explain(f"{file}: graphs", sorted(graphs), rule, "Export again"))
+    if not (embed and decoder_graphs and bool(vision) == (held.strategy is not None)):
+        wanted = "embed and decoder" if held.strategy is None else "vision, embed and decoder"
+        raise InputError(explain(f"{file}: graphs", sorted(graphs), f"must list {wanted}", "Export again"))
     decoders = {("" if key.startswith("_fused") else "plain") + key: p for key, p in decoder_graphs.items()}
     decoders = {key.removeprefix("_"): path for key, path in decoders.items()}
     for path in (*graphs.values(), folder / "tokenizer.json"):
@@ -91,39 +99,31 @@ def load_manifest(folder: str | Path) -> Manifest:
             raise InputError(
                 explain("model", str(path), "is listed in the export but missing", "Export again")
             )
-    eos = held.eos_token_ids
+    processor = _held(folder / "processor_config.json")
+    images = _held(folder / "preprocessor_config.json") or processor.get("image_processor") or {}
+    template = folder / "chat_template.jinja"
     return Manifest(
         folder=folder,
-        prompt_prefix=held.prompt.prefix,
-        prompt_image=held.prompt.image,
-        prompt_suffix=held.prompt.suffix,
-        add_special_tokens=held.prompt.add_special_tokens,
-        image_token_id=held.image_token_id,
-        tokens_per_image=held.tokens_per_image,
-        eos_token_ids=frozenset((eos,) if isinstance(eos, int) else eos),
+        file=held,
         layers=held.decoder.layers,
-        kv_heads=held.decoder.kv_heads,
-        head_dim=held.decoder.head_dim,
-        hidden=held.decoder.hidden,
         vision=vision,
         embed=embed,
         decoders=decoders,
-        image=_image_recipe(folder, held.image),
-        file=held,
+        facts=ModelFacts(_held(folder / "config.json"), images),
+        processor=processor,
+        tokenizer=_held(folder / "tokenizer_config.json"),
+        template=template.read_text(encoding="utf-8") if template.is_file() else "",
     )
+
+
+def _held(file: Path) -> dict[str, Any]:
+    """A JSON object of the folder; empty where the file is not there."""
+    if not file.is_file():
+        return {}
+    content: dict[str, Any] = read(file, dict[str, Any], field=file.name, remedy="Export again")
+    return content
 
 
 def _by_suffix(graphs: dict[str, Path], part: str) -> dict[str, Path]:
     """What follows the part's name in the graph keys -> file: `decoder_fused_fp16` -> `_fused_fp16`."""
     return {key.removeprefix(part): path for key, path in graphs.items() if key.startswith(part)}
-
-
-def _image_recipe(folder: Path, pictures: Pictures) -> ImageRecipe:
-    """The processor's own file says more (crop, aspect, switches) than the summary in the manifest."""
-    for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
-        if (folder / name).is_file():
-            whole: dict[str, Any] = read(folder / name, dict[str, Any], field=name, remedy="Export again")
-            config = whole if key is None else whole.get(key)
-            if config:
-                return ImageRecipe.from_config(config, field=name)
-    return ImageRecipe.from_config(plain(pictures), field=f"{MANIFEST_NAME}: image")

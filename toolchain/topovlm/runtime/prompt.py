@@ -1,21 +1,31 @@
-"""User text and a number of pictures -> token ids, without transformers.
+"""Pictures and words -> a prompt as arrays, and answers back to text; without transformers.
 
-The chat template of the checkpoint was reduced at export to three pieces (prefix, picture, suffix);
-each picture stands for `tokens_per_image` copies of the image token.
+Words and the places of pictures go through the checkpoint's own chat template; each place gives way to what
+the family's processor writes for that picture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from topovlm.errors import InputError, explain
-from topovlm.runtime.manifest import Manifest
+from topovlm.pictures import load_image
+from topovlm.runtime.manifest import Manifest, load_manifest
+from topovlm.runtime.pictures import strategy
+from topovlm.runtime.pictures.seen import Seen, Strategy
+from topovlm.runtime.template import messages, render, special_tokens
+from topovlm.travel.prompts import Prompt
+
+Picture = Image.Image | Path | str
 
 
 class Prompter:
-    """Tokenises prompts and decodes answers of one exported folder."""
+    """Makes prompts and reads answers of one exported folder; no graph is opened."""
 
     def __init__(self, manifest: Manifest) -> None:
         from tokenizers import Tokenizer
@@ -30,39 +40,101 @@ class Prompter:
         self.tokenizer.no_truncation()
 
     @cached_property
-    def image_token(self) -> str:
-        """The text of the image token. Raises `InputError` when the tokenizer has no such id."""
-        token = self.tokenizer.id_to_token(self.manifest.image_token_id)
-        if token is None:
-            rule = "is not in the tokenizer"
-            raise InputError(explain("image_token_id", self.manifest.image_token_id, rule, "Export again"))
-        return token
+    def strategy(self) -> Strategy:
+        """How pictures are prepared. Raises `InputError` for a model without pictures."""
+        manifest = self.manifest
+        if manifest.file.strategy is None:
+            rule = "are not taken: this model reads text alone"
+            raise InputError(explain("pictures", manifest.file.model_type, rule, "Ask without pictures"))
+        return strategy(
+            manifest.file.strategy,
+            images=manifest.facts.preprocessor or {},
+            processor=manifest.processor,
+            config=manifest.facts.config,
+            token=self.token,
+        )
 
-    @cached_property
-    def image_piece(self) -> str:
-        """The text of one picture, its image token repeated as often as the picture has features."""
-        piece, token = self.manifest.prompt_image, self.image_token
-        if piece.count(token) == self.manifest.tokens_per_image:
-            return piece
-        if piece.count(token) != 1:
-            rule = f"must hold {token} once, or {self.manifest.tokens_per_image} times"
-            raise InputError(explain("prompt.image", piece, rule, "Export again"))
-        return piece.replace(token, token * self.manifest.tokens_per_image)
+    def token(self, number: int) -> str:
+        """The text of a token. Raises `InputError` when the tokenizer has no such id."""
+        text = self.tokenizer.id_to_token(number)
+        if text is None:
+            raise InputError(explain("token id", number, "is not in the tokenizer", "Export again"))
+        return str(text)
 
-    def text(self, prompt: str, images: int) -> str:
-        """The whole prompt as text; pictures come before the words."""
-        if self.image_token in prompt:
-            rule = f"must not hold the image token {self.image_token}: pictures are given apart"
-            raise InputError(explain("prompt", prompt, rule))
-        return self.manifest.prompt_prefix + self.image_piece * images + prompt + self.manifest.prompt_suffix
+    def prepare(self, images: Sequence[Picture], words: str) -> Prompt:
+        """Load and prepare pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
+        pictures = [load_image(image) if isinstance(image, (str, Path)) else image for image in images]
+        seens = self.strategy.see_all(pictures) if pictures else []
+        return self._arrays(self._ids(words, seens), seens)
 
-    def encode(self, prompt: str, images: int) -> np.ndarray:
-        """Token ids, int64 `[S]`."""
+    def text(self, words: str, seens: Sequence[Seen]) -> str:
+        """The whole prompt as text, pictures before the words."""
+        marks = [self.strategy.placeholder] if self.manifest.file.strategy else []
+        if self.manifest.image_token_id is not None:
+            marks.append(self.token(self.manifest.image_token_id))
+        for mark in marks:
+            if mark in words:
+                rule = f"must not hold {mark}, which stands for a picture: pictures are given apart"
+                raise InputError(explain("prompt", words, rule))
+        rules = self.manifest.file.prompt
+        if rules.form == "template":
+            turn = messages(len(seens), words, parts=rules.parts)
+            rendered = render(self.manifest.template, turn, tokens=special_tokens(self.manifest.tokenizer))
+        else:
+            rendered = words
+        return self.strategy.whole(rendered, seens) if self.manifest.file.strategy else rendered
+
+    def _ids(self, words: str, seens: Sequence[Seen]) -> np.ndarray:
         encoded = self.tokenizer.encode(
-            self.text(prompt, images), add_special_tokens=self.manifest.add_special_tokens
+            self.text(words, seens), add_special_tokens=self.manifest.file.prompt.add_special_tokens
         )
         return np.asarray(encoded.ids, np.int64)
+
+    def with_pictures(self, ids: np.ndarray, pictures: Sequence[Image.Image]) -> Prompt:
+        """A prompt of given ids `[S]`, in which the pictures' tokens stand: for timings at a length."""
+        return self._arrays(ids, self.strategy.see_all(pictures) if pictures else [])
+
+    def _arrays(self, ids: np.ndarray, seens: Sequence[Seen]) -> Prompt:
+        rules = self.manifest.file
+        first = rules.first_position
+        positions, following = np.arange(first, first + len(ids)), first + len(ids)
+        if rules.positions == "grid":
+            from topovlm.runtime.positions import grid_positions
+
+            grids = [seen.grid for seen in seens if seen.grid is not None]
+            positions, following = grid_positions(ids, rules.image_token_id, grids)
+        return Prompt(
+            ids=ids,
+            positions=positions,
+            next_position=following,
+            pictures=self._runs(seens),
+            block_ids=self._blocks(ids),
+            image_token_id=rules.image_token_id,
+        )
+
+    def _runs(self, seens: Sequence[Seen]) -> list[dict[str, np.ndarray]]:
+        """Inputs of the vision graph, run by run: all pictures at once where their strategy joins them."""
+        if len(seens) < 2 or not self.strategy.joins:
+            return [seen.feeds for seen in seens]
+        return [{name: np.concatenate([seen.feeds[name] for seen in seens]) for name in seens[0].feeds}]
+
+    def _blocks(self, ids: np.ndarray) -> np.ndarray | None:
+        """int64 `[S]`: tokens of one number see each other whole; None where all is causal."""
+        mask = self.manifest.file.mask
+        if mask == "causal":
+            return None
+        if mask == "prefix":
+            return np.ones_like(ids)
+        inside = (ids == self.manifest.image_token_id).astype(np.int64)
+        begins = np.diff(inside, prepend=0) == 1
+        blocks: np.ndarray = np.cumsum(begins) * inside
+        return blocks
 
     def decode(self, token_ids: list[int]) -> str:
         """The answer's text, special tokens left out, blanks at the ends stripped."""
         return self.tokenizer.decode(token_ids, skip_special_tokens=True).strip()
+
+
+def prompter_of(folder: str | Path) -> Prompter:
+    """Of an exported folder. Raises `InputError` for one that is none."""
+    return Prompter(load_manifest(folder))

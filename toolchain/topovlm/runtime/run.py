@@ -51,9 +51,9 @@ def run_cli(
     Raises `InputError` for a bad folder, picture or prompt, `MissingToolError` for an absent provider.
     """
     engine = Engine(folder, variant=variant, threads=threads, providers=providers)
-    prepared = engine.prepare(list(images), prompt)
     writer = _TextStream(engine.prompter, sys.stdout)
-    result = engine.generate_prepared(prepared, max_new_tokens, on_token=writer.add if stream else None)
+    on_token = writer.add if stream else None
+    result = engine.generate(list(images), prompt, max_new_tokens, on_token=on_token)
     writer.finish(result.text)
     sys.stdout.write("\n")
     if not quiet:

@@ -3,53 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from topovlm.artifacts import write_json
 from topovlm.records import Part, plain, read
 
 MANIFEST_NAME = "topovlm_runtime.json"
-SCHEMA = 1
+SCHEMA = 2
 
 
-class PromptPieces(Part, frozen=True, kw_only=True):
-    """The chat template taken apart: prefix, `image` once per picture, the words, suffix."""
+class PromptRules(Part, frozen=True, kw_only=True):
+    """How words become a prompt: the folder's chat template, or the words as they are.
 
-    prefix: str
-    image: str
-    suffix: str
+    `add_special_tokens`: whether the tokenizer adds its own around the rendered text. `parts`: whether the
+    template takes a message as a list of parts, or as one string.
+    """
+
+    form: Literal["template", "plain"] = "template"
     add_special_tokens: bool = False
-
-
-class Pictures(Part, frozen=True, kw_only=True):
-    """What the vision graph takes (px), and how pictures are scaled and normalised."""
-
-    height: int
-    width: int
-    resample: int = 3
-    rescale_factor: float = 1 / 255
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    parts: bool = True
 
 
 class DecoderSizes(Part, frozen=True, kw_only=True):
-    """Sizes that the decoder's inputs and outputs show."""
+    """Sizes that the decoder's inputs and outputs show.
+
+    `rows`: of position_ids, 1 or 3. `stacked`: layers with picture features added behind them.
+    """
 
     layers: int
     hidden: int
     kv_heads: int
     head_dim: int
     vocab: int
+    rows: int = 1
+    stacked: int = 0
 
 
 class RuntimeFile(Part, frozen=True, kw_only=True):
-    """The file as it is written. `graphs`: part, form and precision -> path in the folder."""
+    """The file as it is written. `graphs`: part, form and precision -> path in the folder.
+
+    `strategy`: the module of `runtime.pictures`, and `image_token_id`: None for a model without pictures.
+    `first_position`: of the first token. `mask`: as in the family's record.
+    """
 
     schema: int = SCHEMA
-    prompt: PromptPieces
-    image_token_id: int
-    tokens_per_image: int
-    eos_token_ids: int | tuple[int, ...]
-    image: Pictures
+    model_type: str
+    prompt: PromptRules
+    strategy: str | None = None
+    image_token_id: int | None = None
+    positions: Literal["sequential", "grid"] = "sequential"
+    first_position: int = 0
+    mask: Literal["causal", "blocks", "prefix"] = "causal"
+    eos_token_ids: tuple[int, ...]
     decoder: DecoderSizes
     graphs: dict[str, str]
     source_config_sha256: str | None = None

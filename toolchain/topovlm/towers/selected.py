@@ -7,16 +7,15 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from topovlm.families.sizes import read_shape
 from topovlm.families.torch_parts import TorchParts
 
 
 def blank_pictures(parts: TorchParts, count: int = 2) -> torch.Tensor:
-    """Zeros `[count, channels, side, side]` in the model's precision, at the tower's own size."""
-    tower = read_shape(parts.model.config.to_dict()).vision
-    assert tower is not None
-    shape = (count, tower.channels, tower.image_size, tower.image_size)
-    return torch.zeros(shape, dtype=parts.model.dtype)
+    """Zeros `[count, channels, height, width]` in the model's precision, at the tower's own size."""
+    tower = parts.model.config.vision_config
+    size = tower.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return torch.zeros((count, tower.num_channels, height, width), dtype=parts.model.dtype)
 
 
 class SelectedFeatures(nn.Module):

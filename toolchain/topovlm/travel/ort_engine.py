@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .failure import Failure
-from .ort_graphs import CPU, CUDA, OneInput, OrtDecoder, OrtGraphs, device_of, open_session
+from .ort_graphs import CPU, CUDA, OrtDecoder, OrtGraphs, OrtPart, device_of, open_session
 from .steps import Opened
 
 
@@ -20,14 +20,15 @@ def open_engine(facts: Mapping[str, Any], request: Mapping[str, Any]) -> Opened:
     start, threads = perf_counter(), request["threads"]
     providers = choose_providers(ort, request["providers"])
     sessions = {
-        part: open_session(ort, facts[part], providers, threads) for part in ("vision", "embed", "decoder")
+        part: open_session(ort, facts[part], providers, threads)
+        for part in ("vision", "embed", "decoder")
+        if part in facts  # a model without pictures has no vision graph
     }
-    vision, embed = (OneInput(sessions[part], facts[part]) for part in ("vision", "embed"))
+    vision = OrtPart(sessions["vision"]) if "vision" in sessions else None
     decoder = OrtDecoder(ort, sessions["decoder"])
     load_ms = (perf_counter() - start) * 1e3
     return Opened(
-        graphs=OrtGraphs(vision, embed, decoder),
-        image_token_id=request["image_token_id"],
+        graphs=OrtGraphs(vision, OrtPart(sessions["embed"]), decoder),
         new_tokens=request["new_tokens"],
         threads=threads,
         providers={part: session.get_providers() for part, session in sessions.items()},

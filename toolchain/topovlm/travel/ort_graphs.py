@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .failure import Failure
-from .steps import decoder_feeds, is_past, present_name
+from .steps import completed, is_past, present_name, rows
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ON_CUDA = (CUDA, "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
@@ -56,20 +56,24 @@ def input_types(session: Any) -> dict[str, Any]:
     return {node.name: _INPUT_TYPES[node.type] for node in session.get_inputs()}
 
 
-class OneInput:
-    """A graph of one input and one output: the vision encoder, the embedding."""
+class OrtPart:
+    """The vision graph or the embedding: named inputs in, named outputs out."""
 
-    def __init__(self, session: Any, path: str) -> None:
-        types = input_types(session)
-        if len(types) != 1:
-            raise Failure("graph", path, sorted(types), "must have exactly one input")
-        self.session = session
-        ((self.name, self.dtype),) = types.items()
+    def __init__(self, session: Any) -> None:
+        self.session, self.dtypes = session, input_types(session)
+        self.outputs = [node.name for node in session.get_outputs()]
 
-    def run(self, values: np.ndarray) -> np.ndarray:
-        """The output for `values`, in the graph's own types."""
-        result: np.ndarray = self.session.run(None, {self.name: values.astype(self.dtype, copy=False)})[0]
-        return result
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Outputs by name, for inputs in any type. Raises `Failure` for an input that is not given."""
+        for name in self.dtypes:
+            if name not in feeds:
+                raise Failure(
+                    "graph", name, sorted(feeds), "is an input of the graph that nothing here feeds"
+                )
+        values = {
+            name: np.asarray(feeds[name]).astype(kind, copy=False) for name, kind in self.dtypes.items()
+        }
+        return dict(zip(self.outputs, self.session.run(None, values)))  # noqa: B905 (Python 3.8)
 
 
 class OrtDecoder:
@@ -78,6 +82,7 @@ class OrtDecoder:
     def __init__(self, ort: Any, session: Any) -> None:
         self.session, self._value = session, ort.OrtValue.ortvalue_from_numpy
         self.dtypes = input_types(session)
+        self.optional = [node.name for node in session.get_overridable_initializers()]
         self.past_names = [name for name in self.dtypes if is_past(name)]
         self.present_names = [present_name(name) for name in self.past_names]
         self.outputs = ["logits", *self.present_names]
@@ -94,12 +99,15 @@ class OrtDecoder:
             for name, shape in zip(self.past_names, self.past_shapes)  # noqa: B905 (Python 3.8)
         ]
 
-    def step(self, embeds: np.ndarray, cache: list[Any], past: int) -> tuple[np.ndarray, list[Any]]:
-        """`embeds` `[B, S, hidden]` after `past` tokens -> last logits `[B, V]` and the new cache."""
+    def step(
+        self, feeds: Mapping[str, np.ndarray], cache: list[Any], past: int
+    ) -> tuple[np.ndarray, list[Any]]:
+        """As `steps.StepGraphs`; the cache has a value for each of `past_names`."""
+        asked = completed(feeds, [*self.dtypes, *self.optional])
+        # What is optional keeps its own type: it is no input that ONNX Runtime lists with one.
         values = {
-            name: self._value(np.ascontiguousarray(value, self.dtypes[name]))
-            for name, value in decoder_feeds(embeds, past).items()
-            if name in self.dtypes
+            name: self._value(_contiguous(value, self.dtypes.get(name, value.dtype)))
+            for name, value in asked.items()
         }
         values.update(zip(self.past_names, cache))  # noqa: B905 (Python 3.8)
         if self.cache_device is None:
@@ -120,25 +128,34 @@ class OrtDecoder:
         return binding.get_outputs()
 
 
-class OrtGraphs:
-    """The three graphs as `steps.StepGraphs`."""
+def _contiguous(value: np.ndarray, dtype: Any) -> np.ndarray:
+    """As `numpy.ascontiguousarray`, which would make a scalar a list of one."""
+    return np.array(value, dtype, order="C", copy=True)
 
-    def __init__(self, vision: OneInput, embed: OneInput, decoder: OrtDecoder) -> None:
+
+class OrtGraphs:
+    """The graphs as `steps.StepGraphs`; `vision` is None for a model without pictures."""
+
+    def __init__(self, vision: OrtPart | None, embed: OrtPart, decoder: OrtDecoder) -> None:
         self.vision, self.tokens, self.decoder = vision, embed, decoder
 
-    def see(self, pixels: np.ndarray) -> np.ndarray:
-        """`[n, 3, H, W]` -> `[n * tokens per picture, hidden]`."""
-        features = self.vision.run(pixels)
-        return features.reshape(-1, features.shape[-1])
+    def see(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `steps.StepGraphs`. Raises `Failure` where no graph takes pictures."""
+        if self.vision is None:
+            raise Failure("graph", "pictures", len(feeds), "cannot be seen: this model has no vision graph")
+        return {name: rows(values) for name, values in self.vision.run(feeds).items()}
 
     def embed(self, ids: np.ndarray) -> np.ndarray:
         """`[B, S]` -> `[B, S, hidden]`."""
-        return self.tokens.run(ids)
+        (embeds,) = self.tokens.run({"input_ids": ids}).values()
+        return embeds
 
     def empty_cache(self, batch: int) -> list[Any]:
         """See `OrtDecoder`."""
         return self.decoder.empty_cache(batch)
 
-    def step(self, embeds: np.ndarray, cache: list[Any], past: int) -> tuple[np.ndarray, list[Any]]:
+    def step(
+        self, feeds: Mapping[str, np.ndarray], cache: list[Any], past: int
+    ) -> tuple[np.ndarray, list[Any]]:
         """See `OrtDecoder`."""
-        return self.decoder.step(embeds, cache, past)
+        return self.decoder.step(feeds, cache, past)

@@ -5,7 +5,7 @@ Needs numpy alone; Python >= 3.8. What runs the graphs is behind `StepGraphs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -13,13 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from .failure import Failure
+from .prompts import Prompt
+
+_FEATURES, _DEEP, _DEEP_INPUT = "image_features", "deepstack_features.", "deepstack_embeds."
 
 
 class StepGraphs(Protocol):
     """An opened model. Its cache is a thing of its own kind, handed untouched from step to step."""
 
-    def see(self, pixels: np.ndarray) -> np.ndarray:
-        """`[n, 3, H, W]` -> `[n * tokens per picture, hidden]`."""
+    def see(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """One run of the vision graph: rows by output, `[tokens, hidden]`."""
 
     def embed(self, ids: np.ndarray) -> np.ndarray:
         """`[B, S]` -> `[B, S, hidden]`."""
@@ -27,8 +30,11 @@ class StepGraphs(Protocol):
     def empty_cache(self, batch: int) -> Any:
         """A cache of no tokens."""
 
-    def step(self, embeds: np.ndarray, cache: Any, past: int) -> tuple[np.ndarray, Any]:
-        """`[B, S, hidden]` after `past` tokens -> logits of the last place `[B, V]`, and the new cache."""
+    def step(self, feeds: Mapping[str, np.ndarray], cache: Any, past: int) -> tuple[np.ndarray, Any]:
+        """`prefill_feeds` or `decode_feeds` after `past` tokens -> logits of the last place, the new cache.
+
+        Logits `[B, V]`. What a decoder asks for and `feeds` does not have is zero.
+        """
 
 
 @dataclass(frozen=True)
@@ -44,30 +50,29 @@ class Run:
 
 def greedy(
     graphs: StepGraphs,
-    ids: np.ndarray,
-    pixels: np.ndarray | None,
-    image_token_id: int,
+    prompt: Prompt,
     limit: int,
     *,
     ends: Collection[int] = (),
     on_token: Callable[[int], None] | None = None,
 ) -> Run:
-    """Up to `limit` tokens after the prompt `ids` `[S]`; one of `ends` ends it. `on_token` is not timed."""
+    """Up to `limit` tokens after the prompt; one of `ends` ends it. `on_token` is not timed."""
     started = perf_counter()
-    features = None if pixels is None else graphs.see(pixels)
+    features = see_all(graphs, prompt)
     seen = perf_counter()
-    embeds = prompt_embeds(graphs, ids[None], features, image_token_id)
+    feeds = prefill_feeds(graphs, [prompt], [features])
     embedded = perf_counter()
-    logits, cache = graphs.step(embeds, graphs.empty_cache(1), 0)
+    logits, cache = graphs.step(feeds, graphs.empty_cache(1), 0)
     token = int(logits[0].argmax())
     clock = perf_counter()
-    prefill_ms, past = (clock - embedded) * 1e3, embeds.shape[1]
+    prefill_ms, past = (clock - embedded) * 1e3, len(prompt.ids)
     tokens, token_ms = [token], []
     if on_token:
         on_token(token)
     while len(tokens) < limit and token not in ends:
         clock = perf_counter()
-        logits, cache = graphs.step(graphs.embed(np.asarray([[token]])), cache, past)
+        feeds = decode_feeds(graphs, [prompt], np.asarray([token]), past)
+        logits, cache = graphs.step(feeds, cache, past)
         token = int(logits[0].argmax())
         token_ms.append((perf_counter() - clock) * 1e3)
         past += 1
@@ -76,40 +81,82 @@ def greedy(
             on_token(token)
     return Run(
         tokens=tokens,
-        vision_ms=(seen - started) * 1e3 if features is not None else 0.0,
+        vision_ms=(seen - started) * 1e3 if prompt.pictures else 0.0,
         embed_ms=(embedded - seen) * 1e3,
         prefill_ms=prefill_ms,
         token_ms=token_ms,
     )
 
 
-def prompt_embeds(
-    graphs: StepGraphs, ids: np.ndarray, features: np.ndarray | None, image_token_id: int
-) -> np.ndarray:
-    """Embed `[B, S]` ids and put the picture features, in order, where the image tokens stand.
+def see_all(graphs: StepGraphs, prompt: Prompt) -> dict[str, np.ndarray]:
+    """Rows of all pictures of a prompt, by output of the vision graph; empty without pictures."""
+    runs = [graphs.see(feeds) for feeds in prompt.pictures]
+    return {name: np.concatenate([run[name] for run in runs]) for name in (runs[0] if runs else ())}
+
+
+def prefill_feeds(
+    graphs: StepGraphs, prompts: Sequence[Prompt], features: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """What the decoder is given for equally long prompts: features stand where the image tokens stood.
 
     Raises `Failure` when there are more or fewer features than image tokens.
     """
-    embeds = graphs.embed(ids)
-    places = ids == image_token_id
-    given = 0 if features is None else len(features)
-    if int(places.sum()) != given:
-        rule = f"must equal the number of image tokens in the prompt, {int(places.sum())}"
-        raise Failure("graph", "image features", given, rule)
-    if features is not None:
-        embeds[places] = features.astype(embeds.dtype, copy=False)
-    return embeds
+    ids = np.stack([prompt.ids for prompt in prompts])
+    token = prompts[0].image_token_id
+    places = np.zeros_like(ids, bool) if token is None else ids == token
+    # The image token may lie beyond the table: any row serves, it is overwritten.
+    embeds = graphs.embed(np.where(places, 0, ids))
+    feeds = {"inputs_embeds": embeds}
+    for row, (prompt, found) in enumerate(zip(prompts, features)):  # noqa: B905 (Python 3.8)
+        given = len(found[_FEATURES]) if found else 0
+        if prompt.picture_tokens != given:
+            rule = f"must equal the number of image tokens in the prompt, {prompt.picture_tokens}"
+            raise Failure("graph", "image features", given, rule)
+        for name, values in found.items():
+            if name == _FEATURES:
+                embeds[row, places[row]] = values.astype(embeds.dtype, copy=False)
+            elif name.startswith(_DEEP):
+                target = name.replace(_DEEP, _DEEP_INPUT)
+                feeds.setdefault(target, np.zeros_like(embeds))[row, places[row]] = values
+    feeds["attention_mask"] = np.ones(ids.shape, np.int64)
+    feeds["position_ids"] = np.stack([prompt.positions for prompt in prompts], axis=-2)
+    blocks = [prompt.block_ids for prompt in prompts if prompt.block_ids is not None]
+    if blocks:
+        feeds["block_ids"] = np.stack(blocks)
+    return feeds
 
 
-def decoder_feeds(embeds: np.ndarray, past: int) -> dict[str, np.ndarray]:
-    """What a decoder may ask for beside its cache, for `embeds` `[B, S, hidden]` after `past` tokens."""
-    batch, size = embeds.shape[:2]
+def decode_feeds(
+    graphs: StepGraphs, prompts: Sequence[Prompt], tokens: np.ndarray, past: int
+) -> dict[str, np.ndarray]:
+    """What the decoder is given for the next token `[B]` of each prompt, `past` tokens lying in the cache."""
+    lead = prompts[0].positions.shape[:-1]
+    places = np.asarray([[prompt.next_position + past - len(prompt.ids)] for prompt in prompts])
     return {
-        "inputs_embeds": embeds,
-        "attention_mask": np.ones((batch, past + size), np.int64),
-        "position_ids": np.broadcast_to(np.arange(past, past + size), (batch, size)),
-        "num_logits_to_keep": np.asarray(1),
+        "inputs_embeds": graphs.embed(tokens[:, None]),
+        "attention_mask": np.ones((len(tokens), past + 1), np.int64),
+        "position_ids": np.broadcast_to(places, (*lead, *places.shape)),
     }
+
+
+def completed(feeds: Mapping[str, np.ndarray], names: Collection[str]) -> dict[str, np.ndarray]:
+    """Those of `names` that a decoder asks for beside its cache; what is not given is zero."""
+    embeds = feeds["inputs_embeds"]
+    missing = {"block_ids": np.zeros(embeds.shape[:2], np.int64), "num_logits_to_keep": np.asarray(1)}
+    result = {}
+    for name in names:
+        if name in feeds:
+            result[name] = feeds[name]
+        elif name in missing:
+            result[name] = missing[name]
+        elif name.startswith(_DEEP_INPUT):
+            result[name] = np.zeros_like(embeds)
+    return result
+
+
+def rows(values: np.ndarray) -> np.ndarray:
+    """`[..., hidden]` -> `[tokens, hidden]`."""
+    return values.reshape(-1, values.shape[-1])
 
 
 def present_name(past: str) -> str:
@@ -127,13 +174,12 @@ class Opened:
     """A model that the timer drives: its graphs and what is to be said of them."""
 
     graphs: StepGraphs
-    image_token_id: int
     new_tokens: int
     threads: int
     providers: dict[str, list[str]]  # by part: vision, embed, decoder
     dtype: str  # of the decoder's embeddings, as numpy names it
     load_ms: float
 
-    def generate(self, ids: np.ndarray, pixels: np.ndarray | None) -> Run:
+    def generate(self, prompt: Prompt) -> Run:
         """One prompt, always all new tokens."""
-        return greedy(self.graphs, ids, pixels, self.image_token_id, self.new_tokens)
+        return greedy(self.graphs, prompt, self.new_tokens)

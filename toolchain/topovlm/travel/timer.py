@@ -76,13 +76,14 @@ def runtimes(packages: list[str]) -> dict[str, object]:
     }
 
 
-def open_prompts(request: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """(token ids `[S]`, pixels `[n, 3, H, W]` or None) of every prompt."""
+def open_prompts() -> list[Any]:
+    """Every prompt as a `prompts.Prompt`."""
     import numpy as np
 
+    prompts = importlib.import_module(".prompts", __package__)
     with np.load("prompts.npz") as data:
-        held = dict(data)
-    return [(held[f"ids{i}"], held.get(f"pixels{i}")) for i in range(request["prompts"])]
+        found: list[Any] = prompts.unpack(dict(data))
+    return found
 
 
 def opener(request: Mapping[str, Any]) -> Any:
@@ -94,7 +95,7 @@ def time_engines(request: Mapping[str, Any], listener: Listener) -> None:
     """Rounds until told to stop, or the request's limits; every round is said."""
     import numpy as np
 
-    prompts, rules, open_engine = open_prompts(request), request["rules"], opener(request)
+    prompts, rules, open_engine = open_prompts(), request["rules"], opener(request)
     engines: dict[str, Any] = {}
     for name, facts in request["engines"].items():
         engines[name] = engine = open_engine(facts, request)
@@ -109,7 +110,7 @@ def time_engines(request: Mapping[str, Any], listener: Listener) -> None:
     cases = {case["name"]: case for case in request["cases"]}
     for _ in range(rules["warmup"]):
         for case in cases.values():
-            engines[case["engine"]].generate(*prompts[case["prompts"][0]])
+            engines[case["engine"]].generate(prompts[case["prompts"][0]])
     rng, names = np.random.RandomState(rules["seed"]), list(cases)
     gc.collect()
     gc.disable()  # a collection in the middle of a step would be timed as the model's
@@ -118,7 +119,7 @@ def time_engines(request: Mapping[str, Any], listener: Listener) -> None:
         order, runs = [names[place] for place in rng.permutation(len(names))], {}
         for name in order:
             chosen = cases[name]["prompts"]
-            run = engines[cases[name]["engine"]].generate(*prompts[chosen[index % len(chosen)]])
+            run = engines[cases[name]["engine"]].generate(prompts[chosen[index % len(chosen)]])
             times = {"vision_ms": run.vision_ms, "embed_ms": run.embed_ms, "prefill_ms": run.prefill_ms}
             runs[name] = dict(times, token_ms=run.token_ms)
         spent = perf_counter() - started
@@ -142,11 +143,11 @@ def resident_bytes(field: str) -> int:
 
 def footprint(request: Mapping[str, Any], name: str) -> None:
     """Resident memory of the libraries alone, and at the peak of one generation."""
-    prompts, open_engine = open_prompts(request), opener(request)
+    prompts, open_engine = open_prompts(), opener(request)
     importlib.import_module(request["package"])
     libraries = resident_bytes("VmRSS")
     engine = open_engine(request["engines"][name], request)
-    engine.generate(*prompts[request["footprint_prompt"]])
+    engine.generate(prompts[request["footprint_prompt"]])
     peak = resident_bytes("VmHWM")
     say("footprint", name=name, libraries_bytes=libraries, peak_bytes=peak, load_ms=engine.load_ms)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import build_engines
 from .failure import Failure
-from .steps import Opened, decoder_feeds, is_past, present_name
+from .steps import Opened, completed, is_past, present_name, rows
 
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
 _LIBRARIES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "/usr/local/cuda/lib64/libcudart.so")
@@ -147,40 +147,37 @@ class Part:
 
 
 class TrtGraphs:
-    """The three engines as `steps.StepGraphs`."""
+    """The engines as `steps.StepGraphs`; `vision` is None for a model without pictures."""
 
-    def __init__(self, vision: Part, embed: Part, decoder: Part) -> None:
+    def __init__(self, vision: Part | None, embed: Part, decoder: Part) -> None:
         self.vision, self.tokens, self.decoder = vision, embed, decoder
         self.past_names = [name for name in decoder.inputs if is_past(name)]
         self.present_names = [present_name(name) for name in self.past_names]
 
-    def see(self, pixels: np.ndarray) -> np.ndarray:
-        """`[n, 3, H, W]` -> `[n * tokens per picture, hidden]`."""
-        features = only(self.vision, pixels)
-        return features.reshape(-1, features.shape[-1])
+    def see(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `steps.StepGraphs`. Raises `Failure` where no engine takes pictures."""
+        if self.vision is None:
+            raise Failure("graph", "pictures", len(feeds), "cannot be seen: this model has no vision engine")
+        return {name: rows(values) for name, values in self.vision.run(feeds).items()}
 
     def embed(self, ids: np.ndarray) -> np.ndarray:
         """`[B, S]` -> `[B, S, hidden]`."""
-        return only(self.tokens, ids)
+        (embeds,) = self.tokens.run({"input_ids": ids}).values()
+        return np.asarray(embeds)
 
     def empty_cache(self, batch: int) -> list[Any]:
         """A cache of no tokens, `[batch, kv_heads, 0, head_dim]` per entry."""
         shapes = [self.decoder.engine.get_tensor_shape(name) for name in self.past_names]
         return [np.zeros((batch, shape[1], 0, shape[3])) for shape in shapes]
 
-    def step(self, embeds: np.ndarray, cache: list[Any], past: int) -> tuple[np.ndarray, list[Any]]:
-        """`embeds` `[B, S, hidden]` after `past` tokens -> last logits `[B, V]` and the new cache."""
-        feeds: dict[str, Any] = dict(decoder_feeds(embeds, past))
-        feeds.update(zip(self.past_names, cache))  # noqa: B905 (Python 3.8)
-        results = self.decoder.run(feeds, first=past == 0, stay=self.present_names)
+    def step(
+        self, feeds: Mapping[str, np.ndarray], cache: list[Any], past: int
+    ) -> tuple[np.ndarray, list[Any]]:
+        """See `steps.StepGraphs`."""
+        values: dict[str, Any] = dict(completed(feeds, self.decoder.inputs))
+        values.update(zip(self.past_names, cache))  # noqa: B905 (Python 3.8)
+        results = self.decoder.run(values, first=past == 0, stay=self.present_names)
         return results["logits"][:, -1], [results[name] for name in self.present_names]
-
-
-def only(part: Part, value: np.ndarray) -> np.ndarray:
-    """The output of a graph of one input and one output."""
-    (name,), (result,) = part.inputs, part.outputs
-    found: np.ndarray = part.run({name: value})[result]
-    return found
 
 
 def open_engine(facts: Mapping[str, Any], request: Mapping[str, Any]) -> Opened:
@@ -189,6 +186,8 @@ def open_engine(facts: Mapping[str, Any], request: Mapping[str, Any]) -> Opened:
         trt, cuda = build_engines.import_tensorrt((request["needs"],)), Cuda()
         plans = {}
         for part in ("vision", "embed", "decoder"):
+            if part not in facts:
+                continue  # a model without pictures
             path = Path(facts[part])
             files = build_engines.graph_files(Path(), {"file": str(path)})
             build_engines.check_memory(path.name, files, False)
@@ -198,8 +197,7 @@ def open_engine(facts: Mapping[str, Any], request: Mapping[str, Any]) -> Opened:
     except (build_engines.BuildError, CudaError) as error:
         raise Failure("graph", "engine", facts["decoder"], str(error)) from None
     return Opened(
-        graphs=TrtGraphs(parts["vision"], parts["embed"], parts["decoder"]),
-        image_token_id=request["image_token_id"],
+        graphs=TrtGraphs(parts.get("vision"), parts["embed"], parts["decoder"]),
         new_tokens=request["new_tokens"],
         threads=1,
         providers={part: ["TensorRT"] for part in parts},

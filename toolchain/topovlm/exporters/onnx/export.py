@@ -31,11 +31,15 @@ CLIENTS = ("ONNX Runtime", "transformers.js")
 
 @dataclass(frozen=True)
 class WrittenGraphs:
-    """What was written: graph key -> relative path, the decoder's sizes, fused attentions (0: none fused)."""
+    """What was written: graph key -> relative path, the decoder's sizes, fused attentions (0: none fused).
+
+    `not_fused`: why the fused form was left out, where it was asked for beside the plain one.
+    """
 
     paths: dict[str, str]
     decoder: DecoderSizes
     fused_attentions: int
+    not_fused: str = ""
 
 
 def export_onnx(
@@ -53,25 +57,28 @@ def export_onnx(
     Every graph is run by ONNX Runtime and compared with torch before the folder gets its name. int8 and int4
     are fp32 graphs whose decoders are quantised after that. `model` is the torch model of `model_dir`, where
     the caller has it already: on the CPU and in the precision that is traced it spares loading, and it is
-    left as it was. A graph with more weights than `single_file_bytes` keeps them in `<graph>.onnx_data`: one
-    file cannot pass 2 GiB.
+    left as it was. A decoder that has no fused form is written in the plain one, and the record says why; the
+    fused form alone is refused then. A graph with more weights than `single_file_bytes` keeps them in
+    `<graph>.onnx_data`: one file cannot pass 2 GiB.
     Raises `InputError` for a checkpoint outside of the family and `VerificationError` when parity fails.
     """
     check_arguments(variants, dtype)
     with staged_folder(Path(out_dir)) as staged:
         traced = "fp32" if dtype in QUANTIZED else dtype
-        parity, fused = write_folder(
+        parity, graphs = write_folder(
             Path(model_dir), staged, variants, traced, model=model, single_file_bytes=single_file_bytes
         )
+        written = tuple(name for name in variants if name == "plain" or not graphs.not_fused)
         record = ExportRecord(
             exporter="onnx",
             model=which,
             dtype=dtype,
-            variants=tuple(variants),
+            variants=written,
             parity=parity,
             artifacts=(Artifact(path=".", format="onnx", title="ONNX graphs", loads_in=CLIENTS),),
             checks=parity_checks(parity, "" if traced == dtype else f"{traced} (before {dtype})"),
-            facts={"fused_attentions": fused},
+            limits=(f"no fused form: {graphs.not_fused}",) if graphs.not_fused else (),
+            facts={"fused_attentions": graphs.fused_attentions},
         )
         if dtype in QUANTIZED:
             record = _quantized(staged, record)
@@ -86,19 +93,25 @@ def write_folder(
     *,
     model: nn.Module | None = None,
     single_file_bytes: int = layouts.SINGLE_FILE_BYTES,
-) -> tuple[tuple[ParityResult, ...], int]:
+) -> tuple[tuple[ParityResult, ...], WrittenGraphs]:
     """Graphs (fp32 or fp16) and texts, behind the gate, into a folder that exists; returns what it measured.
 
-    (parity rows, fused attentions). The caller moves the folder into place.
+    The caller moves the folder into place.
     """
+    from topovlm.checkpoint.live import Live
+    from topovlm.checkpoint.processors import load_processor, tokenizer_of
+    from topovlm.families.torch_parts import parts_of
+
     with _traceable(model_dir, dtype, model) as loaded:
+        processor = load_processor(model_dir)
         graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes)
-        tokens = _tokens_per_image(out / graphs.paths["vision"])
-        layouts.write_texts(
-            model_dir, out, tokens_per_image=tokens, graphs=graphs.paths, decoder=graphs.decoder
-        )
+        tokenizer = getattr(tokenizer_of(processor), "backend_tokenizer", None)
+        layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder, tokenizer=tokenizer)
         # The reference is the model as it was exported: fp16 weights, computed with in fp32.
-        return check_graphs(loaded.float(), out), graphs.fused_attentions
+        whole = loaded.float()
+        parts = parts_of(whole)
+        live = Live(model_dir, whole, processor, parts, len(parts.blocks))
+        return check_graphs(live, out), graphs
 
 
 @contextlib.contextmanager
@@ -127,11 +140,14 @@ def write_graphs(
     model: Any, out: Path, variants: Sequence[str], dtype: str, single_file_bytes: int
 ) -> WrittenGraphs:
     """Trace, assemble, check and save the graphs under `out`."""
+    from topovlm.exporters.onnx import decoder as decoders
     from topovlm.exporters.onnx import files, graphs
-    from topovlm.exporters.onnx.fused import fused_decoder_graph
+    from topovlm.exporters.onnx.fused import fused_decoder_graph, why_not_fused
     from topovlm.families.torch_parts import parts_of
 
-    shape = parts_of(model).decoder_shape()
+    parts = parts_of(model)
+    shape = parts.decoder_shape()
+    not_fused = why_not_fused(model) if "fused" in variants and "plain" in variants else ""
     sizes = DecoderSizes(
         layers=shape.layers,
         hidden=shape.hidden,
@@ -147,21 +163,26 @@ def write_graphs(
         # The folder's own precision is its default: its keys carry no suffix.
         paths[layouts.graph_key(part, variant)] = relative
 
-    keep(graphs.vision_graph(model), "vision")
+    if parts.family.graphs is not None and parts.family.graphs.vision:
+        keep(graphs.vision_graph(model), "vision")
     keep(graphs.embed_graph(model), "embed")
-    pieces = graphs.trace_decoder(model)
+    pieces = decoders.trace_decoder(model)
+    sizes = replace(sizes, rows=pieces.rules.rows, stacked=pieces.rules.stacked)
     fused = 0
     for variant in variants:
-        batch: int | str = graphs.BATCH if variant == "plain" else 1
+        batch: int | str = decoders.BATCH if variant == "plain" else 1
         if variant == "plain":
-            decoder = graphs.decoder_graph(model, pieces)
+            decoder = decoders.decoder_graph(model, pieces)
+        elif not_fused:
+            continue
         else:
             decoder = fused_decoder_graph(model, pieces)
             fused = sizes.layers
-        files.check_interface(decoder, *files.decoder_interface(sizes, batch))
+        interface = files.decoder_interface(sizes, batch, blocks=pieces.rules.blocks)
+        files.check_interface(decoder, *interface)
         keep(decoder, "decoder", variant)
         del decoder
-    return WrittenGraphs(paths, sizes, fused)
+    return WrittenGraphs(paths, sizes, fused, not_fused)
 
 
 def check_arguments(variants: Sequence[str], dtype: str) -> None:
@@ -175,7 +196,7 @@ def check_arguments(variants: Sequence[str], dtype: str) -> None:
 def _quantized(folder: Path, record: ExportRecord) -> ExportRecord:
     """The decoders in the record's precision instead of fp32, and what that cost, as limits and facts."""
     rows = quantize_decoders(folder, (record.dtype,), record.variants, replace=True)
-    limits, facts = [], dict(record.facts)
+    limits, facts = list(record.limits), dict(record.facts)
     for row in rows:
         share = f"{row.same_tokens} of {row.compared_tokens} greedy tokens are those of fp32"
         limits.append(
@@ -189,10 +210,3 @@ def _quantized(folder: Path, record: ExportRecord) -> ExportRecord:
         }
     artifacts = tuple(replace(artifact, checked=False) for artifact in record.artifacts)
     return replace(record, artifacts=artifacts, limits=tuple(limits), facts=facts)
-
-
-def _tokens_per_image(vision_graph: Path) -> int:
-    import onnx
-
-    graph = onnx.load(vision_graph, load_external_data=False).graph
-    return int(graph.output[0].type.tensor_type.shape.dim[1].dim_value)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from topovlm.console import Progress
 from topovlm.exporters.onnx.export import DTYPES, check_arguments, export_onnx
+from topovlm.exporters.onnx.readiness import check_checkpoint
 from topovlm.exporters.protocol import Dtype, ExportRecord, ExportRequest, Tool
 
 
@@ -17,8 +18,9 @@ class OnnxExporter:
     tools: tuple[Tool, ...] = ()
 
     def check(self, request: ExportRequest) -> None:
-        """Raises `InputError` for a precision or a variant that is not written."""
+        """Raises `InputError` for what is not written, and for a checkpoint that the runtime would refuse."""
         check_arguments(request.variants, request.dtype)
+        check_checkpoint(request.model_dir)
 
     def export(self, request: ExportRequest, out_dir: Path, progress: Progress) -> ExportRecord:
         """`export_onnx` of the request."""

@@ -35,19 +35,29 @@ def check_interface(model: ir.Model, inputs: Mapping[str, Dims], outputs: Mappin
                 raise VerificationError(explain(f"{kind} {name}: dimensions", have, f"must be {list(dims)}"))
 
 
-def decoder_interface(sizes: DecoderSizes, batch: int | str) -> tuple[dict[str, Dims], dict[str, Dims]]:
-    """Inputs and outputs of a decoder graph with their dimensions; `batch` is `batch_size` or 1."""
+def decoder_interface(
+    sizes: DecoderSizes, batch: int | str, *, blocks: bool = False
+) -> tuple[dict[str, Dims], dict[str, Dims]]:
+    """Inputs and outputs of a decoder graph with their dimensions.
+
+    `batch` is `batch_size` or 1; `blocks`: whether it is told which tokens see each other whole.
+    """
     new, past, total = "sequence_length", "past_sequence_length", "total_sequence_length"
     inputs: dict[str, Dims] = {
         "inputs_embeds": [batch, new, sizes.hidden],
         "attention_mask": [batch, total],
-        "position_ids": [batch, new],
+        "position_ids": [batch, new] if sizes.rows == 1 else [sizes.rows, batch, new],
     }
-    outputs: dict[str, Dims] = {"logits": [batch, new, sizes.vocab]}
+    if blocks:
+        inputs["block_ids"] = [batch, new]
+    for i in range(sizes.stacked):
+        inputs[f"deepstack_embeds.{i}"] = [batch, new, sizes.hidden]
+    outputs: dict[str, Dims] = {"logits": [batch, "num_logits_to_keep", sizes.vocab]}
     for i in range(sizes.layers):
         for kind in ("key", "value"):
             inputs[f"past_key_values.{i}.{kind}"] = [batch, sizes.kv_heads, past, sizes.head_dim]
             outputs[f"present.{i}.{kind}"] = [batch, sizes.kv_heads, total, sizes.head_dim]
+    inputs["num_logits_to_keep"] = []
     return inputs, outputs
 
 

@@ -1,12 +1,13 @@
 """The decoder in ONNX Runtime's own operators: packed projections, GroupQueryAttention, skip-norms; batch 1.
 
-Written out layer by layer for decoders of the Llama kind (Llama, Qwen2, Mistral): pre-norm, gated SiLU MLP,
-rotary embedding over whole heads. A general graph fuser gives the same operators, but takes seconds per
-model and leaves reshapes behind, which cost time where layers are small. Nothing here is trusted for being
-written by hand: the parity gate judges the saved graph like any other.
+Written out layer by layer for decoders of the Llama kind (Llama, Qwen2, Qwen3, Mistral, SmolLM3): pre-norm,
+gated SiLU MLP, rotary embedding over whole heads or none, heads normed or not. A general graph fuser gives
+the same operators, but takes seconds per model and leaves reshapes behind, which cost time where layers are
+small. Nothing here is trusted for being written by hand: the parity gate judges the graph like any other.
 
 GroupQueryAttention takes several new tokens after a past for one sequence only: hence batch 1. It is always
-causal, which these decoders are; the additive mask of the plain graph goes in as well, so padding is exact.
+causal: decoders that let a picture see itself whole have no fused form. The additive mask of the plain graph
+goes in as well, so padding and sliding windows are exact.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ import numpy as np
 import onnx_ir as ir
 
 from topovlm.errors import InputError, explain
+from topovlm.exporters.onnx.decoder import graph_inputs, graph_outputs, last_rows
+from topovlm.exporters.onnx.rules import rules_of
 from topovlm.exporters.onnx.stack import Stack
 from topovlm.exporters.onnx.trace import OPSET
 from topovlm.version import __version__
 
 if TYPE_CHECKING:
-    from topovlm.exporters.onnx.graphs import DecoderPieces
+    from topovlm.exporters.onnx.decoder import DecoderPieces
 
 MICROSOFT = "com.microsoft"
 _PARAMETERS = {
     "input_layernorm.weight",
     "post_attention_layernorm.weight",
+    "self_attn.q_norm.weight",
+    "self_attn.k_norm.weight",
     *(f"self_attn.{name}_proj.{kind}" for name in "qkvo" for kind in ("weight", "bias")),
     *(f"mlp.{name}_proj.{kind}" for name in ("gate", "up", "down") for kind in ("weight", "bias")),
 }
@@ -39,20 +44,33 @@ def check_fusible(model: Any) -> None:
     from topovlm.families.torch_parts import parts_of
 
     parts = parts_of(model)
-    text, part = parts.text, parts.family.text_key
+    text, rules = parts.text, rules_of(parts)
+    part = f"{parts.family.text_key}." if parts.family.text_key else ""
     remedy = "Export the plain variant only"
     if not parts.decoder.fusible:
-        raise InputError(explain(f"{part}.model_type", text.model_type, "is not fused", remedy))
-    unknown = {n for n, _ in parts.blocks[0].named_parameters()} - _PARAMETERS
+        raise InputError(explain(f"{part}model_type", text.model_type, "is not fused", remedy))
+    if rules.blocks:
+        rule = "is not fused: ONNX Runtime's attention sees nothing that comes later"
+        raise InputError(explain("attention mask", rules.mask, rule, remedy))
+    unknown = {name for block in parts.blocks for name, _ in block.named_parameters()} - _PARAMETERS
     if unknown:
         rule = "is not a parameter of a Llama-type layer"
         raise InputError(explain("decoder layer", sorted(unknown)[0], rule, remedy))
     if text.hidden_act != "silu":
-        raise InputError(explain(f"{part}.hidden_act", text.hidden_act, "is not fused (silu is)", remedy))
+        raise InputError(explain(f"{part}hidden_act", text.hidden_act, "is not fused (silu is)", remedy))
     head_dim = parts.decoder_shape().head_dim
     if head_dim % 16:
         rule = "ONNX Runtime's attention rotates heads of a multiple of 16"
         raise InputError(explain("head_dim", head_dim, rule, remedy))
+
+
+def why_not_fused(model: Any) -> str:
+    """Why a model has no fused form; empty where it has one."""
+    try:
+        check_fusible(model)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 class FusedDecoder:
@@ -66,25 +84,16 @@ class FusedDecoder:
         self.layers: list[Any] = list(parts.blocks)
         self.norm, self.lm_head = parts.norm, parts.head
         shape = parts.decoder_shape()
-        self.heads, self.kv_heads = shape.heads, shape.kv_heads
+        self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
         self.stack = Stack("decoder", OPSET)
         self.stack.graph.opset_imports[MICROSOFT] = 1
 
     def build(self) -> ir.Model:
         """The same inputs and outputs as the plain graph, with batch 1."""
-        stack = self.stack
-        like = {str(v.name): v for v in (*self.pieces.prelude.graph.inputs, *self.pieces.layer.graph.inputs)}
-        names = ("inputs_embeds", "attention_mask", "position_ids")
-        inputs = {name: stack.input(name, like[name]) for name in names}
-        past = [
-            {
-                kind: stack.input(f"past_key_values.{i}.{kind}", like[f"past_{kind}"])
-                for kind in ("key", "value")
-            }
-            for i in range(len(self.layers))
-        ]
-        shared = self._shared(inputs, stack.append(self.pieces.prelude, "prelude.", inputs))
-        residual = inputs["inputs_embeds"]
+        stack, rules = self.stack, self.pieces.rules
+        given = graph_inputs(stack, self.pieces)
+        shared = self._shared(given, stack.append(self.pieces.prelude, "prelude.", given))
+        residual = given["inputs_embeds"]
         first = self.layers[0].input_layernorm
         hidden = stack.op(
             "SimplifiedLayerNormalization",
@@ -94,18 +103,14 @@ class FusedDecoder:
         presents = []
         for i, layer in enumerate(self.layers):
             following = self.layers[i + 1].input_layernorm if i + 1 < len(self.layers) else self.norm
+            past = {kind: given[f"past_key_values.{i}.{kind}"] for kind in ("key", "value")}
+            added = given[f"deepstack_embeds.{i}"] if i < rules.stacked else None
             hidden, residual, present = self._layer(
-                i, layer, following, hidden=hidden, residual=residual, past=past[i], shared=shared
+                i, layer, following, hidden=hidden, residual=residual, past=past, shared=shared, added=added
             )
             presents.append(present)
-        logits = self._linear("lm_head", hidden, [self.lm_head])
-        shapes = {str(v.name): v for v in (*self.pieces.head.graph.outputs, *self.pieces.layer.graph.outputs)}
-        logits.shape, logits.type = shapes["logits"].shape, shapes["logits"].type
-        stack.output(logits, "logits")
-        for i, present in enumerate(presents):
-            for kind, value in zip(("key", "value"), present, strict=True):
-                value.shape, value.type = shapes[f"present_{kind}"].shape, shapes[f"present_{kind}"].type
-                stack.output(value, f"present.{i}.{kind}")
+        logits = self._linear("lm_head", last_rows(stack, hidden), [self.lm_head])
+        graph_outputs(stack, self.pieces, logits, presents)
         return stack.model("topovlm", __version__)
 
     def _shared(self, inputs: Mapping[str, ir.Value], prelude: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
@@ -123,7 +128,7 @@ class FusedDecoder:
         for name in ("cos", "sin"):
             # The two halves of a row are equal; ONNX Runtime wants one.
             half = stack.op(
-                "Slice", [prelude[name], constant([0]), constant([self._angles()]), constant([2])]
+                "Slice", [prelude[f"{name}.all"], constant([0]), constant([self._angles()]), constant([2])]
             )
             table = stack.op("Reshape", [half, constant([-1, self._angles()])])
             tables[name] = stack.op("Concat", [table, zeros], {"axis": 0})
@@ -131,7 +136,7 @@ class FusedDecoder:
         positions = stack.op("Range", [constant(0), rank0, constant(1)])
         return {
             **tables,
-            "mask": prelude["mask"],
+            **{f"mask.{kind}": prelude[f"mask.{kind}"] for kind in self.pieces.rules.kinds},
             "positions": stack.op("Unsqueeze", [positions, constant([0])]),
             "last": stack.op("Sub", [total32, constant([1], np.dtype(np.int32))]),
             "total": stack.op("Squeeze", [total32]),
@@ -147,19 +152,32 @@ class FusedDecoder:
         residual: ir.Value,
         past: Mapping[str, ir.Value],
         shared: Mapping[str, ir.Value],
+        added: ir.Value | None,
     ) -> tuple[ir.Value, ir.Value, tuple[ir.Value, ir.Value]]:
-        """Normed hidden and residual of a layer -> those of the next (`following`: its norm); presents."""
+        """Normed hidden and residual of a layer -> those of the next (`following`: its norm); presents.
+
+        `added`: what joins the residual behind this layer.
+        """
         name, attention, mlp = f"layers.{index}", layer.self_attn, layer.mlp
-        packed = self._linear(f"{name}.qkv", hidden, [attention.q_proj, attention.k_proj, attention.v_proj])
+        # A decoder with layers that do not rotate says so of each.
+        rotates = bool(getattr(attention, "use_rope", True))
+        tables = [shared[kind] for kind in ("cos", "sin", "positions")] if rotates else [None] * 3
         mixed, key, value = self.stack.ops(
             "GroupQueryAttention",
-            [packed, None, None, past["key"], past["value"], shared["last"], shared["total"]]
-            + [shared[kind] for kind in ("cos", "sin", "positions", "mask")],
+            [
+                *self._queries_keys_values(name, hidden, attention),
+                past["key"],
+                past["value"],
+                shared["last"],
+                shared["total"],
+                *tables,
+                shared[f"mask.{self.pieces.rules.attention[index]}"],
+            ],
             {
                 "num_heads": self.heads,
                 "kv_num_heads": self.kv_heads,
                 "scale": float(attention.scaling),
-                "do_rotary": 1,
+                "do_rotary": int(rotates),
                 "rotary_interleaved": 0,
             },
             domain=MICROSOFT,
@@ -175,8 +193,34 @@ class FusedDecoder:
         )
         active = self.stack.op("Mul", [gate, self.stack.op("Sigmoid", [gate])])
         out = self._linear(f"{name}.down", self.stack.op("Mul", [active, up]), [mlp.down_proj])
+        if added is not None:
+            residual = self.stack.op("Add", [residual, added])
         hidden, residual = self._skip_norm(f"{name}.next_layernorm", out, residual, following)
         return hidden, residual, (key, value)
+
+    def _queries_keys_values(self, name: str, hidden: ir.Value, attention: Any) -> list[ir.Value | None]:
+        """What the attention reads first: one packed projection, or three where heads are normed."""
+        projections = [attention.q_proj, attention.k_proj, attention.v_proj]
+        if not hasattr(attention, "q_norm"):
+            return [self._linear(f"{name}.qkv", hidden, projections), None, None]
+        query, key, value = (
+            self._linear(f"{name}.{part}", hidden, [projection])
+            for part, projection in zip("qkv", projections, strict=True)
+        )
+        query = self._head_norm(f"{name}.q_norm", query, attention.q_norm, self.heads)
+        key = self._head_norm(f"{name}.k_norm", key, attention.k_norm, self.kv_heads)
+        return [query, key, value]
+
+    def _head_norm(self, name: str, x: ir.Value, norm: Any, heads: int) -> ir.Value:
+        """Each head of `x` `[1, seq, heads * head_dim]`, normed."""
+        stack, size = self.stack, self.head_dim
+        split = stack.op("Reshape", [x, stack.constant([0, 0, heads, size])])
+        normed = stack.op(
+            "SimplifiedLayerNormalization",
+            [split, stack.weight(name, norm.weight)],
+            {"axis": -1, "epsilon": norm.variance_epsilon, "stash_type": 1},
+        )
+        return stack.op("Reshape", [normed, stack.constant([0, 0, heads * size])])
 
     def _linear(self, name: str, x: ir.Value, modules: list[Any]) -> ir.Value:
         """One MatMul (and one Add, if any has a bias) for linear layers that read the same input."""
@@ -203,13 +247,13 @@ class FusedDecoder:
         return outputs[0], outputs[3]
 
     def _angles(self) -> int:
-        shape = next(v for v in self.pieces.prelude.graph.outputs if v.name == "cos").shape
+        shape = next(v for v in self.pieces.prelude.graph.outputs if v.name == "cos.all").shape
         size = None if shape is None else shape[2]
         assert isinstance(size, int)
         return size // 2
 
     def _dtype(self) -> np.dtype[Any]:
-        kind = next(v for v in self.pieces.prelude.graph.outputs if v.name == "cos").dtype
+        kind = next(v for v in self.pieces.prelude.graph.outputs if v.name == "cos.all").dtype
         assert kind is not None
         return kind.numpy()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -19,18 +19,17 @@ from topovlm.checkpoint.files import read_preprocessor
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig, image_token_id, text_part
-from topovlm.families.sizes import read_shape
-from topovlm.runtime.runtime_file import (
-    DecoderSizes,
-    Pictures,
-    PromptPieces,
-    RuntimeFile,
-    write_runtime_file,
-)
+from topovlm.families.family import Family
+from topovlm.families.sizes import completed, picture_rules, read_shape
+from topovlm.runtime.runtime_file import DecoderSizes, PromptRules, RuntimeFile, write_runtime_file
+from topovlm.runtime.template import adds_special_tokens, messages, render, special_tokens
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PARTS = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_quantized", "int4": "_q4"}
-_COPIED = ("generation_config.json", "tokenizer.json", "special_tokens_map.json", "chat_template.jinja")
+_COPIED = ("generation_config.json", "special_tokens_map.json")
 SINGLE_FILE_BYTES = 1_900_000_000  # protobuf stops at 2 GiB; leaves room for the graph itself
 
 
@@ -49,50 +48,51 @@ def write_texts(
     model_dir: Path,
     out: Path,
     *,
-    tokens_per_image: int,
     graphs: Mapping[str, str],
     decoder: DecoderSizes,
+    tokenizer: Tokenizer | None,
 ) -> RuntimeFile:
     """Write every file of the folder that is no graph; returns the content of `topovlm_runtime.json`.
 
-    `graphs` maps keys (`graph_key`) to paths relative to `out`, which must exist already.
+    `graphs` maps keys (`graph_key`) to paths relative to `out`, which must exist already. `tokenizer`: the
+    checkpoint's as transformers runs it, which may do other than its file says.
     Raises `InputError` when the checkpoint lacks its tokenizer, image processor or chat template.
     """
     config = read_json(model_dir / "config.json")
-    processor = _processor_config(model_dir, config, tokens_per_image)
-    images = processor["image_processor"]
-    template, tokenizer_config = _chat_template(model_dir), read_json(model_dir / "tokenizer_config.json")
-    if not (model_dir / "tokenizer.json").is_file():
+    family = family_of(config, "export")
+    if tokenizer is None:
         rule = "the checkpoint has no fast tokenizer"
         raise InputError(explain("tokenizer.json", str(model_dir), rule, "Save it with a fast tokenizer"))
     for name in _COPIED:
         if (model_dir / name).is_file():
             shutil.copyfile(model_dir / name, out / name)
-    (out / "chat_template.jinja").write_text(template, encoding="utf-8")
-    write_json(out / "tokenizer_config.json", {**tokenizer_config, "chat_template": template})
-    write_json(out / "config.json", {**config, "transformers.js_config": _client_config(out, graphs)})
-    write_json(out / "processor_config.json", processor)
-    write_json(out / "preprocessor_config.json", {**images, "processor_class": processor["processor_class"]})
+    tokenizer.save(str(out / "tokenizer.json"))
+    settings = read_json(model_dir / "tokenizer_config.json")
+    template = "" if family.prompt == "plain" else chat_template(model_dir)
+    if template:
+        (out / "chat_template.jinja").write_text(template, encoding="utf-8")
+        settings = {**settings, "chat_template": template}
+    write_json(out / "tokenizer_config.json", settings)
+    clients = {"transformers.js_config": _client_config(out, graphs)}
+    write_json(out / "config.json", {**completed(config), **clients})
+    image_id = None
+    if "vision" in graphs:
+        _write_processor(model_dir, out, config, family, out / graphs["vision"])
+        image_id = image_token_id({**family.defaults, **config})
+        if image_id is None:
+            raise InputError(explain("image_token_id", None, "is not in config.json", "Complete it"))
     eos = _eos_ids(model_dir, config)
     if not (out / "generation_config.json").is_file():
         write_json(out / "generation_config.json", {"eos_token_id": eos, "do_sample": False})
-    size = images.get("crop_size") if images.get("do_center_crop") else images["size"]
-    image_id = image_token_id(config)
-    if image_id is None:
-        raise InputError(explain("image_token_id", None, "is not in config.json", "Complete it"))
     content = RuntimeFile(
-        prompt=prompt_pieces(model_dir, template, processor["image_token"]),
+        model_type=family.model_type,
+        prompt=_prompt_rules(tokenizer, family, template, settings),
+        strategy=strategy_name(config, family),
         image_token_id=image_id,
-        tokens_per_image=tokens_per_image,
+        positions=family.positions,
+        first_position=family.first_position,
+        mask=family.mask,
         eos_token_ids=tuple(eos),
-        image=Pictures(
-            height=size["height"],
-            width=size["width"],
-            resample=images.get("resample", 3),
-            rescale_factor=images.get("rescale_factor", 1 / 255),
-            mean=images.get("image_mean"),
-            std=images.get("image_std"),
-        ),
         decoder=decoder,
         graphs=dict(graphs),
         source_config_sha256=sha256_file(model_dir / "config.json"),
@@ -101,38 +101,24 @@ def write_texts(
     return content
 
 
-def prompt_pieces(model_dir: Path, template: str, image_token: str) -> PromptPieces:
-    """The chat template as prefix, picture and suffix, from which a runtime without Jinja makes prompts.
+def strategy_name(config: ModelConfig, family: Family) -> str | None:
+    """The module of `runtime.pictures`; None for models without pictures."""
+    return None if family.tokens is None else picture_rules(config, family).strategy
 
-    Checked with no, one and two pictures; a template of another shape is refused with `InputError`.
-    """
-    from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
-    words = "topovlm words"
-
-    def render(pictures: int, text: str = words) -> str:
-        content = [{"type": "image"}] * pictures + [{"type": "text", "text": text}]
-        chat = [{"role": "user", "content": content}]
-        rendered = tokenizer.apply_chat_template(
-            chat, chat_template=template, tokenize=False, add_generation_prompt=True
-        )
-        return str(rendered)
-
-    one, _, suffix = render(1).partition(words)
-    prefix = _common_start(one, render(0).partition(words)[0])
-    image = one[len(prefix) :]
-    shape_known = image.count(image_token) == 1 and all(
-        render(n, text) == prefix + image * n + text + suffix for n in (0, 1, 2) for text in (words, "A?")
-    )
-    if not shape_known:
-        rule = "does not render as prefix + pictures + words + suffix"
-        raise InputError(explain("chat_template", str(model_dir), rule, "Give it a template of that form"))
-    bos = tokenizer.bos_token
-    text = render(1)
-    adds = tokenizer(text)["input_ids"] != tokenizer(text, add_special_tokens=False)["input_ids"]
-    special = bool(adds and not (bos and text.startswith(bos)))  # the rule of transformers' own processors
-    return PromptPieces(prefix=prefix, image=image, suffix=suffix, add_special_tokens=special)
+def _prompt_rules(
+    tokenizer: Tokenizer, family: Family, template: str, settings: Mapping[str, Any]
+) -> PromptRules:
+    """Checked with the checkpoint's own tokenizer: what it adds to a rendered prompt."""
+    if family.tokens is None:  # a tokenizer alone adds nothing to its own template
+        return PromptRules(parts=False)
+    if family.prompt == "plain":
+        return PromptRules(form="plain")
+    named = special_tokens(settings)
+    text = render(template, messages(0, "words"), tokens=named)
+    with_its_own = tokenizer.encode(text, add_special_tokens=True).ids
+    differs = with_its_own != tokenizer.encode(text, add_special_tokens=False).ids
+    return PromptRules(add_special_tokens=differs and adds_special_tokens(text, named.get("bos_token")))
 
 
 def graph_files(path: Path) -> list[Path]:
@@ -145,14 +131,7 @@ def graph_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in graph_files(path))
 
 
-def _common_start(one: str, other: str) -> str:
-    count = next(
-        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
-    return one[:count]
-
-
-def _chat_template(model_dir: Path) -> str:
+def chat_template(model_dir: Path) -> str:
     file = model_dir / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -166,14 +145,13 @@ def _chat_template(model_dir: Path) -> str:
     )
 
 
-def _processor_config(model_dir: Path, config: ModelConfig, tokens_per_image: int) -> ModelConfig:
-    """processor_config.json for clients of the exported graphs.
+def _write_processor(
+    model_dir: Path, out: Path, config: ModelConfig, family: Family, vision_graph: Path
+) -> None:
+    """processor_config.json and preprocessor_config.json, where each client looks for them.
 
-    The vision graph has done the selection of features itself, so its clients count
-    `grid + num_additional_image_tokens`. What counts is what the graph returns.
+    Raises `InputError` for a checkpoint without an image processor.
     """
-    clients = family_of(config, "export").clients
-    assert clients is not None  # who exports says what clients read
     file = model_dir / "processor_config.json"
     processor = read_json(file) if file.is_file() else {}
     images = read_preprocessor(model_dir)
@@ -186,6 +164,23 @@ def _processor_config(model_dir: Path, config: ModelConfig, tokens_per_image: in
     for ending in ("Pil", "Fast"):
         kind = kind.removesuffix(ending)
     images = {**images, "image_processor_type": kind}
+    processor = {**processor, "image_processor": images}
+    if family.clients is not None and family.clients.counts_grid:
+        processor |= _counted(model_dir, config, processor, _tokens_per_image(vision_graph))
+    if family.clients is not None:
+        processor |= {**family.clients.processor, "processor_class": family.clients.processor_class}
+    write_json(out / "processor_config.json", processor)
+    named = {"processor_class": processor["processor_class"]} if "processor_class" in processor else {}
+    write_json(out / "preprocessor_config.json", {**images, **named})
+
+
+def _counted(
+    model_dir: Path, config: ModelConfig, processor: ModelConfig, tokens_per_image: int
+) -> dict[str, Any]:
+    """What clients need that count `grid + num_additional_image_tokens` for a picture.
+
+    The vision graph has done the selection of features itself: what counts is what the graph returns.
+    """
     tower = read_shape(config).vision  # knows what a configuration may leave out
     if tower is None:
         raise InputError(
@@ -196,16 +191,18 @@ def _processor_config(model_dir: Path, config: ModelConfig, tokens_per_image: in
     if additional < 0:
         rule = f"is more than the {tokens_per_image} features that the vision graph returns per picture"
         raise InputError(explain("patches per picture", (side // patch) ** 2, rule))
-    image_token = processor.get("image_token") or _image_token(model_dir, config)
     return {
-        **processor,
-        "image_processor": images,
-        "image_token": image_token,
+        "image_token": processor.get("image_token") or _image_token(model_dir, config),
         "patch_size": patch,
         "num_additional_image_tokens": additional,
-        **clients.processor,
-        "processor_class": clients.processor_class,
     }
+
+
+def _tokens_per_image(vision_graph: Path) -> int:
+    import onnx
+
+    graph = onnx.load(vision_graph, load_external_data=False).graph
+    return int(graph.output[0].type.tensor_type.shape.dim[1].dim_value)
 
 
 def _image_token(model_dir: Path, config: ModelConfig) -> str:

@@ -1,9 +1,10 @@
 """The gate between an exported folder and its user: the shipped graphs against torch, number by number.
 
-Oracle: the stock transformers model, greedy with its own cache, then one uncached pass over the whole
-sequence for the logits. Under test: the ONNX files themselves, in ONNX Runtime, with an image in the
-prompt, through prefill and cached single-token steps. Negative controls break the inputs on purpose (a
-shifted position, a masked token): if the gate does not notice, it is blind and the export fails too.
+Oracle: the stock transformers model behind its own processor, greedy with its own cache, then one uncached
+pass over the whole sequence for the logits. Under test: the ONNX files themselves, in ONNX Runtime, fed what
+this package's runtime makes of the same pictures and words, through prefill and cached single-token steps.
+Negative controls break the inputs on purpose (a shifted position, a masked token, pictures taken away): if
+the gate does not notice, it is blind and the export fails too.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from topovlm.errors import VerificationError, explain
-from topovlm.exporters.onnx.prompts import Prompt, make_prompts
-from topovlm.exporters.onnx.sessions import FloatType, OpenGraphs, open_graphs
+from topovlm.exporters.onnx.prompts import Question, make_questions
+from topovlm.exporters.onnx.sessions import Broken, FloatType, OpenGraphs, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult
 from topovlm.runtime.runtime_file import decoder_keys, read_runtime_file
+from topovlm.travel.prompts import Prompt
+
+if TYPE_CHECKING:
+    from topovlm.checkpoint.live import Live
 
 # Largest |logit difference| allowed, relative to the largest |logit| (at least 1). Summation order alone
 # gives about 1e-6 in fp32; fp16 carries 11 bits through every layer.
@@ -31,28 +36,28 @@ STEPS = 8
 class Reference:
     """What torch says about one prompt.
 
-    input_ids int64 `[S]`, pixels `[n, 3, H, W]`, tokens (greedy) `[STEPS + 1]`, logits of the prompt and of
-    all cached steps `[S + STEPS, vocab]`.
+    tokens (greedy, never one of `forbidden`) `[STEPS + 1]`, logits of the prompt and of all cached steps
+    `[S + STEPS, vocab]`.
     """
 
     name: str
-    input_ids: np.ndarray
-    pixels: np.ndarray
+    prompt: Prompt
     tokens: np.ndarray
     logits: np.ndarray
+    forbidden: tuple[int, ...]
 
 
 def check_parity(model_dir: str | Path, out_dir: str | Path) -> tuple[ParityResult, ...]:
     """The gate for a folder that is already written. Raises `VerificationError` when it does not match."""
-    from topovlm.checkpoint.loading import load_model
+    from topovlm.checkpoint.live import load
 
-    return check_graphs(load_model(Path(model_dir)), Path(out_dir))
+    return check_graphs(load(Path(model_dir), device="cpu"), Path(out_dir))
 
 
-def check_graphs(model: Any, folder: Path, tolerance: float | None = None) -> tuple[ParityResult, ...]:
-    """Compare every decoder graph in `folder` with `model` (float32 torch). Raises `VerificationError`."""
+def check_graphs(live: Live, folder: Path, tolerance: float | None = None) -> tuple[ParityResult, ...]:
+    """Compare every decoder graph in `folder` with `live` (float32 torch). Raises `VerificationError`."""
     content = read_runtime_file(folder)
-    references = make_references(model, make_prompts(folder, content, STEPS))
+    references = [_reference(live, question) for question in make_questions(folder, STEPS)]
     results = []
     for key in decoder_keys(content):
         graphs = open_graphs(folder, content, key)
@@ -77,7 +82,11 @@ def parity_checks(rows: Sequence[ParityResult], graphs: str = "") -> tuple[Check
                 detail=f"worst logit error {row.max_logit_error:.3g} over {row.decode_steps} cached steps",
             )
         )
-        controls = {"position": row.control_position_error, "mask": row.control_mask_error}
+        controls = {
+            "position": row.control_position_error,
+            "mask": row.control_mask_error,
+            "picture": row.control_picture_error,
+        }
         checks += [
             Check(
                 name=f"negative control ({control}): {where}",
@@ -92,34 +101,62 @@ def parity_checks(rows: Sequence[ParityResult], graphs: str = "") -> tuple[Check
     return tuple(checks)
 
 
-def make_references(model: Any, prompts: list[Prompt]) -> list[Reference]:
-    """The prompts, answered by torch."""
-    return [_reference(model, prompt) for prompt in prompts]
+def _reference(live: Live, question: Question) -> Reference:
+    """Greedy with the stock cache, then one uncached pass for the logits; attention as users run it.
 
-
-def _reference(model: Any, prompt: Prompt) -> Reference:
-    """Greedy with the stock cache, then one uncached pass for the logits; attention as users run it."""
+    Raises `VerificationError` where the processor writes other token ids than this package's runtime.
+    """
     import torch
 
+    from topovlm.checkpoint.live import answered, collate, encode
     from topovlm.checkpoint.loading import attention
 
-    with attention(model, "sdpa"), torch.no_grad():
-        row, pictures = torch.from_numpy(prompt.input_ids)[None], torch.from_numpy(prompt.pixels)
-        step = model(input_ids=row, pixel_values=pictures, use_cache=True)
-        tokens = [int(step.logits[0, -1].argmax())]
+    model: Any = live.model
+    encoded = encode(live, question.sample)
+    batch = collate(live, [encoded])
+    ids = batch["input_ids"][0].numpy()
+    if not np.array_equal(ids, question.prompt.ids):
+        place = int(np.argmin(_equal_places(ids, question.prompt.ids)))
+        rule = f"is not the processor's prompt: {len(ids)} tokens there, and place {place} differs"
+        raise VerificationError(explain(f"prompt, {question.name}", len(question.prompt.ids), rule))
+    forbidden = live.picture_token_ids
+    with attention(model, _usual(model)), torch.no_grad():
+        step = model(**batch, use_cache=True)
+        tokens = [_choice(step.logits[0, -1].float().numpy(), forbidden)]
         for _ in range(STEPS):
             last = torch.tensor([[tokens[-1]]])
             step = model(input_ids=last, past_key_values=step.past_key_values, use_cache=True)
-            tokens.append(int(step.logits[0, -1].argmax()))
-        whole = torch.cat([row, torch.tensor([tokens[:-1]])], dim=1)
-        logits = model(input_ids=whole, pixel_values=pictures, use_cache=False).logits[0]
+            tokens.append(_choice(step.logits[0, -1].float().numpy(), forbidden))
+        whole = collate(live, [answered(live, encoded, tokens[:-1])])
+        logits = model(**whole, use_cache=False).logits[0]
     return Reference(
-        prompt.name, prompt.input_ids, prompt.pixels, np.asarray(tokens, np.int64), logits.float().numpy()
+        question.name, question.prompt, np.asarray(tokens, np.int64), logits.float().numpy(), forbidden
     )
 
 
+def _usual(model: Any) -> str:
+    """What transformers takes by itself: its fused attention, where every part of the model knows it."""
+    from transformers import PreTrainedModel
+
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    return "sdpa" if all(part._supports_sdpa for part in parts) else "eager"
+
+
+def _equal_places(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    shortest = min(len(one), len(other))
+    return np.append(one[:shortest] == other[:shortest], False)
+
+
+def _choice(logits: np.ndarray, forbidden: Sequence[int]) -> int:
+    """The greedy token; one that would ask for another picture is no answer."""
+    allowed = logits.copy()
+    allowed[[token for token in forbidden if token < len(allowed)]] = -np.inf
+    return int(allowed.argmax())
+
+
 def _check_one(graphs: OpenGraphs, key: str, reference: Reference, tolerance: float) -> ParityResult:
-    logits = graphs.run(reference.input_ids, reference.pixels, reference.tokens[:-1])
+    prompt, forced = reference.prompt, reference.tokens[:-1]
+    logits = graphs.run(prompt, forced)
     scale = max(1.0, float(np.abs(reference.logits).max()))
     limit = tolerance * scale
     error = _error(logits, reference.logits)
@@ -127,20 +164,19 @@ def _check_one(graphs: OpenGraphs, key: str, reference: Reference, tolerance: fl
         rule = f"is more than {limit:.3g} ({tolerance:g} of the largest logit)"
         raise VerificationError(explain(f"{key}: logit error against torch, {reference.name}", error, rule))
     ties = _compare_tokens(key, reference, logits, limit)
-    shifted = graphs.run(reference.input_ids, reference.pixels, reference.tokens[:-1], shift_positions=1)
-    masked = graphs.run(reference.input_ids, reference.pixels, reference.tokens[:-1], hide_slot=1)
-    controls = {
-        "a shifted position": _error(shifted, reference.logits),
-        "a masked token": _error(masked, reference.logits),
-    }
-    for control, seen in controls.items():
+    broken = {"a shifted position": Broken(shift_positions=1), "a masked token": Broken(hide_slot=1)}
+    if prompt.pictures:
+        broken["no picture"] = Broken(blind=True)
+    controls = {}
+    for control, how in broken.items():
+        seen = controls[control] = _error(graphs.run(prompt, forced, how), reference.logits)
         if seen <= limit:
             rule = f"changed the logits by no more than the tolerance {limit:.3g}: the gate is blind to it"
             raise VerificationError(explain(f"{key}: {control}, {reference.name}", seen, rule))
     return ParityResult(
         graph=key,
         prompt=reference.name,
-        prompt_tokens=len(reference.input_ids),
+        prompt_tokens=len(prompt.ids),
         decode_steps=len(reference.tokens) - 1,
         max_logit_error=error,
         max_logit=scale,
@@ -148,15 +184,16 @@ def _check_one(graphs: OpenGraphs, key: str, reference: Reference, tolerance: fl
         near_ties=ties,
         control_position_error=controls["a shifted position"],
         control_mask_error=controls["a masked token"],
+        control_picture_error=controls.get("no picture"),
     )
 
 
 def _compare_tokens(key: str, reference: Reference, logits: np.ndarray, limit: float) -> int:
     """Greedy tokens must agree wherever torch's first choice leads by more than both errors can bridge."""
-    start = len(reference.input_ids) - 1
+    start = len(reference.prompt.ids) - 1
     ties = 0
     for step, expected in enumerate(reference.tokens):
-        got, row = int(logits[start + step].argmax()), reference.logits[start + step]
+        got, row = _choice(logits[start + step], reference.forbidden), reference.logits[start + step]
         if got == expected:
             continue
         lead = float(row[expected] - row[got])
@@ -171,9 +208,7 @@ def _check_padded_batch(
     graphs: OpenGraphs, key: str, references: list[Reference], tolerance: float
 ) -> ParityResult:
     """Both prompts in one batch, the shorter one padded on the left: each row must match its reference."""
-    rows = graphs.run_batch(
-        [r.input_ids for r in references], [r.pixels for r in references], [r.tokens[:-1] for r in references]
-    )
+    rows = graphs.run_batch([r.prompt for r in references], [r.tokens[:-1] for r in references])
     worst, scale = 0.0, 1.0
     for logits, reference in zip(rows, references, strict=True):
         top = max(1.0, float(np.abs(reference.logits).max()))
@@ -185,7 +220,7 @@ def _check_padded_batch(
     return ParityResult(
         graph=key,
         prompt="both in one left-padded batch",
-        prompt_tokens=max(len(r.input_ids) for r in references),
+        prompt_tokens=max(len(r.prompt.ids) for r in references),
         decode_steps=STEPS,
         max_logit_error=worst,
         max_logit=scale,

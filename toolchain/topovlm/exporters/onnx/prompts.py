@@ -1,60 +1,63 @@
-"""Prompts that exercise an exported folder: pictures and words of two lengths, the same on every machine."""
+"""Prompts that exercise an exported folder: pictures of two sizes, words of two lengths."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from topovlm.artifacts import read_json
-from topovlm.families.configs import context_tokens
-from topovlm.runtime.runtime_file import RuntimeFile
+from topovlm.runtime.prompt import Prompter, prompter_of
+from topovlm.samples import Sample
+from topovlm.travel.prompts import Prompt
 
-_WORDS = (5, 14)
+_WORDS = (
+    "What is this?",
+    "Name the largest object in the picture, then count the smaller ones from left to right: 1, 2, 3.",
+)
 _SEED = 20260
+_SIDES = ((1.0, 1.0), (0.6, 1.3))  # of the model's own picture, height and width
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """input_ids int64 `[S]` with the image tokens in place; pixels float32 `[n, 3, H, W]` in [-1, 1]."""
+class Question:
+    """One prompt: as a sample for torch and the model's own processor, and as this runtime's arrays."""
 
     name: str
-    input_ids: np.ndarray
-    pixels: np.ndarray
+    sample: Sample
+    prompt: Prompt
 
 
-def make_prompts(folder: Path, content: RuntimeFile, new_tokens: int) -> list[Prompt]:
-    """One picture with few random words; two pictures (if they fit the context) with more words."""
-    from tokenizers import Tokenizer
+def make_questions(folder: Path, new_tokens: int) -> list[Question]:
+    """One picture with few words, then two of different sizes with more; fewer where the context is short.
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    context = context_tokens(read_json(folder / "config.json")) or 1 << 30
-    prompt = content.prompt
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    vocab = min(content.decoder.vocab, tokenizer.get_vocab_size())
-    words = [i for i in range(vocab) if (tokenizer.id_to_token(i) or "") not in special]
-    image_ids = _encode_image(tokenizer, prompt.image, content.image_token_id, content.tokens_per_image)
-    prefix = tokenizer.encode(prompt.prefix, add_special_tokens=False).ids
-    suffix = tokenizer.encode(prompt.suffix, add_special_tokens=False).ids
+    Of an exported folder. A model without pictures is asked in words alone.
+    """
+    prompter = prompter_of(folder)
+    facts = prompter.manifest.facts
+    context = facts.context_tokens or 1 << 30
     rng = np.random.default_rng(_SEED)
-    prompts = []
-    for count, length in zip((1, 2), _WORDS, strict=True):
-        fixed = len(prefix) + len(suffix) + length + new_tokens
-        pictures = count if count * len(image_ids) + fixed <= context else 1
-        ids = [*prefix, *image_ids * pictures, *rng.choice(words, length).tolist(), *suffix]
-        size = (pictures, 3, content.image.height, content.image.width)
-        pixels = rng.uniform(-1, 1, size).astype(np.float32)
-        name = f"{pictures} picture{'s' * (pictures > 1)}, {length} words"
-        prompts.append(Prompt(name, np.asarray(ids, np.int64), pixels))
-    return prompts
+    sides = [
+        tuple(max(1, round(side * share)) for side, share in zip(facts.picture_size, shares, strict=True))
+        for shares in _SIDES
+    ]
+    noise = [Image.fromarray(rng.integers(0, 256, (*side, 3), np.uint8)) for side in sides]
+    questions = []
+    for number, words in enumerate(_WORDS):
+        most = number + 1 if prompter.manifest.file.strategy else 0
+        questions.append(_fitting(prompter, noise, most, words, context - new_tokens))
+    return questions
 
 
-def _encode_image(tokenizer: Any, piece: str, image_id: int, per_image: int) -> list[int]:
-    """The picture's piece of the template as ids, its image token repeated."""
-    ids: list[int] = []
-    for i, text in enumerate(piece.split(tokenizer.id_to_token(image_id))):
-        ids += [image_id] * per_image if i else []
-        ids += tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
+def _fitting(
+    prompter: Prompter, pictures: list[Image.Image], most: int, words: str, context: int
+) -> Question:
+    """With as many of the last pictures, up to `most`, as the context has room for; at least one."""
+    for count in range(most, -1, -1):
+        chosen = tuple(pictures[len(pictures) - count :])
+        prompt = prompter.prepare(chosen, words)
+        if count <= min(1, most) or len(prompt.ids) <= context:
+            break
+    name = f"{count} picture{'s' * (count != 1)}, {len(prompt.ids)} tokens"
+    return Question(name, Sample(id=name, images=chosen, prompt=words), prompt)

@@ -20,7 +20,7 @@ from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.files import save_graph
 from topovlm.exporters.onnx.layouts import graph_bytes, graph_files, graph_key, graph_path, replace_graphs
 from topovlm.exporters.onnx.parity import STEPS
-from topovlm.exporters.onnx.prompts import make_prompts
+from topovlm.exporters.onnx.prompts import make_questions
 from topovlm.exporters.onnx.quiet import quiet_exporter
 from topovlm.exporters.onnx.sessions import open_graphs
 from topovlm.exporters.protocol import VARIANTS, Dtype
@@ -32,7 +32,7 @@ _BLOCK = 32  # int4: weights that share a scale
 
 @dataclass(frozen=True)
 class QuantizedGraph:
-    """A quantised decoder against the fp32 graph it came from (measured on random prompts)."""
+    """A quantised decoder against the fp32 graph it came from (measured on two prompts)."""
 
     key: str
     path: str
@@ -126,10 +126,10 @@ def _write_int4(source: Path, target: Path) -> None:
 def _compare(out: Path, content: RuntimeFile, key: str, new_key: str, kind: str) -> QuantizedGraph:
     reference, quantized = open_graphs(out, content, key), open_graphs(out, content, new_key)
     errors, scales, same, compared = [], [1.0], 0, 0
-    for prompt in make_prompts(out, content, STEPS):
-        tokens = reference.greedy(prompt.input_ids, prompt.pixels, STEPS)
-        expected = reference.run(prompt.input_ids, prompt.pixels, tokens)
-        got = quantized.run(prompt.input_ids, prompt.pixels, tokens)
+    for question in make_questions(out, STEPS):
+        tokens = reference.greedy(question.prompt, STEPS)
+        expected = reference.run(question.prompt, tokens)
+        got = quantized.run(question.prompt, tokens)
         errors.append(np.abs(expected - got))
         scales.append(float(np.abs(expected).max()))
         same += int((expected.argmax(-1) == got.argmax(-1)).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,97 +10,145 @@ from typing import Any, Literal
 import numpy as np
 
 from topovlm.runtime.runtime_file import RuntimeFile
+from topovlm.travel.prompts import Prompt
 
 FloatType = Literal["float32", "float16"]
+Feeds = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Inputs broken on purpose.
+
+    `shift_positions` moves the cached steps, `hide_slot` masks a slot, `blind` takes the features away.
+    """
+
+    shift_positions: int = 0
+    hide_slot: int | None = None
+    blind: bool = False
+
+
+WHOLE = Broken()
 
 
 @dataclass(frozen=True)
 class OpenGraphs:
-    """Vision, embedding and one decoder graph, loaded."""
+    """Vision (None for a model without pictures), embedding and one decoder graph, loaded.
+
+    `float_type`: of the decoder's weights, whatever its inputs are.
+    """
 
     vision: Any
     embed: Any
     decoder: Any
-    image_token_id: int
     float_type: FloatType
     dynamic_batch: bool
 
-    def run(
-        self,
-        input_ids: np.ndarray,
-        pixels: np.ndarray,
-        forced: np.ndarray,
-        *,
-        shift_positions: int = 0,
-        hide_slot: int | None = None,
-    ) -> np.ndarray:
-        """Prefill `input_ids` `[S]`, then a cached step per token of `forced` `[T]`; logits `[S + T, vocab]`.
-
-        Negative controls: `shift_positions` moves the cached steps, `hide_slot` masks a slot.
-        """
-        embeds = self._prompt_embeds(input_ids, pixels)[None]
-        positions = np.arange(len(input_ids), dtype=np.int64)[None]
-        mask = np.ones((1, len(input_ids)), np.int64)
-        if hide_slot is not None:
-            mask[0, hide_slot] = 0
-        logits: np.ndarray = self._decode(embeds, mask, positions, forced[None], shift_positions)[0]
+    def run(self, prompt: Prompt, forced: np.ndarray, broken: Broken = WHOLE) -> np.ndarray:
+        """Prefill the prompt, then a cached step per token of `forced` `[T]`; logits `[S + T, vocab]`."""
+        feeds = self._prompt_feeds(prompt, blind=broken.blind)
+        feeds = {name: value[None] for name, value in feeds.items()}
+        feeds["attention_mask"] = np.ones((1, len(prompt.ids)), np.int64)
+        if broken.hide_slot is not None:
+            feeds["attention_mask"][0, broken.hide_slot] = 0
+        feeds["position_ids"] = np.stack([prompt.positions], axis=-2)
+        following = np.asarray([prompt.next_position + broken.shift_positions])
+        logits: np.ndarray = self._decode(feeds, following, forced[None])[0]
         return logits
 
-    def greedy(self, input_ids: np.ndarray, pixels: np.ndarray, steps: int) -> np.ndarray:
+    def greedy(self, prompt: Prompt, steps: int) -> np.ndarray:
         """The first `steps` greedy tokens `[steps]`, whatever they are."""
         tokens = np.zeros(0, np.int64)
         for _ in range(steps):
-            logits = self.run(input_ids, pixels, tokens)
+            logits = self.run(prompt, tokens)
             tokens = np.append(tokens, logits[-1].argmax())
         return tokens
 
-    def run_batch(
-        self, prompts: list[np.ndarray], pixels: list[np.ndarray], forced: list[np.ndarray]
-    ) -> list[np.ndarray]:
+    def run_batch(self, prompts: Sequence[Prompt], forced: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Several prompts in one batch, padded on the left; each row's logits without its padding."""
-        longest = max(map(len, prompts))
-        embeds, masks, positions = [], [], []
-        for ids, pictures in zip(prompts, pixels, strict=True):
-            row = self._prompt_embeds(ids, pictures)
-            pad = longest - len(ids)
-            embeds.append(np.concatenate([np.zeros((pad, row.shape[1]), row.dtype), row]))
-            masks.append([0] * pad + [1] * len(ids))
-            positions.append([0] * pad + list(range(len(ids))))
-        logits = self._decode(
-            np.stack(embeds), np.array(masks, np.int64), np.array(positions, np.int64), np.stack(forced), 0
-        )
-        return [row[longest - len(ids) :] for row, ids in zip(logits, prompts, strict=True)]
+        longest = max(len(prompt.ids) for prompt in prompts)
+        pads = [longest - len(prompt.ids) for prompt in prompts]
+        rows = [self._prompt_feeds(prompt) for prompt in prompts]
+        feeds: Feeds = {}
+        for name in rows[0]:
+            padded = [_left(row[name], pad, 0) for row, pad in zip(rows, pads, strict=True)]
+            feeds[name] = np.stack(padded)
+        feeds["attention_mask"] = np.array([[0] * pad + [1] * (longest - pad) for pad in pads], np.int64)
+        positions = [_left(p.positions, pad, -1) for p, pad in zip(prompts, pads, strict=True)]
+        feeds["position_ids"] = np.stack(positions, axis=-2)
+        following = np.asarray([prompt.next_position for prompt in prompts])
+        logits = self._decode(feeds, following, np.stack(forced))
+        return [row[pad:] for row, pad in zip(logits, pads, strict=True)]
 
-    def _prompt_embeds(self, input_ids: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        embeds: np.ndarray = self.embed.run(None, {"input_ids": input_ids[None]})[0][0].copy()
-        features = self.vision.run(None, {"pixel_values": pixels.astype(self.float_type)})[0]
-        embeds[input_ids == self.image_token_id] = features.reshape(-1, features.shape[-1])
-        return embeds
+    def _prompt_feeds(self, prompt: Prompt, *, blind: bool = False) -> Feeds:
+        """inputs_embeds `[S, hidden]` with the features in place, and what else goes by token."""
+        token = -1 if prompt.image_token_id is None else prompt.image_token_id
+        places = prompt.ids == token
+        (embeds,) = self.embed.run(None, {"input_ids": np.where(places, 0, prompt.ids)[None]})
+        found: Feeds = {"inputs_embeds": embeds[0].copy()}
+        names = [value.name for value in self.decoder.get_inputs()]
+        for name in names:
+            if name.startswith("deepstack_embeds."):
+                found[name] = np.zeros_like(found["inputs_embeds"])
+        if prompt.block_ids is not None:
+            found["block_ids"] = prompt.block_ids
+        runs = [self._see(feeds) for feeds in prompt.pictures]
+        for name in runs[0] if runs else ():
+            values = np.concatenate([run[name].reshape(-1, run[name].shape[-1]) for run in runs])
+            target = {"image_features": "inputs_embeds"}.get(name, name.replace("features", "embeds"))
+            found[target][places] = 0 if blind else values
+        return found
 
-    def _decode(
-        self, embeds: np.ndarray, mask: np.ndarray, positions: np.ndarray, forced: np.ndarray, shift: int
-    ) -> np.ndarray:
-        feeds = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}
-        for value in self.decoder.get_inputs():
-            if value.name.startswith("past_key_values"):
-                shape = (len(embeds), value.shape[1], 0, value.shape[3])
-                feeds[value.name] = np.zeros(shape, self.float_type)
+    def _see(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        wanted = {value.name: _NUMPY[value.type] for value in self.vision.get_inputs()}
+        given: Feeds = {name: feeds[name].astype(kind, copy=False) for name, kind in wanted.items()}
+        names = [value.name for value in self.vision.get_outputs()]
+        return dict(zip(names, self.vision.run(None, given), strict=True))
+
+    def _decode(self, feeds: Feeds, following: np.ndarray, forced: np.ndarray) -> np.ndarray:
+        inputs = {value.name: value for value in self.decoder.get_inputs()}
+        for name, value in inputs.items():
+            if name.startswith("past_key_values"):
+                shape = (len(forced), value.shape[1], 0, value.shape[3])
+                feeds[name] = np.zeros(shape, _NUMPY[value.type])
         names = [value.name for value in self.decoder.get_outputs()]
         pieces = []
         for step in range(forced.shape[1] + 1):
-            results = dict(zip(names, self.decoder.run(None, feeds), strict=True))
+            given: Feeds = {
+                n: v.astype(_NUMPY[inputs[n].type], copy=False) for n, v in feeds.items() if n in inputs
+            }
+            results = dict(zip(names, self.decoder.run(None, given), strict=True))
             pieces.append(results["logits"])
             if step == forced.shape[1]:
                 break
-            mask = np.concatenate([mask, np.ones((len(mask), 1), np.int64)], axis=1)
-            last = positions[:, -1:] + 1 + step + shift
+            (embeds,) = self.embed.run(None, {"input_ids": forced[:, step : step + 1]})
+            more = np.ones((len(forced), 1), np.int64)
+            rows = feeds["position_ids"].shape[:-2]
             feeds = {
-                "inputs_embeds": self.embed.run(None, {"input_ids": forced[:, step : step + 1]})[0],
-                "attention_mask": mask,
-                "position_ids": last,
+                **{name: np.zeros_like(embeds) for name in inputs if name.startswith("deepstack_embeds.")},
+                "inputs_embeds": embeds,
+                "attention_mask": np.concatenate([feeds["attention_mask"], more], axis=1),
+                "position_ids": np.broadcast_to((following + step)[:, None], (*rows, len(forced), 1)),
+                "block_ids": np.zeros((len(forced), 1), np.int64),
                 **{n.replace("present", "past_key_values"): v for n, v in results.items() if n != "logits"},
             }
         return np.concatenate(pieces, axis=1)
+
+
+_NUMPY = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+def _left(values: np.ndarray, pad: int, axis: int) -> np.ndarray:
+    """`pad` zeros in front, along an axis."""
+    widths = [(0, 0)] * values.ndim
+    widths[axis] = (pad, 0)
+    return np.pad(values, widths)
 
 
 def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str) -> OpenGraphs:
@@ -108,11 +157,10 @@ def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str) -> OpenGra
     decoder = open_session(folder / paths[decoder_key])
     first = decoder.get_inputs()[0]
     return OpenGraphs(
-        vision=open_session(folder / paths["vision"]),
+        vision=open_session(folder / paths["vision"]) if "vision" in paths else None,
         embed=open_session(folder / paths["embed"]),
         decoder=decoder,
-        image_token_id=content.image_token_id,
-        float_type="float16" if first.type == "tensor(float16)" else "float32",
+        float_type="float16" if "_fp16" in paths[decoder_key] else "float32",
         dynamic_batch=not isinstance(first.shape[0], int),
     )
 

@@ -30,6 +30,16 @@ class Stack:
         self.graph.inputs.append(value)
         return value
 
+    def optional_input(self, name: str, default: np.ndarray) -> ir.Value:
+        """A graph input that has a value where nobody gives one."""
+        held = ir.tensor(default, name=name)
+        value = ir.Value(
+            name=name, shape=ir.Shape(default.shape), type=ir.TensorType(held.dtype), const_value=held
+        )
+        self.graph.inputs.append(value)
+        self.graph.register_initializer(value)
+        return value
+
     def output(self, value: ir.Value, name: str) -> None:
         """Make `value` a graph output called `name`."""
         value.name = name

@@ -14,7 +14,6 @@ from topovlm.exporters.tensorrt.shapes import RangeSet, shape_ranges, trtexec_ar
 from topovlm.exporters.tensorrt.support import capability_of, major
 from topovlm.predict.target import ResolvedTarget
 from topovlm.records import Part, plain
-from topovlm.runtime.runtime_file import read_runtime_file
 from topovlm.travel import build_engines
 
 SHAPES, DTYPE = "shapes.json", "fp16"
@@ -65,9 +64,11 @@ def write_fp16_graphs(request: ExportRequest, out: Path) -> tuple[ParityResult, 
 def write_shapes(folder: Path, request: ExportRequest, target: ResolvedTarget) -> Shapes:
     """shapes.json for the graphs that lie in `folder`."""
     board_code: Any = build_engines  # Python 3.8 for the board, without annotations
-    ranges = shape_ranges(read_runtime_file(folder), request.workload)
+    ranges = shape_ranges(folder, request.workload)
     graphs = {}
     for part, name in PARTS.items():
+        if name not in ranges:
+            continue  # a model without pictures
         file = graph_path(part, dtype=DTYPE)
         digest: str = board_code.file_digest(board_code.graph_files(folder, {"file": file}))
         graphs[name] = BuildGraph(file=file, sha256=digest, ranges=ranges[name])

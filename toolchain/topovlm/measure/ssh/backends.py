@@ -17,7 +17,7 @@ from topovlm.measure.ssh.messages import Runtimes
 from topovlm.records import Strict, read
 
 TRAVEL = Path(travel.__file__).parent
-COMMON = ("__init__.py", "failure.py", "steps.py", "timer.py")  # what every backend needs there
+COMMON = ("__init__.py", "failure.py", "prompts.py", "steps.py", "timer.py")  # what every backend needs there
 
 
 class Backend(Strict, frozen=True, kw_only=True):

@@ -97,7 +97,7 @@ class SshDevice:
         rules = rules or TimingRules()
         ready = self.remote.prepare(run or RunSettings())
         prompts = workload.prompts
-        longest = max(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
+        longest = max(range(len(prompts)), key=lambda i: len(prompts[i].ids))
         cases = [Case(name=name, engine=name, prompts=tuple(range(len(prompts)))) for name in folders]
         load = Load(prompts, cases, workload.new_tokens, footprint_prompt=longest)
         parcel = pack(folders, load, rules, ready.backend, ready.run)

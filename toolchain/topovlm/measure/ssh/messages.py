@@ -161,7 +161,7 @@ class Case(Part, frozen=True, kw_only=True):
 class EngineFiles(Part, frozen=True, kw_only=True, omit_defaults=True):
     """Paths of a model's graphs in the board's folder; `profiles`: shapes by part, for building there."""
 
-    vision: str
+    vision: str | None = None
     embed: str
     decoder: str
     profiles: object = None
@@ -171,9 +171,7 @@ class Request(Part, frozen=True, kw_only=True):
     """request.json of a timing run."""
 
     engines: dict[str, EngineFiles]
-    image_token_id: int
     new_tokens: int
-    prompts: int
     module: str
     package: str
     needs: str

@@ -10,7 +10,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -19,32 +19,23 @@ from topovlm.artifacts import sha256_file
 from topovlm.measure.settings import Folders, RunSettings, TimingRules
 from topovlm.measure.ssh.backends import TRAVEL, Backend, takes_plain_graphs
 from topovlm.measure.ssh.messages import Case, EngineFiles, Request
+from topovlm.travel.prompts import pack as packed_arrays
 
 if TYPE_CHECKING:
     from topovlm.measure.timing_workload import TimingWorkload
-    from topovlm.runtime.engine import Engine, Picture, Prepared
     from topovlm.runtime.manifest import Manifest
+    from topovlm.runtime.prompt import Prompter
+    from topovlm.travel.prompts import Prompt
 
 
 class Preparer:
     """The half of an `Engine` that makes prompts: no graph is opened here."""
 
     def __init__(self, folder: str | Path) -> None:
-        from topovlm.runtime.manifest import load_manifest
-        from topovlm.runtime.prompt import Prompter
+        from topovlm.runtime.prompt import prompter_of
 
-        self.manifest: Manifest = load_manifest(folder)
-        self.prompter = Prompter(self.manifest)
-
-    def prepare(self, images: Sequence[Picture], prompt: str) -> Prepared:
-        """As `Engine.prepare`."""
-        from topovlm.pictures import load_image
-        from topovlm.runtime.engine import Prepared
-        from topovlm.runtime.preprocess import batch_pixels
-
-        pictures = [load_image(image) if isinstance(image, (str, Path)) else image for image in images]
-        pixels = batch_pixels(pictures, self.manifest.image) if pictures else None
-        return Prepared(self.prompter.encode(prompt, len(pictures)), pixels)
+        self.prompter: Prompter = prompter_of(folder)
+        self.manifest: Manifest = self.prompter.manifest
 
 
 def synthetic(
@@ -54,16 +45,18 @@ def synthetic(
     prompt_tokens: int | None = None,
     new_tokens: int = 8,
     seed: int = 0,
+    image_size: tuple[int, int] | None = None,
 ) -> TimingWorkload:
     """`timing_workload.synthetic_workload` for a folder that is not opened here."""
     from topovlm.measure.timing_workload import synthetic_workload
 
     return synthetic_workload(
-        cast("Engine", Preparer(folder)),
+        Preparer(folder),
         images=images,
         prompt_tokens=prompt_tokens,
         new_tokens=new_tokens,
         seed=seed,
+        image_size=image_size,
     )
 
 
@@ -96,7 +89,7 @@ class Parcel:
 class Load:
     """What a run times: prompts, cases, how many new tokens; memory with the prompt `footprint_prompt`."""
 
-    prompts: Sequence[Prepared]
+    prompts: Sequence[Prompt]
     cases: Sequence[Case]
     new_tokens: int
     footprint_prompt: int = 0
@@ -113,27 +106,25 @@ def pack(folders: Folders, load: Load, rules: TimingRules, backend: Backend, run
     engines: dict[str, EngineFiles] = {}
     files: dict[str, Path] = {}
     variants, layers = {}, {}
-    image_token_id = 0
     providers = tuple(full_name(provider) for provider in run.providers or ())
     variant = run.variant
     if variant == "auto" and takes_plain_graphs(backend, providers):
         variant = "plain"
     for number, (name, folder) in enumerate(folders.items()):
         manifest = load_manifest(folder)
-        image_token_id = manifest.image_token_id
         variants[name], layers[name] = manifest.resolve(variant), manifest.layers
         graphs = manifest.parts(variants[name])
-        vision, embed, decoder = (f"{number}/{graph.name}" for graph in graphs)
         profiles = _profiles(manifest, load) if backend.native else None
-        engines[name] = EngineFiles(vision=vision, embed=embed, decoder=decoder, profiles=profiles)
-        for graph in graphs:
+        paths = {part: f"{number}/{graph.name}" for part, graph in graphs.items()}
+        engines[name] = EngineFiles(
+            vision=paths.get("vision"), embed=paths["embed"], decoder=paths["decoder"], profiles=profiles
+        )
+        for graph in graphs.values():
             for file in sorted(graph.parent.glob(f"{graph.name}*")):  # external weights lie beside
                 files[f"{number}/{file.name}"] = file
     request = Request(
         engines=engines,
-        image_token_id=image_token_id,
         new_tokens=load.new_tokens,
-        prompts=len(load.prompts),
         module=backend.module,
         package=backend.package,
         needs=backend.needs,
@@ -169,31 +160,16 @@ def travellers(names: Sequence[str]) -> list[Item]:
 
 def _profiles(manifest: Manifest, load: Load) -> dict[str, object]:
     """Shapes that the engines must take, by part: up to the longest prompt."""
-    from topovlm.exporters.tensorrt.shapes import shape_ranges
+    from topovlm.exporters.tensorrt.shapes import prompt_ranges
     from topovlm.records import plain
-    from topovlm.workload import Workload
+    from topovlm.runtime.prompt import Prompter
 
-    longest = max(load.prompts, key=lambda prompt: len(prompt.input_ids))
-    images = 0 if longest.pixels is None else len(longest.pixels)
-    height, width = (1, 1) if longest.pixels is None else longest.pixels.shape[2:]
-    workload = Workload(
-        images=images,
-        image_height=height,
-        image_width=width,
-        prompt_tokens=len(longest.input_ids) - images * manifest.tokens_per_image,
-        new_tokens=load.new_tokens,
-    )
-    found = shape_ranges(manifest.file, workload)
+    found = prompt_ranges(Prompter(manifest), load.prompts, load.new_tokens)
     names = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
-    return {part: plain(found[name]) for part, name in names.items()}
+    return {part: plain(found[name]) for part, name in names.items() if name in found}
 
 
-def _archive(prompts: Sequence[Prepared]) -> bytes:
-    arrays = {}
-    for index, prompt in enumerate(prompts):
-        arrays[f"ids{index}"] = prompt.input_ids
-        if prompt.pixels is not None:
-            arrays[f"pixels{index}"] = prompt.pixels
+def _archive(prompts: Sequence[Prompt]) -> bytes:
     held = io.BytesIO()
-    np.savez(held, **cast("dict[str, Any]", arrays))
+    np.savez(held, **packed_arrays(prompts))
     return held.getvalue()

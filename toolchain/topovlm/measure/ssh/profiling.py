@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from topovlm.measure.ssh.parcel import Load, Preparer, pack, synthetic
 from topovlm.measure.ssh.remote import Ready, Remote
 from topovlm.measure.ssh.rounds import Asked, PartialSweep, Rounds, Runs, sweep_samples
 from topovlm.measure.sweep import precise
-from topovlm.measure.timing_workload import TimingWorkload
+from topovlm.measure.timing_workload import Blank, TimingWorkload
 from topovlm.predict.profile import DeviceFacts, Looks, Profile
 from topovlm.predict.target import UNRECOGNISED
 from topovlm.runtime.manifest import Manifest
@@ -93,13 +94,16 @@ def _workloads(
 ) -> tuple[TimingWorkload, dict[int, TimingWorkload]]:
     """The workload that is asked for, and all prompt lengths to time with it."""
     manifest, images, new_tokens = local.manifest, request.images, request.timed_tokens
-    visual = images * manifest.tokens_per_image
-    total = None if request.prompt_tokens is None else request.prompt_tokens + visual
-    base = synthetic(folder, images=images, prompt_tokens=total, new_tokens=new_tokens)
-    shortest, limit = len(local.prompter.encode("", images)), context_limit(manifest.folder)
+    blank = Blank.of(local, images, request.image_size)
+    total = None if request.prompt_tokens is None else request.prompt_tokens + blank.visual_tokens
+    make = functools.partial(
+        synthetic, folder, images=images, new_tokens=new_tokens, image_size=request.image_size
+    )
+    base = make(prompt_tokens=total)
+    shortest, limit = len(blank.prompt.ids), context_limit(manifest.folder)
     workloads = {base.prefill_tokens: base}
     for tokens in request.lengths or default_lengths(shortest, base.prefill_tokens, limit, new_tokens):
-        workloads[tokens] = synthetic(folder, images=images, prompt_tokens=tokens, new_tokens=new_tokens)
+        workloads[tokens] = make(prompt_tokens=tokens)
     return base, workloads
 
 
@@ -113,6 +117,6 @@ def _subject(ready: Ready, manifest: Manifest, variant: str, rounds: Rounds) -> 
         variant=variant,
         threads=loaded.threads,
         layers=manifest.layers,
-        weights=manifest.parts(variant)[2],
+        weights=manifest.parts(variant)["decoder"],
         config_sha256=manifest.file.source_config_sha256,
     )

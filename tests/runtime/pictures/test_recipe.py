@@ -11,7 +11,7 @@ from PIL import Image
 
 from topovlm.errors import InputError
 from topovlm.pictures import load_image
-from topovlm.runtime.preprocess import ImageRecipe, batch_pixels, to_pixels
+from topovlm.runtime.pictures.recipe import ImageRecipe, to_pixels
 
 
 def picture(mode: str, width: int, height: int) -> Image.Image:
@@ -75,8 +75,8 @@ def test_flat_summary_is_enough() -> None:
 
 
 def test_unknown_steps_are_refused() -> None:
-    """Tiling and padding are named, not silently left out."""
-    for step in ("do_pad", "do_image_splitting", "image_grid_pinpoints"):
+    """Tiling and padding to a stated size are named, not silently left out."""
+    for step in ("pad_size", "do_image_splitting", "image_grid_pinpoints"):
         with pytest.raises(InputError, match=step):
             ImageRecipe.from_config({"size": {"height": 8, "width": 8}, step: True})
     with pytest.raises(InputError, match="shortest_edge"):
@@ -111,14 +111,6 @@ def test_bad_files(tmp_path: Path) -> None:
     for name in ("none.png", "cut.png", "cut.jpg", "text.png", "empty.png", "folder.png"):
         with pytest.raises(InputError, match=name):
             load_image(tmp_path / name)
-
-
-def test_batch_needs_one_shape() -> None:
-    """Pictures that the recipe leaves different in size cannot be stacked."""
-    recipe = ImageRecipe.from_config({"size": {"shortest_edge": 8}, "do_normalize": False})
-    assert batch_pixels([picture("RGB", 9, 9), picture("L", 20, 20)], recipe).shape == (2, 3, 8, 8)
-    with pytest.raises(InputError, match="one shape"):
-        batch_pixels([picture("RGB", 9, 9), picture("RGB", 9, 18)], recipe)
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow remarks on the damage

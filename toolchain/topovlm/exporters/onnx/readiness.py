@@ -1,0 +1,76 @@
+"""Whether a checkpoint can go the whole way, asked of its files before any weight is read.
+
+What an export writes, its runtime must run: the kinds of its layers, how its pictures are prepared, its chat
+template. All of it is tried here with a small picture, so that nothing of it can fail after hours of work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from topovlm.artifacts import read_json
+from topovlm.checkpoint.files import read_preprocessor
+from topovlm.errors import InputError, explain
+from topovlm.exporters.onnx.layouts import chat_template, strategy_name
+from topovlm.families.catalogue import family_of
+from topovlm.families.configs import ModelConfig
+
+_PICTURES = 2  # most pictures that a prompt is tried with
+
+
+def check_checkpoint(model_dir: Path) -> None:
+    """Raises `InputError`, naming the file and the field, for what an export or its runtime would refuse."""
+    from transformers import AutoConfig
+
+    from topovlm.exporters.onnx.graphs import check_family
+
+    config = read_json(model_dir / "config.json")
+    family_of(config, "export")
+    check_family(AutoConfig.from_pretrained(model_dir, local_files_only=True))
+    if not (model_dir / "tokenizer.json").is_file():
+        rule = "the checkpoint has no fast tokenizer"
+        raise InputError(explain("tokenizer.json", str(model_dir), rule, "Save it with a fast tokenizer"))
+    _check_prompts(model_dir, config)
+
+
+def _check_prompts(model_dir: Path, config: ModelConfig) -> None:
+    """Prompts with no, one and two small pictures, made as the runtime makes them."""
+    from PIL import Image
+    from tokenizers import Tokenizer
+
+    from topovlm.runtime.pictures import strategy
+    from topovlm.runtime.template import messages, render, special_tokens
+
+    family = family_of(config, "export")
+    name = strategy_name(config, family)
+    template = "" if family.prompt == "plain" else chat_template(model_dir)
+    tokens = special_tokens(_held(model_dir / "tokenizer_config.json"))
+    if name is None:
+        render(template, messages(0, "words", parts=False), tokens=tokens)
+        return
+    images = read_preprocessor(model_dir)
+    if not images:
+        rule = "the checkpoint has no image processor"
+        remedy = "Save the processor beside it"
+        raise InputError(explain("preprocessor_config.json", str(model_dir), rule, remedy))
+    tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
+    processor = _held(model_dir / "processor_config.json")
+    prepares = strategy(
+        name, images=images, processor=processor, config=config, token=lambda i: _text(tokenizer, i)
+    )
+    for count in range(_PICTURES + 1):
+        seens = prepares.see_all([Image.new("RGB", (48, 32))] * count)
+        rendered = render(template, messages(count, "words"), tokens=tokens) if template else "words"
+        prepares.whole(rendered, seens)
+
+
+def _held(file: Path) -> dict[str, Any]:
+    return dict(read_json(file)) if file.is_file() else {}
+
+
+def _text(tokenizer: Any, number: int) -> str:
+    text = tokenizer.id_to_token(number)
+    if text is None:
+        raise InputError(explain("token id", number, "is not in the tokenizer", "Give the model its own"))
+    return str(text)

@@ -1,0 +1,42 @@
+"""Pictures -> inputs of the vision graph and their place in the prompt: one module per strategy.
+
+Without torch: numpy and Pillow alone. Oracles in the tests are the families' own processors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from topovlm.errors import InputError, explain
+from topovlm.runtime.pictures.seen import Strategy
+from topovlm.runtime.pictures.source import Source
+
+STRATEGIES = ("anyres", "fixed", "native", "pan_and_scan", "pixtral", "split", "tiles")
+
+
+def strategy_of(name: str) -> Callable[[Source], Strategy]:
+    """What makes a strategy from a checkpoint's files. Raises `InputError` naming those that there are."""
+    if name not in STRATEGIES:
+        rule = "is no way of preparing pictures that this runtime has"
+        raise InputError(explain("strategy", name, rule, "Known: " + ", ".join(STRATEGIES)))
+    build: Callable[[Source], Strategy] = import_module(f"{__name__}.{name}").build
+    return build
+
+
+def strategy(
+    name: str,
+    *,
+    images: Mapping[str, Any],
+    processor: Mapping[str, Any],
+    config: Mapping[str, Any],
+    token: Callable[[int], str],
+) -> Strategy:
+    """The strategy `name` of a checkpoint.
+
+    `images`: its preprocessor_config.json, or the `image_processor` of its processor_config.json;
+    `processor`: the latter; `config`: config.json as published; `token`: the text of a token id.
+    Raises `InputError` for an unknown name, and for image steps that the strategy does not do.
+    """
+    return strategy_of(name)(Source(images, processor, config, token))

@@ -1,0 +1,173 @@
+"""A picture squeezed into one tile, and in its own shape on a canvas of tiles (LLaVA-NeXT, LLaVA-OneVision).
+
+The graph computes features of tiles; which of them make the prompt's image tokens, in which order, and where
+a line ends, is given to it as indices and weights: the canvas's padding is left out, a newline ends each row,
+and LLaVA-OneVision shrinks a large canvas (bilinear: four features to a token).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from topovlm.errors import InputError, explain
+from topovlm.families.canvases import Size, best_resolution, inside, margins, shrunk
+from topovlm.pictures import to_rgb
+from topovlm.runtime.pictures.seen import Seen
+from topovlm.runtime.pictures.source import FIELD, OneForOne, Source, square_side
+from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD, Finish, background, cut, padded, resized
+
+
+@dataclass(frozen=True)
+class Anyres(OneForOne):
+    """`side`: px of a tile; `grid`: features along its side. `most_tiles`: of features in the canvas, 0 for
+    any number. `together`: several pictures in a prompt are one tile each.
+    """
+
+    placeholder: str
+    finish: Finish
+    resample: int
+    side: int
+    grid: int
+    canvases: tuple[Size, ...]
+    colour: tuple[int, ...]
+    most_tiles: int = 0
+    together: bool = False
+    joins: bool = False
+
+    def see(self, picture: Image.Image) -> Seen:
+        """pixel_values float32 `[tiles, 3, side, side]`, feature_index int64 and feature_weight float32
+        `[taps, tokens]`: into the tiles' features row by row, and the newline as the last one.
+        """
+        image = to_rgb(picture)
+        height, width = image.height, image.width
+        canvas = best_resolution(height, width, self.canvases)
+        shown = padded(self._to(image, inside(height, width, canvas)), canvas, (0, 0, 0))
+        rows, columns = canvas[0] // self.side, canvas[1] // self.side
+        tiles = [self._square(image), *cut(shown, rows, columns, self.side)]
+        features = self._canvas(rows, columns)
+        above, left = margins(height, width, *features.shape)
+        features = features[above : features.shape[0] - above, left : features.shape[1] - left]
+        return self._seen(tiles, features, (rows, columns))
+
+    def see_all(self, pictures: Sequence[Image.Image]) -> list[Seen]:
+        """Each as alone; or, where the family treats several so, each as one tile, padded to a square."""
+        if not self.together or len(pictures) < 2:
+            return [self.see(picture) for picture in pictures]
+        return [self._tile(to_rgb(picture)) for picture in pictures]
+
+    def _tile(self, image: Image.Image) -> Seen:
+        side = max(image.size)
+        tile = self._square(padded(image, (side, side), self.colour))
+        count = self.grid**2
+        index = np.arange(count + 1)[None]  # the newline is the row behind the last feature
+        return _with_taps([self.finish(tile)], index, np.ones(index.shape), self._taps)
+
+    @property
+    def _taps(self) -> int:
+        return 4 if self.most_tiles else 1
+
+    def _to(self, image: Image.Image, size: Size) -> Image.Image:
+        return resized(image, size, self.resample)
+
+    def _square(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(self._to(image, (self.side, self.side)))
+
+    def _canvas(self, rows: int, columns: int) -> np.ndarray:
+        """Index of each feature of the canvas, as it lies there; the whole picture's tile goes before."""
+        numbers = np.arange(rows * columns * self.grid**2) + self.grid**2
+        cells = numbers.reshape(rows, columns, self.grid, self.grid).transpose(0, 2, 1, 3)
+        return cells.reshape(rows * self.grid, columns * self.grid)
+
+    def _seen(self, tiles: list[np.ndarray], features: np.ndarray, grid: Size) -> Seen:
+        most = self.most_tiles * self.grid**2
+        tall, wide = features.shape
+        size = shrunk(tall, wide, most) if most else (tall, wide)
+        index, weight = _shrink(features, size) if size != (tall, wide) else _as_it_is(features)
+        newline = len(tiles) * self.grid**2
+        index = np.concatenate([index, np.full((len(index), size[0], 1), newline)], axis=2)
+        ends = np.zeros((len(weight), size[0], 1))
+        ends[0] = 1
+        weight = np.concatenate([weight, ends], axis=2)
+        base = np.tile(np.arange(self.grid**2), (len(index), 1))
+        first = np.zeros(base.shape)
+        first[0] = 1
+        index = np.concatenate([base, index.reshape(len(index), -1)], axis=1)
+        weight = np.concatenate([first, weight.reshape(len(weight), -1)], axis=1)
+        return _with_taps([self.finish(tile) for tile in tiles], index, weight, self._taps, grid)
+
+
+def _as_it_is(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return features[None], np.ones((1, *features.shape))
+
+
+def _shrink(features: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and weights `[4, rows, columns]` of a bilinear resize (pixel centres, no smoothing)."""
+    (up, down, low), (left, right, far) = (
+        _neighbours(have, want) for have, want in zip(features.shape, size, strict=True)
+    )
+    index = [features[np.ix_(rows, columns)] for rows in (up, down) for columns in (left, right)]
+    weight = [np.outer(a, b) for a in (1 - low, low) for b in (1 - far, far)]
+    return np.stack(index), np.stack(weight)
+
+
+def _neighbours(have: int, want: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two places of `have` around each of `want`, and how far from the first; in single precision."""
+    scale = np.float32(have) / np.float32(want)
+    at = np.maximum(scale * (np.arange(want, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
+    first = np.floor(at).astype(np.int64)
+    return first, np.minimum(first + 1, have - 1), at - first.astype(np.float32)
+
+
+def _with_taps(
+    tiles: list[np.ndarray], index: np.ndarray, weight: np.ndarray, taps: int, grid: Size | None = None
+) -> Seen:
+    """Always as many taps as the family's graph was made for: those that are not needed weigh nothing."""
+    spare = ((0, taps - len(index)), (0, 0))
+    feeds = {
+        "pixel_values": np.stack(tiles),
+        "feature_index": np.pad(index, spare).astype(np.int64),
+        "feature_weight": np.pad(weight, spare).astype(np.float32),
+    }
+    return Seen(feeds, index.shape[1], tiles=grid)
+
+
+def build(source: Source) -> Anyres:
+    """Raises `InputError` for tiles of another size than the tower's, and for foreign steps."""
+    source.refuse("do_pan_and_scan", "do_image_splitting")
+    source.resizes()
+    onevision = source.model_type == "llava_onevision"
+    side = square_side(source.image("size", source.vision("image_size")), "size")
+    crop = source.image("crop_size") if source.image("do_center_crop") else None
+    if crop is not None and square_side(crop, "crop_size") != side:
+        raise InputError(explain(f"{FIELD}: crop_size", crop, f"must be the size of a tile, {side} px"))
+    aspect = str(source.whole("vision_aspect_ratio", "anyres_max_9")) if onevision else ""
+    finish = Finish.from_config(source.images, FIELD, CLIP_MEAN, CLIP_STD)
+    return Anyres(
+        placeholder=source.image_token(),
+        finish=finish,
+        resample=int(source.image("resample", Image.Resampling.BICUBIC)),
+        side=side,
+        grid=int(source.vision("image_size")) // int(source.vision("patch_size")),
+        canvases=_canvases(source, side, onevision),
+        colour=background(source.image("image_mean", CLIP_MEAN)),
+        most_tiles=int(aspect.rpartition("_")[2]) if aspect.startswith("anyres_max_") else 0,
+        together=onevision,
+    )
+
+
+def _canvases(source: Source, side: int, onevision: bool) -> tuple[Size, ...]:
+    """(height, width) of each in px; without any stated, those that transformers takes."""
+    stated = source.image("image_grid_pinpoints", source.whole("image_grid_pinpoints"))
+    if stated is None:
+        sides = [384 * count for count in range(1, 7)] if onevision else []
+        stated = [(height, width) for height in sides for width in sides]
+    canvases = tuple((int(height), int(width)) for height, width in stated)
+    for canvas in canvases:
+        if canvas[0] % side or canvas[1] % side:
+            rule = f"must be whole tiles of {side} px"
+            raise InputError(explain(f"{FIELD}: image_grid_pinpoints", list(canvas), rule))
+    return canvases

@@ -1,0 +1,165 @@
+"""The published files that a strategy is read from; transformers' defaults where they leave things out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from PIL import Image
+
+from topovlm.errors import InputError, explain
+from topovlm.families.catalogue import find_family
+from topovlm.families.configs import image_token_id
+from topovlm.families.family import Tower
+from topovlm.families.sizes import tower_of
+from topovlm.runtime.pictures.seen import Seen
+
+FIELD = "preprocessor_config.json"
+
+# What transformers takes where config.json names no image token.
+_IMAGE_TOKENS = {
+    "fast_vlm": 151646,
+    "gemma3": 262144,
+    "glm4v": 151343,
+    "idefics3": 128257,
+    "internvl": 151667,
+    "llava": 32000,
+    "llava_next": 32000,
+    "llava_onevision": 151646,
+    "mistral3": 10,
+    "ovis2": 151665,
+    "paddleocr_vl": 100295,
+    "paligemma": 256000,
+    "perception_lm": 128002,
+    "qwen2_5_vl": 151655,
+    "qwen2_vl": 151655,
+    "qwen3_vl": 151655,
+    "qwen3_vl_moe": 151655,
+    "smolvlm": 128257,
+    "vipllava": 32000,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """`images`, `processor`, `config`: as `pictures.strategy` takes them; `token`: the text of a token id."""
+
+    images: Mapping[str, Any]
+    processor: Mapping[str, Any]
+    config: Mapping[str, Any]
+    token: Callable[[int], str]
+
+    @property
+    def model_type(self) -> str:
+        return str(self.config.get("model_type", ""))
+
+    def image(self, name: str, default: Any = None) -> Any:
+        """A field of the image processor; null counts as left out."""
+        return _stated(self.images, name, default)
+
+    def stated(self, name: str, default: Any = None) -> Any:
+        """A field of the processor."""
+        return _stated(self.processor, name, default)
+
+    def whole(self, name: str, default: Any = None) -> Any:
+        """A field at the top of config.json."""
+        family = find_family(self.model_type)
+        return _stated(self.config, name, _stated(family.defaults if family else {}, name, default))
+
+    def vision(self, name: str, default: Any = None) -> Any:
+        """A field of the tower's configuration."""
+        return _stated(self._tower[1], name, default)
+
+    @property
+    def class_token(self) -> bool:
+        return self._tower[0].class_token
+
+    @cached_property
+    def _tower(self) -> tuple[Tower, Mapping[str, Any]]:
+        family = find_family(self.model_type)
+        if family is None:
+            rule = "the pictures of this model type are not known here"
+            raise InputError(explain("model_type", self.model_type, rule))
+        return tower_of({**family.defaults, **self.config}, family)
+
+    def image_token(self) -> str:
+        """The text of the image token. Raises `InputError` when neither file nor family names it."""
+        number = image_token_id(self.config)
+        number = _IMAGE_TOKENS.get(self.model_type) if number is None else number
+        if number is None:
+            rule = "must be there: it stands for a picture in the prompt"
+            raise InputError(explain("config.json: image_token_id", None, rule))
+        return self.token(number)
+
+    def edge(self, name: str, default: int) -> int:
+        """`size`, in px, stated by this edge alone. Raises `InputError` where it is stated otherwise."""
+        size = self.image("size", {name: default})
+        given = {key: value for key, value in size.items() if value is not None}
+        if given.keys() != {name}:
+            raise InputError(explain(f"{FIELD}: size", size, f"must give {name} alone"))
+        return int(given[name])
+
+    def resizes(self) -> None:
+        """Raises `InputError` where the pictures are to keep their size."""
+        if not self.image("do_resize", True):
+            rule = "pictures of any size cannot be cut into tiles unless they are resized"
+            raise InputError(explain(f"{FIELD}: do_resize", False, rule))
+
+    def refuse(self, *steps: str) -> None:
+        """Raises `InputError` for the first of `steps` that is switched on."""
+        for step in steps:
+            if self.image(step):
+                rule = "is an image step that this runtime does not do"
+                raise InputError(explain(f"{FIELD}: {step}", self.images[step], rule))
+
+
+def _stated(values: Mapping[str, Any], name: str, default: Any) -> Any:
+    value = values.get(name)
+    return default if value is None else value
+
+
+def square_side(value: Any, field: str) -> int:
+    """A size in px that must be square: a number, or equal height and width. Raises `InputError`."""
+    sides = _sides(value)
+    if len(sides) != 1 or min(sides) < 1:
+        raise InputError(explain(f"{FIELD}: {field}", value, "must give one square size"))
+    return sides.pop()
+
+
+def _sides(value: Any) -> set[int]:
+    if isinstance(value, Mapping):
+        return {int(side) for side in value.values() if side is not None}
+    if isinstance(value, (list, tuple)):
+        return {int(side) for side in value}
+    return {int(value)} if isinstance(value, (int, float)) else set()
+
+
+class OneForOne:
+    """The usual strategy of the prompt: each placeholder gives way to its picture's text.
+
+    The rest of `Strategy`, for those that see each picture by itself.
+    """
+
+    placeholder: str
+
+    def see(self, picture: Image.Image) -> Seen:
+        raise NotImplementedError
+
+    def expand(self, seen: Seen) -> str:
+        """As many image tokens as the picture takes."""
+        return self.placeholder * seen.tokens
+
+    def see_all(self, pictures: Sequence[Image.Image]) -> list[Seen]:
+        """Each by itself."""
+        return [self.see(picture) for picture in pictures]
+
+    def whole(self, prompt: str, seens: Sequence[Seen]) -> str:
+        """The prompt with its pictures in place."""
+        pieces = prompt.split(self.placeholder)
+        if len(pieces) != len(seens) + 1:
+            rule = f"must hold {self.placeholder} once per picture ({len(seens)})"
+            raise InputError(explain("prompt", prompt, rule))
+        texts = [self.expand(seen) for seen in seens]
+        return pieces[0] + "".join(text + piece for text, piece in zip(texts, pieces[1:], strict=True))

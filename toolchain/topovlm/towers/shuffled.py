@@ -1,0 +1,50 @@
+"""Towers that see tiles and lay neighbouring patches side by side in one token (InternVL)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from topovlm.families.torch_parts import TorchParts
+from topovlm.towers.selected import blank_pictures
+
+
+def side_by_side(features: torch.Tensor, merge: int) -> torch.Tensor:
+    """`[tiles, side * side, width]` -> `[tiles, (side / merge) ** 2, merge * merge * width]`."""
+    tiles, patches, width = features.shape
+    side = math.isqrt(patches)
+    blocks = features.reshape(tiles, side // merge, merge, side // merge, merge, width)
+    return blocks.transpose(2, 3).reshape(tiles, (side // merge) ** 2, merge * merge * width)
+
+
+class ShuffledTiles(nn.Module):
+    """pixel_values `[tiles, 3, H, W]` -> image_features `[tiles, tokens, hidden]`."""
+
+    axes: ClassVar = {"pixel_values": {0: "num_tiles"}}
+    outputs: ClassVar = ("image_features",)
+
+    def __init__(self, parts: TorchParts) -> None:
+        super().__init__()
+        self.parts = parts
+        self.tower = parts.tower
+        self.projector = parts.projector
+        config = parts.model.config
+        self.layer = config.vision_feature_layer
+        self.first = 1 if config.vision_feature_select_strategy == "default" else 0  # the class token
+        self.merge = round(1 / config.downsample_ratio)
+
+    def samples(self) -> dict[str, torch.Tensor]:
+        """Two blank tiles of the tower's own size."""
+        return {"pixel_values": blank_pictures(self.parts)}
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        if self.layer == -1:  # what leaves the tower, its last norm included; other layers have none
+            features = self.tower(pixel_values, return_dict=True).last_hidden_state
+        else:
+            seen = self.tower(pixel_values, output_hidden_states=True, return_dict=True)
+            features = seen.hidden_states[self.layer]
+        projected: torch.Tensor = self.projector(side_by_side(features[:, self.first :], self.merge))
+        return projected
