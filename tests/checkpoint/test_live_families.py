@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -19,8 +21,9 @@ from topovlm.checkpoint.live import (
     load,
 )
 from topovlm.checkpoint.loading import quiet_transformers
+from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.checkpoint.verify import relative_difference, verify_checkpoint
-from topovlm.errors import InputError
+from topovlm.errors import InputError, VerificationError
 from topovlm.samples import Sample
 
 CLOSE = 2e-5
@@ -166,12 +169,15 @@ def test_logits_are_the_models(family: tuple[str, Live]) -> None:
     assert relative_difference(live.logits(stream[:, -1:]), logits) < CLOSE
 
 
-def test_a_checkpoint_verifies(family: tuple[str, Live]) -> None:
-    """The built-in questions pass, over 16 cached tokens each."""
+def test_a_pruned_checkpoint_verifies(family: tuple[str, Live], tmp_path: Path) -> None:
+    """The built-in questions pass, over 16 cached tokens each; against other layers they do not."""
     _, live = family
-    report = verify_checkpoint(live.folder, dense=live)
+    prune_checkpoint(live.folder, tmp_path / "slim", [3, 4, 6])
+    report = verify_checkpoint(tmp_path / "slim", dense=live, dropped=[3, 4, 6])
     assert report.generated_tokens == 32
     assert max(report.cache_difference, report.batch_difference, report.dense_difference or 0) < CLOSE
+    with pytest.raises(VerificationError, match="not those of the source"):
+        verify_checkpoint(tmp_path / "slim", dense=live, dropped=[2, 4, 6])
 
 
 def test_pictures_that_cannot_be_taken_are_refused(family: tuple[str, Live]) -> None:

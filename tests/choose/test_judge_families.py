@@ -18,7 +18,7 @@ from topovlm.checkpoint.live import Live, encode, greedy, load
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.choose.calibration import collect_states
 from topovlm.choose.judge import Judge
-from topovlm.choose.repair.patch import ends_in_its_projection, fit_repair
+from topovlm.choose.repair.patch import Cut, ends_in_its_projection, fit_repair, gather, solve
 from topovlm.choose.rollouts import recorded_blocks, roll_out
 from topovlm.errors import InputError
 from topovlm.families.layers import tied_layers
@@ -195,6 +195,24 @@ def test_tied_layers_are_not_judged(deepstack: Live) -> None:
     judge = Judge(deepstack, tiny_families.sample("qwen3_vl", 1), max_new_tokens=2)
     with pytest.raises(InputError, match=r"layer = 1.*tied"):
         judge.kl([1, 4])
+
+
+def test_repair_behind_deepstack_aims_at_the_stream_with_its_features(deepstack: Live) -> None:
+    """If the removed layer's work is linear in the anchor's activations, the repair is exact there too."""
+    samples = [*tiny_families.sample("qwen3_vl", 12, 1), *tiny_families.sample("qwen3_vl", 12, 2, images=2)]
+    rollouts = list(roll_out(deepstack, samples, max_new_tokens=3))
+    anchor = deepstack.down_projection(1)
+    shift = torch.randn(anchor.weight.shape, generator=torch.Generator().manual_seed(1)) * 0.2
+    seen: dict[str, torch.Tensor] = {}
+    reader = anchor.register_forward_pre_hook(lambda _m, args: seen.update(inner=args[0]))
+    writer = deepstack.blocks[2].register_forward_hook(lambda _m, args, _o: args[0] + seen["inner"] @ shift.T)
+    try:
+        gram = gather(deepstack, rollouts, [2], Cut(1, 2, 2), repaired={}, visual_weight=1.0)
+        fitted = solve(gram, anchor.weight.data, "input", 1e-12).float()
+    finally:
+        reader.remove()
+        writer.remove()
+    torch.testing.assert_close(fitted, anchor.weight.data + shift, rtol=1e-2, atol=1e-2)
 
 
 def test_additions_that_nobody_knows_of_are_refused(deepstack: Live) -> None:

@@ -29,7 +29,7 @@ _PROMPTS = ("Describe the picture.", "What is the largest object, and which colo
 
 
 class VerifyReport(Part, frozen=True, kw_only=True):
-    """What was compared; differences are relative to the largest value: of logits, for batches of hidden states."""
+    """What was compared; differences are relative to the largest logit, of a batch to the largest state."""
 
     layers: int
     tensors: int
