@@ -26,6 +26,16 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def _tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer of a checkpoint as transformers runs it, where it has a fast one."""
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    return tokenizer
+
+
 @pytest.mark.parametrize("family", ["siglip", "clip"])
 def test_processor_of_the_folder_counts_the_graphs_tokens(
     family: str, request: pytest.FixtureRequest
@@ -122,7 +132,7 @@ def test_prompts_are_those_of_the_checkpoints_processor(
     sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
     shutil.copytree(siglip_export[0] / "onnx", out / "onnx")
     graphs = {part: layouts.graph_path(part) for part in ("vision", "embed", "decoder")}
-    layouts.write_texts(source, out, graphs=graphs, decoder=sizes)
+    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
     prompter = prompter_of(out)
     picture = tiny.picture(0, 32)
     content = [{"type": "image", "image": picture}] * 2 + [{"type": "text", "text": "Left or right?"}]
@@ -154,7 +164,7 @@ def test_checkpoint_without_its_processor_files_is_refused(
     sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
     graphs = {part: layouts.graph_path(part) for part in ("vision", "embed", "decoder")}
     with pytest.raises(InputError, match=message):
-        layouts.write_texts(source, out, graphs=graphs, decoder=sizes)
+        layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
 
 
 def test_sizes_of_the_tower_may_be_left_out(
@@ -175,7 +185,8 @@ def test_sizes_of_the_tower_may_be_left_out(
     (out / "onnx").mkdir(parents=True)
     onnx.save(vision, out / "onnx/vision_encoder.onnx")
     sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
-    layouts.write_texts(source, out, graphs={"vision": "onnx/vision_encoder.onnx"}, decoder=sizes)
+    graphs = {"vision": "onnx/vision_encoder.onnx"}
+    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
     made = _json(out / "processor_config.json")
     assert (made["patch_size"], made["num_additional_image_tokens"]) == (16, 1)
 

@@ -275,16 +275,18 @@ def windowed(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return model, export_onnx(model, model.with_name("out"))
 
 
-def test_a_decoder_whose_layers_differ_equals_torch(windowed: Exported) -> None:
+@pytest.mark.parametrize("variant", ["plain", "fused"])
+def test_a_decoder_whose_layers_differ_equals_torch(windowed: Exported, variant: str) -> None:
     """Layers with a window between layers without: parity in prefill, cached steps and a padded batch."""
     from topovlm.runtime.engine import Engine
 
     model, record = windowed
-    assert [row.graph for row in record.parity] == ["decoder"] * 3
-    assert all(row.prompt_tokens > 3 * WINDOW["sliding_window"] for row in record.parity)  # type: ignore[operator]
+    assert [row.graph for row in record.parity] == ["decoder"] * 3 + ["decoder_fused"] * 2
+    assert all(row.prompt_tokens > 3 * 6 for row in record.parity)
     assert all(row.max_logit_error <= 1e-4 * row.max_logit for row in record.parity)
+    assert record.limits == ()
     pairs = [(tiny.picture(seed, 32), tiny.PROMPTS[seed]) for seed in range(2)]
-    engine = Engine(model.with_name("out"))
+    engine = Engine(model.with_name("out"), variant=variant)
     got = [engine.generate([image], prompt, max_new_tokens=8).token_ids for image, prompt in pairs]
     assert got == greedy(model, pairs, 8)
 
@@ -301,18 +303,35 @@ def test_each_kind_of_layer_is_traced_by_itself(windowed: Exported) -> None:
     assert pieces.kinds == tuple(kinds[name] for name in MIXED)
 
 
-def test_no_fused_form_is_left_out_with_a_reason(windowed: Exported, tmp_path: Path) -> None:
+def test_windows_matter(windowed: Exported, tmp_path: Path) -> None:
+    """The model without its windows answers otherwise, and the gate sees it."""
+    from topovlm.exporters.onnx.parity import check_parity
+
+    wide = shutil.copytree(windowed[0], tmp_path / "model")
+    config = json.loads((wide / "config.json").read_text())
+    config["text_config"] |= {"layer_types": ["full_attention"] * LAYERS, "use_sliding_window": False}
+    (wide / "config.json").write_text(json.dumps(config))
+    with pytest.raises(VerificationError, match="logit error"):
+        check_parity(wide, windowed[0].with_name("out"))
+
+
+def test_a_missing_fused_form_is_left_out_with_a_reason(tmp_path: Path) -> None:
     """Beside the plain form it is a limit of the record; asked for alone it is refused."""
-    model, record = windowed
+    model, out = tiny.build(tmp_path / "model", layers=2, text={"hidden_act": "gelu"}), tmp_path / "out"
+    record = export_onnx(model, out)
     assert record.variants == ("plain",)
+    assert {row.graph for row in record.parity} == {"decoder"}
     assert record.facts["fused_attentions"] == 0
     (limit,) = record.limits
-    assert limit.startswith("no fused form: attention")
-    assert "sliding_attention" in limit
-    assert not (model.with_name("out") / "onnx/decoder_model_merged_fused.onnx").exists()
-    with pytest.raises(InputError, match=r"attention.*is not fused.*plain variant"):
-        export_onnx(model, tmp_path / "out", variants=("fused",))
-    assert not (tmp_path / "out").exists()
+    assert limit.startswith("no fused form: text_config.hidden_act = 'gelu': is not fused")
+    assert {path.name for path in (out / "onnx").iterdir()} == {
+        "vision_encoder.onnx",
+        "embed_tokens.onnx",
+        "decoder_model_merged.onnx",
+    }
+    with pytest.raises(InputError, match=r"hidden_act.*is not fused.*plain variant"):
+        export_onnx(model, tmp_path / "other", variants=("fused",))
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
 import onnx_ir as ir
@@ -62,6 +64,24 @@ def test_another_module_is_traced_anew(empty: Path) -> None:
     for kind in (Path, ir.Model, Path, None):
         pieces.remembered("facts", ("a", "b"), lambda: _count(calls), kind)
     assert len(calls) == 3
+
+
+def test_a_module_whose_base_was_changed_is_traced_anew(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a class takes over from another file is a part of the key, too."""
+    calls: list[int] = []
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_tower.py").write_text("from base_tower import Base\nclass Own(Base): pass\n")
+    for text in ("class Base: sides = 2\n", "class Base: sides = 33\n"):
+        (tmp_path / "base_tower.py").write_text(text)
+        for module in ("own_tower", "base_tower"):
+            sys.modules.pop(module, None)
+        importlib.invalidate_caches()
+        pieces._source.cache_clear()
+        own = importlib.import_module("own_tower").Own
+        pieces.remembered("facts", ("a", "b"), lambda: _count(calls), own)
+    assert len(calls) == 2
 
 
 def test_broken_files_are_made_again(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,11 +95,11 @@ def test_masks_are_those_of_transformers(parts: TorchParts, past: int, blocks: b
 def test_the_record_of_a_family_decides(parts: TorchParts) -> None:
     """Positions by grid have three rows; where the prompt sees itself whole, the graph is told the blocks."""
     rules = rules_of(parts)
-    assert (rules.rows, rules.blocks, rules.purely_causal) == (1, False, True)
+    assert (rules.rows, rules.blocks) == (1, False)
     grid = rules_of(replace(parts, family=msgspec.structs.replace(parts.family, positions="grid")))
-    assert (grid.rows, grid.blocks, grid.purely_causal) == (3, False, True)
+    assert (grid.rows, grid.blocks) == (3, False)
     prefix = rules_of(replace(parts, family=msgspec.structs.replace(parts.family, mask="prefix")))
-    assert (prefix.rows, prefix.blocks, prefix.purely_causal) == (1, True, False)
+    assert (prefix.rows, prefix.blocks) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError, VerificationError
@@ -16,18 +18,18 @@ from topovlm.runtime.engine import Engine
 
 def shallow(toy: Toy, keep: int) -> Toy:
     """The toy with its first keep - 1 layers and its last."""
-    other = Toy(layers=keep, position_ids=toy.position_ids, keeps=toy.keeps)
+    other = Toy(layers=keep, position_ids=toy.position_ids, keeps=toy.keeps, stacked=toy.stacked)
     weights = toy.weights
     for new, old in enumerate([*range(keep - 1), toy.layers - 1]):
         other.weights.update({f"{name}{new}": weights[f"{name}{old}"] for name in "qkvom"})
-    for name in ("table", "position", "head", "project"):
+    for name in ("table", "position", "head", "project", *(f"deep{i}" for i in range(toy.stacked))):
         other.weights[name] = weights[name]
     return other
 
 
-@pytest.mark.parametrize("change", [{}, {"position_ids": False}, {"keeps": True}], ids=str)
+@pytest.mark.parametrize("change", [{}, {"position_ids": False}, {"keeps": True}, {"stacked": 1}], ids=str)
 @pytest.mark.parametrize("keep", [2, 4, 6])
-def test_slice_is_the_model_with_those_layers(tmp_path: Path, keep: int, change: dict[str, bool]) -> None:
+def test_slice_is_the_model_with_those_layers(tmp_path: Path, keep: int, change: dict[str, Any]) -> None:
     """A sliced export generates what the oracle with those layers generates, cache and all."""
     toy = Toy(layers=6, **change)
     folder = toy.write(tmp_path / "x", ("plain", "fused"))
@@ -35,11 +37,12 @@ def test_slice_is_the_model_with_those_layers(tmp_path: Path, keep: int, change:
     assert engine.manifest.layers == keep
     assert set(engine.manifest.decoders) == {"plain"}
     expected = shallow(toy, keep)
-    for prompt in ("red", "what colour is the ball"):
-        ready = engine.prepare([], prompt)
-        logits = engine.answer_logits([([], prompt)])[0]
+    picture = Image.new("RGB", (8, 8), (90, 40, 200))
+    for item in (([], "red"), ([picture], "what colour is the ball")):
+        ready = engine.prepare(*item)
+        logits = engine.answer_logits([item])[0]
         np.testing.assert_allclose(logits, expected.logits(ready), rtol=1e-4, atol=1e-4)
-        assert engine.generate([], prompt, 6).token_ids == expected.generate(ready, 6)
+        assert engine.generate(*item, 6).token_ids == expected.generate(ready, 6)
 
 
 def test_sources_are_untouched_and_shared(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +24,7 @@ from topovlm.exporters.tensorrt import support
 from topovlm.exporters.tensorrt.exporter import TensorRTExporter
 from topovlm.exporters.tensorrt.shapes import Range, RangeSet, prompt_ranges, shape_ranges, trtexec_arguments
 from topovlm.predict.target import load_target
+from topovlm.runtime.prompt import prompter_of
 from topovlm.runtime.runtime_file import DecoderSizes, PromptRules, RuntimeFile
 from topovlm.travel import build_engines
 from topovlm.travel.prompts import Prompt
@@ -143,36 +146,40 @@ def test_ranges_of_a_batch(siglip_export: tuple[Path, ExportRecord]) -> None:
 def test_ranges_without_pictures_still_serve_one(siglip_export: tuple[Path, ExportRecord]) -> None:
     """A text-only workload keeps a usable vision engine."""
     ranges = shape_ranges(siglip_export[0], replace(WORKLOAD, images=0, batch=2))
-    assert ranges["vision_encoder"][0].inputs["pixel_values"].opt == (1, 3, 32, 32)
+    assert ranges["vision_encoder"][0].inputs["pixel_values"].opt == (2, 3, 32, 32)
     assert ranges["decoder_model_merged"][0].inputs["inputs_embeds"].opt == (2, 20, 64)
+    prompter = prompter_of(siglip_export[0])
+    words = prompt_ranges(prompter, [prompter.prepare([], text) for text in ("a", "a b c d")], 4)
+    assert words["vision_encoder"][0].inputs["pixel_values"].max == (1, 3, 32, 32)
+
+
+def _prompter(**facts: Any) -> Any:
+    """What makes prompts, as far as ranges ask for it."""
+    sizes = {"layers": 1, "hidden": 8, "kv_heads": 1, "head_dim": 8, "vocab": 40}
+    decoder = DecoderSizes(**sizes, rows=facts.pop("rows", 1), stacked=facts.pop("stacked", 0))
+    file = RuntimeFile(
+        model_type="any", prompt=PromptRules(), eos_token_ids=(2,), decoder=decoder, graphs={}, **facts
+    )
+    return SimpleNamespace(manifest=SimpleNamespace(file=file))
 
 
 def test_ranges_of_other_decoders_and_towers() -> None:
-    """Positions in three rows, blocks, features behind layers; pictures of their own size exactly so."""
-    folder = RuntimeFile(
-        model_type="any",
-        prompt=PromptRules(),
-        strategy="native",
-        image_token_id=1,
-        positions="grid",
-        mask="blocks",
-        eos_token_ids=(2,),
-        decoder=DecoderSizes(layers=1, hidden=8, kv_heads=1, head_dim=8, vocab=40, rows=3, stacked=2),
-        graphs={},
+    """Positions in three rows, blocks, features behind layers; pictures from the smallest to the largest."""
+    prompter = _prompter(
+        strategy="native", image_token_id=1, positions="grid", mask="blocks", rows=3, stacked=2
     )
-    feeds = {"pixel_values": np.zeros((24, 12), np.float32), "position_ids": np.zeros((24, 2), np.int64)}
-    prompt = Prompt(
-        ids=np.array([5, *[1] * 6, 7]),
-        positions=np.zeros((3, 8), np.int64),
-        next_position=6,
-        pictures=[feeds],
-        image_token_id=1,
-    )
-    ranges = prompt_ranges(folder, prompt, 4)
-    assert {name: r.opt for name, r in ranges["vision_encoder"][0].inputs.items()} == {
-        "pixel_values": (24, 12),
-        "position_ids": (24, 2),
-    }
+
+    def prompt(length: int, patches: int) -> Prompt:
+        feeds = {
+            "pixel_values": np.zeros((patches, 12), np.float32),
+            "position_ids": np.zeros((patches, 2), np.int64),
+        }
+        return Prompt(np.zeros(length, int), np.zeros((3, length), int), length, [feeds], image_token_id=1)
+
+    ranges = prompt_ranges(prompter, [prompt(8, 24), prompt(6, 16)], 4)
+    pixels = ranges["vision_encoder"][0].inputs["pixel_values"]
+    assert (pixels.min, pixels.opt, pixels.max) == ((16, 12), (24, 12), (24, 12))
+    assert ranges["vision_encoder"][0].inputs["position_ids"].max == (24, 2)
     prefill, decode = ranges["decoder_model_merged"]
     assert prefill.inputs["position_ids"].opt == (3, 1, 8)
     assert decode.inputs["position_ids"].max == (3, 1, 1)
@@ -186,15 +193,8 @@ def test_ranges_of_other_decoders_and_towers() -> None:
 
 def test_a_model_without_pictures_has_no_vision_engine() -> None:
     """Ranges for embedding and decoder alone."""
-    folder = RuntimeFile(
-        model_type="any",
-        prompt=PromptRules(parts=False),
-        eos_token_ids=(2,),
-        decoder=DecoderSizes(layers=1, hidden=8, kv_heads=1, head_dim=8, vocab=40),
-        graphs={},
-    )
     prompt = Prompt(ids=np.arange(5), positions=np.arange(5), next_position=5)
-    assert set(prompt_ranges(folder, prompt, 4)) == {"embed_tokens", "decoder_model_merged"}
+    assert set(prompt_ranges(_prompter(), [prompt], 4)) == {"embed_tokens", "decoder_model_merged"}
 
 
 @pytest.mark.parametrize("target", ["jetson-agx-xavier", "local"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from topovlm.errors import InputError
+from topovlm.families.catalogue import FAMILIES, families_that
 from topovlm.families.known_models import find_known_model, known_model, list_known_models
 from topovlm.families.sizes import read_shape
 
@@ -38,6 +41,57 @@ def test_sizes_add_up_to_the_published_parameter_count(name: str) -> None:
     embeddings = decoder.head_params * (1 if decoder.tied else 2)
     total = decoder.layers * decoder.linear_params_per_layer + embeddings + shape.vision.params
     assert total / 1e9 == pytest.approx(model.parameters_b, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in families_that("plan") if FAMILIES[name].default_tower != "timm_wrapper"]
+)
+def test_sizes_add_up_to_what_transformers_builds(name: str) -> None:
+    """From the default configuration of every family: all weights within 1 %, those of the layers exactly."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config: Any = AutoConfig.for_model(name)
+    auto: Any = AutoModelForCausalLM if FAMILIES[name].text_only else AutoModelForImageTextToText
+    with torch.device("meta"):
+        model = auto.from_config(config)
+    shape = read_shape(config.to_dict())
+    decoder = shape.decoder
+    layers = decoder.layers * decoder.linear_params_per_layer
+    matrices = (p.numel() for p in model.get_decoder().layers.parameters() if p.ndim > 1)
+    assert layers == sum(matrices)
+    embeddings = decoder.head_params * (1 if decoder.tied else 2)
+    total = layers + embeddings + (shape.vision.params if shape.vision else 0)
+    assert total == pytest.approx(model.num_parameters(), rel=0.01)
+
+
+def test_a_mixture_of_experts_is_stored_whole_and_used_in_part() -> None:
+    """Qwen3-VL-30B-A3B: 30 billion weights are kept, 3 billion are read per token, more for more tokens."""
+    text = {
+        "model_type": "qwen3_vl_moe_text",
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "moe_intermediate_size": 768,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "num_hidden_layers": 48,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+    }
+    config = {"model_type": "qwen3_vl_moe", "tie_word_embeddings": False, "text_config": text}
+    vision = {"model_type": "qwen3_vl_moe", "out_hidden_size": 2048}
+    decoder = read_shape({**config, "vision_config": vision}).decoder
+    embeddings = 2 * decoder.head_params
+    assert 48 * decoder.linear_params_per_layer + embeddings == pytest.approx(30.5e9, rel=0.01)
+    assert 48 * decoder.used_params_per_layer() + embeddings == pytest.approx(3.3e9, rel=0.02)
+    assert decoder.used_params_per_layer(4) < decoder.used_params_per_layer(100)
+    assert decoder.used_params_per_layer(100) == decoder.linear_params_per_layer
+    half = {**config, "text_config": {**text, "decoder_sparse_step": 2}, "vision_config": vision}
+    assert read_shape(half).decoder.sparse_share == 0.5
+    none = {**config, "text_config": {**text, "num_experts": 0}, "vision_config": vision}
+    dense = read_shape(none).decoder
+    assert dense.used_params_per_layer() == dense.linear_params_per_layer < 60e6
 
 
 def test_known_models_are_found_by_id_alias_and_hub_id() -> None:

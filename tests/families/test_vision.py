@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from topovlm.errors import InputError
+from topovlm.families.canvases import smart_resize
 from topovlm.families.known_models import known_model
-from topovlm.families.vision import smart_resize, vision_flop, vision_work, visual_tokens
+from topovlm.families.vision import vision_flop, vision_work, visual_tokens
 from topovlm.workload import Workload
 
 SIZES = [(336, 336), (480, 640), (1080, 1920), (1500, 300), (97, 1203), (700, 701), (2000, 3000), (1, 200)]
@@ -139,6 +140,13 @@ def test_several_images_and_frames_add_up() -> None:
     frames = Workload(images=0, video_frames=8, image_height=448, image_width=448)
     assert visual_tokens(shape, frames) == 4 * one
     assert visual_tokens(known_model("smolvlm2-500m").shape(), frames) == 8 * 64
+
+
+def test_onevision_sees_several_pictures_as_a_tile_each() -> None:
+    """As its processor does with the pictures of one conversation: a grid and a newline."""
+    shape = known_model("llava-onevision-7b").shape()
+    assert visual_tokens(shape, Workload(images=3, image_height=900, image_width=2000)) == 3 * (729 + 1)
+    assert visual_tokens(shape, Workload(images=1, image_height=900, image_width=2000)) > 3 * (729 + 1)
 
 
 def test_no_image_is_no_work() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.measure import sshd
@@ -41,6 +43,7 @@ from topovlm.measure.ssh.rounds import Asked, Rounds
 from topovlm.measure.timing import Comparison
 from topovlm.predict.target import recognise
 from topovlm.travel import agent, build_engines
+from topovlm.travel.prompts import unpack
 from topovlm.travel.timer import MARK
 
 needs_sshd = pytest.mark.skipif(sshd.ABSENT, reason=sshd.WHY)
@@ -549,6 +552,35 @@ def test_damaged_file_is_refused(board: Sshd, url: str) -> None:
     assert board.left_behind() == []
 
 
+def newer_than_3_8(tree: ast.Module) -> list[str]:
+    """What parses there but does not run: generics by subscript, zip(strict), methods of later versions."""
+    generics = {"dict", "list", "set", "tuple", "type", "frozenset"}
+    generics |= {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("collections.abc", "collections")
+        for alias in node.names
+    }
+    notes = [
+        note
+        for node in ast.walk(tree)
+        for note in (getattr(node, "annotation", None), getattr(node, "returns", None))
+        if isinstance(note, ast.AST)
+    ]
+    unread = {id(part) for note in notes for part in ast.walk(note)}  # annotations are never evaluated
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in unread:
+            continue
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in generics:
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Call) and any(word.arg == "strict" for word in node.keywords):
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Attribute) and node.attr in ("removeprefix", "removesuffix", "bit_count"):
+            found.append(ast.unparse(node))
+    return found
+
+
 @needs_sshd
 def test_oldest_python(board: Sshd, url: str) -> None:
     """What travels is Python 3.8 by its grammar, and runs on one where there is one."""
@@ -559,6 +591,7 @@ def test_oldest_python(board: Sshd, url: str) -> None:
         tree = ast.parse((backends.TRAVEL / name).read_text(), feature_version=(3, 8))
         used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert not {module for module in used if module and module.startswith("topovlm")}
+        assert newer_than_3_8(tree) == []
     candidates = [shutil.which("python3.8"), *Path.home().glob(".pyenv/versions/3.8*/bin/python3.8")]
     for python in filter(None, candidates):
         if subprocess.run([str(python), "--version"], capture_output=True, check=False).returncode == 0:
@@ -624,6 +657,14 @@ def test_parcel_for_tensorrt(export: Path) -> None:
     assert prefill["inputs"]["inputs_embeds"]["opt"] == [1, 30, 16]
     assert decode["inputs"]["past_key_values.2.key"]["max"][2] >= 34
     assert request["engines"]["a"]["profiles"]["vision"][0]["inputs"]["pixel_values"]["max"] == [1, 3, 8, 8]
+    sent = items["prompts.npz"].source
+    assert isinstance(sent, bytes)
+    with np.load(io.BytesIO(sent)) as arrays:
+        there = unpack(dict(arrays))
+    for here, found in zip(prompts, there, strict=True):
+        np.testing.assert_array_equal(found.ids, here.ids)
+        np.testing.assert_array_equal(found.positions, here.positions)
+        np.testing.assert_array_equal(found.pictures[0]["pixel_values"], here.pictures[0]["pixel_values"])
 
 
 # -- what cannot be read ----------------------------------------------------------------------------------

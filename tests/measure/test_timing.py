@@ -80,12 +80,14 @@ def test_synthetic_workload_has_the_asked_length(engines: dict[str, Engine]) -> 
     """Noise prompts have the tokens asked for, the right image tokens, and the template around them."""
     engine = engines["dense"]
     work = synthetic_workload(engine, images=3, prompt_tokens=40, new_tokens=2, seed=5)
-    ids = work.prompts[0].input_ids
+    ids = work.prompts[0].ids
     assert len(ids) == 40
-    assert (ids == engine.manifest.image_token_id).sum() == 3 * engine.manifest.tokens_per_image
+    assert (ids == engine.manifest.image_token_id).sum() == work.visual_tokens == 3 * 4
     assert list(ids[[0, -2, -1]]) == [3, 2, 4]
     again = synthetic_workload(engine, images=3, prompt_tokens=40, new_tokens=2, seed=5)
-    np.testing.assert_array_equal(again.prompts[0].input_ids, ids)
+    np.testing.assert_array_equal(again.prompts[0].ids, ids)
+    (pixels,) = (run["pixel_values"] for run in work.prompts[0].pictures)
+    np.testing.assert_array_equal(again.prompts[0].pictures[0]["pixel_values"], pixels)
     with pytest.raises(InputError, match="prompt_tokens"):
         synthetic_workload(engine, images=3, prompt_tokens=5)
 
@@ -94,9 +96,10 @@ def test_real_prompts_run_in_turn(engines: dict[str, Engine]) -> None:
     """A workload of samples keeps each prompt and reports the range of lengths."""
     engine = engines["dense"]
     prompts = tuple(engine.prepare([], text) for text in ("red", "what colour is the ball"))
-    work = TimingWorkload(prompts, 2, engine.manifest.tokens_per_image, "samples")
-    assert work.facts().prompt_tokens_range == (4, 8)
-    assert work.images == 0
+    work = TimingWorkload(prompts, 2, images=0, image_size=(8, 8), source="samples")
+    facts = work.facts()
+    assert facts.prompt_tokens_range == (4, 8)
+    assert (facts.images, facts.image_height, facts.visual_tokens) == (0, 0, 0)
     run = compare(engines, work, TimingRules(warmup=0, min_rounds=2, max_rounds=2, memory=False))
     assert "vision" not in run.engines["dense"].samples
 

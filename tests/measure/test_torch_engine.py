@@ -34,8 +34,8 @@ def test_slices_answer_as_slices_of_the_graph(
     for depth in (4, live.layers, 2, live.layers):
         expected = Engine(graphs.get(depth, folder), variant="plain", threads=1)
         prepared = expected.prepare([tiny.picture(3)], tiny.PROMPTS[0])
-        ours = engines[depth].prepare([tiny.picture(3)], tiny.PROMPTS[0])
-        assert (ours.input_ids == prepared.input_ids).all()
+        ours = engines[depth].prompter.prepare([tiny.picture(3)], tiny.PROMPTS[0])
+        assert (ours.ids == prepared.ids).all()
         found = engines[depth].generate_prepared(ours, NEW_TOKENS, stop_at_eos=False)
         answer = expected.generate_prepared(prepared, NEW_TOKENS, stop_at_eos=False)
         assert found.token_ids == answer.token_ids

@@ -138,6 +138,28 @@ def test_decoder_cost_is_a_line_in_layers() -> None:
         assert max(steps) == pytest.approx(min(steps), rel=1e-6)
 
 
+def test_a_mixture_of_experts_is_read_in_part_and_held_whole() -> None:
+    """Beside a dense decoder with as many weights: the same memory, fewer weights per token."""
+    shape = known_model("qwen3-vl-2b").shape()
+    dense = shape.decoder
+    sparse = replace(
+        dense, experts=8, active_experts=2, expert_intermediate=dense.intermediate // 8, sparse_share=1.0
+    )
+    target = load_target("jetson-agx-orin-64gb")
+    one, mixed = (
+        predict(replace(shape, decoder=decoder), Workload(new_tokens=8), target)
+        for decoder in (dense, sparse)
+    )
+    assert mixed.memory_bytes.value == pytest.approx(one.memory_bytes.value, rel=0.01)
+    assert mixed.token_ms.value < 0.7 * one.token_ms.value
+    assert mixed.prefill_ms.value < one.prefill_ms.value
+    many = [
+        predict(replace(shape, decoder=decoder), Workload(new_tokens=8, batch=4), target)
+        for decoder in (dense, sparse)
+    ]
+    assert many[1].token_ms.value == pytest.approx(many[0].token_ms.value, rel=0.02)
+
+
 def test_end_to_end_is_first_token_and_the_rest() -> None:
     """total = ttft + (new - 1) x token."""
     found = predict(known_model("gemma3-4b").shape(), Workload(new_tokens=11), load_target("jetson-thor"))

@@ -62,12 +62,23 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    _as_read(folder)
     if name not in TEXT_ONLY:
         # transformers 5 nests the image processor in processor_config.json; other runtimes read this file.
         images = json.dumps(processor.image_processor.to_dict(), indent=2, sort_keys=True)
         (folder / "preprocessor_config.json").write_text(images)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\nA random model for tests.\n")
     return folder
+
+
+def _as_read(folder: Path) -> None:
+    """The tokenizer's file says what transformers makes of it: some classes have rules of their own."""
+    from transformers import AutoTokenizer
+
+    tokenizers: Any = AutoTokenizer  # untyped in transformers
+    tokenizers.from_pretrained(folder, local_files_only=True).backend_tokenizer.save(
+        str(folder / "tokenizer.json")
+    )
 
 
 def redraw(model: torch.nn.Module, seed: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.towers import tracing
+from topovlm.families.torch_parts import parts_of
 from topovlm.towers.last import LastFeatures
 
 
@@ -39,10 +40,10 @@ def _model(name: str) -> Any:
 def test_it_equals_the_model(name: str) -> None:
     """One picture and five, neither traced, in fp32 and in fp16; another picture gives other features."""
     model = _model(name)
-    graph = tracing.Graph(LastFeatures(tracing.parts_of(model)))
+    graph = tracing.Graph(LastFeatures(parts_of(model)))
     assert graph.axes == {"pixel_values": ["num_images", 3, 32, 32]}
     half, same = tracing.halved(model)
-    half_graph = tracing.Graph(LastFeatures(tracing.parts_of(half)))
+    half_graph = tracing.Graph(LastFeatures(parts_of(half)))
     for count in (1, 5):
         feeds = {"pixel_values": tracing.random_pixels(count, count, 3, 32, 32)}
         with torch.no_grad():

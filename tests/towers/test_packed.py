@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.towers import tracing
+from topovlm.families.torch_parts import parts_of
 from topovlm.towers.packed import PackedTiles
 
 SIDE = 32  # of a tile in px; 4 x 4 patches
@@ -86,7 +87,7 @@ def test_it_equals_the_model(case: str) -> None:
     """Pictures of three shapes, whose tiles are padded above, beside and not at all, one shrunk."""
     name, tower, top = MODELS[case]
     model = _model(name, tower, **top)
-    module = PackedTiles(tracing.parts_of(model))
+    module = PackedTiles(parts_of(model))
     graph = tracing.Graph(module)
     assert graph.axes == {
         "pixel_values": ["num_tiles", 3, SIDE, SIDE],
@@ -117,7 +118,7 @@ def test_one_tile_and_the_newline() -> None:
     """A picture that is not split: its rows, then the newline, as transformers packs it."""
     name, tower, top = MODELS["next"]
     model = _model(name, tower, **top)
-    module = PackedTiles(tracing.parts_of(model))
+    module = PackedTiles(parts_of(model))
     index = torch.arange(17)[None]
     feeds = {
         "pixel_values": tracing.random_pixels(0, 1, 3, SIDE, SIDE),
@@ -137,7 +138,7 @@ def test_in_half_precision() -> None:
     """The fp16 graph gives what its rounded weights give in fp32, shrunk pictures too."""
     name, tower, top = MODELS["onevision"]
     half, same = tracing.halved(_model(name, tower, **top))
-    graph = tracing.Graph(PackedTiles(tracing.parts_of(half)))
+    graph = tracing.Graph(PackedTiles(parts_of(half)))
     feeds = _feeds(same, 96, 90)
     got = graph.run(**tracing.as_half(feeds))
     assert tracing.relative_error(got, _expected(same, feeds, 96, 90)) < 1e-2

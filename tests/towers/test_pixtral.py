@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.towers import tracing
+from topovlm.families.torch_parts import parts_of
 from topovlm.towers.pixtral import NativePicture
 
 PATCH, COLUMNS = 4, 16  # the largest picture has 16 x 16 patches
@@ -55,7 +56,7 @@ def test_it_equals_the_model(case: str) -> None:
     """Pictures of other sizes than the traced one, to the largest and the smallest; positions matter."""
     name, top = MODELS[case]
     model = _model(name, **top)
-    graph = tracing.Graph(NativePicture(tracing.parts_of(model)))
+    graph = tracing.Graph(NativePicture(parts_of(model)))
     assert graph.axes == {"pixel_values": [1, 3, "height", "width"], "position_ids": ["num_patches"]}
     smallest = (2, 4) if name == "mistral3" else (1, 1)  # transformers fails on a single merged token
     for rows, columns in (smallest, (6, 4), (4, 10), (16, 16)):
@@ -72,5 +73,5 @@ def test_in_half_precision(case: str) -> None:
     name, top = MODELS[case]
     half, same = tracing.halved(_model(name, **top))
     feeds = _feeds(6, 4)
-    got = tracing.Graph(NativePicture(tracing.parts_of(half))).run(**tracing.as_half(feeds))
+    got = tracing.Graph(NativePicture(parts_of(half))).run(**tracing.as_half(feeds))
     assert tracing.relative_error(got, _expected(same, feeds["pixel_values"])) < 1e-2

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.towers import tracing
+from topovlm.families.torch_parts import parts_of
 from topovlm.towers.selected import SelectedFeatures
 
 MODELS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
@@ -52,7 +53,7 @@ def _expected(model: Any, pixels: torch.Tensor) -> torch.Tensor:
 def test_it_equals_the_model(case: str) -> None:
     """One picture and five, neither traced; a mirrored picture gives other features."""
     model = _model(case)
-    graph = tracing.Graph(SelectedFeatures(tracing.parts_of(model)))
+    graph = tracing.Graph(SelectedFeatures(parts_of(model)))
     assert graph.axes == {"pixel_values": ["num_images", 3, 32, 32]}
     for count in (1, 5):
         pixels = tracing.random_pixels(count, count, 3, 32, 32)
@@ -65,5 +66,5 @@ def test_in_half_precision() -> None:
     """The fp16 graph gives what its rounded weights give in fp32."""
     half, same = tracing.halved(_model("vip"))
     feeds = {"pixel_values": tracing.random_pixels(0, 3, 3, 32, 32)}
-    got = tracing.Graph(SelectedFeatures(tracing.parts_of(half))).run(**tracing.as_half(feeds))
+    got = tracing.Graph(SelectedFeatures(parts_of(half))).run(**tracing.as_half(feeds))
     assert tracing.relative_error(got, _expected(same, feeds["pixel_values"])) < 1e-2

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.towers import tracing
+from topovlm.families.torch_parts import parts_of
 from topovlm.towers.shuffled import ShuffledTiles
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -35,7 +36,7 @@ def _model(vision: dict[str, Any], top: dict[str, Any]) -> Any:
 def test_it_equals_the_model(case: str) -> None:
     """One tile and five, neither traced; a mirrored tile gives other features."""
     model = _model(*CASES[case])
-    graph = tracing.Graph(ShuffledTiles(tracing.parts_of(model)))
+    graph = tracing.Graph(ShuffledTiles(parts_of(model)))
     assert graph.axes == {"pixel_values": ["num_tiles", 3, 32, 32]}
     for count in (1, 5):
         pixels = tracing.random_pixels(count, count, 3, 32, 32)
@@ -51,5 +52,5 @@ def test_in_half_precision() -> None:
     feeds = {"pixel_values": tracing.random_pixels(0, 3, 3, 32, 32)}
     with torch.no_grad():
         expected = same.get_image_features(**feeds).pooler_output
-    got = tracing.Graph(ShuffledTiles(tracing.parts_of(half))).run(**tracing.as_half(feeds))
+    got = tracing.Graph(ShuffledTiles(parts_of(half))).run(**tracing.as_half(feeds))
     assert tracing.relative_error(got, expected) < 1e-2

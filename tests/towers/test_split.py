@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from tests.towers import tracing
+from topovlm.families.torch_parts import parts_of
 from topovlm.towers.split import MaskedTiles
-
-MODULES = ("model.vision_model", "model.connector")
 
 
 def _model(name: str, side: int = 6) -> Any:
@@ -46,13 +45,13 @@ def _expected(model: Any, feeds: dict[str, torch.Tensor]) -> torch.Tensor:
 def test_it_equals_the_model(name: str) -> None:
     """One tile and four, whole and padded, in fp32 and in fp16; another mask gives other features."""
     model = _model(name)
-    graph = tracing.Graph(MaskedTiles(tracing.parts_of(model, MODULES)))
+    graph = tracing.Graph(MaskedTiles(parts_of(model)))
     assert graph.axes == {
         "pixel_values": ["num_tiles", 3, 48, 48],
         "pixel_attention_mask": ["num_tiles", 48, 48],
     }
     half, same = tracing.halved(model)
-    half_graph = tracing.Graph(MaskedTiles(tracing.parts_of(half, MODULES)))
+    half_graph = tracing.Graph(MaskedTiles(parts_of(half)))
     whole = (48, 48)
     for pictures in ([(17, 30)], [whole], [whole, (48, 23), (1, 1), (9, 48)]):
         pixels = tracing.random_pixels(len(pictures), len(pictures), 3, 48, 48)
@@ -69,7 +68,7 @@ def test_it_equals_the_model(name: str) -> None:
 def test_positions_are_those_of_the_model(side: int) -> None:
     """Every height and width in patches: where floats decide between two positions, as transformers' own."""
     model = _model("smolvlm", side)
-    module = MaskedTiles(tracing.parts_of(model, MODULES))
+    module = MaskedTiles(parts_of(model))
     embeddings = model.model.vision_model.embeddings
     asked: list[torch.Tensor] = []
     embeddings.position_embedding.register_forward_pre_hook(lambda _, args: asked.append(args[0]))
@@ -82,7 +81,7 @@ def test_positions_are_those_of_the_model(side: int) -> None:
 def test_positions_of_the_graph_are_those_of_the_model() -> None:
     """Every side of a published tower's 26 patches, through ONNX Runtime's arithmetic."""
     model = _model("smolvlm", 26)
-    graph = tracing.Graph(MaskedTiles(tracing.parts_of(model, MODULES)))
+    graph = tracing.Graph(MaskedTiles(parts_of(model)))
     pixels = tracing.random_pixels(0, 13, 3, 208, 208)
     for first in (1, 14):
         mask = _mask(208, *((8 * size, 8 * (27 - size)) for size in range(first, first + 13)))

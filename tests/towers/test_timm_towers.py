@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.towers import tracing
+from topovlm.families.torch_parts import parts_of
 from topovlm.towers.last import FeatureMaps, TiledFeatures
 
 WITH_TIMM = pytest.param(
@@ -43,7 +44,7 @@ def _perception(tower: str, **top: Any) -> Any:
 def test_perception_equals_the_model(tower: str, top: dict[str, Any]) -> None:
     """One tile and five, neither traced; with pooling in the projector and without."""
     model = _perception(tower, **top)
-    module = TiledFeatures(tracing.parts_of(model))
+    module = TiledFeatures(parts_of(model))
     graph = tracing.Graph(module)
     side = module.samples()["pixel_values"].shape[-1]
     assert graph.axes == {"pixel_values": ["num_tiles", 3, side, side]}
@@ -90,7 +91,7 @@ def test_fast_equals_the_model(tower: str) -> None:
     """Pictures of other numbers and sizes than the traced ones; what norms have stored is bound."""
     model = _fast(tower)
     before = set(model.state_dict()), {name for name, _ in model.named_parameters()}
-    module = FeatureMaps(tracing.parts_of(model))
+    module = FeatureMaps(parts_of(model))
     graph = tracing.Graph(module)
     assert before == (set(model.state_dict()), {name for name, _ in model.named_parameters()})
     assert graph.axes == {"pixel_values": ["num_images", 3, "height", "width"]}
@@ -109,11 +110,11 @@ def test_in_half_precision() -> None:
     feeds = {"pixel_values": tracing.random_pixels(0, 1, 3, 64, 128)}
     with torch.no_grad():
         expected = same.get_image_features(**feeds).pooler_output
-    got = tracing.Graph(FeatureMaps(tracing.parts_of(half))).run(**tracing.as_half(feeds))
+    got = tracing.Graph(FeatureMaps(parts_of(half))).run(**tracing.as_half(feeds))
     assert tracing.relative_error(got, expected) < 1e-2
     half, same = tracing.halved(_perception("clip", projector_pooling_ratio=2))
     feeds = {"pixel_values": tracing.random_pixels(0, 3, 3, 32, 32)}
     with torch.no_grad():
         expected = same.model.get_image_features(feeds["pixel_values"][None]).pooler_output
-    got = tracing.Graph(TiledFeatures(tracing.parts_of(half))).run(**tracing.as_half(feeds))
+    got = tracing.Graph(TiledFeatures(parts_of(half))).run(**tracing.as_half(feeds))
     assert tracing.relative_error(got, expected) < 1e-2

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.towers import tracing
 from topovlm.errors import InputError
-from topovlm.towers.vocabulary import VisualWords, marker_rows
+from topovlm.exporters.onnx.graphs import embed_graph
+from topovlm.families.torch_parts import parts_of
+from topovlm.towers.vocabulary import VisualWords
 
-MODULES = ("model.vision_tower", "model.visual_embeddings_table")
 MARKERS = [50, 51, 52, 53, 54]
 
 
@@ -38,7 +40,7 @@ def _model(**vision: Any) -> Any:
 def test_it_equals_the_model(vision: dict[str, Any]) -> None:
     """One tile and five, neither traced; patches merged or not; a mirrored tile differs."""
     model = _model(**vision)
-    graph = tracing.Graph(VisualWords(tracing.parts_of(model, MODULES)))
+    graph = tracing.Graph(VisualWords(parts_of(model)))
     assert graph.axes == {"pixel_values": ["num_tiles", 3, 32, 32]}
     for count in (1, 5):
         pixels = tracing.random_pixels(count, count, 3, 32, 32)
@@ -54,26 +56,31 @@ def test_in_half_precision() -> None:
     feeds = {"pixel_values": tracing.random_pixels(0, 3, 3, 32, 32)}
     with torch.no_grad():
         expected = same.get_image_features(**feeds).pooler_output
-    got = tracing.Graph(VisualWords(tracing.parts_of(half, MODULES))).run(**tracing.as_half(feeds))
+    got = tracing.Graph(VisualWords(parts_of(half))).run(**tracing.as_half(feeds))
     assert tracing.relative_error(got, expected) < 1e-2
 
 
 def test_markers_are_read_from_the_visual_table() -> None:
-    """The embeddings that reach the decoder at the marker tokens, in the order of their ids."""
+    """What reaches the decoder at the markers and at words, of one prompt and of two."""
     model = _model()
-    ids = torch.tensor([[3, *MARKERS, *[49] * 16, 4]])
     seen: list[torch.Tensor] = []
     model.model.language_model.register_forward_pre_hook(
         lambda _, __, named: seen.append(named["inputs_embeds"]), with_kwargs=True
     )
-    with torch.no_grad():
-        model(input_ids=ids, pixel_values=tracing.random_pixels(0, 1, 3, 32, 32))
-    rows = marker_rows(tracing.parts_of(model, MODULES))
-    assert list(rows) == MARKERS
-    assert torch.equal(torch.stack(list(rows.values())), seen[0][0, 1:6].detach())
+    session = tracing.session(embed_graph(model))
+    for rows in (1, 2):
+        ids = torch.tensor([[3, *MARKERS, *[49] * 16, 54, 50, 60 + row] for row in range(rows)])
+        with torch.no_grad():
+            model(input_ids=ids, pixel_values=tracing.random_pixels(0, rows, 3, 32, 32))
+        (embeds,) = session.run(None, {"input_ids": ids.numpy()})
+        words = (ids[0] != 49).nonzero().flatten()
+        expected = seen.pop().detach()[:, words]
+        assert np.array_equal(embeds[:, words.numpy()], expected.numpy())
+        table = model.get_input_embeddings()(ids[:, words])
+        assert not torch.equal(expected, table)
 
 
 def test_words_drawn_at_random_are_refused() -> None:
     """No graph can give what the model gives."""
     with pytest.raises(InputError, match=r"tokenize_function.*random"):
-        VisualWords(tracing.parts_of(_model(tokenize_function="gumbel_argmax"), MODULES))
+        VisualWords(parts_of(_model(tokenize_function="gumbel_argmax")))

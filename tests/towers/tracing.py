@@ -6,18 +6,14 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import torch
 
-from tests.tiny import _redraw
+from tests.tiny_families import redraw
 from topovlm.exporters.onnx.stack import Stack
 from topovlm.exporters.onnx.trace import OPSET, trace
-from topovlm.families.catalogue import find_family
-from topovlm.families.family import Decoder, Family, Modules, Tokens
-from topovlm.families.torch_parts import TorchParts
 from topovlm.towers.vision import Vision
 
 TEXT = {
@@ -38,7 +34,6 @@ VISION = {
     "image_size": 32,
     "patch_size": 8,
 }
-MODULES = ("model.vision_tower", "model.multi_modal_projector")
 
 
 def build(config: Any, seed: int = 0) -> Any:
@@ -47,24 +42,20 @@ def build(config: Any, seed: int = 0) -> Any:
 
     with torch.random.fork_rng():
         model = AutoModelForImageTextToText.from_config(config).eval()
-    _redraw(model, seed)
+    redraw(model, seed)
     return model
-
-
-def parts_of(model: Any, modules: tuple[str, str] = MODULES) -> TorchParts:
-    """Parts by the family's record, or a bare one; with these modules (tower, projector)."""
-    kind = model.config.model_type
-    tokens = Tokens(layout="fixed", projector="linear")
-    family = find_family(kind) or Family(
-        model_type=kind, actions=(), default_decoder="llama", default_tower="", tokens=tokens
-    )
-    family = msgspec.structs.replace(family, modules=Modules(tower=modules[0], projector=modules[1]))
-    return TorchParts(model, family, Decoder(model_type="llama"))
 
 
 def random_pixels(seed: int, *shape: int) -> torch.Tensor:
     """Pixels as a processor normalises them, `[-1, 1]`."""
     return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def session(model: ir.Model) -> ort.InferenceSession:
+    """Ready to run on the CPU."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, ["CPUExecutionProvider"])
 
 
 class Graph:
@@ -80,15 +71,12 @@ class Graph:
         results = stack.append(piece, "", bound, dict(module.named_parameters()))
         for name in module.outputs:
             stack.output(results[name], name)
-        model = ir.to_proto(stack.model("tests", "0"))
+        model = stack.model("tests", "0")
         self.axes = {
-            value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-            for value in model.graph.input
+            str(value.name): [dim if isinstance(dim, int) else str(dim.value) for dim in value.shape or ()]
+            for value in model.graph.inputs
         }
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        providers = ["CPUExecutionProvider"]
-        self.session = ort.InferenceSession(model.SerializeToString(), options, providers=providers)
+        self.session = session(model)
 
     def run(self, **feeds: torch.Tensor) -> np.ndarray[Any, Any]:
         """The first output, in fp32."""

@@ -45,12 +45,12 @@ def plan(
     prompt_tokens: int | None = None,
     new_tokens: int | None = None,
     images: int | None = None,
+    image_size: str | tuple[int, int] | None = None,
     dtype: str | None = None,
     seed: int | None = None,
     threads: int | None = None,
     measure_time: str | None = None,
     profile: Profile | AnyPath | None = None,
-    image_size: str | tuple[int, int] | None = None,
     visual_tokens: str | int | None = None,
     confident: bool = False,
     config: AnyPath | None = None,
@@ -74,6 +74,7 @@ def plan(
         prompt_tokens=prompt_tokens,
         new_tokens=new_tokens,
         images=images,
+        image_size=image_size,
         dtype=dtype,
         seed=seed,
         threads=threads,
@@ -83,7 +84,7 @@ def plan(
     from topovlm.pipeline.question import read_choices
     from topovlm.predict.profile import Profile
 
-    choices = read_choices(image_size, visual_tokens, confident=confident)
+    choices = read_choices(resolved, visual_tokens, confident=confident)
     known = profile if isinstance(profile, Profile) or profile is None else _path(profile, "--profile")
     return planned(resolved, Display(quiet=True), known, choices)[1]
 
@@ -108,6 +109,7 @@ def deploy(
     prompt_tokens: int | None = None,
     new_tokens: int | None = None,
     images: int | None = None,
+    image_size: str | tuple[int, int] | None = None,
     dtype: str | None = None,
     format: str | Sequence[str] | None = None,
     seed: int | None = None,
@@ -142,6 +144,7 @@ def deploy(
         prompt_tokens=prompt_tokens,
         new_tokens=new_tokens,
         images=images,
+        image_size=image_size,
         dtype=dtype,
         format=format,
         seed=seed,

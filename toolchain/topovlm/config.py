@@ -24,9 +24,11 @@ from topovlm.units import (
     parse_bytes,
     parse_duration_ms,
     parse_fraction,
+    parse_size,
     spell_bytes,
     spell_ms,
     spell_share,
+    spell_size,
     wrong_type,
 )
 
@@ -57,6 +59,7 @@ class Config:
     prompt_tokens: int
     new_tokens: int
     images: int
+    image_size: tuple[int, int] | None  # height, width
     dtype: str
     format: tuple[str, ...]
     seed: int
@@ -271,6 +274,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("prompt_tokens", integer(1), 32, "text tokens of the workload, pictures not counted", "N"),
     Option("new_tokens", integer(1), 1, "generated tokens; above 1 the latency is end to end", "N"),
     Option("images", integer(0), 1, "pictures per prompt of the workload", "N"),
+    Option(
+        "image_size",
+        parse_size,
+        None,
+        "size of the workload's pictures in px, e.g. 448x640 (default: the model's own)",
+        "HxW",
+        spell=spell_size,
+    ),
     Option("dtype", one_of(*DTYPES), "auto", f"weights: {', '.join(DTYPES)}", "NAME"),
     Option(
         "format",

@@ -92,6 +92,11 @@ def parse_size(value: str | Sequence[int], field: str = "image_size") -> tuple[i
     return int(height), int(width)
 
 
+def spell_size(size: Sequence[int]) -> str:
+    """(height, width) as `parse_size` reads it."""
+    return "x".join(map(str, size))
+
+
 def wrong_type(value: object) -> str:
     """The rule that a value breaks which is neither text nor the value itself."""
     return f"has the wrong type ({type(value).__name__})"

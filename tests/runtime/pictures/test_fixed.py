@@ -54,7 +54,7 @@ CASES = {
     "padding without effect": ("llava", CLIP, _images("clip", do_pad=True, **SQUARE), {}),
     "fast_vlm": (
         "fast_vlm",
-        {"model_type": "timm_wrapper"},
+        {"model_type": "timm_wrapper", "patch_size": 8},
         _images("llava", do_pad=True, image_mean=[0, 0, 0], image_std=[1, 1, 1], **SQUARE),
         FULL,
     ),
@@ -104,6 +104,17 @@ def test_paligemma_rebuilds_the_prompt(prompt: str) -> None:
         seens = own.see_all(chosen)
         same_pixels(np.concatenate([seen.feeds["pixel_values"] for seen in seens]), want["pixel_values"])
         same_prompt(own, seens, processor, prompt, want["input_ids"])
+
+
+def test_pictures_of_a_prompt_need_one_shape() -> None:
+    """The shorter edge alone leaves them different: they cannot go through the graph at once."""
+    images = _images("clip", size={"shortest_edge": 16}, do_center_crop=False)
+    processor = _llava(images, vision_feature_select_strategy="default")
+    config = {"model_type": "llava", "vision_config": CLIP, "image_token_index": processor.image_token_id}
+    own = made("fixed", processor, config)
+    assert [seen.tokens for seen in own.see_all([picture("RGB", 9, 9), picture("L", 20, 20)])] == [4, 4]
+    with pytest.raises(InputError, match="one shape"):
+        own.see_all([picture("RGB", 9, 9), picture("RGB", 9, 18)])
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from topovlm.artifacts import digest_of, read_json, sha256_file
 from topovlm.checkpoint.safetensors_file import TensorEntry, read_header
 from topovlm.errors import InputError, explain
-from topovlm.families.catalogue import decoder_of, family_of
+from topovlm.families.catalogue import decoder_of, family_of, find_family
 from topovlm.families.configs import VISION_KEY, ModelConfig, text_part
 from topovlm.families.facts import ModelFacts
 from topovlm.families.family import Action, Decoder, Family, Tensors
@@ -153,7 +153,8 @@ def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
             rule, remedy = "has no config.json", "Give the folder of a transformers checkpoint"
         raise InputError(explain("--model", source, rule, remedy))
     config = read_json_object(path, "config.json")
-    if "auto_map" in config:
+    known = find_family(config.get("model_type"))
+    if "auto_map" in config and not (known and known.own_code):
         rule = "needs code of its own to load"
         raise InputError(explain("auto_map", config["auto_map"], rule, "Convert it to a stock model type"))
     family = family_of(config, action)
@@ -282,9 +283,7 @@ def _check_tensors(
             name = absent[0] if absent else "*"
             raise missing(f"{prefix}{layer}.{name}", "Other layers have it")
         if found[layer] != whole[group]:
-            raise InputError(
-                explain("--model", str(folder), f"layer {layer} has other shapes than the first")
-            )
+            raise InputError(explain("--model", str(folder), f"layer {layer} has other shapes than its like"))
     return prefix
 
 

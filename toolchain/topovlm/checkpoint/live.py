@@ -94,7 +94,7 @@ class Live:
     def logits(self, stream: torch.Tensor) -> torch.Tensor:
         """Logits [..., vocabulary] of what leaves the last block [..., width]."""
         logits: torch.Tensor = self.head(self.norm(stream))
-        bound = getattr(self.parts.text, "final_logit_softcapping", None)  # Gemma 2's
+        bound = self.parts.logit_cap
         return logits if bound is None else torch.tanh(logits / bound) * bound
 
 
@@ -136,21 +136,11 @@ def encode(live: Live, sample: Sample) -> Encoded:
         rule = f"contains {image_token}, which marks the place of a picture"
         raise InputError(explain("prompt", sample.prompt, rule).at(sample.source or sample.id))
     pictures = sample.load_images()
-    words: Any = sample.prompt  # templates of text-only models take nothing else
-    if live.image_token_id is not None:
-        content = [{"type": "image", "image": picture} for picture in pictures]
-        words = [*content, {"type": "text", "text": sample.prompt}]
-    elif pictures:
+    if pictures and live.image_token_id is None:
         rule = "this model takes no pictures"
         raise InputError(explain("images", len(pictures), rule).at(sample.source or sample.id))
     try:
-        values = live.processor.apply_chat_template(
-            [{"role": "user", "content": words}],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-        )
+        values = _processed(live, pictures, sample.prompt)
     except ValueError as error:  # PaliGemma's takes no prompt without a picture
         rule = f"the model's processor refuses it: {error}"
         raise InputError(explain("prompt", sample.prompt, rule).at(sample.source or sample.id)) from error
@@ -162,6 +152,24 @@ def encode(live: Live, sample: Sample) -> Encoded:
     types = {name: tensors.pop(name)[0] for name in _PER_TOKEN if name in tensors}
     extra = {name: value for name, value in tensors.items() if name not in ("attention_mask", "labels")}
     return Encoded(ids, extra, types)
+
+
+def _processed(live: Live, pictures: Sequence[Any], prompt: str) -> Any:
+    """What the model's own processor makes of one turn of the user."""
+    if live.parts.family.prompt == "plain":
+        text = live.processor.image_token * len(pictures) + prompt
+        return live.processor(images=list(pictures) or None, text=text, return_tensors="pt")
+    words: Any = prompt  # templates of text-only models take nothing else
+    if live.image_token_id is not None:
+        content = [{"type": "image", "image": picture} for picture in pictures]
+        words = [*content, {"type": "text", "text": prompt}]
+    return live.processor.apply_chat_template(
+        [{"role": "user", "content": words}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
 
 
 def _later_type(live: Live, name: str) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 from topovlm.checkpoint.loading import load_errors
 from topovlm.errors import InputError, explain
+from topovlm.families.catalogue import find_family
 
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 # Packages that the processors of families with videos ask for: pictures need none of them.
@@ -35,7 +36,9 @@ def load_processor(folder: Path) -> Any:
         else:
             with still_pictures(kind) as still:
                 processor = still.from_pretrained(folder, local_files_only=True)
-    if getattr(processor, "chat_template", None) is None:
+    family = find_family(_read(folder / "config.json").get("model_type"))
+    templated = family is None or family.prompt == "template"
+    if templated and getattr(processor, "chat_template", None) is None:
         rule = "has no chat template, so a prompt cannot be written the way it was trained"
         raise InputError(explain("--model", str(folder), rule, "Add chat_template.jinja"))
     return processor

@@ -15,7 +15,7 @@ from topovlm.checkpoint.outcome import SurgeryReport
 from topovlm.checkpoint.safetensors_file import TensorEntry, write_file
 from topovlm.errors import InputError, explain
 from topovlm.families.configs import ModelConfig
-from topovlm.families.layers import refuse_tied_layers, refuse_unknown_layer_fields, rewrite_config
+from topovlm.families.layers import Change, refuse_tied_layers, refuse_unknown_layer_fields, rewrite_config
 
 Progress = Callable[[int, int], None]
 
@@ -71,6 +71,9 @@ def prune_checkpoint(
         refuse_tied_layers(checkpoint.config, checkpoint.family, dropped)
         refuse_unknown_layer_fields(checkpoint.config, checkpoint.family, checkpoint.decoder)
     config, changes = rewrite_config(checkpoint.config, checkpoint.family, checkpoint.decoder, kept)
+    if "auto_map" in config:  # names Python files, which are not carried along
+        changes["auto_map"] = Change(before=config["auto_map"], after=None)
+        config = {name: value for name, value in config.items() if name != "auto_map"}
     final = Path(dst)
     _refuse_overlap(checkpoint.folder, final)
     shards = _plan_shards(checkpoint, kept)

@@ -18,7 +18,16 @@ from topovlm.units import format_bytes, format_ms
 if TYPE_CHECKING:
     from topovlm.measure.timing import Comparison
 
-_OPTIONS = ("images", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time", "device")
+_OPTIONS = (
+    "images",
+    "image_size",
+    "prompt_tokens",
+    "new_tokens",
+    "seed",
+    "threads",
+    "measure_time",
+    "device",
+)
 _PHASES = {
     "vision": "vision",
     "prefill": "prefill",

@@ -30,6 +30,7 @@ _OPTIONS = (
     "prompt_tokens",
     "new_tokens",
     "images",
+    "image_size",
     "dtype",
     "seed",
     "threads",
@@ -42,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", metavar="FILE", help="plan with this measured profile (`topovlm profile`)"
     )
-    parser.add_argument("--image-size", metavar="HxW", help="size of each picture in px, e.g. 448x640")
     parser.add_argument("--visual-tokens", metavar="N", help="visual tokens in all, instead of a size")
     parser.add_argument(
         "--confident", action="store_true", help="upper ends of the figures must fit the budget too"
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     from topovlm.pipeline.question import read_choices
 
-    choices = read_choices(args.image_size, args.visual_tokens, confident=args.confident)
+    choices = read_choices(config, args.visual_tokens, confident=args.confident)
     return show(config, args.json, Path(args.profile) if args.profile else None, choices)
 
 

@@ -19,7 +19,17 @@ from topovlm.units import format_ms
 if TYPE_CHECKING:
     from topovlm.predict.profile import Profile
 
-_OPTIONS = ("model", "images", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time", "dtype")
+_OPTIONS = (
+    "model",
+    "images",
+    "image_size",
+    "prompt_tokens",
+    "new_tokens",
+    "seed",
+    "threads",
+    "measure_time",
+    "dtype",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

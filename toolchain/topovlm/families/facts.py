@@ -78,7 +78,7 @@ class ModelFacts:
     def workload(
         self,
         *,
-        images: int | None = None,
+        images: int = Workload.images,
         prompt_tokens: int = Workload.prompt_tokens,
         new_tokens: int = Workload.new_tokens,
         image_size: tuple[int, int] | None = None,
@@ -86,13 +86,11 @@ class ModelFacts:
     ) -> Workload:
         """One request to this model. `image_size`: (height, width) in px; `visual_tokens` replaces it.
 
-        `images`: one when nobody says, none to a model that sees no pictures.
+        A model that sees no pictures gets none.
         """
         height, width = image_size or self.picture_size
-        if images is None:
-            images = Workload.images if self.shape.vision is not None else 0
         return Workload(
-            images=images,
+            images=images if self.shape.vision is not None else 0,
             image_height=height,
             image_width=width,
             prompt_tokens=prompt_tokens,

@@ -70,7 +70,7 @@ class Tower(Strict, frozen=True, kw_only=True):
     `nested`: the field that holds more of its fields. `mlp_width`: the field that states its MLP's width.
     `stored_params`: how many weights its layers have, where they are not as many as its sizes say.
     `published`: what stands between the tower's path and its tensors' names in published checkpoints, where
-    newer releases of transformers write it no more.
+    newer releases of transformers write it no more. `tokens`: fields of `Tokens` that the tower decides.
     """
 
     model_type: str
@@ -81,6 +81,7 @@ class Tower(Strict, frozen=True, kw_only=True):
     nested: str = ""
     mlp_width: str = "intermediate_size"
     stored_params: int = 0
+    tokens: ModelConfig = msgspec.field(default_factory=dict)
 
 
 class Tokens(Strict, frozen=True, kw_only=True):
@@ -90,7 +91,9 @@ class Tokens(Strict, frozen=True, kw_only=True):
     the module of `runtime.pictures` that makes the vision graph's inputs from a picture.
     `any_size`: the tower takes pictures of any size; bounds in px. `merge`: the field that says how many
     patches side by side make one token (a ratio below 1: its inverse). `per_image`: the field that states the
-    tokens of a picture outright. `max_tiles`: with the image processor's field that may say otherwise.
+    tokens of a picture outright. `max_tiles`: with the image processor's field that may say otherwise, and
+    `tiles_field`, its field that says whether there are tiles. `longest_edge`: px, where the image processor
+    states none. `several`: the layout of a picture that is not the only one in its prompt, if another.
     """
 
     layout: str
@@ -104,6 +107,9 @@ class Tokens(Strict, frozen=True, kw_only=True):
     per_image: str = ""
     max_tiles: int = 0
     max_tiles_field: str = ""
+    tiles_field: str = ""
+    longest_edge: int = 0
+    several: str = ""
     pinpoints_unit: int = 0
     pinpoints_count: int = 0
 
@@ -131,11 +137,13 @@ class Modules(Strict, frozen=True, kw_only=True):
 class Exportable(Strict, frozen=True, kw_only=True):
     """What can be exported. `vision`: `package.module:Class` of what is traced for pictures.
 
-    Families without pictures leave it out, and `towers`. `decoders`: left out, all those of the family.
+    Families without pictures leave it out, and `towers`. `embed`: of what is traced for words, where it is
+    more than the model's own table. `decoders`: left out, all those of the family.
     """
 
     decoders: tuple[str, ...] = ()
     vision: str = ""
+    embed: str = ""
     towers: tuple[str, ...] = ()
 
 
@@ -155,13 +163,14 @@ class Family(Strict, frozen=True, kw_only=True):
 
     `defaults`: what transformers assumes at the top of a configuration. `tokens`, `default_tower`: a family
     without them is a decoder by itself. `text_key`: where the decoder's fields are, "" for the top; `flat`:
-    they may be at the top, too. `decoders`: those whose layers may go. `tied_first`: field of the tower's
-    configuration with one entry for each of the first decoder layers that reads more than the residual
-    stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture). `mask`: "causal",
-    "blocks" (each picture sees itself whole) or "prefix" (the prompt does). `first_position`: of the first
-    token. `renamed`: fields that older releases of transformers know by another name. `with_tower`: parts of
-    this record that are others around a tower of that type. `prompt`: by the chat template, or the words
-    alone.
+    they may be at the top, too. `own_code`: published configurations name code of their own, from before
+    transformers had the family; it is not needed. `decoders`: those whose layers may go. `tied_first`: field
+    of the tower's configuration with one entry for each of the first decoder layers that reads more than the
+    residual stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture), and
+    `first_position`, of the first token. `mask`: "causal", "blocks" (each picture sees itself whole) or
+    "prefix" (the prompt does). `with_tower`: parts of this record that are others around a tower of that
+    type. `renamed`: fields that older releases of transformers know by another name. `prompt`: by the chat
+    template, or the words alone.
     """
 
     model_type: str
@@ -171,6 +180,7 @@ class Family(Strict, frozen=True, kw_only=True):
     tokens: Tokens | None = None
     text_key: str = "text_config"
     flat: bool = False
+    own_code: bool = False
     defaults: ModelConfig = msgspec.field(default_factory=dict)
     decoders: tuple[str, ...] = ()
     tensors: Tensors | None = None

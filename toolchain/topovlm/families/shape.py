@@ -102,7 +102,7 @@ class VisionShape:
 class ModelShape:
     """Decoder, tower, and the facts of the image processor that decide the number of visual tokens.
 
-    `layout`, `frames`: functions of `families.vision`, as the family's record names them.
+    `layout`, `frames`, `several`: functions of `families.vision`, as the family's record names them.
     """
 
     model_type: str
@@ -110,6 +110,7 @@ class ModelShape:
     decoder: DecoderShape
     vision: VisionShape | None
     frames: str = ""
+    several: str = ""
     drop_first_token: bool = False
     tokens_per_image: int | None = None
     grid_pinpoints: tuple[tuple[int, int], ...] = ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import DECODERS, TOWERS, families_that, family_for
 from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
@@ -34,21 +36,22 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
         raise InputError(
             explain("model_type", model_type, rule, "Known: " + ", ".join(families_that("plan")))
         )
-    rules, processor = family.tokens, preprocessor or {}
+    rules, processor = picture_rules(whole, family), preprocessor or {}
     size = processor.get("size") or {}
-    tower = _vision(raw_vision, whole, family, rules, decoder)
+    tower = _vision(whole, family, rules, decoder)
     low, high = rules.min_pixels, rules.max_pixels  # 0: the family bounds no area
     return ModelShape(
         model_type=model_type,
         layout=rules.layout,
         frames=rules.frames,
+        several=rules.several,
         decoder=decoder,
         vision=tower,
         drop_first_token=whole.get("vision_feature_select_strategy") == "default",
         tokens_per_image=whole.get(rules.per_image) if rules.per_image else None,
         grid_pinpoints=_pinpoints(whole, rules),
         max_tiles=_max_tiles(whole, processor, rules),
-        longest_edge=size.get("longest_edge") or 4 * tower.image_size,
+        longest_edge=size.get("longest_edge") or rules.longest_edge or 4 * tower.image_size,
         min_pixels=(processor.get("min_pixels") or size.get("shortest_edge") or low) if low else 0,
         max_pixels=(processor.get("max_pixels") or size.get("longest_edge") or high) if high else 0,
     )
@@ -159,18 +162,28 @@ def _experts(record: Decoder, text: ModelConfig, layers: int) -> dict[str, Any]:
     return {}
 
 
-def _tower(raw: ModelConfig, whole: ModelConfig, family: Family) -> Tower:
-    """An unknown tower is taken to have the sizes of the family's usual one."""
-    kind = _typed(raw, whole, family.default_tower)
-    own = TOWERS.get(str(raw.get("architecture"))) or TOWERS.get(kind)
-    return own or Tower(model_type=kind, defaults=TOWERS[family.default_tower].defaults)
+def tower_of(config: ModelConfig, family: Family) -> tuple[Tower, dict[str, Any]]:
+    """The tower's record, and its fields with transformers' defaults; those of a nested part lie among them.
+
+    An unknown tower is taken to have the sizes of the family's usual one.
+    """
+    raw = config.get(VISION_KEY) or {}
+    kind = _typed(raw, config, family.default_tower)
+    tower = TOWERS.get(str(raw.get("architecture"))) or TOWERS.get(kind)
+    if tower is None:
+        tower = Tower(model_type=kind, defaults=TOWERS[family.default_tower].defaults)
+    stated = {**raw, **(raw.get(tower.nested) or {})}
+    return tower, {**tower.defaults, **{name: value for name, value in stated.items() if value is not None}}
 
 
-def _vision(
-    raw: ModelConfig, whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderShape
-) -> VisionShape:
-    tower = _tower(raw, whole, family)
-    vision = {**tower.defaults, **raw, **(raw.get(tower.nested) or {})}
+def picture_rules(config: ModelConfig, family: Family) -> Tokens:
+    """The family's rules for pictures, with those that the tower inside decides."""
+    assert family.tokens is not None
+    return msgspec.structs.replace(family.tokens, **tower_of(config, family)[0].tokens)
+
+
+def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderShape) -> VisionShape:
+    tower, vision = tower_of(whole, family)
     # Qwen2-VL calls the width `embed_dim` and uses `hidden_size` for what leaves the tower.
     hidden = _size(vision, "vision", "embed_dim", "hidden_size")
     layers = _size(vision, "vision", "num_hidden_layers", "depth", "num_layers")
@@ -225,6 +238,8 @@ def _pinpoints(whole: ModelConfig, rules: Tokens) -> tuple[tuple[int, int], ...]
 
 
 def _max_tiles(whole: ModelConfig, processor: ModelConfig, rules: Tokens) -> int:
+    if rules.tiles_field and processor.get(rules.tiles_field) is False:
+        return 1
     if rules.max_tiles:
         return int(processor.get(rules.max_tiles_field) or rules.max_tiles)
     aspect = str(whole.get("vision_aspect_ratio", ""))

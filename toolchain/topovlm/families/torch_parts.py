@@ -79,6 +79,12 @@ class TorchParts:
         """Features -> visual tokens at the decoder's width."""
         return self._module(self.modules.projector)
 
+    @property
+    def logit_cap(self) -> float | None:
+        """Bound of the logits, softly kept: of decoders by themselves alone."""
+        alone = self.model.config is self.text
+        return getattr(self.text, "final_logit_softcapping", None) if alone else None
+
     def decoder_shape(self) -> DecoderShape:
         """Sizes of the decoder as it is loaded."""
         return read_shape(self.model.config.to_dict()).decoder

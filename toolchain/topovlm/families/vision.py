@@ -10,11 +10,10 @@ import math
 from dataclasses import dataclass
 
 from topovlm.errors import InputError, explain
+from topovlm.families import canvases
 from topovlm.families.family import named
 from topovlm.families.shape import ModelShape, VisionShape
 from topovlm.workload import Workload
-
-_MOST_ASPECT = 200  # of the image processors of Qwen2-VL and its kin
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ def vision_work(shape: ModelShape, workload: Workload) -> VisionWork:
         return VisionWork(0, 0, 0)
     if workload.visual_tokens is not None:
         return _work_for_tokens(shape, shape.vision, workload.visual_tokens)
-    layout = named(shape.layout, __name__)
+    alone = workload.images < 2 or not shape.several
+    layout = named(shape.layout if alone else shape.several, __name__)
     picture: VisionWork = layout(shape, shape.vision, workload.image_height, workload.image_width)
     one_image = VisionWork(
         workload.images * picture.sequences, picture.patches, workload.images * picture.tokens
@@ -88,85 +88,90 @@ def fixed(shape: ModelShape, vision: VisionShape, height: int, width: int) -> Vi
     return _tile(shape, vision)
 
 
-def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Nearest multiples of `factor` whose area lies within the bounds (Qwen-VL).
-
-    Raises `InputError` for a strip, as the processor of transformers does.
-    """
-    if max(height, width) > _MOST_ASPECT * min(height, width):
-        rule = f"one side is more than {_MOST_ASPECT} times the other: this family takes no such strip"
-        raise InputError(explain("image_size", f"{height}x{width}", rule, "Cut the picture or pad it"))
-    tall, wide = (round(side / factor) * factor for side in (height, width))
-    if tall * wide > max_pixels:
-        ratio = math.sqrt(height * width / max_pixels)
-        tall, wide = (max(factor, math.floor(side / ratio / factor) * factor) for side in (height, width))
-    elif tall * wide < min_pixels:
-        ratio = math.sqrt(min_pixels / (height * width))
-        tall, wide = (math.ceil(side * ratio / factor) * factor for side in (height, width))
-    return tall, wide
-
-
 def native(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
     """The picture at its own size, within bounds of pixels (Qwen-VL)."""
-    factor = vision.patch * vision.merge
-    tall, wide = smart_resize(height, width, factor, shape.min_pixels, shape.max_pixels)
-    patches = (tall // vision.patch) * (wide // vision.patch)
+    return _at_size(vision, canvases.smart_resize(height, width, *_bounds(shape, vision)))
+
+
+def native_enlarged(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """As `native`; a small one is enlarged first, and bounds hold for it repeated in time (GLM-4V)."""
+    frames = vision.temporal_patch
+    size = canvases.enlarged_resize(height, width, *_bounds(shape, vision), frames=frames)
+    return _at_size(vision, size)
+
+
+def native_stepwise(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """As `native`; a small one is enlarged first, side by side (PaddleOCR-VL)."""
+    return _at_size(vision, canvases.stepwise_resize(height, width, *_bounds(shape, vision)))
+
+
+def patched(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """The picture at its own size, within a longest edge (Pixtral, Mistral 3)."""
+    edge = shape.longest_edge
+    return _at_size(vision, canvases.patched(height, width, (edge, edge), vision.patch * vision.merge))
+
+
+def _bounds(shape: ModelShape, vision: VisionShape) -> tuple[int, int, int]:
+    return vision.patch * vision.merge, shape.min_pixels, shape.max_pixels
+
+
+def _at_size(vision: VisionShape, size: canvases.Size) -> VisionWork:
+    patches = (size[0] // vision.patch) * (size[1] // vision.patch)
     return VisionWork(1, patches, patches // vision.merge**2)
-
-
-def _best_resolution(height: int, width: int, choices: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """The canvas that keeps most of the picture's pixels and, among those, wastes least."""
-
-    def merit(canvas: tuple[int, int]) -> tuple[int, int]:
-        scale = min(canvas[1] / width, canvas[0] / height)
-        kept = min(int(width * scale) * int(height * scale), width * height)
-        return kept, kept - canvas[0] * canvas[1]
-
-    return max(choices, key=merit)
 
 
 def anyres(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
     """A base tile, and the best canvas of tiles with its padding cut off (LLaVA-NeXT, -OneVision)."""
     grid, tile = _grid(vision), _tile(shape, vision)
-    tall, wide = _best_resolution(height, width, shape.grid_pinpoints)
-    rows, columns = tall // vision.image_size, wide // vision.image_size
+    canvas = canvases.best_resolution(height, width, shape.grid_pinpoints)
+    rows, columns = (side // vision.image_size for side in canvas)
     tall, wide = rows * grid, columns * grid
     # The padding that squeezed the picture into the canvas is cut from the features again.
-    if width / height > wide / tall:
-        tall -= 2 * ((tall - int(round(height * (wide / width), 7))) // 2)
-    else:
-        wide -= 2 * ((wide - int(round(width * (tall / height), 7))) // 2)
+    above, left = canvases.margins(height, width, tall, wide)
+    tall, wide = tall - 2 * above, wide - 2 * left
     if shape.max_tiles:
-        ratio = math.sqrt(tall * wide / (shape.max_tiles * grid**2))
-        if ratio > 1.1:
-            tall, wide = int(tall // ratio), int(wide // ratio)
+        tall, wide = canvases.shrunk(tall, wide, shape.max_tiles * grid**2)
     return VisionWork(1 + rows * columns, tile.patches, tile.tokens + tall * wide + tall)
 
 
+def newline_tile(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """One tile and a newline: a picture among several (LLaVA-OneVision)."""
+    tile = _tile(shape, vision)
+    return VisionWork(1, tile.patches, tile.tokens + 1)
+
+
 def tiles(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
-    """The canvas of tiles nearest in shape, and a thumbnail (InternVL)."""
-    tile, area = _tile(shape, vision), height * width
-    best, best_gap = (1, 1), math.inf
-    shapes = {(c, r) for c in range(1, shape.max_tiles + 1) for r in range(1, shape.max_tiles // c + 1)}
-    for columns, rows in sorted(shapes, key=lambda pair: pair[0] * pair[1]):
-        gap = abs(width / height - columns / rows)
-        wins_tie = gap == best_gap and area > 0.5 * vision.image_size**2 * columns * rows
-        if gap < best_gap or wins_tie:
-            best, best_gap = (columns, rows), gap
-    count = best[0] * best[1]
-    count += count > 1
-    return VisionWork(count, tile.patches, count * tile.tokens)
+    """The grid of tiles nearest in shape, and a thumbnail (InternVL)."""
+    side = vision.image_size
+    rows, columns = canvases.nearest_grid(height, width, (side, side), 1, shape.max_tiles)
+    return _tiles(shape, vision, rows * columns + (rows * columns > 1))
+
+
+def covering_tiles(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """The fewest tiles that show the picture unscaled, and a thumbnail (Ovis 2)."""
+    side = vision.image_size
+    rows, columns = canvases.covering_grid(height, width, (side, side), 1, shape.max_tiles)
+    return _tiles(shape, vision, rows * columns + (rows * columns > 1))
+
+
+def roomy_tiles(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """The grid of tiles with most room for the picture, and a thumbnail in any case (Perception-LM)."""
+    rows, columns = canvases.roomy_grid(height, width, vision.image_size, shape.max_tiles)
+    return _tiles(shape, vision, rows * columns + 1)
 
 
 def split(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
     """Resized to the longest edge, cut into tiles, and a global one (Idefics 3, SmolVLM)."""
-    edge, tile = shape.longest_edge, _tile(shape, vision)
-    if width >= height:
-        tall, wide = int(edge * height / width), edge
-    else:
-        tall, wide = edge, int(edge * width / height)
-    rows, columns = (math.ceil(max(1, side + side % 2) / vision.image_size) for side in (tall, wide))
-    count = rows * columns + 1 if rows * columns > 1 else 1
+    if shape.max_tiles == 1:
+        return _tiles(shape, vision, 1)
+    tall, wide = canvases.longest_edge(height, width, shape.longest_edge)
+    tall, wide = canvases.whole_tiles(tall, wide, vision.image_size)
+    count = (tall // vision.image_size) * (wide // vision.image_size)
+    return _tiles(shape, vision, count + (count > 1))
+
+
+def _tiles(shape: ModelShape, vision: VisionShape, count: int) -> VisionWork:
+    tile = _tile(shape, vision)
     return VisionWork(count, tile.patches, count * tile.tokens)
 
 

@@ -36,6 +36,7 @@ class FootprintRequest(Part, frozen=True, kw_only=True):
     threads: int | None = None
     providers: tuple[str, ...] | None = None
     images: int = 1
+    image_size: tuple[int, int] | None = None
     prompt_tokens: int | None = None
     new_tokens: int = 8
 
@@ -83,6 +84,7 @@ def _child(request: FootprintRequest) -> Footprint:
         images=request.images,
         prompt_tokens=request.prompt_tokens,
         new_tokens=request.new_tokens,
+        image_size=request.image_size,
     )
     engine.generate_prepared(workload.prompts[0], workload.new_tokens, stop_at_eos=False)
     return Footprint(libraries_bytes=libraries, peak_bytes=resident_bytes(peak=True), load_ms=engine.load_ms)

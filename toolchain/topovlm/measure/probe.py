@@ -78,16 +78,18 @@ def measure_engines(
     if len(engines) < 2:
         raise InputError(explain("shallower", [], "at least one other depth is needed for a slope"))
     dense, new_tokens = engines[max(engines)], request.timed_tokens
-    blank = Blank.of(dense, images)
+    blank = Blank.of(dense, images, request.image_size)
     total = None if request.prompt_tokens is None else request.prompt_tokens + blank.visual_tokens
-    base = synthetic_workload(dense, images=images, prompt_tokens=total, new_tokens=new_tokens)
+    base = synthetic_workload(
+        dense, images=images, prompt_tokens=total, new_tokens=new_tokens, image_size=request.image_size
+    )
     shortest = len(blank.prompt.ids)
     limit = context_limit(dense.manifest.folder)
     wanted = request.lengths or default_lengths(shortest, base.prefill_tokens, limit, new_tokens)
     workloads = {base.prefill_tokens: base}
     for tokens in wanted:
         workloads[tokens] = synthetic_workload(
-            dense, images=images, prompt_tokens=tokens, new_tokens=new_tokens
+            dense, images=images, prompt_tokens=tokens, new_tokens=new_tokens, image_size=request.image_size
         )
     if request.lengths is None:
         # The workload itself decides whether there is time for other lengths.

@@ -85,9 +85,10 @@ class Blank:
         image_size: tuple[int, int] | None = None,
         seed: int = 0,
     ) -> Blank:
-        """`image_size`: (height, width) in px, by default the model's own picture."""
-        size = image_size or engine.prompter.manifest.facts.picture_size
-        return cls(engine.prompter, images, size, seed)
+        """`image_size`: (height, width) in px, by default the model's own. A model may take no pictures."""
+        manifest = engine.prompter.manifest
+        size = image_size or manifest.facts.picture_size
+        return cls(engine.prompter, images if manifest.file.strategy else 0, size, seed)
 
     @cached_property
     def pictures(self) -> list[Image.Image]:
@@ -146,4 +147,4 @@ def synthetic_workload(
     """
     blank = Blank.of(engine, images, image_size, seed)
     length = len(blank.prompt.ids) + 16 if prompt_tokens is None else prompt_tokens
-    return TimingWorkload((blank.filled(length),), new_tokens, images, blank.image_size, "synthetic")
+    return TimingWorkload((blank.filled(length),), new_tokens, blank.images, blank.image_size, "synthetic")

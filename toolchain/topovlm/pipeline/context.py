@@ -125,9 +125,14 @@ def _machine_fact(context: Context) -> dict[str, Any]:
     }
 
 
-def _workload_fact(context: Context) -> dict[str, int]:
+def _workload_fact(context: Context) -> dict[str, object]:
     config = context.config
-    return {"images": config.images, "prompt_tokens": config.prompt_tokens, "new_tokens": config.new_tokens}
+    return {
+        "images": config.images,
+        "image_size": config.image_size,
+        "prompt_tokens": config.prompt_tokens,
+        "new_tokens": config.new_tokens,
+    }
 
 
 @functools.cache

@@ -163,13 +163,14 @@ def time_folders(
     from topovlm.measure.timing_workload import Blank
 
     first = next(iter(folders.values()))
-    visual = Blank.of(Preparer(first), config.images).visual_tokens
+    visual = Blank.of(Preparer(first), config.images, config.image_size).visual_tokens
     workload = synthetic(
         first,
         images=config.images,
         prompt_tokens=visual + config.prompt_tokens,
         new_tokens=timed_tokens(config, constants),
         seed=config.seed,
+        image_size=config.image_size,
     )
     rules = timing_rules(config, memory=memory)
     return (device or LocalDevice()).compare(

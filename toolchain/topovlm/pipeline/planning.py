@@ -9,7 +9,7 @@ from msgspec import structs
 
 from topovlm.console import Progress
 from topovlm.pipeline.measuring import timed_tokens, timing_progress, timing_rules
-from topovlm.pipeline.question import build_plan, plan_formats, refuse_infeasible
+from topovlm.pipeline.question import build_plan, plan_formats, refuse_infeasible, workload_of
 from topovlm.pipeline.stages import BASELINE, PLAN, PLAN_FILE, PROFILE, PROFILE_FILE
 from topovlm.records import write
 
@@ -45,7 +45,8 @@ def profile_request(
 
     config = context.config
     return ProfileRequest(
-        images=config.images,
+        images=workload_of(config, context.source.checkpoint.facts).images,
+        image_size=config.image_size,
         prompt_tokens=config.prompt_tokens,
         new_tokens=timed_tokens(config, context.constants),
         rules=timing_rules(config),

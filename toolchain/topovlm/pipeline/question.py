@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from topovlm.config import BY_NAME, Config, integer
 from topovlm.errors import BudgetError, InputError, explain
 from topovlm.pipeline.precision import planned_dtype
-from topovlm.units import parse_size
 from topovlm.workload import Workload
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ _NO_ADVICE = "Allow more, or take a smaller model"
 class Choices:
     """What a plan alone may be asked, besides the configuration; `None`: what the model says."""
 
-    image_height: int | None = None  # px
-    image_width: int | None = None
     visual_tokens: int | None = None
     confident: bool = False  # upper ends of all figures must fit, not only their central values
 
@@ -44,27 +41,22 @@ class Choices:
 NO_CHOICES = Choices()
 
 
-def read_choices(
-    image_size: str | Sequence[int] | None, visual_tokens: str | int | None, *, confident: bool
-) -> Choices:
+def read_choices(config: Config, visual_tokens: str | int | None, *, confident: bool) -> Choices:
     """From what was typed, or from values. Raises `InputError`."""
-    size = None if image_size is None else parse_size(image_size, "--image-size")
     tokens = None if visual_tokens is None else integer(0)(str(visual_tokens), "--visual-tokens")
-    if size is not None and tokens is not None:
+    if config.image_size is not None and tokens is not None:
         rule = "--image-size and --visual-tokens both say how large the pictures are"
         raise InputError(explain("--visual-tokens", tokens, rule, "Give one"))
-    height, width = size or (None, None)
-    return Choices(height, width, tokens, confident)
+    return Choices(tokens, confident)
 
 
 def workload_of(config: Config, model: ModelFacts, choices: Choices = NO_CHOICES) -> Workload:
-    """The request that a plan, a deployment and its report are about."""
-    height, width = choices.image_height, choices.image_width
+    """The request that a plan, a deployment and its report are about; text alone where no tower is."""
     return model.workload(
-        images=config.images,
+        images=config.images if model.shape.vision else 0,
         prompt_tokens=config.prompt_tokens,
         new_tokens=config.new_tokens,
-        image_size=None if height is None or width is None else (height, width),
+        image_size=config.image_size,
         visual_tokens=choices.visual_tokens,
     )
 

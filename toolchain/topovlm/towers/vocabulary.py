@@ -16,7 +16,7 @@ class VisualWords(nn.Module):
     """pixel_values `[tiles, 3, H, W]` -> image_features `[tiles, tokens, hidden]`.
 
     The last words of the vocabulary stand for no picture: they mark where tiles and rows begin and end, see
-    `marker_rows`. Raises `InputError` for a tower that draws its words by chance.
+    `MarkedEmbedding`. Raises `InputError` for a tower that draws its words by chance.
     """
 
     axes: ClassVar = {"pixel_values": {0: "num_tiles"}}
@@ -42,11 +42,24 @@ class VisualWords(nn.Module):
         return torch.matmul(chances, self.projector.get_parameter("weight")[: self.words])
 
 
-def marker_rows(parts: TorchParts) -> dict[int, torch.Tensor]:
-    """Token id -> its embedding `[hidden]`, of the tokens around tiles and rows.
+class MarkedEmbedding(nn.Module):
+    """input_ids `[batch, seq]` -> inputs_embeds `[batch, seq, hidden]`.
 
-    Where a prompt has a picture these tokens are read from the visual table, not from the decoder's.
+    The tokens around tiles and rows are read from the last rows of the visual table, not from the decoder's.
     """
-    ids = parts.model.config.visual_indicator_token_ids
-    table = parts.projector.get_parameter("weight").detach()
-    return dict(zip(ids, table[-len(ids) :], strict=True))
+
+    ids: torch.Tensor
+
+    def __init__(self, parts: TorchParts) -> None:
+        super().__init__()
+        self.table = parts.embedding
+        ids = torch.tensor(parts.model.config.visual_indicator_token_ids)
+        self.register_buffer("ids", ids, persistent=False)
+        rows = parts.projector.get_parameter("weight").detach()[-len(ids) :]
+        self.marks = nn.Parameter(rows.clone(), requires_grad=False)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        found = input_ids[..., None] == self.ids
+        marked = torch.nn.functional.embedding(found.to(torch.int64).argmax(-1), self.marks)
+        embeds: torch.Tensor = torch.where(found.any(-1, keepdim=True), marked, self.table(input_ids))
+        return embeds

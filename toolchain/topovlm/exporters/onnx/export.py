@@ -98,13 +98,15 @@ def write_folder(
 
     The caller moves the folder into place.
     """
-    from topovlm.checkpoint.live import Live, load_processor
+    from topovlm.checkpoint.live import Live
+    from topovlm.checkpoint.processors import load_processor, tokenizer_of
     from topovlm.families.torch_parts import parts_of
 
     with _traceable(model_dir, dtype, model) as loaded:
         processor = load_processor(model_dir)
         graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes)
-        layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder)
+        tokenizer = getattr(tokenizer_of(processor), "backend_tokenizer", None)
+        layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder, tokenizer=tokenizer)
         # The reference is the model as it was exported: fp16 weights, computed with in fp32.
         whole = loaded.float()
         parts = parts_of(whole)

@@ -6,8 +6,8 @@ the same operators, but takes seconds per model and leaves reshapes behind, whic
 small. Nothing here is trusted for being written by hand: the parity gate judges the graph like any other.
 
 GroupQueryAttention takes several new tokens after a past for one sequence only: hence batch 1. It is always
-causal: decoders that let a picture see itself whole, or that slide, have no fused form. The additive mask of
-the plain graph goes in as well, so padding is exact.
+causal: decoders that let a picture see itself whole have no fused form. The additive mask of the plain graph
+goes in as well, so padding and sliding windows are exact.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.decoder import graph_inputs, graph_outputs, last_rows
-from topovlm.exporters.onnx.rules import FULL, rules_of
+from topovlm.exporters.onnx.rules import rules_of
 from topovlm.exporters.onnx.stack import Stack
 from topovlm.exporters.onnx.trace import OPSET
 from topovlm.version import __version__
@@ -49,10 +49,9 @@ def check_fusible(model: Any) -> None:
     remedy = "Export the plain variant only"
     if not parts.decoder.fusible:
         raise InputError(explain(f"{part}model_type", text.model_type, "is not fused", remedy))
-    if not rules.purely_causal:
-        rule = "is not fused: ONNX Runtime's attention sees all that came before and nothing else"
-        seen = rules.mask if rules.blocks else ", ".join(rules.kinds)
-        raise InputError(explain("attention", seen, rule, remedy))
+    if rules.blocks:
+        rule = "is not fused: ONNX Runtime's attention sees nothing that comes later"
+        raise InputError(explain("attention mask", rules.mask, rule, remedy))
     unknown = {name for block in parts.blocks for name, _ in block.named_parameters()} - _PARAMETERS
     if unknown:
         rule = "is not a parameter of a Llama-type layer"
@@ -137,7 +136,7 @@ class FusedDecoder:
         positions = stack.op("Range", [constant(0), rank0, constant(1)])
         return {
             **tables,
-            "mask": prelude[f"mask.{FULL}"],
+            **{f"mask.{kind}": prelude[f"mask.{kind}"] for kind in self.pieces.rules.kinds},
             "positions": stack.op("Unsqueeze", [positions, constant([0])]),
             "last": stack.op("Sub", [total32, constant([1], np.dtype(np.int32))]),
             "total": stack.op("Squeeze", [total32]),
@@ -172,7 +171,7 @@ class FusedDecoder:
                 shared["last"],
                 shared["total"],
                 *tables,
-                shared["mask"],
+                shared[f"mask.{self.pieces.rules.attention[index]}"],
             ],
             {
                 "num_heads": self.heads,

@@ -14,6 +14,7 @@ from topovlm.exporters.onnx.pieces import remembered
 from topovlm.exporters.onnx.rules import refuse_text
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import VISION_KEY, ModelConfig
+from topovlm.families.family import named
 from topovlm.version import __version__
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def embed_graph(model: Any) -> ir.Model:
     from topovlm.families.torch_parts import parts_of
 
     parts = parts_of(model)
-    module = Embed(parts)
+    own = parts.family.graphs.embed if parts.family.graphs else ""
+    module: Any = named(own, __name__)(parts) if own else Embed(parts)
 
     def make() -> dict[str, ir.Model]:
         ids = torch.zeros(2, 3, dtype=torch.long)
@@ -82,7 +84,7 @@ def embed_graph(model: Any) -> ir.Model:
             "embed": trace(module, {"input_ids": ids}, {"input_ids": {0: BATCH, 1: SEQUENCE}}, ["embeds"])
         }
 
-    piece = remembered(facts_of(parts), ("embed",), make)["embed"]
+    piece = remembered(facts_of(parts), ("embed",), make, type(module))["embed"]
     stack = Stack("inputs_embeds", OPSET)
     bound = {"input_ids": stack.input("input_ids", piece.graph.inputs[0])}
     results = stack.append(piece, "embed.", bound, dict(module.named_parameters()))

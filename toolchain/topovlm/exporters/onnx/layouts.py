@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -20,13 +20,16 @@ from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig, image_token_id, text_part
 from topovlm.families.family import Family
-from topovlm.families.sizes import completed, read_shape
+from topovlm.families.sizes import completed, picture_rules, read_shape
 from topovlm.runtime.runtime_file import DecoderSizes, PromptRules, RuntimeFile, write_runtime_file
 from topovlm.runtime.template import adds_special_tokens, messages, render, special_tokens
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 PARTS = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_quantized", "int4": "_q4"}
-_COPIED = ("generation_config.json", "tokenizer.json", "special_tokens_map.json", "chat_template.jinja")
+_COPIED = ("generation_config.json", "special_tokens_map.json")
 SINGLE_FILE_BYTES = 1_900_000_000  # protobuf stops at 2 GiB; leaves room for the graph itself
 
 
@@ -42,27 +45,34 @@ def graph_key(part: str, variant: str = "plain", dtype: str = "fp32") -> str:
 
 
 def write_texts(
-    model_dir: Path, out: Path, *, graphs: Mapping[str, str], decoder: DecoderSizes
+    model_dir: Path,
+    out: Path,
+    *,
+    graphs: Mapping[str, str],
+    decoder: DecoderSizes,
+    tokenizer: Tokenizer | None,
 ) -> RuntimeFile:
     """Write every file of the folder that is no graph; returns the content of `topovlm_runtime.json`.
 
-    `graphs` maps keys (`graph_key`) to paths relative to `out`, which must exist already.
+    `graphs` maps keys (`graph_key`) to paths relative to `out`, which must exist already. `tokenizer`: the
+    checkpoint's as transformers runs it, which may do other than its file says.
     Raises `InputError` when the checkpoint lacks its tokenizer, image processor or chat template.
     """
     config = read_json(model_dir / "config.json")
     family = family_of(config, "export")
-    if not (model_dir / "tokenizer.json").is_file():
+    if tokenizer is None:
         rule = "the checkpoint has no fast tokenizer"
         raise InputError(explain("tokenizer.json", str(model_dir), rule, "Save it with a fast tokenizer"))
     for name in _COPIED:
         if (model_dir / name).is_file():
             shutil.copyfile(model_dir / name, out / name)
-    tokenizer = read_json(model_dir / "tokenizer_config.json")
+    tokenizer.save(str(out / "tokenizer.json"))
+    settings = read_json(model_dir / "tokenizer_config.json")
     template = "" if family.prompt == "plain" else chat_template(model_dir)
     if template:
         (out / "chat_template.jinja").write_text(template, encoding="utf-8")
-        tokenizer = {**tokenizer, "chat_template": template}
-    write_json(out / "tokenizer_config.json", tokenizer)
+        settings = {**settings, "chat_template": template}
+    write_json(out / "tokenizer_config.json", settings)
     clients = {"transformers.js_config": _client_config(out, graphs)}
     write_json(out / "config.json", {**completed(config), **clients})
     image_id = None
@@ -76,7 +86,7 @@ def write_texts(
         write_json(out / "generation_config.json", {"eos_token_id": eos, "do_sample": False})
     content = RuntimeFile(
         model_type=family.model_type,
-        prompt=_prompt_rules(model_dir, family, template, tokenizer),
+        prompt=_prompt_rules(tokenizer, family, template, settings),
         strategy=strategy_name(config, family),
         image_token_id=image_id,
         positions=family.positions,
@@ -93,23 +103,18 @@ def write_texts(
 
 def strategy_name(config: ModelConfig, family: Family) -> str | None:
     """The module of `runtime.pictures`; None for models without pictures."""
-    if family.tokens is None:
-        return None
-    return family.tokens.strategy
+    return None if family.tokens is None else picture_rules(config, family).strategy
 
 
 def _prompt_rules(
-    model_dir: Path, family: Family, template: str, tokenizer_config: Mapping[str, Any]
+    tokenizer: Tokenizer, family: Family, template: str, settings: Mapping[str, Any]
 ) -> PromptRules:
     """Checked with the checkpoint's own tokenizer: what it adds to a rendered prompt."""
-    from tokenizers import Tokenizer
-
     if family.tokens is None:  # a tokenizer alone adds nothing to its own template
         return PromptRules(parts=False)
     if family.prompt == "plain":
         return PromptRules(form="plain")
-    tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-    named = special_tokens(tokenizer_config)
+    named = special_tokens(settings)
     text = render(template, messages(0, "words"), tokens=named)
     with_its_own = tokenizer.encode(text, add_special_tokens=True).ids
     differs = with_its_own != tokenizer.encode(text, add_special_tokens=False).ids

@@ -144,9 +144,7 @@ class Head(nn.Module):
         super().__init__()
         self.norm = parts.norm
         self.lm_head = parts.head
-        # Vision-language models around such a decoder take its layers, not its cap.
-        alone = parts.model.config is parts.text
-        self.cap = getattr(parts.text, "final_logit_softcapping", None) if alone else None
+        self.cap = parts.logit_cap
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.lm_head(self.norm(hidden))

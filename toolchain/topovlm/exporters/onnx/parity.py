@@ -108,32 +108,38 @@ def _reference(live: Live, question: Question) -> Reference:
     """
     import torch
 
-    from topovlm.checkpoint.live import collate, encode
+    from topovlm.checkpoint.live import answered, collate, encode
     from topovlm.checkpoint.loading import attention
 
     model: Any = live.model
-    batch = collate(live, [encode(live, question.sample)])
+    encoded = encode(live, question.sample)
+    batch = collate(live, [encoded])
     ids = batch["input_ids"][0].numpy()
     if not np.array_equal(ids, question.prompt.ids):
         place = int(np.argmin(_equal_places(ids, question.prompt.ids)))
         rule = f"is not the processor's prompt: {len(ids)} tokens there, and place {place} differs"
         raise VerificationError(explain(f"prompt, {question.name}", len(question.prompt.ids), rule))
-    forbidden = tuple(
-        token
-        for name in ("image_token_id", "video_token_id")
-        if (token := getattr(model.config, name, None)) is not None
-    )
-    with attention(model, "sdpa"), torch.no_grad():
+    forbidden = live.picture_token_ids
+    with attention(model, _usual(model)), torch.no_grad():
         step = model(**batch, use_cache=True)
         tokens = [_choice(step.logits[0, -1].float().numpy(), forbidden)]
         for _ in range(STEPS):
             last = torch.tensor([[tokens[-1]]])
             step = model(input_ids=last, past_key_values=step.past_key_values, use_cache=True)
             tokens.append(_choice(step.logits[0, -1].float().numpy(), forbidden))
-        logits = model(**_continued(batch, tokens[:-1], live), use_cache=False).logits[0]
+        whole = collate(live, [answered(live, encoded, tokens[:-1])])
+        logits = model(**whole, use_cache=False).logits[0]
     return Reference(
         question.name, question.prompt, np.asarray(tokens, np.int64), logits.float().numpy(), forbidden
     )
+
+
+def _usual(model: Any) -> str:
+    """What transformers takes by itself: its fused attention, where every part of the model knows it."""
+    from transformers import PreTrainedModel
+
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    return "sdpa" if all(part._supports_sdpa for part in parts) else "eager"
 
 
 def _equal_places(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -146,21 +152,6 @@ def _choice(logits: np.ndarray, forbidden: Sequence[int]) -> int:
     allowed = logits.copy()
     allowed[[token for token in forbidden if token < len(allowed)]] = -np.inf
     return int(allowed.argmax())
-
-
-def _continued(batch: Mapping[str, Any], tokens: Sequence[int], live: Live) -> dict[str, Any]:
-    """The batch with tokens behind its prompt; what goes by token says that they are text of an answer."""
-    import torch
-
-    suffix = 1 if live.parts.family.mask == "prefix" else 0
-    fill = {"attention_mask": 1, "token_type_ids": suffix, "mm_token_type_ids": 0}
-    whole = dict(batch)
-    whole["input_ids"] = torch.cat([batch["input_ids"], torch.tensor([list(tokens)])], dim=1)
-    for name, value in fill.items():
-        if name in batch:
-            more = torch.full((1, len(tokens)), value, dtype=batch[name].dtype)
-            whole[name] = torch.cat([batch[name], more], dim=1)
-    return whole
 
 
 def _check_one(graphs: OpenGraphs, key: str, reference: Reference, tolerance: float) -> ParityResult:

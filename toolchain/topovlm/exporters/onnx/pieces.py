@@ -33,9 +33,10 @@ def remembered(
 ) -> dict[str, ir.Model]:
     """The models called `names` that `make()` returns, from memory, else from disk, else made and kept.
 
-    `kind`: the class that is traced, where it is not one of ours here: its source is a part of the key.
+    `kind`: the class that is traced, where it is not one of ours here: its source, that of the classes that
+    it is made from, and what lies beside them, is a part of the key.
     """
-    code = "" if kind is None else f"{kind.__qualname__} {_source(inspect.getfile(kind))}"
+    code = "" if kind is None else f"{kind.__qualname__} {' '.join(_sources(kind))}"
     key = hashlib.sha256("\n".join((facts, code, *names, *_circumstances())).encode()).hexdigest()
     if key not in _memory:
         folder = cache_folder()
@@ -60,9 +61,19 @@ def cache_folder() -> Path | None:
     return user_cache_path("topovlm") / "traced"
 
 
+def _sources(kind: type[object]) -> list[str]:
+    """Of a class and its bases, but those of Python and torch, whose version is in the key."""
+    bases = (base for base in kind.__mro__ if base.__module__.partition(".")[0] not in ("builtins", "torch"))
+    return [_source(inspect.getfile(base)) for base in bases]
+
+
 @lru_cache(maxsize=8)
 def _source(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    """Of a module and those beside it, which it may use."""
+    whole = hashlib.sha256()
+    for path in sorted(Path(file).parent.glob("*.py")):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -47,11 +47,6 @@ class Rules:
         """Whether the graph is told which tokens see each other whole."""
         return self.mask != "causal"
 
-    @property
-    def purely_causal(self) -> bool:
-        """Whether every token sees all that came before it and nothing else."""
-        return not self.blocks and self.kinds == (FULL,)
-
 
 def rules_of(parts: TorchParts) -> Rules:
     """The rules of a loaded model's decoder. Raises `InputError` as `refuse_text` does."""

@@ -56,6 +56,7 @@ def trace(
         for value, name in zip(model.graph.outputs, outputs, strict=True):
             value.name = name
         onnxscript.optimizer.optimize_ir(model)
+    refuse_fixed_axes(model, axes)
     return model
 
 
@@ -82,6 +83,16 @@ def name_axes(model: ir.Model, inputs: Sequence[str], axes: Mapping[str, Mapping
     for value in values(model.graph):
         if value.shape is not None:
             value.shape = renamed_shape(value.shape, names)
+
+
+def refuse_fixed_axes(model: ir.Model, axes: Mapping[str, Mapping[int, str]]) -> None:
+    """Raise `VerificationError` for an input whose dynamic axis has become a number on the way."""
+    for value in model.graph.inputs:
+        for axis, name in axes.get(str(value.name), {}).items():
+            dim = value.shape[axis] if value.shape is not None else None
+            if dim is None or isinstance(dim, int):
+                rule = f"was fixed to {dim} by the optimiser; it must stay dynamic"
+                raise VerificationError(explain(f"{value.name}[{axis}]", name, rule))
 
 
 def renamed_shape(shape: ir.Shape, names: Mapping[str, str | int]) -> ir.Shape:

@@ -67,6 +67,8 @@ def write_shapes(folder: Path, request: ExportRequest, target: ResolvedTarget) -
     ranges = shape_ranges(folder, request.workload)
     graphs = {}
     for part, name in PARTS.items():
+        if name not in ranges:
+            continue  # a model without pictures
         file = graph_path(part, dtype=DTYPE)
         digest: str = board_code.file_digest(board_code.graph_files(folder, {"file": file}))
         graphs[name] = BuildGraph(file=file, sha256=digest, ranges=ranges[name])

@@ -6,16 +6,18 @@ and `decode` (one token, growing past); one for both would be tuned for neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from topovlm.exporters.onnx.layouts import PARTS
 from topovlm.records import Part
-from topovlm.runtime.prompt import prompter_of
+from topovlm.runtime.prompt import Prompter, prompter_of
 from topovlm.runtime.runtime_file import RuntimeFile
 from topovlm.travel.prompts import Prompt
 from topovlm.workload import Workload
 
+Run = Mapping[str, Any]  # input of the vision graph -> its array
 _STEP = 64  # lengths are rounded up to a multiple of this: small edits of a prompt need no new engine
 
 
@@ -36,22 +38,43 @@ class RangeSet(Part, frozen=True, kw_only=True):
 
 def shape_ranges(folder: Path, workload: Workload) -> dict[str, tuple[RangeSet, ...]]:
     """Graph name -> range sets, for an exported folder at a workload."""
+    prompter = prompter_of(folder)
+    content = prompter.manifest.file
+    blank = _blank(prompter, (workload.image_width, workload.image_height), workload.images)
+    length = max(2, workload.prompt_tokens + blank.picture_tokens)
+    runs = list(blank.pictures)
+    if not runs and content.strategy is not None:
+        runs = _any_picture(prompter)
+    return _ranges(content, runs, length, workload.new_tokens, workload.batch)
+
+
+def prompt_ranges(
+    prompter: Prompter, prompts: Sequence[Prompt], new_tokens: int
+) -> dict[str, tuple[RangeSet, ...]]:
+    """Graph name -> range sets for these prompts, one at a time: their pictures, up to the longest."""
+    content = prompter.manifest.file
+    runs = [run for prompt in prompts for run in prompt.pictures]
+    if not runs and content.strategy is not None:
+        runs = _any_picture(prompter)
+    length = max(2, *(len(prompt.ids) for prompt in prompts))
+    return _ranges(content, runs, length, new_tokens, 1)
+
+
+def _any_picture(prompter: Prompter) -> list[Run]:
+    """A workload of words alone keeps a vision engine that one picture of the model's own size can use."""
+    height, width = prompter.manifest.facts.picture_size
+    return list(_blank(prompter, (width, height), 1).pictures)
+
+
+def _blank(prompter: Prompter, size: tuple[int, int], images: int) -> Prompt:
+    """A prompt of blank pictures, `size` (width, height) in px."""
     from PIL import Image
 
-    prompter = prompter_of(folder)
-    size = (workload.image_width, workload.image_height)
-    blank = prompter.prepare([Image.new("RGB", size)] * workload.images, "")
-    length = max(2, workload.prompt_tokens + blank.picture_tokens)
-    return _ranges(prompter.manifest.file, blank, length, workload.new_tokens, workload.batch)
-
-
-def prompt_ranges(content: RuntimeFile, prompt: Prompt, new_tokens: int) -> dict[str, tuple[RangeSet, ...]]:
-    """Graph name -> range sets for prompts of that length and with such pictures, one at a time."""
-    return _ranges(content, prompt, max(2, len(prompt.ids)), new_tokens, 1)
+    return prompter.prepare([Image.new("RGB", size)] * images, "")
 
 
 def _ranges(
-    content: RuntimeFile, prompt: Prompt, length: int, new_tokens: int, batch: int
+    content: RuntimeFile, runs: Sequence[Run], length: int, new_tokens: int, batch: int
 ) -> dict[str, tuple[RangeSet, ...]]:
     longest, capacity = _round_up(length), _round_up(length + new_tokens)
     ids = _range((1, 1), (batch, length), (batch, longest))
@@ -69,19 +92,23 @@ def _ranges(
         ),
     }
     if content.strategy is not None:
-        found[PARTS["vision"]] = (RangeSet(name="images", inputs=_vision(content, prompt, batch)),)
+        found[PARTS["vision"]] = (RangeSet(name="images", inputs=_vision(content, runs, batch)),)
     return found
 
 
-def _vision(content: RuntimeFile, prompt: Prompt, batch: int) -> dict[str, Range]:
-    """From one picture to all of a batch where each is as large; else exactly the workload's picture."""
-    if not prompt.pictures:
-        return {}
-    inputs = {name: value.shape for name, value in prompt.pictures[0].items()}
-    if content.strategy != "fixed":
-        return {name: _range(shape, shape, shape) for name, shape in inputs.items()}
-    most = {name: (shape[0] * batch, *shape[1:]) for name, shape in inputs.items()}
-    return {name: _range((1, *shape[1:]), shape, shape) for name, shape in most.items()}
+def _vision(content: RuntimeFile, runs: Sequence[Run], batch: int) -> dict[str, Range]:
+    """From one picture to all of a batch where each is as large; else from the smallest run to the largest.
+
+    Tuned for the largest.
+    """
+    found = {}
+    for name in runs[0]:
+        shapes = [run[name].shape for run in runs]
+        least, most = (tuple(map(bound, *shapes, shapes[0])) for bound in (min, max))
+        if content.strategy == "fixed":
+            least, most = (1, *least[1:]), (most[0] * batch, *most[1:])
+        found[name] = _range(least, most, most)
+    return found
 
 
 def trtexec_arguments(sets: Sequence[RangeSet]) -> list[str]:

@@ -162,9 +162,9 @@ def _profiles(manifest: Manifest, load: Load) -> dict[str, object]:
     """Shapes that the engines must take, by part: up to the longest prompt."""
     from topovlm.exporters.tensorrt.shapes import prompt_ranges
     from topovlm.records import plain
+    from topovlm.runtime.prompt import Prompter
 
-    longest = max(load.prompts, key=lambda prompt: len(prompt.ids))
-    found = prompt_ranges(manifest.file, longest, load.new_tokens)
+    found = prompt_ranges(Prompter(manifest), load.prompts, load.new_tokens)
     names = {"vision": "vision_encoder", "embed": "embed_tokens", "decoder": "decoder_model_merged"}
     return {part: plain(found[name]) for part, name in names.items() if name in found}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -93,13 +94,16 @@ def _workloads(
 ) -> tuple[TimingWorkload, dict[int, TimingWorkload]]:
     """The workload that is asked for, and all prompt lengths to time with it."""
     manifest, images, new_tokens = local.manifest, request.images, request.timed_tokens
-    blank = Blank.of(local, images)
+    blank = Blank.of(local, images, request.image_size)
     total = None if request.prompt_tokens is None else request.prompt_tokens + blank.visual_tokens
-    base = synthetic(folder, images=images, prompt_tokens=total, new_tokens=new_tokens)
+    make = functools.partial(
+        synthetic, folder, images=images, new_tokens=new_tokens, image_size=request.image_size
+    )
+    base = make(prompt_tokens=total)
     shortest, limit = len(blank.prompt.ids), context_limit(manifest.folder)
     workloads = {base.prefill_tokens: base}
     for tokens in request.lengths or default_lengths(shortest, base.prefill_tokens, limit, new_tokens):
-        workloads[tokens] = synthetic(folder, images=images, prompt_tokens=tokens, new_tokens=new_tokens)
+        workloads[tokens] = make(prompt_tokens=tokens)
     return base, workloads
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from topovlm.errors import InputError, explain
 from topovlm.families.configs import text_part
+from topovlm.runtime.pictures.recipe import ImageRecipe, to_pixels
 from topovlm.runtime.pictures.seen import Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source
-from topovlm.runtime.preprocess import ImageRecipe, to_pixels
 
-_FASTVIT_STRIDE = 64  # px of a token of FastVLM's tower, whose configuration does not say
 _GEMMA_BOS = 2
 
 
@@ -32,6 +32,15 @@ class Fixed(OneForOne):
         rows, columns = (side // self.patch for side in pixels.shape[1:])
         return Seen({"pixel_values": pixels[None]}, rows * columns + self.extra)
 
+    def see_all(self, pictures: Sequence[Image.Image]) -> list[Seen]:
+        """Each by itself. Raises `InputError` when the recipe leaves their sizes different."""
+        seens = super().see_all(pictures)
+        shapes = sorted({seen.feeds["pixel_values"].shape for seen in seens})
+        if len(shapes) > 1:
+            rule = "must come out of the image processor with one shape"
+            raise InputError(explain("images", shapes, rule))
+        return seens
+
 
 @dataclass(frozen=True)
 class Prefixed(Fixed):
@@ -50,7 +59,7 @@ class Prefixed(Fixed):
 def build(source: Source) -> Fixed:
     """Raises `InputError` for a step that is not LLaVA's, CLIP's or SigLIP's."""
     recipe = ImageRecipe.from_config(source.images, FIELD)
-    patch = int(source.vision("patch_size") or source.stated("patch_size", _FASTVIT_STRIDE))
+    patch = int(source.vision("patch_size") or source.stated("patch_size"))
     dropped = source.whole("vision_feature_select_strategy") == "default"
     extra = source.class_token - dropped
     if source.model_type != "paligemma":

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from PIL import Image
 
 from topovlm.errors import InputError, explain
-from topovlm.families.catalogue import TOWERS, find_family
-from topovlm.families.configs import VISION_KEY, image_token_id
+from topovlm.families.catalogue import find_family
+from topovlm.families.configs import image_token_id
+from topovlm.families.family import Tower
+from topovlm.families.sizes import tower_of
 from topovlm.runtime.pictures.seen import Seen
 
 FIELD = "preprocessor_config.json"
@@ -67,23 +70,19 @@ class Source:
 
     def vision(self, name: str, default: Any = None) -> Any:
         """A field of the tower's configuration."""
-        raw = self.config.get(VISION_KEY)
-        tower = TOWERS.get(self.tower)
-        fallback = _stated(tower.defaults if tower else {}, name, default)
-        return _stated(raw if isinstance(raw, Mapping) else {}, name, fallback)
-
-    @property
-    def tower(self) -> str:
-        """The tower's type; older configurations leave it out, or repeat the model's own."""
-        raw = self.config.get(VISION_KEY)
-        kind = str(raw.get("model_type") or "") if isinstance(raw, Mapping) else ""
-        family = find_family(self.model_type)
-        return family.default_tower if family and kind in ("", self.model_type) else kind
+        return _stated(self._tower[1], name, default)
 
     @property
     def class_token(self) -> bool:
-        tower = TOWERS.get(self.tower)
-        return tower is not None and tower.class_token
+        return self._tower[0].class_token
+
+    @cached_property
+    def _tower(self) -> tuple[Tower, Mapping[str, Any]]:
+        family = find_family(self.model_type)
+        if family is None:
+            rule = "the pictures of this model type are not known here"
+            raise InputError(explain("model_type", self.model_type, rule))
+        return tower_of({**family.defaults, **self.config}, family)
 
     def image_token(self) -> str:
         """The text of the image token. Raises `InputError` when neither file nor family names it."""

@@ -107,7 +107,8 @@ def _perception(source: Source) -> Tiles:
     source.resizes()
     side = int(source.image("tile_size", _PERCEPTION_SIDE))
     most = int(source.image("max_num_tiles", 36))
-    patch, pooled = int(source.stated("patch_size", 14)), int(source.whole("projector_pooling_ratio", 1))
+    patch = int(source.stated("patch_size", source.vision("patch_size")))
+    pooled = int(source.whole("projector_pooling_ratio", 1))
     cuts = source.image("vision_input_type", "thumb+tile") == "thumb+tile"
     return replace(
         _tiles(source, side, (side // patch // pooled) ** 2, HALF),

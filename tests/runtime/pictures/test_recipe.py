@@ -11,7 +11,7 @@ from PIL import Image
 
 from topovlm.errors import InputError
 from topovlm.pictures import load_image
-from topovlm.runtime.preprocess import ImageRecipe, batch_pixels, to_pixels
+from topovlm.runtime.pictures.recipe import ImageRecipe, to_pixels
 
 
 def picture(mode: str, width: int, height: int) -> Image.Image:
@@ -111,14 +111,6 @@ def test_bad_files(tmp_path: Path) -> None:
     for name in ("none.png", "cut.png", "cut.jpg", "text.png", "empty.png", "folder.png"):
         with pytest.raises(InputError, match=name):
             load_image(tmp_path / name)
-
-
-def test_batch_needs_one_shape() -> None:
-    """Pictures that the recipe leaves different in size cannot be stacked."""
-    recipe = ImageRecipe.from_config({"size": {"shortest_edge": 8}, "do_normalize": False})
-    assert batch_pixels([picture("RGB", 9, 9), picture("L", 20, 20)], recipe).shape == (2, 3, 8, 8)
-    with pytest.raises(InputError, match="one shape"):
-        batch_pixels([picture("RGB", 9, 9), picture("RGB", 9, 18)], recipe)
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow remarks on the damage

@@ -7,7 +7,7 @@ whose Pillow backend is the oracle in the tests. A step that we do not know is r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,12 +104,3 @@ def to_pixels(image: Image.Image, recipe: ImageRecipe) -> np.ndarray:
     if recipe.crop is not None:
         pixels = centre_crop(pixels, *recipe.crop)
     return Finish(recipe.rescale_factor, recipe.mean, recipe.std)(pixels)
-
-
-def batch_pixels(images: Sequence[Image.Image], recipe: ImageRecipe) -> np.ndarray:
-    """Pictures -> float32 `[n, 3, H, W]`; `InputError` when the recipe leaves their sizes different."""
-    tensors = [to_pixels(image, recipe) for image in images]
-    shapes = sorted({tensor.shape for tensor in tensors})
-    if len(shapes) > 1:
-        raise InputError(explain("images", shapes, "must come out of the image processor with one shape"))
-    return np.stack(tensors)
