@@ -68,8 +68,9 @@ def line(name: str, row: Row) -> str:
 
 
 def main() -> int:
-    from benchmarks.family_checks import CHECKS
     from tests.tiny_families import NAMES
+
+    from benchmarks.family_checks import CHECKS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="FAMILY", help="default: all")

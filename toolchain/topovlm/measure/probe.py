@@ -110,7 +110,7 @@ def _subject(dense: Engine, run: Watched) -> Subject:
     return Subject(
         target=target,
         runtime=dense.runs_on.runtime,
-        dtype=dtype_of(dense.variant, np.dtype(dense.decoder.dtypes["inputs_embeds"]).name),
+        dtype=dtype_of(dense.variant, np.dtype(dense.decoder.dtype).name),
         variant=dense.variant,
         threads=dense.threads,
         layers=dense.manifest.layers,

@@ -32,7 +32,7 @@ class _Weights:
     """What stands for the decoder graph in a profile."""
 
     path: Path
-    dtypes: dict[str, np.dtype[Any]]
+    dtype: np.dtype[Any]
 
 
 class TorchEngine:
@@ -54,7 +54,7 @@ class TorchEngine:
         self.providers_used = {"decoder": [f"torch-{live.device.type}"]}
         self.runs_on = RunsOn(f"torch-{live.device.type}", live.device.type)
         dtype = np.dtype(str(live.model.dtype).removeprefix("torch."))
-        self.decoder = _Weights(min(live.folder.glob("*.safetensors")), {"inputs_embeds": dtype})
+        self.decoder = _Weights(min(live.folder.glob("*.safetensors")), dtype)
         self._live = live
         self._vision: Any = vision_of(live.parts) if live.parts.family.tokens else None
         blocks: list[Any] = list(live.blocks)

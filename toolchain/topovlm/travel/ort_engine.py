@@ -32,7 +32,7 @@ def open_engine(facts: Mapping[str, Any], request: Mapping[str, Any]) -> Opened:
         new_tokens=request["new_tokens"],
         threads=threads,
         providers={part: session.get_providers() for part, session in sessions.items()},
-        dtype=np.dtype(decoder.dtypes["inputs_embeds"]).name,
+        dtype=np.dtype(decoder.dtype).name,
         load_ms=load_ms,
     )
 

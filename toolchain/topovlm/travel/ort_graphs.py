@@ -84,6 +84,8 @@ class OrtDecoder:
         self.dtypes = input_types(session)
         self.optional = [node.name for node in session.get_overridable_initializers()]
         self.past_names = [name for name in self.dtypes if is_past(name)]
+        # What it computes in: inputs and logits are fp32 also where weights and cache are fp16.
+        self.dtype = self.dtypes[self.past_names[0]] if self.past_names else self.dtypes["inputs_embeds"]
         self.present_names = [present_name(name) for name in self.past_names]
         self.outputs = ["logits", *self.present_names]
         shapes = {node.name: node.shape for node in session.get_inputs()}

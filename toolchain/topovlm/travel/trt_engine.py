@@ -196,11 +196,12 @@ def open_engine(facts: Mapping[str, Any], request: Mapping[str, Any]) -> Opened:
         parts = {part: Part(trt, cuda, plan) for part, plan in plans.items()}
     except (build_engines.BuildError, CudaError) as error:
         raise Failure("graph", "engine", facts["decoder"], str(error)) from None
+    graphs = TrtGraphs(parts.get("vision"), parts["embed"], parts["decoder"])
     return Opened(
-        graphs=TrtGraphs(parts.get("vision"), parts["embed"], parts["decoder"]),
+        graphs=graphs,
         new_tokens=request["new_tokens"],
         threads=1,
         providers={part: ["TensorRT"] for part in parts},
-        dtype=parts["decoder"].dtypes["inputs_embeds"].name,
+        dtype=parts["decoder"].dtypes[graphs.past_names[0]].name,
         load_ms=(perf_counter() - start) * 1e3,
     )

@@ -143,6 +143,7 @@ def write_graphs(
     from topovlm.exporters.onnx import decoder as decoders
     from topovlm.exporters.onnx import files, graphs
     from topovlm.exporters.onnx.fused import fused_decoder_graph, why_not_fused
+    from topovlm.exporters.onnx.half import float_interface
     from topovlm.families.torch_parts import parts_of
 
     parts = parts_of(model)
@@ -158,6 +159,8 @@ def write_graphs(
     paths: dict[str, str] = {}
 
     def keep(graph: ir.Model, part: str, variant: str = "plain") -> None:
+        if dtype == "fp16":
+            graph = float_interface(graph)
         relative = layouts.graph_path(part, variant, dtype)
         files.save_graph(graph, out / relative, single_file_bytes)
         # The folder's own precision is its default: its keys carry no suffix.

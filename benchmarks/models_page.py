@@ -1,0 +1,115 @@
+"""docs/models.md from what `benchmarks.families` measured and from the families' own records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from topovlm.families.catalogue import FAMILIES, refused
+
+_STEPS = ("plan", "score", "prune", "export", "run", "deploy")
+_WORDS = {"plan": "plan", "score": "score", "prune": "prune", "run": "run", "deploy": "deploy"}
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The whole page."""
+    rows: Mapping[str, Mapping[str, Mapping[str, Any]]] = content["families"]
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    return f"""# Models
+
+Made by `python -m benchmarks.families --write`; do not edit. Every cell is a check that ran, on a tiny random
+checkpoint of that family with its own processor ({versions}). What a real checkpoint of a family holds is the same
+code at other sizes; what its weights are worth, only your own evaluation says.
+
+- **plan**: planned visual tokens are those of the family's processor, for five sizes of picture
+- **score**: hidden states of a padded batch are those of its samples alone
+- **prune**: two layers that are not neighbours go; the reloaded checkpoint is the dense model with them bypassed, and
+  generation with a cache is generation without
+- **export**: ONNX Runtime against torch, two prompts, two sizes of picture, eight cached steps; a shifted position, a
+  masked token and missing pictures must be noticed. *fused*: also in ONNX Runtime's own attention
+- **run**: without torch, the tokens of transformers' `generate` about five pictures
+- **deploy**: `topovlm deploy --sparsity 25%` from the command line to the report
+
+{_matrix(rows)}
+
+## What was measured
+
+Differences are relative to the largest logit; the weakest control is the smallest change that a broken input made.
+
+{_figures(rows)}
+
+## What is inside
+
+{_inside()}
+
+## What is refused, and why
+
+`topovlm` says these sentences itself. A type that is in neither list is refused as unknown.
+
+{_refused()}
+"""
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _cell(row: Mapping[str, Mapping[str, Any]], step: str) -> str:
+    if step not in row:
+        return "not run"
+    return f"**no**: {row[step]['error']}" if "error" in row[step] else "yes"
+
+
+def _matrix(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    head = ("checkpoint", "plan", "score", "prune", "export plain", "export fused", "run", "deploy")
+    table = []
+    for name, row in rows.items():
+        plain = _cell(row, "export")
+        fused = (
+            plain if "fused" in row.get("export", {}).get("forms", "") else ("-" if plain == "yes" else plain)
+        )
+        cells = [_cell(row, step) for step in ("plan", "score", "prune")]
+        table.append((f"`{name}`", *cells, plain, fused, _cell(row, "run"), _cell(row, "deploy")))
+    return _table(head, table)
+
+
+def _figures(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    head = ("checkpoint", "batch", "bypassed", "cached", "ONNX", "weakest control", "tokens", "seconds")
+    table = []
+    for name, row in rows.items():
+        keys = (
+            ("score", "batch_error"),
+            ("prune", "bypass_error"),
+            ("prune", "cache_error"),
+            ("export", "logit_error"),
+            ("export", "weakest_control"),
+        )
+        figures = [_figure(row.get(step, {}).get(key)) for step, key in keys]
+        seconds = sum(found.get("seconds", 0) for found in row.values())
+        tokens = str(row.get("run", {}).get("tokens", "-"))
+        table.append((f"`{name}`", *figures, tokens, f"{seconds:.0f}"))
+    return _table(head, table)
+
+
+def _figure(value: object) -> str:
+    return f"{value:.1e}" if isinstance(value, float) else "-"
+
+
+def _inside() -> str:
+    table = []
+    for name in FAMILIES.names():
+        family = FAMILIES[name]
+        towers = family.graphs.towers if family.graphs else ()
+        more = tuple(family.with_tower)
+        listed = ", ".join(f"`{tower}`" for tower in (*towers, *more)) or "none"
+        decoders = ", ".join(f"`{decoder}`" for decoder in family.decoders)
+        table.append((f"`{name}`", ", ".join(family.actions), decoders, listed))
+    return _table(("model type", "what topovlm does", "decoders", "towers"), table)
+
+
+def _refused() -> str:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in refused().items():
+        by_reason.setdefault(reason, []).append(f"`{name}`")
+    return "\n".join(f"- {reason}: {', '.join(sorted(names))}" for reason, names in by_reason.items())
