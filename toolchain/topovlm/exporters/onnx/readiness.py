@@ -28,17 +28,14 @@ def check_checkpoint(model_dir: Path) -> None:
     config = read_json(model_dir / "config.json")
     family_of(config, "export")
     check_family(AutoConfig.from_pretrained(model_dir, local_files_only=True))
-    if not (model_dir / "tokenizer.json").is_file():
-        rule = "the checkpoint has no fast tokenizer"
-        raise InputError(explain("tokenizer.json", str(model_dir), rule, "Save it with a fast tokenizer"))
     _check_prompts(model_dir, config)
 
 
 def _check_prompts(model_dir: Path, config: ModelConfig) -> None:
     """Prompts with no, one and two small pictures, made as the runtime makes them."""
     from PIL import Image
-    from tokenizers import Tokenizer
 
+    from topovlm.checkpoint.processors import load_processor, tokenizer_of
     from topovlm.runtime.pictures import strategy
     from topovlm.runtime.template import messages, render, special_tokens
 
@@ -46,6 +43,10 @@ def _check_prompts(model_dir: Path, config: ModelConfig) -> None:
     name = strategy_name(config, family)
     template = "" if family.prompt == "plain" else chat_template(model_dir)
     tokens = special_tokens(_held(model_dir / "tokenizer_config.json"))
+    tokenizer = getattr(tokenizer_of(load_processor(model_dir)), "backend_tokenizer", None)
+    if tokenizer is None:
+        rule = "the checkpoint has no fast tokenizer"
+        raise InputError(explain("tokenizer.json", str(model_dir), rule, "Save it with a fast tokenizer"))
     if name is None:
         render(template, messages(0, "words", parts=False), tokens=tokens)
         return
@@ -54,7 +55,6 @@ def _check_prompts(model_dir: Path, config: ModelConfig) -> None:
         rule = "the checkpoint has no image processor"
         remedy = "Save the processor beside it"
         raise InputError(explain("preprocessor_config.json", str(model_dir), rule, remedy))
-    tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
     processor = _held(model_dir / "processor_config.json")
     prepares = strategy(
         name, images=images, processor=processor, config=config, token=lambda i: _text(tokenizer, i)
