@@ -1,4 +1,4 @@
-"""Every family through the chain, on tiny checkpoints with real processors; docs/models.md shows the checks."""
+"""Every family through the chain, on tiny checkpoints with real processors; docs/models.md shows them."""
 
 from __future__ import annotations
 

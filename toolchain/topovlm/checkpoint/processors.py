@@ -36,12 +36,28 @@ def load_processor(folder: Path) -> Any:
         else:
             with still_pictures(kind) as still:
                 processor = still.from_pretrained(folder, local_files_only=True)
+    _with_pillow(processor, folder)
     family = find_family(_read(folder / "config.json").get("model_type"))
     templated = family is None or family.prompt == "template"
     if templated and getattr(processor, "chat_template", None) is None:
         rule = "has no chat template, so a prompt cannot be written the way it was trained"
         raise InputError(explain("--model", str(folder), rule, "Add chat_template.jinja"))
     return processor
+
+
+def _with_pillow(processor: Any, folder: Path) -> None:
+    """Let Pillow prepare the pictures: torchvision, where it is installed, resizes them to other pixels.
+
+    What is exported is fed pixels that Pillow made; scores, judgements and answers are of the same ones.
+    """
+    from transformers import AutoImageProcessor
+
+    images = getattr(processor, "image_processor", None)
+    if images is None or type(images).__name__.endswith("Pil"):
+        return
+    loader: Any = AutoImageProcessor  # untyped in transformers
+    with load_errors(folder):
+        processor.image_processor = loader.from_pretrained(folder, local_files_only=True, backend="pil")
 
 
 def tokenizer_of(processor: Any) -> Any:
