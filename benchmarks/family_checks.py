@@ -174,7 +174,7 @@ def check_deploy(family: Family) -> Measured:
         "--json",
     ]
     with contextlib.redirect_stdout(printed):
-        code = cli.main(arguments)
+        code = cli.main([*arguments, "--json"])
     assert code == 0, (code, printed.getvalue()[-2000:])
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert (out / "report.html").is_file()

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from topovlm.config import Config
 from topovlm.console import Progress
+from topovlm.errors import VerificationError, explain
 from topovlm.pipeline.attempts import DENSE, SLIM
 from topovlm.pipeline.constants import CONSTANTS, Constants
+from topovlm.pipeline.question import workload_of
 from topovlm.pipeline.record import Attempt, Evaluated
 from topovlm.pipeline.stages import (
     BASELINE,
@@ -163,7 +165,13 @@ def time_folders(
     from topovlm.measure.timing_workload import Blank
 
     first = next(iter(folders.values()))
-    visual = Blank.of(Preparer(first), config.images, config.image_size).visual_tokens
+    preparer = Preparer(first)
+    visual = Blank.of(preparer, config.images, config.image_size).visual_tokens
+    facts = preparer.manifest.facts
+    planned = facts.visual_tokens(workload_of(config, facts))
+    if planned != visual:  # the prediction would be about another prompt than the measurement
+        rule = f"are what this model's pictures take in a prompt; a plan counts {planned}"
+        raise VerificationError(explain("visual tokens", visual, rule))
     workload = synthetic(
         first,
         images=config.images,
