@@ -162,17 +162,8 @@ def check_deploy(family: Family) -> Measured:
     out, data = family.work / "run", family.work / "questions.jsonl"
     _write_questions(family, data)
     printed = io.StringIO()
-    arguments = [
-        "deploy",
-        "--model",
-        str(family.model),
-        "--data",
-        str(data),
-        *_DEPLOY,
-        "-o",
-        str(out),
-        "--json",
-    ]
+    arguments = ["deploy", "--model", str(family.model), "--data", str(data), "-o", str(out), *_DEPLOY]
+    arguments += ["--image-size", "48x72"] if family.pictures else []
     with contextlib.redirect_stdout(printed):
         code = cli.main([*arguments, "--json"])
     assert code == 0, (code, printed.getvalue()[-2000:])
