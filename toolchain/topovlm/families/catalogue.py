@@ -132,7 +132,7 @@ def family_of(config: ModelConfig, action: Action = "prune") -> Family:
         return family
     if model_type is None:
         rule = "the configuration names no model type"
-    elif model_type in refused():
+    elif str(model_type) in refused():
         rule = refused()[str(model_type)]
     elif family is not None or any(key in config for key in (VISION_KEY, *TEXT_KEYS)):
         rule = "this family is not supported yet"
@@ -150,8 +150,8 @@ def decoder_of(config: ModelConfig, family: Family) -> Decoder:
         model_type = family.default_decoder
     if model_type not in family.decoders:
         rule = f"this decoder inside a {family.model_type} model is not supported yet"
-        if model_type in refused():
-            rule += f": {refused()[model_type]}"
+        if str(model_type) in refused():
+            rule += f": {refused()[str(model_type)]}"
         remedy = f"Supported: {', '.join(family.decoders)}"
         raise InputError(explain(family.decoder_field(config, "model_type"), model_type, rule, remedy))
     return DECODERS[model_type]

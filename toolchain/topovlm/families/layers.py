@@ -194,8 +194,10 @@ def tied_layers(config: ModelConfig, family: Family | None) -> frozenset[int]:
     """The first layers that read more than the residual stream: without them the others would move up."""
     if family is None or not family.tied_first:
         return frozenset()
-    stated = {**TOWERS[family.default_tower].defaults, **(config.get(VISION_KEY) or {})}
-    return frozenset(range(len(stated.get(family.tied_first) or ())))
+    vision = config.get(VISION_KEY)
+    stated = {**TOWERS[family.default_tower].defaults, **(vision if isinstance(vision, Mapping) else {})}
+    indexes = stated.get(family.tied_first)
+    return frozenset(range(len(indexes))) if isinstance(indexes, (list, tuple)) else frozenset()
 
 
 def refuse_tied_layers(config: ModelConfig, family: Family, dropped: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,20 @@ from topovlm.families.implied import SLIDING, layer_list
 from topovlm.families.shape import DecoderShape, ModelShape, VisionShape
 
 _PROJECTORS = "topovlm.families.projectors"
+# Fields of towers and projectors beside their sizes.
+_NUMBERS = frozenset(
+    {
+        "downsample_ratio",
+        "hidden_stride",
+        "out_hidden_size",
+        "projector_pooling_ratio",
+        "scale_factor",
+        "spatial_merge_size",
+        "temporal_patch_size",
+        "window_size",
+    }
+)
+_LISTS = frozenset({"deepstack_visual_indexes", "fullatt_block_indexes"})
 _COUNTS_OF_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
@@ -26,7 +40,9 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
     """
     model_type = str(config.get("model_type", ""))
     family = family_for(config)
-    whole = {**family.defaults, **config} if family else config
+    defaults = family.defaults if family else {}
+    left_out = {name: value for name, value in defaults.items() if config.get(name) is None}
+    whole = {**config, **left_out}
     decoder = _decoder(whole, family)
     raw_vision = config.get(VISION_KEY)
     if not isinstance(raw_vision, Mapping) or (family is not None and family.tokens is None):
@@ -48,7 +64,7 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
         decoder=decoder,
         vision=tower,
         drop_first_token=whole.get("vision_feature_select_strategy") == "default",
-        tokens_per_image=whole.get(rules.per_image) if rules.per_image else None,
+        tokens_per_image=_optional_size(whole, "top", rules.per_image) if rules.per_image else None,
         grid_pinpoints=_pinpoints(whole, rules),
         max_tiles=_max_tiles(whole, processor, rules),
         longest_edge=size.get("longest_edge") or rules.longest_edge or 4 * tower.image_size,
@@ -91,9 +107,9 @@ def _size(config: ModelConfig, part: str, *names: str) -> int:
     """First of `names` that is there, as a positive integer (a [h, w] pair must be square)."""
     for name in names:
         value = config.get(name)
-        if isinstance(value, (list, tuple)) and len(set(value)) == 1:
+        if isinstance(value, (list, tuple)) and value and all(side == value[0] for side in value):
             value = value[0]
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 1:
             return int(value)
     value = next((config[name] for name in names if name in config), None)
     rule = "must be there as a positive whole number"
@@ -172,7 +188,8 @@ def tower_of(config: ModelConfig, family: Family) -> tuple[Tower, dict[str, Any]
     tower = TOWERS.get(str(raw.get("architecture"))) or TOWERS.get(kind)
     if tower is None:
         tower = Tower(model_type=kind, defaults=TOWERS[family.default_tower].defaults)
-    stated = {**raw, **(raw.get(tower.nested) or {})}
+    inner = raw.get(tower.nested)
+    stated = {**raw, **(inner if isinstance(inner, Mapping) else {})}
     return tower, {**tower.defaults, **{name: value for name, value in stated.items() if value is not None}}
 
 
@@ -184,6 +201,7 @@ def picture_rules(config: ModelConfig, family: Family) -> Tokens:
 
 def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderShape) -> VisionShape:
     tower, vision = tower_of(whole, family)
+    _refuse_misfits({**whole, **vision})
     # Qwen2-VL calls the width `embed_dim` and uses `hidden_size` for what leaves the tower.
     hidden = _size(vision, "vision", "embed_dim", "hidden_size")
     layers = _size(vision, "vision", "num_hidden_layers", "depth", "num_layers")
@@ -192,6 +210,10 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
     else:
         intermediate = int(hidden * float(vision.get("mlp_ratio", 4)))
     patch = _size(vision, "vision", "patch_size")
+    image_size = 0 if rules.any_size else _size(vision, "vision", "image_size", "img_size")
+    if 0 < image_size < patch:
+        rule = f"is smaller than one patch ({patch} px)"
+        raise InputError(explain("config.json: vision.image_size", image_size, rule))
     merge = _merge({**whole, **vision}, rules)
     chosen = _chosen_layers(layers, whole)
     used = max(chosen)
@@ -203,7 +225,7 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
         intermediate=intermediate,
         gated=tower.gated,
         patch=patch,
-        image_size=0 if rules.any_size else _size(vision, "vision", "image_size", "img_size"),
+        image_size=image_size,
         channels=_optional_size(vision, "vision", "num_channels", "in_channels") or 3,
         class_token=tower.class_token,
         merge=merge,
@@ -215,9 +237,24 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
     )
 
 
+def _refuse_misfits(fields: ModelConfig) -> None:
+    """Raise `InputError` naming a field that is there and is not what it must be."""
+    for name, value in fields.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+        if name in _NUMBERS and value is not None and not number:
+            rule = "must be a positive number"
+        elif name in _LISTS and value is not None and not isinstance(value, (list, tuple)):
+            rule = "must be a list"
+        else:
+            continue
+        raise InputError(explain(f"config.json: {name}", value, rule, "Is this a model's config.json?"))
+
+
 def _merge(values: ModelConfig, rules: Tokens) -> int:
     """Patches along one side of a token; some configurations state the inverse."""
-    stated = float(values[rules.merge]) if rules.merge else 1.0
+    stated = values[rules.merge] if rules.merge else 1
+    if stated is None:
+        raise InputError(explain(f"config.json: {rules.merge}", stated, "must be a positive number"))
     return round(stated if stated >= 1 else 1 / stated)
 
 
@@ -231,10 +268,27 @@ def _chosen_layers(layers: int, whole: ModelConfig) -> list[int]:
 
 
 def _pinpoints(whole: ModelConfig, rules: Tokens) -> tuple[tuple[int, int], ...]:
-    if whole.get("image_grid_pinpoints"):
-        return tuple((int(height), int(width)) for height, width in whole["image_grid_pinpoints"])
+    stated = whole.get("image_grid_pinpoints")
+    if stated is not None and rules.layout == "anyres":
+        return tuple(_pair(canvas) for canvas in _listed(stated) or [stated])
     sides = [rules.pinpoints_unit * (step + 1) for step in range(rules.pinpoints_count)]
     return tuple((height, width) for height in sides for width in sides)
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _pair(canvas: Any) -> tuple[int, int]:
+    """(height, width) of one canvas. Raises `InputError`."""
+    if not isinstance(canvas, (list, tuple)) or len(canvas) != 2 or not all(map(_is_whole, canvas)):
+        rule = "must hold pairs of height and width in px"
+        raise InputError(explain("config.json: image_grid_pinpoints", canvas, rule))
+    return canvas[0], canvas[1]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _max_tiles(whole: ModelConfig, processor: ModelConfig, rules: Tokens) -> int:
