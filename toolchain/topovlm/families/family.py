@@ -170,7 +170,8 @@ class Family(Strict, frozen=True, kw_only=True):
     `first_position`, of the first token. `mask`: "causal", "blocks" (each picture sees itself whole) or
     "prefix" (the prompt does). `with_tower`: parts of this record that are others around a tower of that
     type. `renamed`: fields that older releases of transformers know by another name. `prompt`: by the chat
-    template, or the words alone.
+    template, or the words alone. `caps_logits`: a bound of logits that the decoder's configuration states
+    holds inside this family, too (by itself a decoder always keeps it).
     """
 
     model_type: str
@@ -195,6 +196,7 @@ class Family(Strict, frozen=True, kw_only=True):
     first_position: int = 0
     with_tower: dict[str, ModelConfig] = msgspec.field(default_factory=dict)
     prompt: Literal["template", "plain"] = "template"
+    caps_logits: bool = False
     mask: Literal["causal", "blocks", "prefix"] = "causal"
 
     def __post_init__(self) -> None:

@@ -81,9 +81,9 @@ class TorchParts:
 
     @property
     def logit_cap(self) -> float | None:
-        """Bound of the logits, softly kept: of decoders by themselves alone."""
-        alone = self.model.config is self.text
-        return getattr(self.text, "final_logit_softcapping", None) if alone else None
+        """Bound of the logits, softly kept: of decoders by themselves, and in families that keep it."""
+        kept = self.family.caps_logits or self.model.config is self.text
+        return getattr(self.text, "final_logit_softcapping", None) if kept else None
 
     def decoder_shape(self) -> DecoderShape:
         """Sizes of the decoder as it is loaded."""
