@@ -103,7 +103,12 @@ def write_checkpoint(folder: Path) -> Path:
     loader: Any = AutoModelForCausalLM  # untyped in transformers
     tokenizers: Any = AutoTokenizer
     settings: Any = GenerationConfig
-    model = loader.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    read = loader.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    # What transformers has read counts as quantised still, and is not saved: the same numbers in a new model.
+    config = read.config
+    del config.quantization_config
+    model = loader.from_config(config)
+    model.load_state_dict(read.state_dict())
     tokenizer = tokenizers.from_pretrained(source.parent, gguf_file=source.name)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config = settings(do_sample=False, eos_token_id=end, pad_token_id=end)
