@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
@@ -133,6 +134,14 @@ def write_questions(file: Path, count: int = 64) -> Path:
     return file
 
 
+def proposed(model: Path, order: Sequence[int]) -> list[int]:
+    """The first layers of a scorer's order that may go: the first and the last of a model stay."""
+    from topovlm.checkpoint.files import read_facts
+
+    kept = read_facts(model).protected_layers()
+    return [layer for layer in order if layer not in kept][:GONE]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="write the checkpoint to this folder, and stop")
@@ -161,11 +170,11 @@ def _chain(work: Path) -> None:
     model = write_checkpoint(work / "model")
     said("checkpoint dequantised")
     plan = topovlm.plan(model=model, target="jetson-orin", max_latency="85%")
-    said(f"plan: {plan.verdict}, keep {plan.keep} of {LAYERS}")
+    said(f"plan: {plan.verdict}, keep {plan.keep_layers} of {LAYERS}")
     scores = topovlm.score(model, data=write_questions(work / "questions.jsonl"), samples=16)
     for name, result in scores.scorers.items():
-        said(f"{name:16s} first {GONE} to go: {sorted(result.order[:GONE])}")
-    drop = sorted(scores.scorers["block-influence"].order[:GONE])
+        said(f"{name:16s} first {GONE} to go: {sorted(proposed(model, result.order))}")
+    drop = sorted(proposed(model, scores.scorers["block-influence"].order))
     pruned = topovlm.prune(model, drop, work / "slim")
     assert pruned.verified is not None
     said(f"without {drop}: {pruned.verified.dense_difference:.1e} from the bypassed model")

@@ -31,7 +31,7 @@ FACTS: Mapping[str, frozenset[str]] = {
     "held_out": frozenset({"task", "data", "seed", "samples", "eval_samples"}),
     "planned": frozenset({"dtype", "target", "mode", "device"}),
     "exported": frozenset({"dtype"}),
-    "workload": frozenset({"images", "prompt_tokens", "new_tokens"}),
+    "workload": frozenset({"images", "image_size", "prompt_tokens", "new_tokens"}),
 }
 # Fields that change no stage's result, each with the reason.
 IRRELEVANT: Mapping[str, str] = {

@@ -137,6 +137,7 @@ def _trace_ends(parts: TorchParts, rules: Rules) -> dict[str, ir.Model]:
 def _trace_layer(parts: TorchParts, rules: Rules, layer: torch.nn.Module) -> dict[str, ir.Model]:
     import torch
 
+    from topovlm.exporters.onnx.experts import all_computed
     from topovlm.exporters.onnx.modules import Layer, Prelude
     from topovlm.exporters.onnx.trace import trace
 
@@ -166,7 +167,8 @@ def _trace_layer(parts: TorchParts, rules: Rules, layer: torch.nn.Module) -> dic
         "past_value": {0: BATCH, 2: PAST},
     }
     outputs = ["hidden_out", "present_key", "present_value"]
-    return {"layer": trace(Layer(layer), inputs, axes, outputs)}
+    with all_computed(layer):
+        return {"layer": trace(Layer(layer), inputs, axes, outputs)}
 
 
 def decoder_graph(model: Any, pieces: DecoderPieces) -> ir.Model:

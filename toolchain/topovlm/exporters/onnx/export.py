@@ -33,13 +33,15 @@ CLIENTS = ("ONNX Runtime", "transformers.js")
 class WrittenGraphs:
     """What was written: graph key -> relative path, the decoder's sizes, fused attentions (0: none fused).
 
-    `not_fused`: why the fused form was left out, where it was asked for beside the plain one.
+    `not_fused`: why the fused form was left out, where it was asked for beside the plain one. `limits`: what
+    else is to be said of the graphs.
     """
 
     paths: dict[str, str]
     decoder: DecoderSizes
     fused_attentions: int
     not_fused: str = ""
+    limits: tuple[str, ...] = ()
 
 
 def export_onnx(
@@ -77,7 +79,7 @@ def export_onnx(
             parity=parity,
             artifacts=(Artifact(path=".", format="onnx", title="ONNX graphs", loads_in=CLIENTS),),
             checks=parity_checks(parity, "" if traced == dtype else f"{traced} (before {dtype})"),
-            limits=(f"no fused form: {graphs.not_fused}",) if graphs.not_fused else (),
+            limits=(*([f"no fused form: {graphs.not_fused}"] if graphs.not_fused else []), *graphs.limits),
             facts={"fused_attentions": graphs.fused_attentions},
         )
         if dtype in QUANTIZED:
@@ -142,6 +144,7 @@ def write_graphs(
     """Trace, assemble, check and save the graphs under `out`."""
     from topovlm.exporters.onnx import decoder as decoders
     from topovlm.exporters.onnx import files, graphs
+    from topovlm.exporters.onnx.experts import LIMIT, mixtures
     from topovlm.exporters.onnx.fused import fused_decoder_graph, why_not_fused
     from topovlm.exporters.onnx.half import float_interface
     from topovlm.families.torch_parts import parts_of
@@ -185,7 +188,8 @@ def write_graphs(
         files.check_interface(decoder, *interface)
         keep(decoder, "decoder", variant)
         del decoder
-    return WrittenGraphs(paths, sizes, fused, not_fused)
+    limits = (LIMIT,) if mixtures(model) else ()
+    return WrittenGraphs(paths, sizes, fused, not_fused, limits)
 
 
 def check_arguments(variants: Sequence[str], dtype: str) -> None:

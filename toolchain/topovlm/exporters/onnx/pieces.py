@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript")
-_SOURCES = ("modules.py", "rules.py", "trace.py", "decoder.py", "graphs.py", "pieces.py")
+_SOURCES = ("modules.py", "rules.py", "experts.py", "trace.py", "decoder.py", "graphs.py", "pieces.py")
 _memory: dict[str, dict[str, ir.Model]] = {}
 
 
