@@ -71,10 +71,10 @@ def test_prompts_that_cannot_be_are_refused_first(tmp_path: Path) -> None:
     model = deploying.build_model(tmp_path / "model")
     here = context(model, tmp_path / "out")
     check_prompt_length(here)
-    least = template_tokens(here, 1)
+    least = template_tokens(here)
     assert least > 1
     check_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(least)))
-    for wrong, words in ((least - 1, "the chat template alone takes"), (10**7, "passes the model's context")):
+    for wrong, words in ((least - 1, "the chat template, and what it writes around pictures, takes"), (10**7, "passes the model's context")):
         with pytest.raises(InputError, match=words):
             check_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(wrong)))
 

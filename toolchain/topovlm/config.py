@@ -56,7 +56,7 @@ class Config:
     k: int
     samples: int
     eval_samples: int
-    prompt_tokens: int
+    prompt_tokens: int | None
     new_tokens: int
     images: int
     image_size: tuple[int, int] | None  # height, width
@@ -271,7 +271,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("k", integer(1), 15, "nearest neighbours of the layer graphs", "N"),
     Option("samples", integer(8), 256, "calibration samples", "N"),
     Option("eval_samples", integer(1), 600, "held-out questions to answer, dense and slim", "N"),
-    Option("prompt_tokens", integer(1), 32, "text tokens of the workload, pictures not counted", "N"),
+    Option(
+        "prompt_tokens",
+        integer(1),
+        None,
+        "text tokens of the workload, pictures not counted (default: 32, or what the template takes)",
+        "N",
+    ),
     Option("new_tokens", integer(1), 1, "generated tokens; above 1 the latency is end to end", "N"),
     Option("images", integer(0), 1, "pictures per prompt of the workload", "N"),
     Option(

@@ -19,7 +19,7 @@ from torch import nn
 from topovlm.checkpoint.encoded import Encoded, in_a_row
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.checkpoint.loading import load_model, quiet_transformers
-from topovlm.checkpoint.processors import load_processor, tokenizer_of
+from topovlm.checkpoint.processors import load_processor, processed, tokenizer_of
 from topovlm.errors import InputError, explain
 from topovlm.families.torch_parts import TorchParts, parts_of
 from topovlm.samples import Sample
@@ -140,7 +140,7 @@ def encode(live: Live, sample: Sample) -> Encoded:
         rule = "this model takes no pictures"
         raise InputError(explain("images", len(pictures), rule).at(sample.source or sample.id))
     try:
-        values = _processed(live, pictures, sample.prompt)
+        values = processed(live.processor, live.parts.family, pictures, sample.prompt)
     except ValueError as error:  # PaliGemma's takes no prompt without a picture
         rule = f"the model's processor refuses it: {error}"
         raise InputError(explain("prompt", sample.prompt, rule).at(sample.source or sample.id)) from error
@@ -152,24 +152,6 @@ def encode(live: Live, sample: Sample) -> Encoded:
     types = {name: tensors.pop(name)[0] for name in _PER_TOKEN if name in tensors}
     extra = {name: value for name, value in tensors.items() if name not in ("attention_mask", "labels")}
     return Encoded(ids, extra, types)
-
-
-def _processed(live: Live, pictures: Sequence[Any], prompt: str) -> Any:
-    """What the model's own processor makes of one turn of the user."""
-    if live.parts.family.prompt == "plain":
-        text = live.processor.image_token * len(pictures) + prompt
-        return live.processor(images=list(pictures) or None, text=text, return_tensors="pt")
-    words: Any = prompt  # templates of text-only models take nothing else
-    if live.image_token_id is not None:
-        content = [{"type": "image", "image": picture} for picture in pictures]
-        words = [*content, {"type": "text", "text": prompt}]
-    return live.processor.apply_chat_template(
-        [{"role": "user", "content": words}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-    )
 
 
 def _later_type(live: Live, name: str) -> int:

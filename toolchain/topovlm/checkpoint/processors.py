@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from topovlm.checkpoint.loading import load_errors
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import find_family
+from topovlm.families.family import Family
 
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 # Packages that the processors of families with videos ask for: pictures need none of them.
@@ -63,6 +64,27 @@ def _with_pillow(processor: Any, folder: Path) -> None:
 def tokenizer_of(processor: Any) -> Any:
     """The tokenizer inside a processor; of a text-only model it is the processor."""
     return getattr(processor, "tokenizer", processor)
+
+
+def processed(processor: Any, family: Family, pictures: Sequence[Any], words: str) -> Any:
+    """What the model's own processor makes of one turn of the user: tensors by name, `input_ids` `[1, T]`.
+
+    Raises `ValueError` where the processor does.
+    """
+    if family.prompt == "plain":
+        text = processor.image_token * len(pictures) + words
+        return processor(images=list(pictures) or None, text=text, return_tensors="pt")
+    content: Any = words  # templates of text-only models take nothing else
+    if family.tokens is not None:
+        images = [{"type": "image", "image": picture} for picture in pictures]
+        content = [*images, {"type": "text", "text": words}]
+    return processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
 
 
 @contextlib.contextmanager

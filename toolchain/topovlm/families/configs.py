@@ -21,10 +21,16 @@ def text_part(config: ModelConfig) -> ModelConfig:
     return config
 
 
-def image_token_id(config: ModelConfig) -> int | None:
-    """The token that stands for a picture, under its new or its old name; None where it is not stated."""
-    value = config.get("image_token_id", config.get("image_token_index"))
-    return int(value) if value is not None else None
+def image_token_id(config: ModelConfig, defaults: ModelConfig | None = None) -> int | None:
+    """The token that stands for a picture, under its new or its old name; None where nothing states it.
+
+    `defaults`: those of the family.
+    """
+    for held in (config, defaults or {}):
+        value = held.get("image_token_id", held.get("image_token_index"))
+        if value is not None:
+            return int(value)
+    return None
 
 
 def context_tokens(config: ModelConfig) -> int | None:

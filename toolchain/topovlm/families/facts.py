@@ -65,7 +65,7 @@ class ModelFacts:
     @property
     def image_token_id(self) -> int | None:
         """The token that stands for a picture."""
-        return image_token_id(self.config)
+        return image_token_id(self.config, self.family.defaults if self.family else None)
 
     @property
     def picture_size(self) -> tuple[int, int]:

@@ -106,6 +106,11 @@ class Blank:
     def visual_tokens(self) -> int:
         return self.prompt.picture_tokens
 
+    @property
+    def text_tokens(self) -> int:
+        """Of the template, and what is written around pictures and their tiles."""
+        return len(self.prompt.ids) - self.visual_tokens
+
     def filled(self, prompt_tokens: int) -> Prompt:
         """With random words where words stand, so that the whole prompt has `prompt_tokens` tokens.
 

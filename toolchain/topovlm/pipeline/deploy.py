@@ -16,7 +16,7 @@ from topovlm.errors import BudgetError, Explained, explain
 from topovlm.pipeline import choosing, exporting, measuring, planning, reporting
 from topovlm.pipeline.attempts import assess
 from topovlm.pipeline.context import Context
-from topovlm.pipeline.prompt_length import check_prompt_length
+from topovlm.pipeline.prompt_length import check_prompt_length, with_prompt_length
 from topovlm.pipeline.question import build_plan, refuse_infeasible
 from topovlm.pipeline.record import Attempt, Deployment
 from topovlm.pipeline.rundir import RunDir
@@ -50,20 +50,25 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> Deployment:
     target = resolve_target(config, identity)
     display.note(f"target: {target.describe()}")
     context = Context(config, find_model(config.model), target, run, identity)
-    check(context)
+    context = checked(context)
     with run.locked(), library_chatter(run.root / "logs" / "libraries.log"):
         return _stages(context, argv, began)
 
 
-def check(context: Context) -> None:
-    """Refuse what a stage would refuse later: a precision, a scorer, a sample, a tool, a budget, a prompt."""
+def checked(context: Context) -> Context:
+    """The same, its prompt's length settled. Refuses what a stage would refuse later.
+
+    That is: a precision, a scorer, a sample, a tool, a budget, a prompt.
+    """
     _ = context.precision
     choosing.check_inputs(context)
     exporting.check(context)
+    context = with_prompt_length(context)
     if not context.on_target:
         model = context.source.checkpoint.facts
         refuse_infeasible(build_plan(context.config, context.target, model).record())
     check_prompt_length(context)
+    return context
 
 
 def _stages(context: Context, argv: Sequence[str], began: float) -> Deployment:

@@ -22,6 +22,7 @@ from topovlm.pipeline.stages import (
     PROFILE,
     rejected,
 )
+from topovlm.workload import Workload
 
 if TYPE_CHECKING:
     from topovlm.choose.record import Scores
@@ -166,7 +167,8 @@ def time_folders(
 
     first = next(iter(folders.values()))
     preparer = Preparer(first)
-    visual = Blank.of(preparer, config.images, config.image_size).visual_tokens
+    blank = Blank.of(preparer, config.images, config.image_size)
+    visual = blank.visual_tokens
     facts = preparer.manifest.facts
     planned = facts.visual_tokens(workload_of(config, facts))
     if planned != visual:  # the prediction would be about another prompt than the measurement
@@ -175,7 +177,7 @@ def time_folders(
     workload = synthetic(
         first,
         images=config.images,
-        prompt_tokens=visual + config.prompt_tokens,
+        prompt_tokens=visual + (config.prompt_tokens or max(Workload.prompt_tokens, blank.text_tokens)),
         new_tokens=timed_tokens(config, constants),
         seed=config.seed,
         image_size=config.image_size,

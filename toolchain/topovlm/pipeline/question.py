@@ -54,7 +54,7 @@ def workload_of(config: Config, model: ModelFacts, choices: Choices = NO_CHOICES
     """The request that a plan, a deployment and its report are about; text alone where no tower is."""
     return model.workload(
         images=config.images if model.shape.vision else 0,
-        prompt_tokens=config.prompt_tokens,
+        prompt_tokens=config.prompt_tokens or Workload.prompt_tokens,
         new_tokens=config.new_tokens,
         image_size=config.image_size,
         visual_tokens=choices.visual_tokens,

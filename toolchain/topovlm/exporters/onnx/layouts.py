@@ -78,7 +78,7 @@ def write_texts(
     image_id = None
     if "vision" in graphs:
         _write_processor(model_dir, out, config, family, out / graphs["vision"])
-        image_id = image_token_id({**family.defaults, **config})
+        image_id = image_token_id(config, family.defaults)
         if image_id is None:
             raise InputError(explain("image_token_id", None, "is not in config.json", "Complete it"))
     eos = _eos_ids(model_dir, config)
@@ -206,7 +206,7 @@ def _tokens_per_image(vision_graph: Path) -> int:
 
 
 def _image_token(model_dir: Path, config: ModelConfig) -> str:
-    wanted = image_token_id(config)
+    wanted = image_token_id(config, family_of(config, "export").defaults)
     for token in read_json(model_dir / "tokenizer.json").get("added_tokens", []):
         if token["id"] == wanted:
             return str(token["content"])

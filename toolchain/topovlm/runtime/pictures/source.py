@@ -18,29 +18,6 @@ from topovlm.runtime.pictures.seen import Seen
 
 FIELD = "preprocessor_config.json"
 
-# What transformers takes where config.json names no image token.
-_IMAGE_TOKENS = {
-    "fast_vlm": 151646,
-    "gemma3": 262144,
-    "glm4v": 151343,
-    "idefics3": 128257,
-    "internvl": 151667,
-    "llava": 32000,
-    "llava_next": 32000,
-    "llava_onevision": 151646,
-    "mistral3": 10,
-    "ovis2": 151665,
-    "paddleocr_vl": 100295,
-    "paligemma": 256000,
-    "perception_lm": 128002,
-    "qwen2_5_vl": 151655,
-    "qwen2_vl": 151655,
-    "qwen3_vl": 151655,
-    "qwen3_vl_moe": 151655,
-    "smolvlm": 128257,
-    "vipllava": 32000,
-}
-
 
 @dataclass(frozen=True)
 class Source:
@@ -86,8 +63,8 @@ class Source:
 
     def image_token(self) -> str:
         """The text of the image token. Raises `InputError` when neither file nor family names it."""
-        number = image_token_id(self.config)
-        number = _IMAGE_TOKENS.get(self.model_type) if number is None else number
+        family = find_family(self.model_type)
+        number = image_token_id(self.config, family.defaults if family else None)
         if number is None:
             rule = "must be there: it stands for a picture in the prompt"
             raise InputError(explain("config.json: image_token_id", None, rule))
