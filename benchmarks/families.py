@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -48,7 +49,9 @@ def in_own_process(name: str, checks: list[str]) -> Row:
         answer = Path(folder) / "row.json"
         command = [sys.executable, "-m", "benchmarks.families", "--one", name, "--answer", str(answer)]
         command += ["--checks", ",".join(checks)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # An empty cache: what tracing costs is a part of what is measured.
+        settings = {**os.environ, "TOPOVLM_CACHE": str(Path(folder) / "cache")}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
         if not answer.is_file():
             last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             return {check: {"error": last} for check in checks}

@@ -58,6 +58,8 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         "sparsity": 0.25,
         "drop": (3,),
         "scorer": "angular",
+        "prompt_tokens": 40,
+        "image_size": (40, 64),
         "repair": "off",
         "dtype": "fp16",
         "format": ("onnx", "tensorrt"),

@@ -37,7 +37,7 @@ class ExportRequest:
     `model` says which of the run's models lies in `model_dir`; `target` is None where no board was named.
     `dtype` is the precision asked for: an exporter that writes another one says so in its record. `live` is
     the torch model of `model_dir` if the caller has it in memory (on the CPU, evaluation mode); it is given
-    back as it was.
+    back as it was. `processor`: that of `model_dir`, likewise.
     """
 
     model_dir: Path
@@ -47,6 +47,7 @@ class ExportRequest:
     dtype: Dtype = "fp32"
     variants: tuple[str, ...] = VARIANTS
     live: nn.Module | None = None
+    processor: object | None = None
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,9 @@ def export_dense(context: Context) -> Record[ExportRecord]:
         # Graphs of the precision that torch has loaded come from the model that the other stages use.
         live = context.dense.live.model if dtype == "fp32" else None
         # Neither target nor workload: what is measured is the same whatever it is measured for.
-        request = ExportRequest(model_dir=context.source.folder, dtype=dtype, live=live)
+        request = ExportRequest(
+            model_dir=context.source.folder, dtype=dtype, live=live, processor=context.dense.processor
+        )
         return exporters.EXPORTERS[exporters.MEASURED].export(request, work / BASELINE, progress)
 
     return context.run.stage(EXPORT_DENSE, EXPORT_DENSE.key(context, record=RECORD_SCHEMA), make)
@@ -111,7 +113,9 @@ def _export_other(context: Context, name: str) -> None:
 
     def make(work: Path, progress: Progress) -> ExportRecord:
         loaded = context.dense.live.model if dense and asked.dtype == "fp32" else None
-        return exporters.EXPORTERS[name].export(replace(asked, live=loaded), work / name, progress)
+        processor = context.dense.processor if dense else None
+        request = replace(asked, live=loaded, processor=processor)
+        return exporters.EXPORTERS[name].export(request, work / name, progress)
 
     key = stage.key(
         context,

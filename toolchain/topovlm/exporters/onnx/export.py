@@ -51,6 +51,7 @@ def export_onnx(
     variants: Sequence[str] = VARIANTS,
     dtype: str = "fp32",
     model: nn.Module | None = None,
+    processor: object | None = None,
     which: Which = "dense",
     single_file_bytes: int = layouts.SINGLE_FILE_BYTES,
 ) -> ExportRecord:
@@ -59,16 +60,22 @@ def export_onnx(
     Every graph is run by ONNX Runtime and compared with torch before the folder gets its name. int8 and int4
     are fp32 graphs whose decoders are quantised after that. `model` is the torch model of `model_dir`, where
     the caller has it already: on the CPU and in the precision that is traced it spares loading, and it is
-    left as it was. A decoder that has no fused form is written in the plain one, and the record says why; the
-    fused form alone is refused then. A graph with more weights than `single_file_bytes` keeps them in
-    `<graph>.onnx_data`: one file cannot pass 2 GiB.
+    left as it was; `processor` likewise. A decoder that has no fused form is written in the plain one, and
+    the record says why; the fused form alone is refused then. A graph with more weights than
+    `single_file_bytes` keeps them in `<graph>.onnx_data`: one file cannot pass 2 GiB.
     Raises `InputError` for a checkpoint outside of the family and `VerificationError` when parity fails.
     """
     check_arguments(variants, dtype)
     with staged_folder(Path(out_dir)) as staged:
         traced = "fp32" if dtype in QUANTIZED else dtype
         parity, graphs = write_folder(
-            Path(model_dir), staged, variants, traced, model=model, single_file_bytes=single_file_bytes
+            Path(model_dir),
+            staged,
+            variants,
+            traced,
+            model=model,
+            processor=processor,
+            single_file_bytes=single_file_bytes,
         )
         written = tuple(name for name in variants if name == "plain" or not graphs.not_fused)
         record = ExportRecord(
@@ -94,6 +101,7 @@ def write_folder(
     dtype: str,
     *,
     model: nn.Module | None = None,
+    processor: Any = None,
     single_file_bytes: int = layouts.SINGLE_FILE_BYTES,
 ) -> tuple[tuple[ParityResult, ...], WrittenGraphs]:
     """Graphs (fp32 or fp16) and texts, behind the gate, into a folder that exists; returns what it measured.
@@ -105,7 +113,7 @@ def write_folder(
     from topovlm.families.torch_parts import parts_of
 
     with _traceable(model_dir, dtype, model) as loaded:
-        processor = load_processor(model_dir)
+        processor = processor or load_processor(model_dir)
         graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes)
         tokenizer = getattr(tokenizer_of(processor), "backend_tokenizer", None)
         layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder, tokenizer=tokenizer)

@@ -30,5 +30,6 @@ class OnnxExporter:
             variants=request.variants,
             dtype=request.dtype,
             model=request.live,
+            processor=request.processor,
             which=request.model,
         )

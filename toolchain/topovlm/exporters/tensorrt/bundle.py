@@ -57,7 +57,9 @@ def write_fp16_graphs(request: ExportRequest, out: Path) -> tuple[ParityResult, 
     """fp16 graphs, plain: fused operators and MatMulNBits are not for TensorRT. Behind the numeric gate."""
     from topovlm.exporters.onnx.export import write_folder
 
-    parity, _ = write_folder(request.model_dir, out, ("plain",), DTYPE, model=request.live)
+    parity, _ = write_folder(
+        request.model_dir, out, ("plain",), DTYPE, model=request.live, processor=request.processor
+    )
     return parity
 
 
