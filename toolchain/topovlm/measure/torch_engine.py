@@ -45,6 +45,10 @@ class TorchEngine:
     variant = "eager"
 
     def __init__(self, live: Live, manifest: Manifest, depth: int) -> None:
+        family = live.parts.family
+        if family.mask != "causal" or family.tied_first:
+            rule = "has pictures that see themselves whole, or that join deeper layers: not timed on torch"
+            raise InputError(explain("model_type", family.model_type, rule, "Profile its exported graphs"))
         if not 2 <= depth <= live.layers:
             rule = f"must lie between 2 and the {live.layers} layers of the model"
             raise InputError(explain("depth", depth, rule))
@@ -109,12 +113,12 @@ class TorchEngine:
         )
 
     def _features(self, prompt: Prompt) -> torch.Tensor | None:
-        """Rows of all pictures `[tokens, hidden]`; features that join deeper layers take no part here."""
+        """Rows of all pictures `[tokens, hidden]`."""
         runs = []
         for feeds in prompt.pictures:
-            given = [torch.as_tensor(value, device=self._live.device) for value in feeds.values()]
-            placed = [x.to(self._live.model.dtype) if x.is_floating_point() else x for x in given]
-            found = self._vision(*placed)
+            given = {name: torch.as_tensor(value, device=self._live.device) for name, value in feeds.items()}
+            dtype = self._live.model.dtype
+            found = self._vision(**{n: x.to(dtype) if x.is_floating_point() else x for n, x in given.items()})
             features = found if isinstance(found, torch.Tensor) else found[0]
             runs.append(features.reshape(-1, features.shape[-1]))
         return torch.cat(runs) if runs else None

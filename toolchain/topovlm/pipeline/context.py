@@ -53,9 +53,10 @@ class Context:
     def data(self) -> Data:
         return Data(self.config, self.run, self.constants)
 
-    @functools.cached_property
+    @property
     def dense(self) -> DenseModel:
-        return DenseModel(self.source.checkpoint)
+        """The source's: one, whatever else of the run is settled later."""
+        return self.source.dense
 
     @functools.cached_property
     def precision(self) -> Precision:

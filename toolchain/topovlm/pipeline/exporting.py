@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 def check(context: Context) -> None:
     """Refuse, before anything runs, what a chosen exporter would refuse later."""
     for name in dict.fromkeys((exporters.MEASURED, *context.config.format)):
-        exporters.EXPORTERS[name].check(_request(context, context.source.folder, "dense"))
+        request = _request(context, context.source.folder, "dense")
+        exporters.EXPORTERS[name].check(replace(request, processor=context.dense.processor))
 
 
 def _request(context: Context, folder: Path, model: Literal["dense", "slim"]) -> ExportRequest:

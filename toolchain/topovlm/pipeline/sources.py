@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from topovlm.checkpoint.card import license_of
 from topovlm.checkpoint.files import Checkpoint
 from topovlm.config import REFERENCE_MODEL
 from topovlm.families.facts import ModelFacts
+from topovlm.pipeline.model import DenseModel
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Source:
     @property
     def folder(self) -> Path:
         return self.checkpoint.folder
+
+    @functools.cached_property
+    def dense(self) -> DenseModel:
+        """Model and processor, read when somebody asks."""
+        return DenseModel(self.checkpoint)
 
     @property
     def display_name(self) -> str:

@@ -20,7 +20,7 @@ class OnnxExporter:
     def check(self, request: ExportRequest) -> None:
         """Raises `InputError` for what is not written, and for a checkpoint that the runtime would refuse."""
         check_arguments(request.variants, request.dtype)
-        check_checkpoint(request.model_dir)
+        check_checkpoint(request.model_dir, request.processor)
 
     def export(self, request: ExportRequest, out_dir: Path, progress: Progress) -> ExportRecord:
         """`export_onnx` of the request."""

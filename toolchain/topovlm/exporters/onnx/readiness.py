@@ -19,8 +19,11 @@ from topovlm.families.configs import ModelConfig
 _PICTURES = 2  # most pictures that a prompt is tried with
 
 
-def check_checkpoint(model_dir: Path) -> None:
-    """Raises `InputError`, naming the file and the field, for what an export or its runtime would refuse."""
+def check_checkpoint(model_dir: Path, processor: object | None = None) -> None:
+    """Raises `InputError`, naming the file and the field, for what an export or its runtime would refuse.
+
+    `processor`: the checkpoint's, where somebody has loaded it already.
+    """
     from transformers import AutoConfig
 
     from topovlm.exporters.onnx.graphs import check_family
@@ -28,10 +31,10 @@ def check_checkpoint(model_dir: Path) -> None:
     config = read_json(model_dir / "config.json")
     family_of(config, "export")
     check_family(AutoConfig.from_pretrained(model_dir, local_files_only=True))
-    _check_prompts(model_dir, config)
+    _check_prompts(model_dir, config, processor)
 
 
-def _check_prompts(model_dir: Path, config: ModelConfig) -> None:
+def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object | None) -> None:
     """Prompts with no, one and two small pictures, made as the runtime makes them."""
     from PIL import Image
 
@@ -43,7 +46,7 @@ def _check_prompts(model_dir: Path, config: ModelConfig) -> None:
     name = strategy_name(config, family)
     template = "" if family.prompt == "plain" else chat_template(model_dir)
     tokens = special_tokens(_held(model_dir / "tokenizer_config.json"))
-    tokenizer = getattr(tokenizer_of(load_processor(model_dir)), "backend_tokenizer", None)
+    tokenizer = getattr(tokenizer_of(loaded or load_processor(model_dir)), "backend_tokenizer", None)
     if tokenizer is None:
         rule = "the checkpoint has no fast tokenizer"
         raise InputError(explain("tokenizer.json", str(model_dir), rule, "Save it with a fast tokenizer"))
