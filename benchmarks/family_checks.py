@@ -138,6 +138,16 @@ def check_export(family: Family) -> Measured:
     }
 
 
+def check_half(family: Family) -> Measured:
+    """The same gate on half-precision graphs, which clients feed as they feed the others."""
+    import topovlm
+
+    source, out = family.work / "slim", family.work / "onnx-fp16"
+    record = topovlm.export(source if source.is_dir() else family.model, out, dtype="fp16")
+    assert record.dtype == "fp16"
+    return {"logit_error": max(row.max_logit_error / row.max_logit for row in record.parity)}
+
+
 def check_run(family: Family) -> Measured:
     """The runtime's tokens are those of transformers' `generate`, in every form that was written."""
     from topovlm.checkpoint.live import encode, greedy, load
@@ -196,6 +206,7 @@ CHECKS: dict[str, Callable[[Family], Measured]] = {
     "prune": check_prune,
     "export": check_export,
     "run": check_run,
+    "half": check_half,
     "deploy": check_deploy,
 }
 

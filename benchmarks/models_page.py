@@ -7,9 +7,6 @@ from typing import Any
 
 from topovlm.families.catalogue import FAMILIES, refused
 
-_STEPS = ("plan", "score", "prune", "export", "run", "deploy")
-_WORDS = {"plan": "plan", "score": "score", "prune": "prune", "run": "run", "deploy": "deploy"}
-
 
 def page(content: Mapping[str, Any]) -> str:
     """The whole page."""
@@ -29,6 +26,7 @@ some layers, only an evaluation on your own questions says.
 - **export**: ONNX Runtime against torch, two prompts, two sizes of picture, eight cached steps; a shifted
   position, a masked token and missing pictures must be noticed. *fused*: also in ONNX Runtime's own attention
 - **run**: without torch, the tokens of transformers' `generate` about five pictures
+- **fp16**: the same gate on half-precision graphs
 - **deploy**: `topovlm deploy --sparsity 25%` from the command line to the report
 
 {_matrix(rows)}
@@ -64,7 +62,7 @@ def _cell(row: Mapping[str, Mapping[str, Any]], step: str) -> str:
 
 
 def _matrix(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    head = ("checkpoint", "plan", "score", "prune", "export plain", "export fused", "run", "deploy")
+    head = ("checkpoint", "plan", "score", "prune", "export plain", "export fused", "fp16", "run", "deploy")
     table = []
     for name, row in rows.items():
         plain = _cell(row, "export")
@@ -72,7 +70,9 @@ def _matrix(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             plain if "fused" in row.get("export", {}).get("forms", "") else ("-" if plain == "yes" else plain)
         )
         cells = [_cell(row, step) for step in ("plan", "score", "prune")]
-        table.append((f"`{name}`", *cells, plain, fused, _cell(row, "run"), _cell(row, "deploy")))
+        table.append(
+            (f"`{name}`", *cells, plain, fused, *(_cell(row, step) for step in ("half", "run", "deploy")))
+        )
     return _table(head, table)
 
 
