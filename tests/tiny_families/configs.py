@@ -11,7 +11,18 @@ Facts = dict[str, Any]
 WIDTH = 64
 # Short enough to matter in a prompt of 60 tokens.
 WINDOW = 16
-TEXT_ONLY = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "smollm3", "phi3")
+TEXT_ONLY = (
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "smollm3",
+    "phi3",
+    "ernie4_5",
+)
 
 
 def config_for(name: str, words: Words, tokenizer: Any, layers: int, **changes: Facts) -> Any:
@@ -65,6 +76,7 @@ def decoder(kind: str, layers: int) -> tuple[str, Facts]:
         "gemma3_text": _gemma3(layers),
         "smollm3": {"tie_word_embeddings": True, "no_rope_layer_interval": 3},
         "phi3": {"tie_word_embeddings": False},
+        "ernie4_5": {"head_dim": 16, "use_bias": True, "tie_word_embeddings": True},
     }
     return kind, known[kind]
 

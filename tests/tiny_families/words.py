@@ -139,9 +139,11 @@ WORDS: dict[str, Words] = {
     "qwen2": _CHAT_WORDS,
     "qwen3": _CHAT_WORDS,
     "mistral": _INSTRUCT,
+    "gemma": _gemma(),
     "gemma2": _gemma(),
     "gemma3_text": _gemma(),
     "smollm3": _CHAT_WORDS,
+    "ernie4_5": _CHAT_WORDS,
     "phi3": Words(
         templates.PHI, "<|endoftext|>", ("<|end|>", "<|endoftext|>"), more=("<|user|>", "<|assistant|>")
     ),
