@@ -145,6 +145,26 @@ def test_batches_equal_single_runs(toy: Toy, tmp_path: Path, fixed_batch: bool) 
     assert done == sorted(done)
 
 
+def test_large_pictures_wait_outside_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts are prepared until their pictures fill the bound, not all of the items at once."""
+    items = [([picture(i)], PROMPTS[i % len(PROMPTS)]) for i in range(9)]
+    answers = engine.generate_batch(items, 2, 4)
+    one = engine.prepare(*items[0]).picture_bytes
+    assert one == sum(value.nbytes for value in engine.prepare(*items[0]).pictures[0].values()) > 0
+    monkeypatch.setattr("topovlm.runtime.engine._BYTES_PREPARED", 2 * one)
+    prepared, seen, prepare = [0], [], engine.prompter.prepare
+
+    def counted(*item: Any) -> Any:
+        prepared[0] += 1
+        return prepare(*item)
+
+    monkeypatch.setattr(engine.prompter, "prepare", counted)
+    bounded = engine.generate_batch(items, 2, 4, progress=lambda done: seen.append(prepared[0] - done))
+    assert bounded == answers
+    assert prepared == [len(items)]
+    assert max(seen) <= 1  # two at most are held, of which one is answered
+
+
 def test_answer_logits(engine: Engine, toy: Toy) -> None:
     """First-token logits are the oracle's."""
     items = [([picture(i)], prompt) for i, prompt in enumerate(PROMPTS)]

@@ -27,7 +27,9 @@ from topovlm.travel.prompts import Prompt
 from topovlm.travel.steps import decode_feeds, greedy, prefill_feeds, see_all
 
 Item = tuple[Sequence[Picture], str]
+# Prompts that look for others of their length, and their pictures: whichever is full first.
 _BATCHES_PREPARED = 16
+_BYTES_PREPARED = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -203,9 +205,7 @@ class Engine:
             raise InputError(explain("batch_size", batch_size, "must be at least 1"))
         decoder = self._batching_decoder()
         size = batch_size if decoder.max_batch is None else 1
-        stretch = _BATCHES_PREPARED * size
-        for start in range(0, len(items), stretch):
-            prepared = [self.prompter.prepare(*item) for item in items[start : start + stretch]]
+        for start, prepared in self._stretches(items, _BATCHES_PREPARED * size):
             groups: dict[int, list[int]] = {}
             for place, prompt in enumerate(prepared):
                 groups.setdefault(len(prompt.ids), []).append(place)
@@ -218,6 +218,16 @@ class Engine:
                         feeds = prefill_feeds(self.graphs, prompts, features)
                     logits, cache = decoder.step(feeds, decoder.empty_cache(len(batch)), past=0)
                     yield [start + place for place in batch], prompts, logits, cache
+
+    def _stretches(self, items: Sequence[Item], most: int) -> Iterator[tuple[int, list[Prompt]]]:
+        """Yield (index of the first, prompts): `most` of them, or fewer of large pictures."""
+        prepared: list[Prompt] = []
+        for index, item in enumerate(items, 1):
+            prepared.append(self.prompter.prepare(*item))
+            large = sum(prompt.picture_bytes for prompt in prepared) >= _BYTES_PREPARED
+            if large or len(prepared) == most or index == len(items):
+                yield index - len(prepared), prepared
+                prepared = []
 
     def _decode_batch(
         self, prompts: Sequence[Prompt], logits: np.ndarray, cache: Cache, limit: int

@@ -30,6 +30,11 @@ class Prompt:
         """Places of pictures in the prompt."""
         return 0 if self.image_token_id is None else int((self.ids == self.image_token_id).sum())
 
+    @property
+    def picture_bytes(self) -> int:
+        """Of all inputs of the vision graph."""
+        return sum(value.nbytes for feeds in self.pictures for value in feeds.values())
+
 
 def pack(prompts: Sequence[Prompt]) -> dict[str, Any]:
     """All prompts as named arrays, for one `.npz` file."""
