@@ -6,15 +6,20 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
-from tests import tiny
+from tests import tiny, tiny_families
 from topovlm.errors import InputError
 from topovlm.exporters.onnx.export import export_onnx
+from topovlm.exporters.onnx.prompts import make_questions
 from topovlm.exporters.onnx.quantize import QuantizedGraph, quantize_decoders
+from topovlm.exporters.onnx.sessions import open_graphs
 from topovlm.exporters.protocol import ExportRecord
 from topovlm.records import decode
+from topovlm.runtime.engine import Engine
+from topovlm.runtime.runtime_file import read_runtime_file
 
 Exported = tuple[Path, ExportRecord]
 
@@ -120,3 +125,30 @@ def test_an_int4_export_holds_int4_decoders_and_says_what_they_cost(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     }
     assert Engine(folder).generate([tiny.picture(0, 32)], tiny.PROMPTS[0], max_new_tokens=2).token_ids
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_experts_stay_as_they_are_and_are_named(dtype: str, tmp_path: Path) -> None:
+    """A mixture of experts is exported: what is not quantised is said with its size, and the graph runs."""
+    folder = tiny_families.build(tmp_path / "x", "qwen3_vl_moe", layers=2)
+    record = export_onnx(folder, tmp_path / "out", dtype=dtype)
+    (said,) = (limit for limit in record.limits if "stay fp32" in limit)
+    engine = Engine(tmp_path / "out", threads=1)
+    graph = onnx.load(engine.decoder.path).graph
+    left = {t.name: len(t.raw_data) for t in graph.initializer if ".experts." in t.name}
+    assert len(left) == 2  # gates with ups, downs; the other layer is dense
+    assert f"{sum(left.values()) / 1e6:.4g} of" in said
+    assert len(engine.generate([], "What is this?", 3).token_ids) >= 1
+
+
+def test_greedy_tokens_take_one_prefill(siglip_export: Exported) -> None:
+    """The tokens that both graphs are compared on are chosen as they come, each by the logits before it."""
+    folder, _ = siglip_export
+    question = make_questions(folder, 4)[1]
+    graphs = open_graphs(folder, read_runtime_file(folder), "decoder")
+    tokens, logits = graphs.greedy(question.prompt, 4)
+    last = len(question.prompt.ids) - 1
+    assert tokens.tolist() == logits[last : last + 4].argmax(-1).tolist()
+    np.testing.assert_allclose(graphs.run(question.prompt, tokens), logits, atol=1e-5)
+    engine = Engine(folder, variant="plain", threads=1)
+    assert engine.generate_prepared(question.prompt, 4, stop_at_eos=False).token_ids == tokens.tolist()

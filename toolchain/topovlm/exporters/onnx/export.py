@@ -219,6 +219,9 @@ def _quantized(folder: Path, record: ExportRecord) -> ExportRecord:
             f"logit error {row.mean_logit_error:.2g} of {row.max_logit:.3g}, on random prompts; no gate "
             "passes it, an evaluation on your own questions decides"
         )
+        if row.kept_bytes:
+            kept = f"{row.kept_bytes / 1e6:.4g} of {row.source_size_bytes / 1e6:.4g} MB"
+            limits.append(f"{row.key} ({row.format}): the experts' weights, {kept}, stay fp32")
         facts |= {
             f"{row.key}.{name}": getattr(row, name)
             for name in ("max_logit_error", "mean_logit_error", "same_tokens", "compared_tokens")

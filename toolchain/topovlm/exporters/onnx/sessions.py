@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from topovlm.travel.prompts import Prompt
 
 FloatType = Literal["float32", "float16"]
 Feeds = dict[str, np.ndarray]
+Choose = Callable[[int, np.ndarray], np.ndarray]  # step, logits `[B, vocab]` before it -> tokens `[B]`
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,24 @@ class OpenGraphs:
 
     def run(self, prompt: Prompt, forced: np.ndarray, broken: Broken = WHOLE) -> np.ndarray:
         """Prefill the prompt, then a cached step per token of `forced` `[T]`; logits `[S + T, vocab]`."""
-        feeds = self._prompt_feeds(prompt, blind=broken.blind)
-        feeds = {name: value[None] for name, value in feeds.items()}
-        feeds["attention_mask"] = np.ones((1, len(prompt.ids)), np.int64)
+        feeds = self._alone(prompt, blind=broken.blind)
         if broken.hide_slot is not None:
             feeds["attention_mask"][0, broken.hide_slot] = 0
-        feeds["position_ids"] = np.stack([prompt.positions], axis=-2)
         following = np.asarray([prompt.next_position + broken.shift_positions])
-        logits: np.ndarray = self._decode(feeds, following, forced[None])[0]
+        logits: np.ndarray = self._decode(feeds, following, len(forced), _given(forced[None]))[0]
         return logits
 
-    def greedy(self, prompt: Prompt, steps: int) -> np.ndarray:
-        """The first `steps` greedy tokens `[steps]`, whatever they are."""
-        tokens = np.zeros(0, np.int64)
-        for _ in range(steps):
-            logits = self.run(prompt, tokens)
-            tokens = np.append(tokens, logits[-1].argmax())
-        return tokens
+    def greedy(self, prompt: Prompt, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first `steps` greedy tokens `[steps]`, whatever they are; logits as of `run` with them."""
+        feeds = self._alone(prompt)
+        tokens: list[np.ndarray] = []
+
+        def choose(step: int, logits: np.ndarray) -> np.ndarray:
+            tokens.append(logits.argmax(-1))
+            return tokens[step]
+
+        logits: np.ndarray = self._decode(feeds, np.asarray([prompt.next_position]), steps, choose)[0]
+        return np.concatenate(tokens), logits
 
     def run_batch(self, prompts: Sequence[Prompt], forced: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Several prompts in one batch, padded on the left; each row's logits without its padding."""
@@ -77,8 +79,15 @@ class OpenGraphs:
         positions = [_left(p.positions, pad, -1) for p, pad in zip(prompts, pads, strict=True)]
         feeds["position_ids"] = np.stack(positions, axis=-2)
         following = np.asarray([prompt.next_position for prompt in prompts])
-        logits = self._decode(feeds, following, np.stack(forced))
+        logits = self._decode(feeds, following, len(forced[0]), _given(np.stack(forced)))
         return [row[pad:] for row, pad in zip(logits, pads, strict=True)]
+
+    def _alone(self, prompt: Prompt, *, blind: bool = False) -> Feeds:
+        """What the decoder is given for this prompt in a batch of one."""
+        feeds = {name: value[None] for name, value in self._prompt_feeds(prompt, blind=blind).items()}
+        feeds["attention_mask"] = np.ones((1, len(prompt.ids)), np.int64)
+        feeds["position_ids"] = np.stack([prompt.positions], axis=-2)
+        return feeds
 
     def _prompt_feeds(self, prompt: Prompt, *, blind: bool = False) -> Feeds:
         """inputs_embeds `[S, hidden]` with the features in place, and what else goes by token."""
@@ -105,34 +114,42 @@ class OpenGraphs:
         names = [value.name for value in self.vision.get_outputs()]
         return dict(zip(names, self.vision.run(None, given), strict=True))
 
-    def _decode(self, feeds: Feeds, following: np.ndarray, forced: np.ndarray) -> np.ndarray:
+    def _decode(self, feeds: Feeds, following: np.ndarray, steps: int, choose: Choose) -> np.ndarray:
+        """Logits `[B, S + steps, vocab]` of the prompts and of the tokens that are chosen step by step."""
+        batch = len(following)
         inputs = {value.name: value for value in self.decoder.get_inputs()}
         for name, value in inputs.items():
             if name.startswith("past_key_values"):
-                shape = (len(forced), value.shape[1], 0, value.shape[3])
+                shape = (batch, value.shape[1], 0, value.shape[3])
                 feeds[name] = np.zeros(shape, _NUMPY[value.type])
         names = [value.name for value in self.decoder.get_outputs()]
         pieces = []
-        for step in range(forced.shape[1] + 1):
+        for step in range(steps + 1):
             given: Feeds = {
                 n: v.astype(_NUMPY[inputs[n].type], copy=False) for n, v in feeds.items() if n in inputs
             }
             results = dict(zip(names, self.decoder.run(None, given), strict=True))
             pieces.append(results["logits"])
-            if step == forced.shape[1]:
+            if step == steps:
                 break
-            (embeds,) = self.embed.run(None, {"input_ids": forced[:, step : step + 1]})
-            more = np.ones((len(forced), 1), np.int64)
+            token = choose(step, results["logits"][:, -1])
+            (embeds,) = self.embed.run(None, {"input_ids": token[:, None]})
+            more = np.ones((batch, 1), np.int64)
             rows = feeds["position_ids"].shape[:-2]
             feeds = {
                 **{name: np.zeros_like(embeds) for name in inputs if name.startswith("deepstack_embeds.")},
                 "inputs_embeds": embeds,
                 "attention_mask": np.concatenate([feeds["attention_mask"], more], axis=1),
-                "position_ids": np.broadcast_to((following + step)[:, None], (*rows, len(forced), 1)),
-                "block_ids": np.zeros((len(forced), 1), np.int64),
+                "position_ids": np.broadcast_to((following + step)[:, None], (*rows, batch, 1)),
+                "block_ids": np.zeros((batch, 1), np.int64),
                 **{n.replace("present", "past_key_values"): v for n, v in results.items() if n != "logits"},
             }
         return np.concatenate(pieces, axis=1)
+
+
+def _given(forced: np.ndarray) -> Choose:
+    """The tokens `[B, T]`, one after the other."""
+    return lambda step, _: forced[:, step]
 
 
 _NUMPY = {
