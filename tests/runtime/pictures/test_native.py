@@ -154,3 +154,14 @@ def test_a_strip_is_refused_as_the_processors_do() -> None:
             processor.image_processor(picture("RGB", 1, 3999))
         with pytest.raises(InputError, match=r"3999x1.*200"):
             own.see(picture("RGB", 1, 3999))
+
+
+def test_without_a_resize_pictures_are_whole_tokens() -> None:
+    """A picture that cannot be cut into patches is refused by its size; one that can is taken as it is."""
+    processor = _processor("qwen2_vl")
+    processor.image_processor.do_resize = False
+    own = made("native", processor, _config("qwen2_vl", processor))
+    unit = own.patch * own.merge
+    assert own.see(picture("RGB", 3 * unit, 2 * unit)).grid == (1, 2, 3)
+    with pytest.raises(InputError, match=rf"{2 * unit + 1}x{3 * unit}.*multiples of {unit} px.*do_resize"):
+        own.see(picture("RGB", 3 * unit, 2 * unit + 1))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from topovlm.errors import InputError, explain
 from topovlm.families.canvases import Size, enlarged_resize, smart_resize, stepwise_resize
 from topovlm.pictures import to_rgb
 from topovlm.runtime.pictures.grids import Taps, interpolation, positions
@@ -94,6 +95,9 @@ class Native(OneForOne):
         if self.resize:
             frames = self.frames if self.kind.scaled_frames else 1
             size = self.kind.resize(*size, self.patch * self.merge, self.least, self.most, frames=frames)
+        elif any(side % (self.patch * self.merge) for side in size):
+            rule = f"must be multiples of {self.patch * self.merge} px: this image processor does not resize"
+            raise InputError(explain("image_size", f"{size[0]}x{size[1]}", rule, "Set do_resize to true"))
         rows, columns = size[0] // self.patch, size[1] // self.patch
         block = self.merge if self.kind.blocks else 1
         feeds = {
