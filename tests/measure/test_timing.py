@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError
 from topovlm.measure.footprint import Footprint, FootprintRequest, measure_footprint, resident_bytes
+from topovlm.measure.ssh.parcel import Preparer
 from topovlm.measure.timing import PHASES, Comparison, TimingRules, compare
-from topovlm.measure.timing_workload import TimingWorkload, synthetic_workload
+from topovlm.measure.timing_workload import Blank, TimingWorkload, synthetic_workload
 from topovlm.records import decode, encode
 from topovlm.runtime.engine import Engine
 from topovlm.stats.robust import paired_ratio, summarise
@@ -90,6 +93,18 @@ def test_synthetic_workload_has_the_asked_length(engines: dict[str, Engine]) -> 
     np.testing.assert_array_equal(again.prompts[0].pictures[0]["pixel_values"], pixels)
     with pytest.raises(InputError, match="prompt_tokens"):
         synthetic_workload(engine, images=3, prompt_tokens=5)
+
+
+def test_synthetic_words_have_rows_in_the_model(engines: dict[str, Engine]) -> None:
+    """A tokenizer with more words than the model has: the others are not drawn, no graph could read them."""
+    held = engines["dense"].manifest
+    known = 8
+    file = replace(held.file, decoder=replace(held.file.decoder, vocab=known))
+    blank = Blank.of(Preparer(held.folder), 0)
+    assert blank.prompter.tokenizer.get_vocab_size() > known
+    bare = len(blank.prompt.ids)
+    blank.prompter.manifest = dataclasses.replace(held, file=file)
+    assert (blank.filled(300).ids >= known).sum() <= bare
 
 
 def test_real_prompts_run_in_turn(engines: dict[str, Engine]) -> None:

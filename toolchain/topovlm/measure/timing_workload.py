@@ -122,7 +122,9 @@ class Blank:
             raise InputError(explain("prompt_tokens", prompt_tokens, rule))
         manifest, rng = self.prompter.manifest, np.random.default_rng([self.seed, 1])
         special = {manifest.image_token_id, *manifest.eos_token_ids}
-        words = np.array([i for i in range(self.prompter.tokenizer.get_vocab_size()) if i not in special])
+        # A tokenizer may know more words than the model has rows.
+        known = min(self.prompter.tokenizer.get_vocab_size(), manifest.file.decoder.vocab)
+        words = np.array([word for word in range(known) if word not in special])
         filler = rng.choice(words, prompt_tokens - len(bare))
         place = self._place(bare)
         ids = np.concatenate([bare[:place], filler, bare[place:]]).astype(np.int64)
