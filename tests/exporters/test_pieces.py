@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from topovlm.exporters.onnx import pieces
+from topovlm.checkpoint.loading import load_model
+from topovlm.exporters.onnx import decoder, pieces
 from topovlm.exporters.onnx.export import export_onnx
 from topovlm.exporters.protocol import ExportRecord
 
@@ -56,6 +58,18 @@ def test_other_facts_are_made_anew(empty: Path) -> None:
         pieces.remembered(facts, ("a", "b"), lambda: _count(calls))
     assert len(calls) == 2
     assert len(list(empty.iterdir())) == 2
+
+
+def test_another_mask_is_traced_anew(
+    empty: Path, tiny_siglip_qwen2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a family's record says of masks and positions is a part of the key, as the configuration is."""
+    model = load_model(tiny_siglip_qwen2, dtype="float32", attention_kind="eager")
+    plain = decoder.trace_decoder(model)
+    rules = dataclasses.replace(plain.rules, mask="prefix")
+    monkeypatch.setattr(decoder, "rules_of", lambda _: rules)
+    names = {value.name for value in decoder.trace_decoder(model).prelude.graph.inputs}
+    assert "block_ids" in names - {value.name for value in plain.prelude.graph.inputs}
 
 
 def test_another_module_is_traced_anew(empty: Path) -> None:

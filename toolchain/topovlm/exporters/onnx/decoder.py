@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from topovlm.exporters.onnx.pieces import remembered
@@ -67,7 +67,9 @@ def trace_decoder(model: Any) -> DecoderPieces:
 
     parts = parts_of(model)
     rules, facts = rules_of(parts), facts_of(parts)
-    shared = remembered(f"{facts} {rules.kinds}", ("prelude", "head"), lambda: _trace_ends(parts, rules))
+    # The kinds of layers are a part of the key, their number is not.
+    ends = f"{facts} {replace(rules, attention=rules.kinds)}"
+    shared = remembered(ends, ("prelude", "head"), lambda: _trace_ends(parts, rules))
     kinds = tuple(
         layer_kind(layer, attention) for layer, attention in zip(parts.blocks, rules.attention, strict=True)
     )
