@@ -12,9 +12,11 @@ import onnx
 import pytest
 from tokenizers import Tokenizer, processors
 
-from tests import tiny
+from tests import tiny, tiny_families
 from topovlm.errors import InputError
 from topovlm.exporters.onnx import layouts
+from topovlm.exporters.onnx.export import export_onnx
+from topovlm.exporters.onnx.readiness import check_checkpoint
 from topovlm.exporters.protocol import ExportRecord
 from topovlm.runtime.prompt import prompter_of
 from topovlm.runtime.runtime_file import MANIFEST_NAME, DecoderSizes, read_runtime_file
@@ -208,3 +210,17 @@ def test_a_damaged_manifest_is_refused_by_field(
     (tmp_path / MANIFEST_NAME).write_text(json.dumps(content))
     with pytest.raises(InputError, match=rf"{MANIFEST_NAME}.*{message}"):
         read_runtime_file(tmp_path)
+
+
+def test_special_tokens_of_older_checkpoints(tmp_path: Path) -> None:
+    """Kept in special_tokens_map.json, they are what transformers lets the chat template name."""
+    folder = tiny_families.build(tmp_path / "x", "llava-clip-llama", layers=2)
+    settings = _json(folder / "tokenizer_config.json")
+    ends = {"eos_token": {"content": settings.pop("eos_token"), "special": True}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "special_tokens_map.json").write_text(json.dumps(ends))
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ eos_token }}" + template.read_text())
+    check_checkpoint(folder)
+    export_onnx(folder, tmp_path / "out", variants=("plain",))  # the gate compares prompts, too
+    assert prompter_of(tmp_path / "out").text("hi", []).startswith("</s>USER: hi")

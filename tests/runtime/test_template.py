@@ -215,8 +215,6 @@ def test_special_tokens_as_the_tokenizer_names_them(bos: str | None, tmp_path: A
     as_published = {**config, "eos_token": {"__type": "AddedToken", "content": "</s>", "special": True}}
     as_published |= {"add_bos_token": True, "pad_token": None}
     assert special_tokens(as_published) == loaded.special_tokens_map
-    legacy = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "additional_special_tokens": ["<image>"]}
-    assert special_tokens({"unk_token": "<unk>"}, legacy).keys() == {"bos_token", "eos_token", "unk_token"}
 
 
 def test_bos_is_not_added_twice() -> None:

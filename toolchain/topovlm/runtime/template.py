@@ -71,16 +71,8 @@ def render(
         BUDGET.reset(held)
 
 
-def special_tokens(
-    tokenizer_config: Mapping[str, Any], legacy: Mapping[str, Any] | None = None
-) -> dict[str, str]:
-    """The special tokens that a template may name, from `tokenizer_config.json`; absent ones are left out.
-
-    `legacy` is the content of `special_tokens_map.json`: it counts where the configuration lists no added
-    tokens, as older checkpoints do.
-    """
-    if legacy and "added_tokens_decoder" not in tokenizer_config:
-        tokenizer_config = {**tokenizer_config, **legacy}
+def special_tokens(tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
+    """The special tokens that a template may name, from `tokenizer_config.json`; absent ones are left out."""
     found = {name: tokenizer_config.get(name) for name in _NAMED}
     for field in ("model_specific_special_tokens", "extra_special_tokens"):
         own = tokenizer_config.get(field)

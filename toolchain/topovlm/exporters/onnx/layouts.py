@@ -67,7 +67,7 @@ def write_texts(
         if (model_dir / name).is_file():
             shutil.copyfile(model_dir / name, out / name)
     tokenizer.save(str(out / "tokenizer.json"))
-    settings = read_json(model_dir / "tokenizer_config.json")
+    settings = tokenizer_settings(model_dir)
     template = "" if family.prompt == "plain" else chat_template(model_dir)
     if template:
         (out / "chat_template.jinja").write_text(template, encoding="utf-8")
@@ -143,6 +143,15 @@ def chat_template(model_dir: Path) -> str:
     raise InputError(
         explain("chat_template.jinja", str(model_dir), rule, "Add one: prompts are made with it")
     )
+
+
+def tokenizer_settings(model_dir: Path) -> ModelConfig:
+    """tokenizer_config.json, and what older checkpoints keep of it in special_tokens_map.json."""
+    settings: ModelConfig = read_json(model_dir / "tokenizer_config.json")
+    older = model_dir / "special_tokens_map.json"
+    if "added_tokens_decoder" in settings or not older.is_file():
+        return settings
+    return {**settings, **read_json(older)}
 
 
 def _write_processor(

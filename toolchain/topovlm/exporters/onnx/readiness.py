@@ -12,7 +12,7 @@ from typing import Any
 from topovlm.artifacts import read_json
 from topovlm.checkpoint.files import read_preprocessor
 from topovlm.errors import InputError, explain
-from topovlm.exporters.onnx.layouts import chat_template, strategy_name
+from topovlm.exporters.onnx.layouts import chat_template, strategy_name, tokenizer_settings
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig
 
@@ -45,7 +45,7 @@ def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object | None) 
     family = family_of(config, "export")
     name = strategy_name(config, family)
     template = "" if family.prompt == "plain" else chat_template(model_dir)
-    tokens = special_tokens(_held(model_dir / "tokenizer_config.json"))
+    tokens = special_tokens(tokenizer_settings(model_dir))
     tokenizer = getattr(tokenizer_of(loaded or load_processor(model_dir)), "backend_tokenizer", None)
     if tokenizer is None:
         rule = "the checkpoint has no fast tokenizer"
