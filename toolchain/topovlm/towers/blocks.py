@@ -33,7 +33,8 @@ def windows_of(gather: torch.Tensor, patches: int, dtype: torch.dtype) -> Window
     mask = torch.where(there, 0.0, torch.finfo(dtype).min / 2).to(dtype)
     # Padding is sent to one place more than there are patches, which is then cut off.
     places = torch.where(there, gather, patches).flatten()
-    back = torch.zeros(patches + 1, dtype=places.dtype).scatter(0, places, torch.arange(places.shape[0]))
+    order = torch.arange(places.shape[0], device=places.device)
+    back = torch.zeros(patches + 1, dtype=places.dtype, device=places.device).scatter(0, places, order)
     return Windows(gather.clamp(min=0), mask[:, None, None], back[:patches])
 
 

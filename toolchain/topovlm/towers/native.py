@@ -242,4 +242,4 @@ def _block_order(position_ids: torch.Tensor, merge: int) -> torch.Tensor:
     blocks_per_row = column.max() // merge + 1
     block = (row // merge) * blocks_per_row + column // merge
     place = block * merge * merge + (row % merge) * merge + column % merge
-    return torch.zeros_like(place).scatter(0, place, torch.arange(place.shape[0]))
+    return torch.zeros_like(place).scatter(0, place, torch.arange(place.shape[0], device=place.device))

@@ -68,7 +68,7 @@ class MaskedTiles(nn.Module):
     def _buckets(self, seen: torch.Tensor) -> torch.Tensor:
         """`[tiles, patches]` of one side -> the learned row or column of each."""
         step = 1.0 / seen.to(torch.int64).sum(dim=1)
-        places = torch.arange(seen.shape[1], dtype=torch.float32) * step[:, None]
+        places = torch.arange(seen.shape[1], dtype=torch.float32, device=seen.device) * step[:, None]
         places = places.clamp(max=1.0 - 1e-6)
         passed: torch.Tensor = places[..., None] >= self.bounds
         return passed.to(torch.int64).sum(dim=-1)

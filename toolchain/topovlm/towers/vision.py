@@ -26,10 +26,13 @@ class Vision(Protocol):
 
 
 def vision_of(parts: TorchParts) -> nn.Module:
-    """The family's module, a `Vision`. Raises `ValueError` for a family that states no graphs."""
+    """The family's module, a `Vision`, where the model is: it has buffers of its own.
+
+    Raises `ValueError` for a family that states no graphs.
+    """
     if parts.family.graphs is None or not parts.family.graphs.vision:
         raise ValueError(f"{parts.family.model_type}: the family's record has no vision graph")
     module = named(parts.family.graphs.vision, __name__)(parts)
     if not isinstance(module, nn.Module):
         raise TypeError(f"{parts.family.graphs.vision}: gave {type(module).__name__}, no torch module")
-    return module
+    return module.to(parts.model.device)
