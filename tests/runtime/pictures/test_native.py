@@ -9,6 +9,7 @@ import pytest
 
 from tests.runtime.pictures.oracle import made, picture, pictures, same_pixels, same_prompt, tokenizer
 from topovlm.errors import InputError
+from topovlm.runtime.pictures import strategy
 from topovlm.runtime.pictures.grids import Taps, interpolation, positions
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v", "paddleocr_vl")
@@ -165,3 +166,15 @@ def test_without_a_resize_pictures_are_whole_tokens() -> None:
     assert own.see(picture("RGB", 3 * unit, 2 * unit)).grid == (1, 2, 3)
     with pytest.raises(InputError, match=rf"{2 * unit + 1}x{3 * unit}.*multiples of {unit} px.*do_resize"):
         own.see(picture("RGB", 3 * unit, 2 * unit + 1))
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "glm4v", "paddleocr_vl"])
+def test_bounds_that_no_file_states_are_those_of_transformers(family: str) -> None:
+    """A file without sizes: the record's are what the image processor takes by itself."""
+    blank = type(_processor(family).image_processor)()
+    config = _config(family, _processor(family))
+    files = {"images": {}, "processor": {}, "config": config, "token": lambda number: f"<{number}>"}
+    own: Any = strategy("native", **files)
+    assert own.least == blank.size["shortest_edge"]
+    assert own.most == blank.size["longest_edge"]
+    assert own.frames == blank.temporal_patch_size

@@ -94,6 +94,7 @@ class Tokens(Strict, frozen=True, kw_only=True):
     tokens of a picture outright. `max_tiles`: with the image processor's field that may say otherwise, and
     `tiles_field`, its field that says whether there are tiles. `longest_edge`: px, where the image processor
     states none. `several`: the layout of a picture that is not the only one in its prompt, if another.
+    `pictures`: what the strategy does otherwise in this family, in terms of its own (`native.Kind`).
     """
 
     layout: str
@@ -112,6 +113,7 @@ class Tokens(Strict, frozen=True, kw_only=True):
     several: str = ""
     pinpoints_unit: int = 0
     pinpoints_count: int = 0
+    pictures: ModelConfig = msgspec.field(default_factory=dict)
 
 
 class Tensors(Strict, frozen=True, kw_only=True):

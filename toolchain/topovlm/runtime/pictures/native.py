@@ -7,16 +7,17 @@ which the processor lays out the patches: by blocks that merge into one token, o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
-from topovlm.families.canvases import Size, enlarged_resize, smart_resize, stepwise_resize
+from topovlm.families import canvases
+from topovlm.families.family import named
 from topovlm.pictures import to_rgb
+from topovlm.records import Strict
 from topovlm.runtime.pictures.grids import Taps, interpolation, positions
 from topovlm.runtime.pictures.seen import Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source, square_side
@@ -24,47 +25,24 @@ from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD, Finish, resized
 from topovlm.runtime.pictures.windows import window_gather
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What the families do differently; sizes where no file states them, in px.
+class Kind(Strict, frozen=True, kw_only=True):
+    """What a family does otherwise than Qwen2-VL, as its record says it (`tokens.pictures`).
 
-    `blocks`: patches that merge follow each other. `scaled_frames`: bounds hold for the picture repeated as
-    often as a patch is long in time. `taps`: how the learned positions are resampled, if they are.
+    `resize`: a function of `families.canvases`. `min_pixels`, `max_pixels`, `frames`: of the image processor
+    where its file states none. `blocks`: patches that merge follow each other. `scaled_frames`: bounds hold
+    for the picture repeated as often as a patch is long in time. `windows`: the tower has some. `taps`: how
+    its learned positions are resampled, if they are.
     """
 
-    resize: Callable[..., Size] = smart_resize
-    least: int = 56 * 56
-    most: int = 28 * 28 * 1280
-    patch: int = 14
+    resize: str = "smart_resize"
+    min_pixels: int = 56 * 56
+    max_pixels: int = 28 * 28 * 1280
     frames: int = 2
     blocks: bool = True
     scaled_frames: bool = False
     windows: bool = False
-    taps: Taps | None = None
-
-
-_QWEN3 = Kind(patch=16, taps=Taps("bilinear", align_corners=True))
-KINDS = {
-    "qwen2_vl": Kind(),
-    "qwen2_5_vl": Kind(windows=True),
-    "qwen3_vl": _QWEN3,
-    "qwen3_vl_moe": _QWEN3,
-    "glm4v": Kind(
-        enlarged_resize,
-        112 * 112,
-        28 * 28 * 15000,
-        scaled_frames=True,
-        taps=Taps("bicubic", align_corners=False),
-    ),
-    "paddleocr_vl": Kind(
-        stepwise_resize,
-        384 * 384,
-        1536 * 1536,
-        frames=1,
-        blocks=False,
-        taps=Taps("bilinear", align_corners=False),
-    ),
-}
+    taps: Literal["", "bilinear", "bicubic"] = ""
+    align_corners: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +72,8 @@ class Native(OneForOne):
         size = (image.height, image.width)
         if self.resize:
             frames = self.frames if self.kind.scaled_frames else 1
-            size = self.kind.resize(*size, self.patch * self.merge, self.least, self.most, frames=frames)
+            brought = named(self.kind.resize, canvases.__name__)
+            size = brought(*size, self.patch * self.merge, self.least, self.most, frames=frames)
         elif any(side % (self.patch * self.merge) for side in size):
             rule = f"must be multiples of {self.patch * self.merge} px: this image processor does not resize"
             raise InputError(explain("image_size", f"{size[0]}x{size[1]}", rule, "Set do_resize to true"))
@@ -109,8 +88,9 @@ class Native(OneForOne):
         if self.kind.windows:
             feeds["window_gather"] = window_gather(rows, columns, self.merge, self.window)
         if self.kind.taps:
-            taps = interpolation(feeds["position_ids"], (rows, columns), self.table, self.kind.taps)
-            feeds["interp_indices"], feeds["interp_weights"] = taps
+            taps = Taps(self.kind.taps, self.kind.align_corners)
+            read = interpolation(feeds["position_ids"], (rows, columns), self.table, taps)
+            feeds["interp_indices"], feeds["interp_weights"] = read
         rows, columns = rows // self.merge, columns // self.merge
         return Seen(feeds, rows * columns, grid=(1, rows, columns))
 
@@ -124,25 +104,25 @@ class Native(OneForOne):
 
 
 def build(source: Source) -> Native:
-    """Raises `InputError` for a family whose tower is not known here, and for steps that it does not do."""
-    kind = KINDS.get(source.model_type, Kind())
+    """Raises `InputError` for steps that it does not do."""
+    kind = source.rules(Kind)
     source.refuse("do_center_crop", "do_image_splitting", "do_pan_and_scan", "image_grid_pinpoints")
     size: Any = source.image("size", {})
     merge = int(source.image("merge_size", source.vision("spatial_merge_size", 2)))
-    patch = square_side(source.image("patch_size", source.vision("patch_size", kind.patch)), "patch_size")
+    patch = square_side(source.image("patch_size", source.vision("patch_size")), "patch_size")
     return Native(
         kind=kind,
         placeholder=source.image_token(),
         finish=Finish.from_config(source.images, FIELD, CLIP_MEAN, CLIP_STD),
         resample=int(source.image("resample", Image.Resampling.BICUBIC)),
-        least=int(source.image("min_pixels") or size.get("shortest_edge") or kind.least),
-        most=int(source.image("max_pixels") or size.get("longest_edge") or kind.most),
+        least=int(source.image("min_pixels") or size.get("shortest_edge") or kind.min_pixels),
+        most=int(source.image("max_pixels") or size.get("longest_edge") or kind.max_pixels),
         patch=patch,
         merge=merge,
         frames=int(source.image("temporal_patch_size", kind.frames)),
         resize=bool(source.image("do_resize", True)),
         window=int(source.vision("window_size", 112)) // patch // merge,
-        table=_table_side(source, patch),
+        table=_table_side(source, patch) if kind.taps else 0,
     )
 
 
@@ -151,5 +131,4 @@ def _table_side(source: Source, patch: int) -> int:
     count = source.vision("num_position_embeddings")
     if count is not None:
         return math.isqrt(int(count))
-    default = {"glm4v": 336, "paddleocr_vl": 384}.get(source.model_type, 48 * patch)
-    return square_side(source.vision("image_size", default), "vision_config.image_size") // patch
+    return square_side(source.vision("image_size"), "vision_config.image_size") // patch

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from PIL import Image
 
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import find_family
 from topovlm.families.configs import image_token_id
-from topovlm.families.family import Tower
-from topovlm.families.sizes import tower_of
+from topovlm.families.family import Family, Tower
+from topovlm.families.sizes import picture_rules, tower_of
 from topovlm.runtime.pictures.seen import Seen
 
 FIELD = "preprocessor_config.json"
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,21 @@ class Source:
     def class_token(self) -> bool:
         return self._tower[0].class_token
 
+    def rules(self, kind: type[Kind]) -> Kind:
+        """What the family's record says of its pictures, in the strategy's own terms."""
+        return msgspec.convert(picture_rules(self.config, self._family).pictures, kind)
+
     @cached_property
     def _tower(self) -> tuple[Tower, Mapping[str, Any]]:
+        return tower_of({**self._family.defaults, **self.config}, self._family)
+
+    @property
+    def _family(self) -> Family:
         family = find_family(self.model_type)
         if family is None:
             rule = "the pictures of this model type are not known here"
             raise InputError(explain("model_type", self.model_type, rule))
-        return tower_of({**family.defaults, **self.config}, family)
+        return family
 
     def image_token(self) -> str:
         """The text of the image token. Raises `InputError` when neither file nor family names it."""
