@@ -139,12 +139,11 @@ def build(source: Source) -> Anyres:
     """Raises `InputError` for tiles of another size than the tower's, and for foreign steps."""
     source.refuse("do_pan_and_scan", "do_image_splitting")
     source.resizes()
-    onevision = source.model_type == "llava_onevision"
     side = square_side(source.image("size", source.vision("image_size")), "size")
     crop = source.image("crop_size") if source.image("do_center_crop") else None
     if crop is not None and square_side(crop, "crop_size") != side:
         raise InputError(explain(f"{FIELD}: crop_size", crop, f"must be the size of a tile, {side} px"))
-    aspect = str(source.whole("vision_aspect_ratio", "anyres_max_9")) if onevision else ""
+    aspect = str(source.whole("vision_aspect_ratio", ""))
     finish = Finish.from_config(source.images, FIELD, CLIP_MEAN, CLIP_STD)
     return Anyres(
         placeholder=source.image_token(),
@@ -152,18 +151,19 @@ def build(source: Source) -> Anyres:
         resample=int(source.image("resample", Image.Resampling.BICUBIC)),
         side=side,
         grid=int(source.vision("image_size")) // int(source.vision("patch_size")),
-        canvases=_canvases(source, side, onevision),
+        canvases=_canvases(source, side),
         colour=background(source.image("image_mean", CLIP_MEAN)),
         most_tiles=int(aspect.rpartition("_")[2]) if aspect.startswith("anyres_max_") else 0,
-        together=onevision,
+        together=bool(source.tokens.several),
     )
 
 
-def _canvases(source: Source, side: int, onevision: bool) -> tuple[Size, ...]:
-    """(height, width) of each in px; without any stated, those that transformers takes."""
+def _canvases(source: Source, side: int) -> tuple[Size, ...]:
+    """(height, width) of each in px; without any stated, those of the family's record."""
     stated = source.image("image_grid_pinpoints", source.whole("image_grid_pinpoints"))
     if stated is None:
-        sides = [384 * count for count in range(1, 7)] if onevision else []
+        rules = source.tokens
+        sides = [rules.pinpoints_unit * count for count in range(1, rules.pinpoints_count + 1)]
         stated = [(height, width) for height in sides for width in sides]
     canvases = tuple((int(height), int(width)) for height, width in stated)
     for canvas in canvases:

@@ -9,11 +9,20 @@ from PIL import Image
 
 from topovlm.errors import InputError, explain
 from topovlm.families.configs import text_part
+from topovlm.records import Strict
 from topovlm.runtime.pictures.recipe import ImageRecipe, to_pixels
 from topovlm.runtime.pictures.seen import Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source
 
-_GEMMA_BOS = 2
+
+class Kind(Strict, frozen=True, kw_only=True):
+    """What a family does otherwise than LLaVA, as its record says it (`tokens.pictures`).
+
+    `bos_token_id`: of the token that begins the text behind the pictures, where config.json names no other;
+    None where nothing is written there.
+    """
+
+    bos_token_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,8 +71,9 @@ def build(source: Source) -> Fixed:
     patch = int(source.vision("patch_size") or source.stated("patch_size"))
     dropped = source.whole("vision_feature_select_strategy") == "default"
     extra = source.class_token - dropped
-    if source.model_type != "paligemma":
+    kind = source.rules(Kind)
+    if kind.bos_token_id is None:
         return Fixed(recipe, source.image_token(), patch, extra)
     text = text_part(source.config)
-    bos = int(source.whole("bos_token_id") or text.get("bos_token_id") or _GEMMA_BOS)
+    bos = int(source.whole("bos_token_id") or text.get("bos_token_id") or kind.bos_token_id)
     return Prefixed(recipe, source.image_token(), patch, extra, bos=source.token(bos))

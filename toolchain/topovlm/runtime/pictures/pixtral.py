@@ -68,6 +68,6 @@ def build(source: Source) -> Pixtral:
         resample=int(source.image("resample", Image.Resampling.BICUBIC)),
         most=(int(longest),) * 2 if longest else (int(size["height"]), int(size["width"])),
         patch=patch,
-        merge=int(source.whole("spatial_merge_size", 2)) if source.model_type == "mistral3" else 1,
+        merge=int(source.whole("spatial_merge_size", 1)),
         table=side // patch,
     )

@@ -13,7 +13,7 @@ from PIL import Image
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import find_family
 from topovlm.families.configs import image_token_id
-from topovlm.families.family import Family, Tower
+from topovlm.families.family import Family, Tokens, Tower
 from topovlm.families.sizes import picture_rules, tower_of
 from topovlm.runtime.pictures.seen import Seen
 
@@ -57,7 +57,12 @@ class Source:
 
     def rules(self, kind: type[Kind]) -> Kind:
         """What the family's record says of its pictures, in the strategy's own terms."""
-        return msgspec.convert(picture_rules(self.config, self._family).pictures, kind)
+        return msgspec.convert(self.tokens.pictures, kind)
+
+    @property
+    def tokens(self) -> Tokens:
+        """How the family's pictures become tokens."""
+        return picture_rules(self.config, self._family)
 
     @cached_property
     def _tower(self) -> tuple[Tower, Mapping[str, Any]]:
