@@ -42,7 +42,9 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
     family = family_for(config)
     defaults = family.defaults if family else {}
     left_out = {name: value for name, value in defaults.items() if config.get(name) is None}
-    whole = {**config, **left_out}
+    old_names = family.renamed.items() if family else ()
+    older = {new: config[old] for new, old in old_names if config.get(new) is None and old in config}
+    whole = {**config, **left_out, **older}
     decoder = _decoder(whole, family)
     raw_vision = config.get(VISION_KEY)
     if not isinstance(raw_vision, Mapping) or (family is not None and family.tokens is None):
@@ -260,7 +262,7 @@ def _merge(values: ModelConfig, rules: Tokens) -> int:
 
 def _chosen_layers(layers: int, whole: ModelConfig) -> list[int]:
     """Layers whose output is read, counted from 1; an exported graph leaves out those behind the last."""
-    stated: Any = whole.get("vision_feature_layer", whole.get("vision_feature_layers", -1))
+    stated: Any = whole.get("vision_feature_layer", -1)
     chosen = stated if isinstance(stated, (list, tuple)) and stated else [stated]
     if not all(isinstance(layer, int) for layer in chosen):
         return [layers]
