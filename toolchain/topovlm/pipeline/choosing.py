@@ -24,9 +24,9 @@ BY_HAND = "by hand"
 
 def check_inputs(context: Context) -> None:
     """Refuse, before anything runs, layers and scorers that do not exist, and samples that are broken."""
-    from topovlm.checkpoint.surgery import check_drop
+    from topovlm.pipeline.question import check_removable
 
-    check_drop(context.config.drop or (), context.source.layers)
+    check_removable(context.config, context.source.checkpoint.facts)
     for name in (context.config.scorer, *SCORERS):  # all of them run, plug-ins too
         find_scorer(name)
     if context.data.is_own:
