@@ -66,13 +66,13 @@ def test_prompts_that_cannot_be_are_refused_first(tmp_path: Path) -> None:
     """Shorter than the template, or beyond the context: named before a run directory exists."""
     from tests.pipeline import deploying
     from tests.pipeline.test_data import context
-    from topovlm.pipeline.prompt_length import template_tokens, with_prompt_length
+    from topovlm.pipeline.prompt_length import bare_tokens, with_prompt_length
 
     model = deploying.build_model(tmp_path / "model")
     here = context(model, tmp_path / "out")
     assert with_prompt_length(here).config.prompt_tokens == 32
-    least = template_tokens(here.config, here.source.checkpoint.facts, here.dense.processor)
-    assert least > 1
+    least, visual = bare_tokens(here.config, here.source.checkpoint.facts, here.dense.processor)
+    assert (least > 1, visual) == (True, 16)
     asked = with_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(least)))
     assert asked.config.prompt_tokens == least
     for wrong, words in (
@@ -219,3 +219,19 @@ def test_layers_that_cannot_go_are_refused_first(tmp_path: Path, capsys: pytest.
         assert cli.main([*words, "--sparsity", "25%", *more]) == 2
         assert "text_config.moe_layers" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_pictures_that_a_plan_counts_wrong_are_refused_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settings of a processor that no published one has: named before hours of work, not after them."""
+    from tests import tiny_families
+
+    model = tiny_families.build(tmp_path / "model", "internvl", layers=4)
+    processor = json.loads((model / "processor_config.json").read_text())
+    processor["image_processor"]["min_patches"] = 3
+    (model / "processor_config.json").write_text(json.dumps(processor))
+    words = ["deploy", "--model", str(model), "--target", "jetson-orin", "--sparsity", "25%"]
+    words += ["--image-size", "41x97", "--dry-run"]
+    assert cli.main(words) == 2
+    assert "visual tokens = 16: are what the model's processor makes" in capsys.readouterr().err

@@ -26,14 +26,19 @@ def with_prompt_length(context: Context) -> Context:
 def settled(config: Config, model: ModelFacts, processor: Any, constants: Constants = CONSTANTS) -> Config:
     """Where nobody says how long the text is: the usual length, or as long as an empty question.
 
-    Raises `InputError` for text shorter than that, and for prompts beyond the model's context.
+    Raises `InputError` for text shorter than that, for prompts beyond the model's context, and for pictures
+    that the processor makes other tokens of than a plan counts.
     """
-    template = template_tokens(config, model, processor)
+    template, visual = bare_tokens(config, model, processor)
     asked = max(Workload.prompt_tokens, template) if config.prompt_tokens is None else config.prompt_tokens
     if asked < template:
         rule = f"the chat template, and what it writes around pictures, takes {template} text tokens"
         raise InputError(explain("--prompt-tokens", asked, rule, f"Give at least {template}"))
-    visual = model.visual_tokens(workload_of(config, model))
+    planned = model.visual_tokens(workload_of(config, model))
+    if planned != visual:  # found out later, it would be after hours: prediction and measurement must agree
+        rule = f"are what the model's processor makes of the pictures; a plan counts {planned}"
+        remedy = "Its processor's settings are other than published ones: give it those"
+        raise InputError(explain("visual tokens", visual, rule, remedy))
     longest, new = model.context_tokens, timed_tokens(config, constants)
     if longest is not None and visual + asked + new > longest:
         rule = f"with {visual} visual and {new} new tokens it passes the model's context of {longest} tokens"
@@ -42,8 +47,8 @@ def settled(config: Config, model: ModelFacts, processor: Any, constants: Consta
     return replace(config, prompt_tokens=asked)
 
 
-def template_tokens(config: Config, model: ModelFacts, processor: Any) -> int:
-    """Text tokens of an empty question about the workload's pictures, as the model's processor writes it."""
+def bare_tokens(config: Config, model: ModelFacts, processor: Any) -> tuple[int, int]:
+    """Text and visual tokens of an empty question about the workload's pictures, as the processor has it."""
     from PIL import Image
 
     from topovlm.checkpoint.processors import processed
@@ -52,5 +57,6 @@ def template_tokens(config: Config, model: ModelFacts, processor: Any) -> int:
     workload = workload_of(config, model)
     size = (workload.image_width, workload.image_height)
     pictures = [Image.new("RGB", size) for _ in range(workload.images)]
-    ids = processed(processor, family_of(model.config), pictures, "")["input_ids"][0]
-    return len(ids) - (ids.tolist().count(model.image_token_id) if pictures else 0)
+    ids = processed(processor, family_of(model.config), pictures, "")["input_ids"][0].tolist()
+    visual = ids.count(model.image_token_id) if pictures else 0
+    return len(ids) - visual, visual
