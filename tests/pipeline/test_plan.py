@@ -235,3 +235,14 @@ def test_pictures_that_a_plan_counts_wrong_are_refused_first(
     words += ["--image-size", "41x97", "--dry-run"]
     assert cli.main(words) == 2
     assert "visual tokens = 16: are what the model's processor makes" in capsys.readouterr().err
+
+
+def test_a_plan_of_experts_says_what_it_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A token's own experts: the exported graphs compute all, so the figures are not of those."""
+    from tests import tiny_families
+
+    for name, expected in (("qwen3_vl_moe", 1), ("qwen3_vl", 0)):
+        model = tiny_families.build(tmp_path / name, name, layers=4)
+        notes = planned(capsys, "--model", str(model), "--sparsity", "25%")["notes"]
+        found = [note for note in notes if "that a token goes through; graphs exported here" in note]
+        assert len(found) == expected

@@ -129,6 +129,11 @@ def build_plan(
     if not model.allows("prune"):
         rule = "layers of this family cannot be removed yet: the plan says what its sizes allow"
         plan = replace(plan, notes=(*plan.notes, f"{model.model_type}: {rule}"))
+    decoder = model.shape.decoder
+    if decoder.sparse_share and profile is None:  # a measured profile is of the graphs themselves
+        used = f"{decoder.active_experts} of {decoder.experts} experts"
+        rule = f"the figures count the {used} that a token goes through; graphs exported here compute all"
+        plan = replace(plan, notes=(*plan.notes, f"mixture of experts: {rule}, and are slower"))
     return plan if config.drop is None else _held_to_drop(plan, len(config.drop))
 
 
