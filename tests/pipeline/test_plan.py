@@ -246,3 +246,32 @@ def test_a_plan_of_experts_says_what_it_counts(tmp_path: Path, capsys: pytest.Ca
         notes = planned(capsys, "--model", str(model), "--sparsity", "25%")["notes"]
         found = [note for note in notes if "that a token goes through; graphs exported here" in note]
         assert len(found) == expected
+
+
+def test_questions_that_the_model_cannot_be_asked_are_refused_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures for a model without a tower, the shipped ones too; words alone where a picture must be."""
+    from PIL import Image
+
+    from tests import tiny_families
+
+    Image.new("RGB", (40, 56)).save(tmp_path / "a.png")
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("words", "pictures")}
+    for name, file in files.items():
+        more = {"image": "a.png"} if name == "pictures" else {}
+        rows = [{"id": str(i), "prompt": f"what is {i} ?", "answer": "yes", **more} for i in range(40)]
+        file.write_text("\n".join(map(json.dumps, rows)))
+    out = tmp_path / "out"
+    for name, data, message in (
+        ("llama", [], "--data = None: is missing: the shipped questions are about pictures"),
+        ("llama", ["--data", str(files["pictures"])], "this model takes no pictures"),
+        ("paligemma", ["--data", str(files["words"])], "the model's processor refuses it"),
+    ):
+        model = tmp_path / name
+        if not model.is_dir():
+            tiny_families.build(model, name, layers=4)
+        words = ["deploy", "--model", str(model), "--target", "jetson-orin", "--sparsity", "25%"]
+        assert cli.main([*words, "-o", str(out), *data]) == 2
+        assert message in capsys.readouterr().err
+    assert not out.exists()
