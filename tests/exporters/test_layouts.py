@@ -193,6 +193,18 @@ def test_sizes_of_the_tower_may_be_left_out(
     assert (made["patch_size"], made["num_additional_image_tokens"]) == (16, 1)
 
 
+def test_pictures_of_any_size_have_no_number_of_tokens(siglip_export: Exported, tmp_path: Path) -> None:
+    """LLaVA around Pixtral's tower: what clients read is the checkpoint's own processor, nothing added."""
+    source, out = tiny_families.build(tmp_path / "model", "llava-pixtral-mistral", layers=2), tmp_path / "out"
+    shutil.copytree(siglip_export[0] / "onnx", out / "onnx")
+    sizes = DecoderSizes(layers=2, hidden=64, kv_heads=2, head_dim=16, vocab=320)
+    graphs = {"vision": "onnx/vision_encoder.onnx"}
+    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
+    own, made = _json(source / "processor_config.json"), _json(out / "processor_config.json")
+    assert made.keys() == own.keys()
+    assert all(made[name] == own[name] for name in own if name != "image_processor")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

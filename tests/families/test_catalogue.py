@@ -29,7 +29,6 @@ def test_a_record_names_what_exists(name: str) -> None:
             assert callable(named(reference, f"topovlm.families.{home}"))
     if family.graphs is not None and not family.text_only:
         assert callable(named(family.graphs.vision, "topovlm.towers.vision"))
-        decoders |= set(family.graphs.decoders)
         towers |= set(family.graphs.towers)
     assert all(DECODERS[kind].model_type == kind for kind in decoders)
     assert all(TOWERS[kind].model_type == kind for kind in towers)

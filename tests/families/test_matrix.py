@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from benchmarks import families, models_page
 from benchmarks.family_checks import CHECKS, Family, build
 
+from tests.families.test_further import FURTHER
 from tests.tiny_families import NAMES
 
-# From the command line to the report takes longer than all else: one of each kind here, all in the benchmark.
-_DEPLOYED = ("smollm3", "llava_next", "qwen3_vl", "smolvlm", "gemma3")
-_STEPS = tuple(name for name in CHECKS if name not in ("half", "deploy"))
+_STEPS = tuple(name for name in CHECKS if name not in FURTHER)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -26,13 +24,6 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_it_goes_through(family: Family, check: str) -> None:
     """See the check itself."""
     assert CHECKS[check](family)
-
-
-@pytest.mark.parametrize("name", _DEPLOYED)
-@pytest.mark.parametrize("check", ["half", "deploy"])
-def test_one_of_each_kind_goes_further(name: str, check: str, tmp_path: Path) -> None:
-    """In half precision, and `topovlm deploy --sparsity 25%` to a report."""
-    assert CHECKS[check](build(name, tmp_path))
 
 
 def test_the_page_is_made_of_the_stored_results() -> None:

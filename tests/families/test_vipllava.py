@@ -55,3 +55,12 @@ def test_it_is_counted_as_it_is_computed(dense: Path) -> None:
     projector = [p for p in live.parts.projector.parameters() if p.ndim == 2]
     assert vision.projector_params_per_token == sum(p.numel() for p in projector)
     assert vision.layers == 2
+
+
+def test_an_older_name_of_its_layers_is_read(dense: Path) -> None:
+    """`vision_feature_layers`, as older releases of transformers write it, is no default."""
+    config = json.loads((dense / "config.json").read_text())
+    stated = config.pop("vision_feature_layer")
+    older = ModelFacts({**config, "vision_feature_layers": stated})
+    assert older.shape == ModelFacts({**config, "vision_feature_layer": stated}).shape
+    assert older.shape != ModelFacts(config).shape

@@ -66,20 +66,21 @@ def test_prompts_that_cannot_be_are_refused_first(tmp_path: Path) -> None:
     """Shorter than the template, or beyond the context: named before a run directory exists."""
     from tests.pipeline import deploying
     from tests.pipeline.test_data import context
-    from topovlm.pipeline.prompt_length import check_prompt_length, template_tokens
+    from topovlm.pipeline.prompt_length import bare_tokens, with_prompt_length
 
     model = deploying.build_model(tmp_path / "model")
     here = context(model, tmp_path / "out")
-    check_prompt_length(here)
-    least = template_tokens(here)
-    assert least > 1
-    check_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(least)))
+    assert with_prompt_length(here).config.prompt_tokens == 32
+    least, visual = bare_tokens(here.config, here.source.checkpoint.facts, here.dense.processor)
+    assert (least > 1, visual) == (True, 16)
+    asked = with_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(least)))
+    assert asked.config.prompt_tokens == least
     for wrong, words in (
         (least - 1, "the chat template, and what it writes around pictures, takes"),
         (10**7, "passes the model's context"),
     ):
         with pytest.raises(InputError, match=words):
-            check_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(wrong)))
+            with_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(wrong)))
 
 
 def test_tensorrt_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -174,3 +175,103 @@ def test_the_plan_for_people_names_target_and_budget(capsys: pytest.CaptureFixtu
         assert part in captured.err
     assert cli.main([*words, "1ms"]) == 3
     assert "INFEASIBLE" in capsys.readouterr().err
+
+
+def _wordy(folder: Path) -> None:
+    """A chat template that takes more than the usual 32 tokens by itself."""
+    file = folder / "chat_template.jinja"
+    file.write_text("what colour is the ball ? " * 8 + file.read_text())
+
+
+def test_a_dry_run_plans_the_prompt_that_is_deployed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As long as its template where nobody says; what is shorter is refused by both."""
+    from tests.pipeline import deploying
+    from tests.pipeline.test_data import context
+    from topovlm.pipeline.prompt_length import with_prompt_length
+
+    model = deploying.build_model(tmp_path / "model")
+    _wordy(model)
+    deployed = with_prompt_length(context(model, tmp_path / "out")).config.prompt_tokens
+    assert deployed is not None
+    assert deployed > 32
+    words = ["deploy", "--target", "jetson-orin", "--model", str(model), "--sparsity", "25%", "--dry-run"]
+    assert cli.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["workload"]["prompt_tokens"] == deployed
+    assert cli.main([*words, "--prompt-tokens", str(deployed - 1)]) == 2
+    assert f"Give at least {deployed}" in capsys.readouterr().err
+
+
+def test_layers_that_cannot_go_are_refused_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that is tied to its place, and a field of unknown meaning: before a run directory exists."""
+    from tests import tiny_families
+
+    model, out = tiny_families.build(tmp_path / "model", "qwen3_vl"), tmp_path / "out"
+    words = ["deploy", "--model", str(model), "--target", "jetson-orin", "-o", str(out)]
+    for more in ([], ["--dry-run"]):
+        assert cli.main([*words, "--drop", "0,4", *more]) == 2
+        assert "layer = 0: is tied to its place" in capsys.readouterr().err
+    config = json.loads((model / "config.json").read_text())
+    config["text_config"]["moe_layers"] = [1, 2]
+    (model / "config.json").write_text(json.dumps(config))
+    for more in ([], ["--dry-run"]):
+        assert cli.main([*words, "--sparsity", "25%", *more]) == 2
+        assert "text_config.moe_layers" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_pictures_that_a_plan_counts_wrong_are_refused_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settings of a processor that no published one has: named before hours of work, not after them."""
+    from tests import tiny_families
+
+    model = tiny_families.build(tmp_path / "model", "internvl", layers=4)
+    processor = json.loads((model / "processor_config.json").read_text())
+    processor["image_processor"]["min_patches"] = 3
+    (model / "processor_config.json").write_text(json.dumps(processor))
+    words = ["deploy", "--model", str(model), "--target", "jetson-orin", "--sparsity", "25%"]
+    words += ["--image-size", "41x97", "--dry-run"]
+    assert cli.main(words) == 2
+    assert "visual tokens = 16: are what the model's processor makes" in capsys.readouterr().err
+
+
+def test_a_plan_of_experts_says_what_it_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A token's own experts: the exported graphs compute all, so the figures are not of those."""
+    from tests import tiny_families
+
+    for name, expected in (("qwen3_vl_moe", 1), ("qwen3_vl", 0)):
+        model = tiny_families.build(tmp_path / name, name, layers=4)
+        notes = planned(capsys, "--model", str(model), "--sparsity", "25%")["notes"]
+        found = [note for note in notes if "that a token goes through; graphs exported here" in note]
+        assert len(found) == expected
+
+
+def test_questions_that_the_model_cannot_be_asked_are_refused_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures for a model without a tower, the shipped ones too; words alone where a picture must be."""
+    from PIL import Image
+
+    from tests import tiny_families
+
+    Image.new("RGB", (40, 56)).save(tmp_path / "a.png")
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("words", "pictures")}
+    for name, file in files.items():
+        more = {"image": "a.png"} if name == "pictures" else {}
+        rows = [{"id": str(i), "prompt": f"what is {i} ?", "answer": "yes", **more} for i in range(40)]
+        file.write_text("\n".join(map(json.dumps, rows)))
+    out = tmp_path / "out"
+    for name, data, message in (
+        ("llama", [], "--data = None: is missing: the shipped questions are about pictures"),
+        ("llama", ["--data", str(files["pictures"])], "this model takes no pictures"),
+        ("paligemma", ["--data", str(files["words"])], "the model's processor refuses it"),
+    ):
+        model = tmp_path / name
+        if not model.is_dir():
+            tiny_families.build(model, name, layers=4)
+        words = ["deploy", "--model", str(model), "--target", "jetson-orin", "--sparsity", "25%"]
+        assert cli.main([*words, "-o", str(out), *data]) == 2
+        assert message in capsys.readouterr().err
+    assert not out.exists()

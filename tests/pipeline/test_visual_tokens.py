@@ -19,7 +19,7 @@ from topovlm.families.facts import ModelFacts
 from topovlm.families.known_models import known_model, list_known_models
 from topovlm.pipeline.dry_run import dry_run
 from topovlm.pipeline.measuring import timed_tokens
-from topovlm.pipeline.prompt_length import check_prompt_length
+from topovlm.pipeline.prompt_length import with_prompt_length
 from topovlm.pipeline.question import build_plan, workload_of
 from topovlm.pipeline.sources import find_model
 from topovlm.predict.target import load_target
@@ -80,6 +80,6 @@ def test_a_context_is_judged_by_the_same_count(tmp_path: Path) -> None:
     visual = facts.visual_tokens(workload_of(here.config, facts))
     assert (visual, facts.context_tokens) == (16, 512)
     longest = 512 - visual - timed_tokens(here.config)
-    check_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(longest)))
+    with_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(longest)))
     with pytest.raises(InputError, match=f"with {visual} visual"):
-        check_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(longest + 1)))
+        with_prompt_length(context(model, tmp_path / "out", prompt_tokens=str(longest + 1)))

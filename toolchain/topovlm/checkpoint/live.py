@@ -19,8 +19,7 @@ from torch import nn
 from topovlm.checkpoint.encoded import Encoded, in_a_row
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.checkpoint.loading import load_model, quiet_transformers
-from topovlm.checkpoint.processors import load_processor, processed, tokenizer_of
-from topovlm.errors import InputError, explain
+from topovlm.checkpoint.processors import load_processor, processed_sample, tokenizer_of
 from topovlm.families.torch_parts import TorchParts, parts_of
 from topovlm.samples import Sample
 
@@ -131,19 +130,7 @@ def as_live(source: Path | str | Live) -> Live:
 
 def encode(live: Live, sample: Sample) -> Encoded:
     """The sample's prompt through the chat template, with the generation prompt, and its pictures."""
-    image_token = getattr(live.processor, "image_token", None)
-    if image_token and image_token in sample.prompt:
-        rule = f"contains {image_token}, which marks the place of a picture"
-        raise InputError(explain("prompt", sample.prompt, rule).at(sample.source or sample.id))
-    pictures = sample.load_images()
-    if pictures and live.image_token_id is None:
-        rule = "this model takes no pictures"
-        raise InputError(explain("images", len(pictures), rule).at(sample.source or sample.id))
-    try:
-        values = processed(live.processor, live.parts.family, pictures, sample.prompt)
-    except ValueError as error:  # PaliGemma's takes no prompt without a picture
-        rule = f"the model's processor refuses it: {error}"
-        raise InputError(explain("prompt", sample.prompt, rule).at(sample.source or sample.id)) from error
+    values = processed_sample(live.processor, live.parts.family, sample)
     taken = inspect.signature(live.model.forward).parameters
     tensors = {
         name: value for name, value in values.items() if isinstance(value, torch.Tensor) and name in taken

@@ -19,6 +19,7 @@ from topovlm.checkpoint.loading import load_errors
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import find_family
 from topovlm.families.family import Family
+from topovlm.samples import Sample
 
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 # Packages that the processors of families with videos ask for: pictures need none of them.
@@ -85,6 +86,23 @@ def processed(processor: Any, family: Family, pictures: Sequence[Any], words: st
         return_dict=True,
         return_tensors="pt",
     )
+
+
+def processed_sample(processor: Any, family: Family, sample: Sample) -> Any:
+    """As `processed`, of a sample. Raises `InputError` naming it where the model cannot be asked that."""
+    image_token = getattr(processor, "image_token", None)
+    where = sample.source or sample.id
+    if image_token and image_token in sample.prompt:
+        rule = f"contains {image_token}, which marks the place of a picture"
+        raise InputError(explain("prompt", sample.prompt, rule).at(where))
+    if sample.images and family.text_only:
+        raise InputError(explain("images", len(sample.images), "this model takes no pictures").at(where))
+    pictures = sample.load_images()
+    try:
+        return processed(processor, family, pictures, sample.prompt)
+    except ValueError as error:  # PaliGemma's takes no prompt without a picture
+        rule = f"the model's processor refuses it: {error}"
+        raise InputError(explain("prompt", sample.prompt, rule).at(where)) from error
 
 
 @contextlib.contextmanager

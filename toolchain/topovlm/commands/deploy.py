@@ -22,10 +22,9 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     if args.dry_run:
         from topovlm.commands.plan import show
-        from topovlm.pipeline.dry_run import check_exportable
+        from topovlm.pipeline.dry_run import as_deployed
 
-        check_exportable(config)
-        return show(config, args.json)
+        return show(as_deployed(config), args.json)
 
     from topovlm.pipeline.deploy import deploy
 

@@ -139,11 +139,10 @@ class Modules(Strict, frozen=True, kw_only=True):
 class Exportable(Strict, frozen=True, kw_only=True):
     """What can be exported. `vision`: `package.module:Class` of what is traced for pictures.
 
-    Families without pictures leave it out, and `towers`. `embed`: of what is traced for words, where it is
-    more than the model's own table. `decoders`: left out, all those of the family.
+    Families without pictures leave it out, and `towers`: the types of towers that it is made for. `embed`: of
+    what is traced for words, where it is more than the model's own table.
     """
 
-    decoders: tuple[str, ...] = ()
     vision: str = ""
     embed: str = ""
     towers: tuple[str, ...] = ()
@@ -163,17 +162,19 @@ class Clients(Strict, frozen=True, kw_only=True):
 class Family(Strict, frozen=True, kw_only=True):
     """One model type. `actions`: what topovlm does with it; each needs the parts that `_NEEDS` names.
 
-    `defaults`: what transformers assumes at the top of a configuration. `tokens`, `default_tower`: a family
-    without them is a decoder by itself. `text_key`: where the decoder's fields are, "" for the top; `flat`:
-    they may be at the top, too. `own_code`: published configurations name code of their own, from before
-    transformers had the family; it is not needed. `decoders`: those whose layers may go. `tied_first`: field
-    of the tower's configuration with one entry for each of the first decoder layers that reads more than the
-    residual stream: they stay. `positions`: "sequential", or "grid" (rows and columns of a picture), and
-    `first_position`, of the first token. `mask`: "causal", "blocks" (each picture sees itself whole) or
-    "prefix" (the prompt does). `with_tower`: parts of this record that are others around a tower of that
-    type. `renamed`: fields that older releases of transformers know by another name. `prompt`: by the chat
-    template, or the words alone. `caps_logits`: a bound of logits that the decoder's configuration states
-    holds inside this family, too (by itself a decoder always keeps it).
+    `default_decoder`, `default_tower`: types of the parts where a configuration names none; a family without
+    tower and `tokens` is a decoder by itself. `text_key`: where the decoder's fields are, "" for the top;
+    `flat`: they may be at the top, too. `own_code`: published configurations name code of their own, from
+    before transformers had the family; it is not needed. `defaults`: what transformers assumes at the top of
+    a configuration. `decoders`: those whose layers may go, and that are exported. `protect_first`,
+    `protect_last`: how many layers never go. `tied_first`: field of the tower's configuration with one entry
+    for each of the first decoder layers that reads more than the residual stream: they stay. `renamed`:
+    fields that older releases of transformers know by another name. `positions`: "sequential", or "grid"
+    (rows and columns of a picture), and `first_position`, of the first token. `mask`: "causal", "blocks"
+    (each picture sees itself whole) or "prefix" (the prompt does). `prompt`: by the chat template, or the
+    words alone. `caps_logits`: a bound of logits that the decoder's configuration states holds inside this
+    family, too (by itself a decoder always keeps it). `with_tower`: parts of this record that are others
+    around a tower of that type; what such a tower decides in every family is in its own record.
     """
 
     model_type: str
@@ -239,8 +240,8 @@ _NEEDS: dict[Action, tuple[str, ...]] = {
     "plan": (),
     "score": ("decoders", "tensors"),
     "prune": ("decoders", "tensors"),
-    "export": ("graphs",),
-    "run": ("graphs",),
+    "export": ("decoders", "graphs"),
+    "run": ("decoders", "graphs"),
 }
 _PICTURES = ("modules",)  # needed for the sake of pictures alone
 

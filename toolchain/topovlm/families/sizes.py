@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
 from topovlm.families.family import Decoder, Family, Tokens, Tower, named
 from topovlm.families.implied import SLIDING, layer_list
 from topovlm.families.shape import DecoderShape, ModelShape, VisionShape
+from topovlm.families.tilings import max_tiles, pinpoints
 
 _PROJECTORS = "topovlm.families.projectors"
 # Fields of towers and projectors beside their sizes.
@@ -42,7 +43,9 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
     family = family_for(config)
     defaults = family.defaults if family else {}
     left_out = {name: value for name, value in defaults.items() if config.get(name) is None}
-    whole = {**config, **left_out}
+    old_names = family.renamed.items() if family else ()
+    older = {new: config[old] for new, old in old_names if config.get(new) is None and old in config}
+    whole = {**config, **left_out, **older}
     decoder = _decoder(whole, family)
     raw_vision = config.get(VISION_KEY)
     if not isinstance(raw_vision, Mapping) or (family is not None and family.tokens is None):
@@ -65,8 +68,8 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
         vision=tower,
         drop_first_token=whole.get("vision_feature_select_strategy") == "default",
         tokens_per_image=_optional_size(whole, "top", rules.per_image) if rules.per_image else None,
-        grid_pinpoints=_pinpoints(whole, rules),
-        max_tiles=_max_tiles(whole, processor, rules),
+        grid_pinpoints=pinpoints(whole, rules),
+        max_tiles=max_tiles(whole, processor, rules),
         longest_edge=size.get("longest_edge") or rules.longest_edge or 4 * tower.image_size,
         min_pixels=(processor.get("min_pixels") or size.get("shortest_edge") or low) if low else 0,
         max_pixels=(processor.get("max_pixels") or size.get("longest_edge") or high) if high else 0,
@@ -260,41 +263,8 @@ def _merge(values: ModelConfig, rules: Tokens) -> int:
 
 def _chosen_layers(layers: int, whole: ModelConfig) -> list[int]:
     """Layers whose output is read, counted from 1; an exported graph leaves out those behind the last."""
-    stated: Any = whole.get("vision_feature_layer", whole.get("vision_feature_layers", -1))
+    stated: Any = whole.get("vision_feature_layer", -1)
     chosen = stated if isinstance(stated, (list, tuple)) and stated else [stated]
     if not all(isinstance(layer, int) for layer in chosen):
         return [layers]
     return [max(1, min(layers, layers + layer + 1 if layer < 0 else layer)) for layer in chosen]
-
-
-def _pinpoints(whole: ModelConfig, rules: Tokens) -> tuple[tuple[int, int], ...]:
-    stated = whole.get("image_grid_pinpoints")
-    if stated is not None and rules.layout == "anyres":
-        return tuple(_pair(canvas) for canvas in _listed(stated) or [stated])
-    sides = [rules.pinpoints_unit * (step + 1) for step in range(rules.pinpoints_count)]
-    return tuple((height, width) for height in sides for width in sides)
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
-def _pair(canvas: Any) -> tuple[int, int]:
-    """(height, width) of one canvas. Raises `InputError`."""
-    if not isinstance(canvas, (list, tuple)) or len(canvas) != 2 or not all(map(_is_whole, canvas)):
-        rule = "must hold pairs of height and width in px"
-        raise InputError(explain("config.json: image_grid_pinpoints", canvas, rule))
-    return canvas[0], canvas[1]
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _max_tiles(whole: ModelConfig, processor: ModelConfig, rules: Tokens) -> int:
-    if rules.tiles_field and processor.get(rules.tiles_field) is False:
-        return 1
-    if rules.max_tiles:
-        return int(processor.get(rules.max_tiles_field) or rules.max_tiles)
-    aspect = str(whole.get("vision_aspect_ratio", ""))
-    return int(aspect.rpartition("_")[2]) if aspect.startswith("anyres_max_") else 0

@@ -121,6 +121,7 @@ def profile_model(config: Config, display: Display, provider: str | None = None)
     from topovlm.pipeline import exporting
     from topovlm.pipeline.measuring import timing_progress
     from topovlm.pipeline.planning import profile_request
+    from topovlm.pipeline.prompt_length import with_prompt_length
     from topovlm.pipeline.stages import BASELINE
     from topovlm.records import plain
     from topovlm.runtime.sessions import RunsOn, provider_names
@@ -135,7 +136,8 @@ def profile_model(config: Config, display: Display, provider: str | None = None)
     # ONNX Runtime's fused attention is fast in half precision on a GPU, and slow without one.
     half = here and providers is not None and RunsOn.provider(providers[0]).on_gpu and config.dtype == "auto"
     asked = replace(config, dtype="fp16" if half else "auto" if on_torch else config.dtype)
-    with scratch_run(replace(asked, target=LOCAL), display) as context, context.device() as device:
+    with scratch_run(replace(asked, target=LOCAL), display) as run, run.device() as device:
+        context = with_prompt_length(run)
         exporting.export_dense(context)
         context.dense.release()
         folder, request = context.run.root / BASELINE, profile_request(context, providers=providers)

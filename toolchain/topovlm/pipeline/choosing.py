@@ -10,6 +10,7 @@ from msgspec import structs
 from topovlm.choose.record import Scores, Selection
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer
 from topovlm.console import Progress
+from topovlm.errors import InputError, explain
 from topovlm.pipeline.record import Pruned
 from topovlm.pipeline.stages import MODEL, PRUNE, SCORE, SCORES, SELECT, SELECTION, STATES
 from topovlm.records import write
@@ -23,14 +24,27 @@ BY_HAND = "by hand"
 
 
 def check_inputs(context: Context) -> None:
-    """Refuse, before anything runs, layers and scorers that do not exist, and samples that are broken."""
-    from topovlm.checkpoint.surgery import check_drop
+    """Refuse, before anything runs, layers and scorers that do not exist, and samples that are broken.
 
-    check_drop(context.config.drop or (), context.source.layers)
+    And those that the model cannot be asked: pictures that it does not take, words alone where it needs some.
+    """
+    from topovlm.checkpoint.processors import processed_sample
+    from topovlm.pipeline.question import check_removable
+
+    check_removable(context.config, context.source.checkpoint.facts)
     for name in (context.config.scorer, *SCORERS):  # all of them run, plug-ins too
         find_scorer(name)
-    if context.data.is_own:
-        context.data.check()
+    family, data = context.source.checkpoint.family, context.data
+    if not data.is_own:
+        if family.text_only:
+            rule = "is missing: the shipped questions are about pictures, and this model takes none"
+            raise InputError(explain("--data", None, rule, "Give questions in words"))
+        return
+    data.check()
+    asked = (*data.calibration(), *data.judging(), *data.confirming(), *data.held_out())
+    # By number of pictures, the first question of each stands for its like.
+    for sample in {len(sample.images): sample for sample in reversed(asked)}.values():
+        processed_sample(context.dense.processor, family, sample)
 
 
 def score(context: Context) -> Record[Scores]:

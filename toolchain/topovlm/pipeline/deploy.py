@@ -16,8 +16,8 @@ from topovlm.errors import BudgetError, Explained, explain
 from topovlm.pipeline import choosing, exporting, measuring, planning, reporting
 from topovlm.pipeline.attempts import assess
 from topovlm.pipeline.context import Context
-from topovlm.pipeline.prompt_length import check_prompt_length, with_prompt_length
-from topovlm.pipeline.question import build_plan, refuse_infeasible
+from topovlm.pipeline.prompt_length import with_prompt_length
+from topovlm.pipeline.question import build_plan, check_layer_fields, refuse_infeasible
 from topovlm.pipeline.record import Attempt, Deployment
 from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import find_model
@@ -67,7 +67,6 @@ def checked(context: Context) -> Context:
     if not context.on_target:
         model = context.source.checkpoint.facts
         refuse_infeasible(build_plan(context.config, context.target, model).record())
-    check_prompt_length(context)
     return context
 
 
@@ -125,6 +124,7 @@ def _forget_other_depths(context: Context, keep: int) -> None:
 def _fit(context: Context, planned: PlanRecord, keep: int) -> list[Attempt]:
     """Score, then cut, export and measure; on a measured target until its latency meets the budget."""
     config, display = context.config, context.run.display
+    check_layer_fields(context.source.checkpoint.facts)
     scored = choosing.score(context)
     least = max(1, planned.min_layers)
     attempts: list[Attempt] = []

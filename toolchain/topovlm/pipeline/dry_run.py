@@ -12,7 +12,7 @@ from msgspec import structs
 from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.console import Display
 from topovlm.errors import InputError, explain
-from topovlm.pipeline.question import NO_CHOICES, Choices, build_plan, plan_formats
+from topovlm.pipeline.question import NO_CHOICES, Choices, build_plan, check_removable, plan_formats
 from topovlm.pipeline.sources import config_sha256, model_facts, model_folder
 from topovlm.pipeline.target import resolve_target
 from topovlm.predict.target import LOCAL
@@ -47,18 +47,28 @@ def dry_run(
         if known is not None:
             rule = "only its sizes are known here, and this machine is measured"
             raise InputError(explain("--model", config.model, rule, "Give the model's folder, or a board"))
-        measured = _measured_here(config, display)
+        config, measured = _measured_here(config, display)
     return build_plan(config, target, _facts(config, known), measured, choices=choices)
 
 
-def check_exportable(config: Config) -> None:
-    """Refuse a checkpoint folder that a deployment would refuse later. Raises `InputError`."""
+def as_deployed(config: Config) -> Config:
+    """The same, its prompt's length said. Refuses a checkpoint folder that a deployment would refuse later.
+
+    Of a model that is known by its sizes alone nothing can be asked. Raises `InputError`.
+    """
     from topovlm import exporters
+    from topovlm.checkpoint.processors import load_processor
     from topovlm.exporters.protocol import ExportRequest
+    from topovlm.pipeline.prompt_length import settled
 
     folder = Path(model_folder(config.model)).expanduser()
-    if (folder / "config.json").is_file():  # not the name of a model, whose sizes alone are known
-        exporters.EXPORTERS[exporters.MEASURED].check(ExportRequest(model_dir=folder))
+    if not (folder / "config.json").is_file():
+        return config
+    facts = model_facts(config.model)
+    check_removable(config, facts)
+    exporter, processor = exporters.EXPORTERS[exporters.MEASURED], load_processor(folder)
+    exporter.check(ExportRequest(model_dir=folder, processor=processor))
+    return settled(config, facts, processor)
 
 
 def planned(
@@ -108,10 +118,16 @@ def _known_model(name: str) -> KnownModel | None:
     return find_known_model(name) if could_be_elsewhere else known_model(name)
 
 
-def _measured_here(config: Config, display: Display) -> Profile:
-    """This machine has no data sheet: export the dense model, time it, and throw the files away."""
+def _measured_here(config: Config, display: Display) -> tuple[Config, Profile]:
+    """This machine has no data sheet: export the dense model, time it, and throw the files away.
+
+    The configuration comes back with its prompt's length said: what was timed is what is planned.
+    """
     from topovlm.pipeline import exporting, planning
     from topovlm.pipeline.alone import scratch_run
+    from topovlm.pipeline.prompt_length import with_prompt_length
 
-    with scratch_run(replace(config, target=LOCAL), display) as context:
-        return planning.profile(context, exporting.export_dense(context)).value
+    with scratch_run(replace(config, target=LOCAL), display) as asked:
+        context = with_prompt_length(asked)
+        timed = replace(config, prompt_tokens=context.config.prompt_tokens)
+        return timed, planning.profile(context, exporting.export_dense(context)).value

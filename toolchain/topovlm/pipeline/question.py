@@ -61,6 +61,27 @@ def workload_of(config: Config, model: ModelFacts, choices: Choices = NO_CHOICES
     )
 
 
+def check_removable(config: Config, model: ModelFacts) -> None:
+    """Refuse what surgery would refuse, where layers are sure to go. Raises `InputError`."""
+    from topovlm.checkpoint.surgery import check_drop
+    from topovlm.families.catalogue import family_of
+    from topovlm.families.layers import refuse_tied_layers
+
+    dropped = check_drop(config.drop or (), model.layers)
+    refuse_tied_layers(model.config, family_of(model.config), dropped)
+    if dropped or config.sparsity:
+        check_layer_fields(model)
+
+
+def check_layer_fields(model: ModelFacts) -> None:
+    """Refuse fields that are tied to layers in a way that is not known. Raises `InputError`."""
+    from topovlm.families.catalogue import decoder_of, family_of
+    from topovlm.families.layers import refuse_unknown_layer_fields
+
+    family = family_of(model.config)
+    refuse_unknown_layer_fields(model.config, family, decoder_of(model.config, family))
+
+
 def budgets_of(config: Config, model: ModelFacts) -> Budgets:
     """The budgets; layers named by hand are a share too. Raises `InputError`: layers that are not there."""
     from topovlm.checkpoint.surgery import check_drop
@@ -108,6 +129,11 @@ def build_plan(
     if not model.allows("prune"):
         rule = "layers of this family cannot be removed yet: the plan says what its sizes allow"
         plan = replace(plan, notes=(*plan.notes, f"{model.model_type}: {rule}"))
+    decoder = model.shape.decoder
+    if decoder.sparse_share and profile is None:  # a measured profile is of the graphs themselves
+        used = f"{decoder.active_experts} of {decoder.experts} experts"
+        rule = f"the figures count the {used} that a token goes through; graphs exported here compute all"
+        plan = replace(plan, notes=(*plan.notes, f"mixture of experts: {rule}, and are slower"))
     return plan if config.drop is None else _held_to_drop(plan, len(config.drop))
 
 

@@ -30,8 +30,7 @@ def check_family(config: Any) -> None:
     family = family_of(held, "export")
     assert family.graphs is not None  # who exports says what
     text = held[family.text_key] if family.text_key else held
-    decoders = family.graphs.decoders or family.decoders
-    kinds = {f"{family.text_key}.model_type".removeprefix("."): (text["model_type"], decoders)}
+    kinds = {f"{family.text_key}.model_type".removeprefix("."): (text["model_type"], family.decoders)}
     if family.graphs.towers:
         kinds[f"{VISION_KEY}.model_type"] = (held[VISION_KEY]["model_type"], family.graphs.towers)
     for field, (kind, known) in kinds.items():
