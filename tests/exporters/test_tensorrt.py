@@ -52,7 +52,7 @@ def bundle(tiny_siglip_qwen2: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_bundle_holds_typed_standard_graphs(bundle: tuple[Path, ExportRecord]) -> None:
-    """fp16 inputs and outputs, standard operators only, hashes as stated."""
+    """fp16 weights and cache, fp32 at the edges, standard operators only, hashes as stated."""
     folder, report = bundle
     assert [row.format for row in report.artifacts] == ["tensorrt-bundle"]
     assert report.facts["compute_capability"] == "8.7"
@@ -63,7 +63,14 @@ def test_bundle_holds_typed_standard_graphs(bundle: tuple[Path, ExportRecord]) -
         assert build_engines.file_digest(files) == graph["sha256"]
         model = onnx.load(files[0])
         assert {node.domain for node in model.graph.node} == {""}
-        assert model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+        assert model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        weights = {held.data_type for held in model.graph.initializer if len(held.dims) > 1}
+        assert weights == {onnx.TensorProto.FLOAT16}
+    (kept,) = [held for held in model.graph.initializer if held.name == "num_logits_to_keep"]
+    assert onnx.numpy_helper.to_array(kept) == 1  # the decoder: TensorRT takes it for a constant
+    assert {value.type.tensor_type.elem_type for value in model.graph.output[1:]} == {
+        onnx.TensorProto.FLOAT16
+    }
 
 
 def test_bundle_states_its_accuracy_and_why_it_is_not_built(bundle: tuple[Path, ExportRecord]) -> None:

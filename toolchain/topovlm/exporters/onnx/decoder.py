@@ -173,12 +173,12 @@ def _trace_layer(parts: TorchParts, rules: Rules, layer: torch.nn.Module) -> dic
         return {"layer": trace(Layer(layer), inputs, axes, outputs)}
 
 
-def decoder_graph(model: Any, pieces: DecoderPieces) -> ir.Model:
+def decoder_graph(model: Any, pieces: DecoderPieces, kept: int = 0) -> ir.Model:
     """The whole decoder with explicit past and present.
 
     inputs_embeds, attention_mask, position_ids, (block_ids), (deepstack_embeds.i), past_key_values.i.*
     -> logits, present.i.key/value. Also `num_logits_to_keep`, which nobody has to give: the last so many rows
-    of logits, 0 for all.
+    of logits, 0 for all; `kept` where it is not given.
     """
     from topovlm.exporters.onnx.modules import Head, Layer, table_of
     from topovlm.exporters.onnx.stack import Stack
@@ -205,7 +205,7 @@ def decoder_graph(model: Any, pieces: DecoderPieces) -> ir.Model:
         if i < rules.stacked:
             hidden = stack.op("Add", [hidden, given[f"deepstack_embeds.{i}"]])
         presents.append([done[f"present_{part}"] for part in _KINDS])
-    hidden = last_rows(stack, hidden)
+    hidden = last_rows(stack, hidden, kept)
     head = stack.append(pieces.head, "head.", {"hidden": hidden}, dict(Head(parts).named_parameters()))
     graph_outputs(stack, pieces, head["logits"], presents)
     return stack.model("topovlm", __version__)
@@ -229,11 +229,11 @@ def graph_inputs(stack: Stack, pieces: DecoderPieces) -> dict[str, ir.Value]:
     return inputs
 
 
-def last_rows(stack: Stack, hidden: ir.Value) -> ir.Value:
+def last_rows(stack: Stack, hidden: ir.Value, kept_by_default: int = 0) -> ir.Value:
     """hidden `[batch, seq, hidden]` -> its last `num_logits_to_keep` rows: the head reads no others."""
     import numpy as np
 
-    kept = stack.optional_input(KEPT, np.asarray(0, np.int64))
+    kept = stack.optional_input(KEPT, np.asarray(kept_by_default, np.int64))
     start = stack.op("Reshape", [stack.op("Neg", [kept]), stack.constant([1])])
     end = np.iinfo(np.int64).max
     return stack.op("Slice", [hidden, start, stack.constant([end]), stack.constant([1])])

@@ -103,10 +103,11 @@ def write_folder(
     model: nn.Module | None = None,
     processor: Any = None,
     single_file_bytes: int = layouts.SINGLE_FILE_BYTES,
+    kept: int = 0,
 ) -> tuple[tuple[ParityResult, ...], WrittenGraphs]:
     """Graphs (fp32 or fp16) and texts, behind the gate, into a folder that exists; returns what it measured.
 
-    The caller moves the folder into place.
+    `kept`: rows of logits where nobody says how many, 0 for all. The caller moves the folder into place.
     """
     from topovlm.checkpoint.live import Live
     from topovlm.checkpoint.processors import load_processor, tokenizer_of
@@ -114,7 +115,7 @@ def write_folder(
 
     with _traceable(model_dir, dtype, model) as loaded:
         processor = processor or load_processor(model_dir)
-        graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes)
+        graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes=single_file_bytes, kept=kept)
         tokenizer = getattr(tokenizer_of(processor), "backend_tokenizer", None)
         layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder, tokenizer=tokenizer)
         # The reference is the model as it was exported: fp16 weights, computed with in fp32.
@@ -147,7 +148,7 @@ def _traceable(model_dir: Path, dtype: str, model: Any) -> Iterator[Any]:
 
 
 def write_graphs(
-    model: Any, out: Path, variants: Sequence[str], dtype: str, single_file_bytes: int
+    model: Any, out: Path, variants: Sequence[str], dtype: str, *, single_file_bytes: int, kept: int = 0
 ) -> WrittenGraphs:
     """Trace, assemble, check and save the graphs under `out`."""
     from topovlm.exporters.onnx import decoder as decoders
@@ -186,7 +187,7 @@ def write_graphs(
     for variant in variants:
         batch: int | str = decoders.BATCH if variant == "plain" else 1
         if variant == "plain":
-            decoder = decoders.decoder_graph(model, pieces)
+            decoder = decoders.decoder_graph(model, pieces, kept)
         elif not_fused:
             continue
         else:

@@ -123,11 +123,14 @@ class OpenGraphs:
                 shape = (batch, value.shape[1], 0, value.shape[3])
                 feeds[name] = np.zeros(shape, _NUMPY[value.type])
         names = [value.name for value in self.decoder.get_outputs()]
+        # All rows, also of graphs that keep the last one where nobody asks.
+        optional = {value.name: np.asarray(0) for value in self.decoder.get_overridable_initializers()}
         pieces = []
         for step in range(steps + 1):
             given: Feeds = {
                 n: v.astype(_NUMPY[inputs[n].type], copy=False) for n, v in feeds.items() if n in inputs
             }
+            given |= optional
             results = dict(zip(names, self.decoder.run(None, given), strict=True))
             pieces.append(results["logits"])
             if step == steps:

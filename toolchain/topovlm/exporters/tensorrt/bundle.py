@@ -54,11 +54,14 @@ class Shapes(Part, frozen=True, kw_only=True):
 
 
 def write_fp16_graphs(request: ExportRequest, out: Path) -> tuple[ParityResult, ...]:
-    """fp16 graphs, plain: fused operators and MatMulNBits are not for TensorRT. Behind the numeric gate."""
+    """fp16 graphs, plain: fused operators and MatMulNBits are not for TensorRT. Behind the numeric gate.
+
+    They keep the last row of logits: to TensorRT an input with a value is a constant.
+    """
     from topovlm.exporters.onnx.export import write_folder
 
     parity, _ = write_folder(
-        request.model_dir, out, ("plain",), DTYPE, model=request.live, processor=request.processor
+        request.model_dir, out, ("plain",), DTYPE, model=request.live, processor=request.processor, kept=1
     )
     return parity
 
