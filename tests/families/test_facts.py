@@ -48,9 +48,9 @@ def test_the_image_processor_changes_the_count() -> None:
 
 
 def test_what_old_configurations_leave_out() -> None:
-    """Layers of the decoder's type; old and new name of the image token; a context, where it is stated."""
+    """Layers of the decoder's type, image token of the family's or under its old name; a stated context."""
     facts = ModelFacts(OLD)
-    assert (facts.layers, facts.context_tokens, facts.image_token_id) == (32, None, None)
+    assert (facts.layers, facts.context_tokens, facts.image_token_id) == (32, None, 32000)
     stated = {**OLD, "image_token_index": 9, "text_config": {"max_position_embeddings": 77}}
     assert (ModelFacts(stated).context_tokens, ModelFacts(stated).image_token_id) == (77, 9)
     flat = known_model("qwen2.5-vl-3b").config
