@@ -69,6 +69,18 @@ def test_padding_that_pads_nothing_is_none(tiny_siglip_qwen2: Path, tmp_path: Pa
     check_checkpoint(edited(tiny_siglip_qwen2, tmp_path / "x", "processor_config.json", pad))
 
 
+def test_a_processor_of_another_size_is_refused(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
+    """A tower for pictures of 32 px, a processor that makes 48: named before any weight is read."""
+
+    def grow(processor: dict[str, Any]) -> None:
+        images = processor.get("image_processor", processor)
+        images["size"] = {"height": 48, "width": 48}
+
+    folder = edited(tiny_siglip_qwen2, tmp_path / "x", "processor_config.json", grow)
+    with pytest.raises(InputError, match=r"vision_config.image_size is 32"):
+        check_checkpoint(folder)
+
+
 def test_templates_are_tried(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
     """One that loses the pictures, one that refuses every conversation, and none at all."""
     for template in ("{{ messages[0].role }}", "{{ raise_exception('no') }}"):

@@ -26,11 +26,9 @@ def image_token_id(config: ModelConfig, defaults: ModelConfig | None = None) -> 
 
     `defaults`: those of the family.
     """
-    for held in (config, defaults or {}):
-        value = held.get("image_token_id", held.get("image_token_index"))
-        if value is not None:
-            return int(value)
-    return None
+    names = ("image_token_id", "image_token_index")
+    found = (held.get(name) for held in (config, defaults or {}) for name in names)
+    return next((int(value) for value in found if value is not None), None)
 
 
 def context_tokens(config: ModelConfig) -> int | None:

@@ -15,6 +15,7 @@ from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.layouts import chat_template, strategy_name, tokenizer_settings
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig
+from topovlm.families.facts import ModelFacts
 
 _PICTURES = 2  # most pictures that a prompt is tried with
 
@@ -62,10 +63,22 @@ def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object | None) 
     prepares = strategy(
         name, images=images, processor=processor, config=config, token=lambda i: _text(tokenizer, i)
     )
+    side = ModelFacts(config, images).shape.vision
     for count in range(_PICTURES + 1):
         seens = prepares.see_all([Image.new("RGB", (48, 32))] * count)
         rendered = render(template, messages(count, "words"), tokens=tokens) if template else "words"
         prepares.whole(rendered, seens)
+        for seen in seens:
+            _check_size(seen.feeds["pixel_values"].shape[-2:], side.image_size if side else 0)
+
+
+def _check_size(size: tuple[int, ...], side: int) -> None:
+    """Raises `InputError` where a tower for pictures of one size would be given another."""
+    if side and size != (side, side):
+        rule = f"makes pictures for a tower of another size: vision_config.image_size is {side}"
+        raise InputError(
+            explain("preprocessor_config.json: size", size, rule, "Use the model's own processor")
+        )
 
 
 def _held(file: Path) -> dict[str, Any]:
