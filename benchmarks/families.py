@@ -107,7 +107,7 @@ def main() -> int:
 
         content = {"versions": versions(), "checks": checks, "families": rows}
         STORED.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        PAGE.write_text(page(content), encoding="utf-8")
+        PAGE.write_text(page(json.loads(STORED.read_text(encoding="utf-8"))), encoding="utf-8")
     return 1 if failed else 0
 
 

@@ -30,6 +30,9 @@ some layers, only an evaluation on your own questions says.
 - **deploy**: `topovlm deploy --sparsity 25%` from the command line to the report
 
 {_matrix(rows)}
+{_failed(rows)}
+
+{_absent(rows)}
 
 ## What was measured
 
@@ -58,7 +61,31 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _cell(row: Mapping[str, Mapping[str, Any]], step: str) -> str:
     if step not in row:
         return "not run"
-    return f"**no**: {row[step]['error']}" if "error" in row[step] else "yes"
+    return "**no**" if "error" in row[step] else "yes"
+
+
+def _failed(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """What every **no** of the matrix said."""
+    found = [
+        f"- `{name}`, {step}: {result['error']}"
+        for name, row in rows.items()
+        for step, result in row.items()
+        if "error" in result
+    ]
+    return "\n".join(["", "Where it says no:", "", *found]) if found else ""
+
+
+def _absent(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Families without a checkpoint in the matrix."""
+    aliases = {"paligemma2": "paligemma"}
+    covered = {aliases.get(name, name.partition("-")[0]) for name in rows}
+    absent = [f"`{name}`" for name in FAMILIES.names() if name not in covered]
+    if not absent:
+        return ""
+    return (
+        f"Not in the matrix: {', '.join(absent)}. Their towers come from timm, which the tests do without;\n"
+        "graphs of the towers, records and surgery are tested with stand-ins, and the gate of an export decides."
+    )
 
 
 def _matrix(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:

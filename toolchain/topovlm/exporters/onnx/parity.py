@@ -125,13 +125,19 @@ def _reference(live: Live, question: Question) -> Reference:
         tokens = [_choice(step.logits[0, -1].float().numpy(), forbidden)]
         for _ in range(STEPS):
             last = torch.tensor([[tokens[-1]]])
-            step = model(input_ids=last, past_key_values=step.past_key_values, use_cache=True)
+            step = model(input_ids=last, use_cache=True, **_cache_of(step))
             tokens.append(_choice(step.logits[0, -1].float().numpy(), forbidden))
         whole = collate(live, [answered(live, encoded, tokens[:-1])])
         logits = model(**whole, use_cache=False).logits[0]
     return Reference(
         question.name, question.prompt, np.asarray(tokens, np.int64), logits.float().numpy(), forbidden
     )
+
+
+def _cache_of(output: Any) -> dict[str, Any]:
+    """The cache of a step, under the name that the next one takes it by: transformers 5.24 renamed it."""
+    held = getattr(output, "cache", None)
+    return {"past_key_values": output.past_key_values} if held is None else {"cache": held}
 
 
 def _usual(model: Any) -> str:
