@@ -84,7 +84,7 @@ def _absent(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         return ""
     return (
         f"Not in the matrix: {', '.join(absent)}. Their towers come from timm, which the tests do without;\n"
-        "graphs of the towers, records and surgery are tested with stand-ins, and the gate of an export decides."
+        "their graphs, records and surgery are tested with stand-ins, and the gate of an export decides."
     )
 
 
