@@ -16,6 +16,31 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Files that take longest go first: two workers that take whole files then end together.
+_LONGEST = (
+    "families/test_matrix.py",
+    "pipeline/test_deploy.py",
+    "families/test_further.py",
+    "towers/test_native.py",
+    "checkpoint/test_live_families.py",
+    "choose/test_judge_families.py",
+    "exporters/test_onnx.py",
+    "benchmarks/test_smollm2.py",
+    "measure/test_device.py",
+    "pipeline/test_device.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Stable: tests of a file stay together and in their order."""
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        return next((place for place, end in enumerate(_LONGEST) if path.endswith(end)), len(_LONGEST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def tiny_siglip_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 6-layer SigLIP + Qwen2 LLaVA checkpoint; read-only by convention (copy it to change it)."""

@@ -14,7 +14,12 @@ FURTHER = ("half", "deploy")
 
 
 @pytest.mark.parametrize("name", ["smollm3", "llava_next", "qwen3_vl", "smolvlm", "gemma3"])
-@pytest.mark.parametrize("check", FURTHER)
-def test_one_of_each_kind_goes_further(name: str, check: str, tmp_path: Path) -> None:
-    """In half precision, and `topovlm deploy --sparsity 25%` to a report."""
-    assert CHECKS[check](build(name, tmp_path))
+def test_one_of_each_kind_is_deployed(name: str, tmp_path: Path) -> None:
+    """`topovlm deploy --sparsity 25%` to a report."""
+    assert CHECKS["deploy"](build(name, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["llava_next", "qwen3_vl", "smolvlm"])
+def test_one_of_each_kind_in_half_precision(name: str, tmp_path: Path) -> None:
+    """The same gate on fp16 graphs."""
+    assert CHECKS["half"](build(name, tmp_path))
