@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from benchmarks import families, models_page
@@ -25,9 +26,15 @@ _CELLS = [
 
 
 @pytest.fixture(scope="module")
-def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
-    """A tiny checkpoint; what one check writes, the next one reads."""
-    return build(request.param, tmp_path_factory.mktemp(request.param))
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one check writes, the next one reads."""
+    return tmp_path_factory.mktemp("families")
+
+
+@pytest.fixture
+def family(request: pytest.FixtureRequest, work: Path) -> Family:
+    """A tiny checkpoint, made by the first check that asks."""
+    return build(request.param, work / request.param)
 
 
 @pytest.mark.parametrize(("family", "check"), _CELLS, indirect=["family"])
