@@ -13,8 +13,17 @@ from tests.families.test_further import FURTHER
 from tests.tiny_families import NAMES
 
 _STEPS = tuple(name for name in CHECKS if name not in FURTHER)
-# Their graphs are made, compared and run by tests/exporters and test_vipllava; the benchmark does all.
-_EXPORTED_ELSEWHERE = ("llava-clip-llama", "llava-siglip-qwen2", "llava-siglip-qwen3", "vipllava")
+# Their graphs are made, compared and run by tests/exporters and test_vipllava, or by a family here with
+# the same decoder inside; the benchmark does all.
+_EXPORTED_ELSEWHERE = (
+    "llava-clip-llama",
+    "llava-siglip-qwen2",
+    "llava-siglip-qwen3",
+    "vipllava",
+    "qwen2",
+    "mistral",
+    "gemma",
+)
 
 
 _CELLS = [

@@ -132,13 +132,3 @@ def test_one_tile_and_the_newline() -> None:
             [tile], [[32, 32]], "default", image_newline=model.model.image_newline
         )
     assert tracing.relative_error(tracing.Graph(module).run(**feeds), expected) < 1e-4
-
-
-def test_in_half_precision() -> None:
-    """The fp16 graph gives what its rounded weights give in fp32, shrunk pictures too."""
-    name, tower, top = MODELS["onevision"]
-    half, same = tracing.halved(_model(name, tower, **top))
-    graph = tracing.Graph(PackedTiles(parts_of(half)))
-    feeds = _feeds(same, 96, 90)
-    got = graph.run(**tracing.as_half(feeds))
-    assert tracing.relative_error(got, _expected(same, feeds, 96, 90)) < 1e-2

@@ -50,16 +50,6 @@ def test_it_equals_the_model(vision: dict[str, Any]) -> None:
         assert tracing.relative_error(graph.run(pixel_values=pixels.flip(-1)), expected) > 0.05
 
 
-def test_in_half_precision() -> None:
-    """The fp16 graph gives what its rounded weights give in fp32."""
-    half, same = tracing.halved(_model())
-    feeds = {"pixel_values": tracing.random_pixels(0, 3, 3, 32, 32)}
-    with torch.no_grad():
-        expected = same.get_image_features(**feeds).pooler_output
-    got = tracing.Graph(VisualWords(parts_of(half))).run(**tracing.as_half(feeds))
-    assert tracing.relative_error(got, expected) < 1e-2
-
-
 def test_markers_are_read_from_the_visual_table() -> None:
     """What reaches the decoder at the markers and at words, of one prompt and of two."""
     model = _model()
