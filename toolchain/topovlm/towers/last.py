@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from topovlm.families.torch_parts import TorchParts
-from topovlm.towers.selected import blank_pictures
+from topovlm.towers.whole import WholePictures
 
 
-class LastFeatures(nn.Module):
+class LastFeatures(WholePictures):
     """pixel_values `[images, 3, H, W]` -> image_features `[images, tokens, hidden]`.
 
     Pooling, where the family has it, is the projector's. Gemma's decoder scales the embeddings of words and
     not these.
     """
-
-    axes: ClassVar[dict[str, dict[int, str]]] = {"pixel_values": {0: "num_images"}}
-    outputs: ClassVar = ("image_features",)
-
-    def __init__(self, parts: TorchParts) -> None:
-        super().__init__()
-        self.parts = parts
-        self.tower = parts.tower
-        self.projector = parts.projector
-
-    def samples(self) -> dict[str, torch.Tensor]:
-        """Two blank pictures of the tower's own size."""
-        return {"pixel_values": blank_pictures(self.parts)}
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Of the tower's last layer, `[images, patches, width]`."""
@@ -60,7 +47,7 @@ class TiledFeatures(LastFeatures):
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         # Step by step: the projector itself swaps tiles and patches and back, which changes no number, and
         # on which ONNX Runtime 1.32 ends the process as it loads an fp16 graph.
-        projector: Any = self.projector
+        projector = self.projector
         hidden = projector.linear_1(self.features(pixel_values))
         projected: torch.Tensor = projector.pooling(projector.linear_2(projector.gelu(hidden)))
         return projected

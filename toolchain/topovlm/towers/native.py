@@ -57,18 +57,31 @@ def resampled(table: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor)
 
 
 class _Tower(nn.Module):
-    """What the towers share: their parts, and the inputs that all of them have."""
+    """What the towers share: their parts, and the inputs that all of them have.
+
+    `taps`: how many entries of a learned table of positions are mixed for a patch; 0 where there is no table.
+    """
 
     outputs: tuple[str, ...] = ("image_features",)
+    taps = 0
 
     def __init__(self, parts: TorchParts) -> None:
         super().__init__()
         self.tower: Any = parts.tower
-        self.axes = {name: {0: PATCHES} for name in self.samples()}
+
+    @property
+    def axes(self) -> dict[str, dict[int, str]]:
+        """Every input is a row of patches."""
+        return {name: {0: PATCHES} for name in self.samples()}
 
     def samples(self) -> dict[str, torch.Tensor]:
         """A blank picture, a few blocks wide."""
-        return sample_patches(self.tower.patch_embed.proj.weight, self.tower.spatial_merge_size)
+        plain = sample_patches(*self._kernel())
+        return {**plain, **sample_taps(len(plain["position_ids"]), self.taps)} if self.taps else plain
+
+    def _kernel(self) -> tuple[torch.Tensor, int]:
+        """Weight of the patch embedding, patches along the side of a block."""
+        return self.tower.patch_embed.proj.weight, self.tower.spatial_merge_size
 
 
 class Patches(_Tower):
@@ -93,9 +106,10 @@ class WindowedPatches(_Tower):
     patches: a window holds 64 at most, a picture thousands.
     """
 
-    def __init__(self, parts: TorchParts) -> None:
-        super().__init__(parts)
-        self.axes = {**self.axes, "window_gather": {0: WINDOWS}}
+    @property
+    def axes(self) -> dict[str, dict[int, str]]:
+        """Windows have an axis of their own."""
+        return {**super().axes, "window_gather": {0: WINDOWS}}
 
     def samples(self) -> dict[str, torch.Tensor]:
         """A blank picture of two windows."""
@@ -133,11 +147,6 @@ class DeepstackPatches(_Tower):
         count = len(self.tower.deepstack_visual_indexes)
         self.outputs = ("image_features", *(f"deepstack_features.{i}" for i in range(count)))
 
-    def samples(self) -> dict[str, torch.Tensor]:
-        """A blank picture, a few blocks wide."""
-        plain = super().samples()
-        return {**plain, **sample_taps(len(plain["position_ids"]), self.taps)}
-
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -167,11 +176,6 @@ class ConvolvedPatches(_Tower):
 
     taps = 16
 
-    def samples(self) -> dict[str, torch.Tensor]:
-        """A blank picture, a few blocks wide."""
-        plain = super().samples()
-        return {**plain, **sample_taps(len(plain["position_ids"]), self.taps)}
-
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -193,7 +197,7 @@ class ConvolvedPatches(_Tower):
         return features
 
 
-class UnorderedPatches(nn.Module):
+class UnorderedPatches(_Tower):
     """Patches in any order, merged by where they are, in a projector of its own (PaddleOCR-VL: row by row).
 
     pixel_values `[patches, values]`, position_ids `[patches, 2]`, interp_indices and interp_weights
@@ -203,17 +207,12 @@ class UnorderedPatches(nn.Module):
     taps = 4
 
     def __init__(self, parts: TorchParts) -> None:
-        super().__init__()
-        self.tower: Any = parts.tower
+        super().__init__(parts)
         self.projector: Any = parts.projector
-        self.axes = {name: {0: PATCHES} for name in self.samples()}
-        self.outputs: tuple[str, ...] = ("image_features",)
 
-    def samples(self) -> dict[str, torch.Tensor]:
-        """A blank picture, a few blocks wide."""
+    def _kernel(self) -> tuple[torch.Tensor, int]:
         weight = self.tower.vision_model.embeddings.patch_embedding.weight
-        plain = sample_patches(weight, self.projector.merge_kernel_size[0])
-        return {**plain, **sample_taps(len(plain["position_ids"]), self.taps)}
+        return weight, self.projector.merge_kernel_size[0]
 
     def forward(
         self,

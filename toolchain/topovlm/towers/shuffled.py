@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
-from torch import nn
 
 from topovlm.families.torch_parts import TorchParts
-from topovlm.towers.selected import blank_pictures
+from topovlm.towers.whole import WholeTiles
 
 
 def side_by_side(features: torch.Tensor, merge: int) -> torch.Tensor:
@@ -20,25 +18,15 @@ def side_by_side(features: torch.Tensor, merge: int) -> torch.Tensor:
     return blocks.transpose(2, 3).reshape(tiles, (side // merge) ** 2, merge * merge * width)
 
 
-class ShuffledTiles(nn.Module):
+class ShuffledTiles(WholeTiles):
     """pixel_values `[tiles, 3, H, W]` -> image_features `[tiles, tokens, hidden]`."""
 
-    axes: ClassVar = {"pixel_values": {0: "num_tiles"}}
-    outputs: ClassVar = ("image_features",)
-
     def __init__(self, parts: TorchParts) -> None:
-        super().__init__()
-        self.parts = parts
-        self.tower = parts.tower
-        self.projector = parts.projector
+        super().__init__(parts)
         config = parts.model.config
         self.layer = config.vision_feature_layer
         self.first = 1 if config.vision_feature_select_strategy == "default" else 0  # the class token
         self.merge = round(1 / config.downsample_ratio)
-
-    def samples(self) -> dict[str, torch.Tensor]:
-        """Two blank tiles of the tower's own size."""
-        return {"pixel_values": blank_pictures(self.parts)}
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         if self.layer == -1:  # what leaves the tower, its last norm included; other layers have none

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import nn
 
 from topovlm.families.torch_parts import TorchParts
-from topovlm.towers.selected import blank_pictures
+from topovlm.towers.whole import WholeTiles
 
 
-class MaskedTiles(nn.Module):
+class MaskedTiles(WholeTiles):
     """pixel_values `[tiles, 3, H, W]`, pixel_attention_mask `[tiles, H, W]` -> `[tiles, tokens, hidden]`.
 
     Every tile is a real one: those that transformers adds to fill up a batch, and takes out again by
@@ -19,14 +18,10 @@ class MaskedTiles(nn.Module):
     """
 
     axes: ClassVar = {"pixel_values": {0: "num_tiles"}, "pixel_attention_mask": {0: "num_tiles"}}
-    outputs: ClassVar = ("image_features",)
     bounds: torch.Tensor
 
     def __init__(self, parts: TorchParts) -> None:
-        super().__init__()
-        self.parts = parts
-        self.tower: Any = parts.tower
-        self.projector = parts.projector
+        super().__init__(parts)
         config = parts.model.config.vision_config
         self.patch = config.patch_size
         self.side = config.image_size // config.patch_size
@@ -36,9 +31,9 @@ class MaskedTiles(nn.Module):
 
     def samples(self) -> dict[str, torch.Tensor]:
         """Two blank tiles of the tower's own size, all picture."""
-        pixels = blank_pictures(self.parts)
-        mask = torch.ones((pixels.shape[0], *pixels.shape[2:]), dtype=torch.bool)
-        return {"pixel_values": pixels, "pixel_attention_mask": mask}
+        plain = super().samples()
+        tiles, _, height, width = plain["pixel_values"].shape
+        return {**plain, "pixel_attention_mask": torch.ones((tiles, height, width), dtype=torch.bool)}
 
     def forward(self, pixel_values: torch.Tensor, pixel_attention_mask: torch.Tensor) -> torch.Tensor:
         seen = self._patches(pixel_attention_mask)

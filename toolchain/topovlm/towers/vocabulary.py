@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
 from topovlm.errors import InputError, explain
 from topovlm.families.torch_parts import TorchParts
-from topovlm.towers.selected import blank_pictures
+from topovlm.towers.whole import WholeTiles
 
 
-class VisualWords(nn.Module):
+class VisualWords(WholeTiles):
     """pixel_values `[tiles, 3, H, W]` -> image_features `[tiles, tokens, hidden]`.
 
     The last words of the vocabulary stand for no picture: they mark where tiles and rows begin and end, see
     `MarkedEmbedding`. Raises `InputError` for a tower that draws its words by chance.
     """
 
-    axes: ClassVar = {"pixel_values": {0: "num_tiles"}}
-    outputs: ClassVar = ("image_features",)
-
     def __init__(self, parts: TorchParts) -> None:
-        super().__init__()
-        self.parts = parts
-        self.tower = parts.tower
-        self.projector = parts.projector
+        super().__init__(parts)
         config = parts.model.config.vision_config
         self.words = config.vocab_size - config.num_visual_indicator_tokens
         if config.tokenize_function == "gumbel_argmax":
             name = "vision_config.tokenize_function"
             raise InputError(explain(name, config.tokenize_function, "draws at random; not exported"))
-
-    def samples(self) -> dict[str, torch.Tensor]:
-        """Two blank tiles of the tower's own size."""
-        return {"pixel_values": blank_pictures(self.parts)}
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         chances = self.tower(pixel_values, return_dict=True).pooler_output
