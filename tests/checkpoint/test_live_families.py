@@ -36,11 +36,6 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return name, load(tiny_families.build(tmp_path_factory.mktemp("families") / name, name))
 
 
-def _samples(name: str) -> list[Sample]:
-    """Questions of three lengths, about pictures of two sizes; one about two pictures."""
-    return [*tiny_families.sample(name, 2), *tiny_families.sample(name, 1, 4, images=2)]
-
-
 def _plain(live: Live, prompt: Encoded) -> dict[str, torch.Tensor]:
     """What a user passes on from the processor, for one prompt."""
     whole = {"input_ids": prompt.input_ids[None], "attention_mask": torch.ones(1, prompt.length).long()}
@@ -50,7 +45,7 @@ def _plain(live: Live, prompt: Encoded) -> dict[str, torch.Tensor]:
 def test_nothing_is_vacuous(family: tuple[str, Live]) -> None:
     """Every layer, and every picture's pixels, change what comes out; logits spread."""
     name, live = family
-    batch = collate(live, [encode(live, sample) for sample in _samples(name)[:1]])
+    batch = collate(live, [encode(live, sample) for sample in tiny_families.samples(name)[:1]])
     stream, logits = last_stream_and_logits(live, batch)
     assert logits.std() > 1
     for layer in range(live.layers):
@@ -64,7 +59,7 @@ def test_nothing_is_vacuous(family: tuple[str, Live]) -> None:
 def test_an_encoded_prompt_is_the_processors(family: tuple[str, Live]) -> None:
     """The stock processor's output, passed on by name, gives the same logits: nothing was lost."""
     name, live = family
-    for sample in _samples(name):
+    for sample in tiny_families.samples(name):
         pictures = [{"type": "image", "image": picture} for picture in sample.load_images()]
         words = [*pictures, {"type": "text", "text": sample.prompt}] if pictures else sample.prompt
         values = live.processor.apply_chat_template(
@@ -84,7 +79,7 @@ def test_an_encoded_prompt_is_the_processors(family: tuple[str, Live]) -> None:
 def test_padding_changes_no_number(family: tuple[str, Live]) -> None:
     """In a right-padded batch the stream after every block is that of each prompt alone."""
     name, live = family
-    prompts = [encode(live, sample) for sample in _samples(name)]
+    prompts = [encode(live, sample) for sample in tiny_families.samples(name)]
     prompts[0] = answered(live, prompts[0], [95, 96, 97, 98])  # as judged: with an answer behind it
     assert len({prompt.length for prompt in prompts}) == 3
 
@@ -110,7 +105,7 @@ def test_padding_changes_no_number(family: tuple[str, Live]) -> None:
 def test_answers_in_a_batch_are_those_alone(family: tuple[str, Live]) -> None:
     """Left-padded greedy answers equal stock `generate` on each prompt; they end where the model's end."""
     name, live = family
-    prompts = [encode(live, sample) for sample in _samples(name)]
+    prompts = [encode(live, sample) for sample in tiny_families.samples(name)]
     together = greedy(live, prompts, 6)
     for prompt, answer in zip(prompts, together, strict=True):
         with torch.inference_mode(), quiet_transformers():
@@ -126,7 +121,7 @@ def test_answers_in_a_batch_are_those_alone(family: tuple[str, Live]) -> None:
 def test_an_answer_is_what_the_model_takes_for_one(family: tuple[str, Live]) -> None:
     """Logits of prompt and answer in one pass are those of stock generation step by step, from its cache."""
     name, live = family
-    prompt = encode(live, _samples(name)[1])
+    prompt = encode(live, tiny_families.samples(name)[1])
     with torch.inference_mode(), quiet_transformers():
         stepwise = live.model.generate(
             **_plain(live, prompt),
@@ -146,7 +141,7 @@ def test_an_answer_is_what_the_model_takes_for_one(family: tuple[str, Live]) -> 
 def test_bypassed_layers_keep_the_cache_right(family: tuple[str, Live]) -> None:
     """Without its first layers of either kind, cached generation gives the logits of a whole pass."""
     name, live = family
-    prompt = encode(live, _samples(name)[0])
+    prompt = encode(live, tiny_families.samples(name)[0])
     with bypassed(live, [0, 2, 3]), torch.inference_mode(), quiet_transformers():
         stepwise = live.model.generate(
             **_plain(live, prompt),
@@ -164,7 +159,7 @@ def test_bypassed_layers_keep_the_cache_right(family: tuple[str, Live]) -> None:
 def test_logits_are_the_models(family: tuple[str, Live]) -> None:
     """Of the last stream, `logits` makes what the model makes."""
     name, live = family
-    batch = collate(live, [encode(live, sample) for sample in _samples(name)])
+    batch = collate(live, [encode(live, sample) for sample in tiny_families.samples(name)])
     stream, logits = last_stream_and_logits(live, batch)
     assert relative_difference(live.logits(stream[:, -1:]), logits) < CLOSE
 

@@ -37,10 +37,6 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return name, load(tiny_families.build(tmp_path_factory.mktemp("families") / name, name))
 
 
-def _samples(name: str) -> list[Sample]:
-    return [*tiny_families.sample(name, 2), *tiny_families.sample(name, 1, 4, images=2)]
-
-
 @contextlib.contextmanager
 def _without(live: Live, drop: Sequence[int]) -> Iterator[None]:
     """Blocks that give back what they are given; an own way to say so."""
@@ -87,7 +83,7 @@ def _drops(live: Live) -> list[list[int]]:
 def test_kl_is_that_of_stock_passes(family: tuple[str, Live]) -> None:
     """A padded batch, block by block from cached streams, gives each sample's own KL in whole passes."""
     name, live = family
-    samples = _samples(name)
+    samples = tiny_families.samples(name)
     judge = Judge(live, samples, max_new_tokens=TOKENS, batch_size=3)
     whole = _with_answers(live, samples)
     dense = [_log_probabilities(live, *one) for one in whole]
@@ -104,7 +100,7 @@ def test_kl_is_that_of_stock_passes(family: tuple[str, Live]) -> None:
 def test_kl_is_that_of_the_pruned_checkpoint(family: tuple[str, Live], tmp_path: Path) -> None:
     """Written without the layers and loaded again, the model is as far away as the judge said."""
     name, live = family
-    samples = _samples(name)
+    samples = tiny_families.samples(name)
     drop = _drops(live)[1]
     prune_checkpoint(live.folder, tmp_path / "slim", drop)
     slim = load(tmp_path / "slim")
@@ -119,7 +115,7 @@ def test_kl_is_that_of_the_pruned_checkpoint(family: tuple[str, Live], tmp_path:
 def test_states_are_the_same_alone_and_in_a_batch(family: tuple[str, Live]) -> None:
     """For every choice of tokens; means over text and picture are of the tokens that the family has there."""
     name, live = family
-    samples = _samples(name)
+    samples = tiny_families.samples(name)
     choices = ("last", "text-mean", *(("image-mean",) if live.image_token_id is not None else ()))
     for token in choices:
         together = collect_states(live, samples, token=token, batch_size=3)
@@ -156,7 +152,7 @@ def _streams(live: Live, sample: Sample) -> np.ndarray:
 def test_what_a_family_adds_between_blocks_is_kept(family: tuple[str, Live]) -> None:
     """DeepStack adds behind the first blocks, at pictures; other families add nothing."""
     name, live = family
-    rollouts = next(iter(roll_out(live, _samples(name)[:1], max_new_tokens=1)))
+    rollouts = next(iter(roll_out(live, tiny_families.samples(name)[:1], max_new_tokens=1)))
     added = recorded_blocks(live, rollouts.batch).added
     assert sorted(added) == ([0, 1] if name.startswith("qwen3_vl") else [])
     for value in added.values():
@@ -168,13 +164,13 @@ def test_what_a_family_adds_between_blocks_is_kept(family: tuple[str, Live]) -> 
 def test_repair_folds_where_it_can(family: tuple[str, Live]) -> None:
     """Into down-projections that end their block; behind a norm, or among experts, cuts are left alone."""
     name, live = family
-    rollouts = list(roll_out(live, _samples(name), max_new_tokens=TOKENS))
+    rollouts = list(roll_out(live, tiny_families.samples(name), max_new_tokens=TOKENS))
     folds = [ends_in_its_projection(live, layer, rollouts[0]) for layer in range(live.layers)]
     if name == "qwen3_vl_moe":
         assert folds == [layer in (1, 4) for layer in range(live.layers)]
     else:
         assert folds == [name not in NORMED] * live.layers
-    judge = Judge(live, _samples(name), max_new_tokens=TOKENS)
+    judge = Judge(live, tiny_families.samples(name), max_new_tokens=TOKENS)
     drop = [5, 7]
     repaired, cuts = fit_repair(live, drop, rollouts, judge, torch.float32, lambdas=(1e-2, 1.0))
     for cut in cuts:

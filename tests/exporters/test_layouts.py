@@ -28,13 +28,13 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def _tokenizer(folder: Path) -> Tokenizer | None:
-    """The tokenizer of a checkpoint as transformers runs it, where it has a fast one."""
+def _tokenizer(folder: Path) -> object:
+    """The tokenizer of a checkpoint as transformers runs it, where it has a fast one: all that is written."""
     if not (folder / "tokenizer.json").is_file():
         return None
     from transformers import AutoTokenizer
 
-    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    tokenizer: object = AutoTokenizer.from_pretrained(folder)
     return tokenizer
 
 
@@ -134,7 +134,7 @@ def test_prompts_are_those_of_the_checkpoints_processor(
     sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
     shutil.copytree(siglip_export[0] / "onnx", out / "onnx")
     graphs = {part: layouts.graph_path(part) for part in ("vision", "embed", "decoder")}
-    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
+    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, processor=_tokenizer(source))
     prompter = prompter_of(out)
     picture = tiny.picture(0, 32)
     content = [{"type": "image", "image": picture}] * 2 + [{"type": "text", "text": "Left or right?"}]
@@ -166,7 +166,7 @@ def test_checkpoint_without_its_processor_files_is_refused(
     sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
     graphs = {part: layouts.graph_path(part) for part in ("vision", "embed", "decoder")}
     with pytest.raises(InputError, match=message):
-        layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
+        layouts.write_texts(source, out, graphs=graphs, decoder=sizes, processor=_tokenizer(source))
 
 
 def test_sizes_of_the_tower_may_be_left_out(
@@ -188,7 +188,7 @@ def test_sizes_of_the_tower_may_be_left_out(
     onnx.save(vision, out / "onnx/vision_encoder.onnx")
     sizes = DecoderSizes(layers=6, hidden=64, kv_heads=2, head_dim=16, vocab=320)
     graphs = {"vision": "onnx/vision_encoder.onnx"}
-    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
+    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, processor=_tokenizer(source))
     made = _json(out / "processor_config.json")
     assert (made["patch_size"], made["num_additional_image_tokens"]) == (16, 1)
 
@@ -199,7 +199,7 @@ def test_pictures_of_any_size_have_no_number_of_tokens(siglip_export: Exported, 
     shutil.copytree(siglip_export[0] / "onnx", out / "onnx")
     sizes = DecoderSizes(layers=2, hidden=64, kv_heads=2, head_dim=16, vocab=320)
     graphs = {"vision": "onnx/vision_encoder.onnx"}
-    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, tokenizer=_tokenizer(source))
+    layouts.write_texts(source, out, graphs=graphs, decoder=sizes, processor=_tokenizer(source))
     own, made = _json(source / "processor_config.json"), _json(out / "processor_config.json")
     assert made.keys() == own.keys()
     assert all(made[name] == own[name] for name in own if name != "image_processor")

@@ -140,6 +140,11 @@ def sample(name: str, count: int, seed: int = 0, images: int = 1) -> list[Sample
     ]
 
 
+def samples(name: str) -> list[Sample]:
+    """Questions of three lengths, about pictures of two sizes; one about two pictures."""
+    return [*sample(name, 2), *sample(name, 1, 4, images=2)]
+
+
 def _question(index: int, parts: int) -> str:
     """Without a picture a prompt is made longer than the sliding windows."""
     return " ".join(tiny.PROMPTS[(index + part) % len(tiny.PROMPTS)] for part in range(parts))

@@ -67,6 +67,15 @@ def tokenizer_of(processor: Any) -> Any:
     return getattr(processor, "tokenizer", processor)
 
 
+def fast_tokenizer(processor: Any, folder: Path) -> Any:
+    """The `tokenizers.Tokenizer` inside a processor. Raises `InputError` where it has a slow one."""
+    tokenizer = getattr(tokenizer_of(processor), "backend_tokenizer", None)
+    if tokenizer is None:
+        rule = "the checkpoint has no fast tokenizer"
+        raise InputError(explain("tokenizer.json", str(folder), rule, "Save it with a fast tokenizer"))
+    return tokenizer
+
+
 def processed(processor: Any, family: Family, pictures: Sequence[Any], words: str) -> Any:
     """What the model's own processor makes of one turn of the user: tensors by name, `input_ids` `[1, T]`.
 

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from topovlm.commands.common import add_options, config_of, print_json
+from topovlm.commands.common import TIMED, add_options, config_of, print_json
 from topovlm.commands.run import exported_folder
 from topovlm.console import Display, say, table
 from topovlm.records import plain
@@ -18,16 +18,6 @@ from topovlm.units import format_bytes, format_ms
 if TYPE_CHECKING:
     from topovlm.measure.timing import Comparison
 
-_OPTIONS = (
-    "images",
-    "image_size",
-    "prompt_tokens",
-    "new_tokens",
-    "seed",
-    "threads",
-    "measure_time",
-    "device",
-)
 _PHASES = {
     "vision": "vision",
     "prefill": "prefill",
@@ -41,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="FOLDER", help="exported folder or run directory"
     )
-    add_options(parser, _OPTIONS)
+    add_options(parser, (*TIMED, "device"))
 
 
 def run(args: argparse.Namespace) -> int:

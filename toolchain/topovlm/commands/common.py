@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+# What is timed, and how long.
+TIMED = ("images", "image_size", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time")
 _FILE_WIDTH = 160
 
 

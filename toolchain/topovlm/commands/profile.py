@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topovlm.artifacts import check_output, check_output_file
-from topovlm.commands.common import add_options, config_of, print_json
+from topovlm.commands.common import TIMED, add_options, config_of, print_json
 from topovlm.console import Display, say, table
 from topovlm.records import convert, plain, write
 from topovlm.units import format_ms
@@ -19,21 +19,9 @@ from topovlm.units import format_ms
 if TYPE_CHECKING:
     from topovlm.predict.profile import Profile
 
-_OPTIONS = (
-    "model",
-    "images",
-    "image_size",
-    "prompt_tokens",
-    "new_tokens",
-    "seed",
-    "threads",
-    "measure_time",
-    "dtype",
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, (*_OPTIONS, "device"))
+    add_options(parser, ("model", *TIMED, "dtype", "device"))
     parser.add_argument("-o", "--output", dest="file", metavar="PATH", help="file, or folder to file it in")
     parser.add_argument(
         "--provider",

@@ -6,6 +6,7 @@ Only imported by what has loaded a model: everything else in this room works wit
 from __future__ import annotations
 
 import functools
+import inspect
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -99,6 +100,12 @@ def parts_of(model: Any) -> TorchParts:
     family = family_for(config) or family_of(config, "score")
     kind = model.config.get_text_config().model_type
     return TorchParts(model, family, DECODERS.get(kind) or Decoder(model_type=kind))
+
+
+def cache_name(module: nn.Module) -> str:
+    """What a decoder, or one of its blocks, calls its cache: transformers 5.24 renamed it."""
+    known = inspect.signature(inspect.unwrap(type(module).forward)).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def _checked(value: Any, kind: type[Kind]) -> Kind:

@@ -6,7 +6,6 @@ transformers code with its default attention; what ships is faster or slower, so
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 
 from topovlm.checkpoint.live import Live
 from topovlm.errors import InputError, explain
+from topovlm.families.torch_parts import cache_name
 from topovlm.runtime.engine import Generation
 from topovlm.runtime.manifest import Manifest
 from topovlm.runtime.prompt import Prompter
@@ -65,8 +65,7 @@ class TorchEngine:
         self._last = blocks[-1]
         self._blocks = nn.ModuleList([*blocks[: depth - 1], self._last])
         self._stack: Any = live.parts.stack
-        known = inspect.signature(inspect.unwrap(type(live.parts.stack).forward)).parameters
-        self._cache_name = "cache" if "cache" in known else "past_key_values"
+        self._cache_name = cache_name(live.parts.stack)
         self._places: list[Any] = [part for part in self._last.modules() if hasattr(part, "layer_idx")]
 
     @torch.inference_mode()

@@ -15,7 +15,8 @@ from .steps import completed, is_past, present_name, rows
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ON_CUDA = (CUDA, "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
-_INPUT_TYPES = {
+# What numpy has of ONNX Runtime's types.
+INPUT_TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(int64)": np.int64,
@@ -51,9 +52,9 @@ def open_session(ort: Any, path: str, providers: Sequence[str], threads: int) ->
 def input_types(session: Any) -> dict[str, Any]:
     """Input name -> numpy type. Raises `Failure` for a type that numpy does not know (bfloat16)."""
     for node in session.get_inputs():
-        if node.type not in _INPUT_TYPES:
+        if node.type not in INPUT_TYPES:
             raise Failure("graph", node.name, node.type, "is an input type that this runtime cannot feed")
-    return {node.name: _INPUT_TYPES[node.type] for node in session.get_inputs()}
+    return {node.name: INPUT_TYPES[node.type] for node in session.get_inputs()}
 
 
 class OrtPart:
@@ -108,7 +109,7 @@ class OrtDecoder:
         asked = completed(feeds, [*self.dtypes, *self.optional])
         # What is optional keeps its own type: it is no input that ONNX Runtime lists with one.
         values = {
-            name: self._value(_contiguous(value, self.dtypes.get(name, value.dtype)))
+            name: self._value(np.asarray(value, self.dtypes.get(name, value.dtype), order="C"))
             for name, value in asked.items()
         }
         values.update(zip(self.past_names, cache))  # noqa: B905 (Python 3.8)
@@ -128,11 +129,6 @@ class OrtDecoder:
             binding.bind_output(name, device)
         self.session.run_with_iobinding(binding)
         return binding.get_outputs()
-
-
-def _contiguous(value: np.ndarray, dtype: Any) -> np.ndarray:
-    """As `numpy.ascontiguousarray`, which would make a scalar a list of one."""
-    return np.array(value, dtype, order="C", copy=True)
 
 
 class OrtGraphs:

@@ -177,7 +177,7 @@ class Opened:
     new_tokens: int
     threads: int
     providers: dict[str, list[str]]  # by part: vision, embed, decoder
-    dtype: str  # of the decoder's embeddings, as numpy names it
+    dtype: str  # what the decoder computes in, as numpy names it
     load_ms: float
 
     def generate(self, prompt: Prompt) -> Run:

@@ -110,14 +110,13 @@ def write_folder(
     `kept`: rows of logits where nobody says how many, 0 for all. The caller moves the folder into place.
     """
     from topovlm.checkpoint.live import Live
-    from topovlm.checkpoint.processors import load_processor, tokenizer_of
+    from topovlm.checkpoint.processors import load_processor
     from topovlm.families.torch_parts import parts_of
 
     with _traceable(model_dir, dtype, model) as loaded:
         processor = processor or load_processor(model_dir)
         graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes=single_file_bytes, kept=kept)
-        tokenizer = getattr(tokenizer_of(processor), "backend_tokenizer", None)
-        layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder, tokenizer=tokenizer)
+        layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder, processor=processor)
         # The reference is the model as it was exported: fp16 weights, computed with in fp32.
         whole = loaded.float()
         parts = parts_of(whole)

@@ -2,7 +2,7 @@
 
 The folder follows the convention of transformers.js and the ONNX community, so it loads there as it is:
 graphs under onnx/, a quantised or half-precision graph marked by a suffix, `preprocessor_config.json` beside
-`processor_config.json`. No torch here.
+`processor_config.json`. Only `write_texts` needs torch, for the tokenizer that it saves.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ def write_texts(
     *,
     graphs: Mapping[str, str],
     decoder: DecoderSizes,
-    tokenizer: Tokenizer | None,
+    processor: Any,
 ) -> RuntimeFile:
     """Write every file of the folder that is no graph; returns the content of `topovlm_runtime.json`.
 
-    `graphs` maps keys (`graph_key`) to paths relative to `out`, which must exist already. `tokenizer`: the
-    checkpoint's as transformers runs it, which may do other than its file says.
+    `graphs` maps keys (`graph_key`) to paths relative to `out`, which must exist already. `processor`: the
+    checkpoint's, loaded: its tokenizer as transformers runs it may do other than its file says.
     Raises `InputError` when the checkpoint lacks its tokenizer, image processor or chat template.
     """
+    from topovlm.checkpoint.processors import fast_tokenizer
+
     config = read_json(model_dir / "config.json")
     family = family_of(config, "export")
-    if tokenizer is None:
-        rule = "the checkpoint has no fast tokenizer"
-        raise InputError(explain("tokenizer.json", str(model_dir), rule, "Save it with a fast tokenizer"))
+    tokenizer = fast_tokenizer(processor, model_dir)
     for name in _COPIED:
         if (model_dir / name).is_file():
             shutil.copyfile(model_dir / name, out / name)
@@ -154,6 +154,15 @@ def tokenizer_settings(model_dir: Path) -> ModelConfig:
     return {**settings, **read_json(older)}
 
 
+def image_settings(model_dir: Path) -> ModelConfig:
+    """The image processor's configuration. Raises `InputError` for a checkpoint without one."""
+    settings = read_preprocessor(model_dir)
+    if not settings:
+        rule, remedy = "the checkpoint has no image processor", "Save the processor beside it"
+        raise InputError(explain("preprocessor_config.json", str(model_dir), rule, remedy))
+    return settings
+
+
 def _write_processor(
     model_dir: Path, out: Path, config: ModelConfig, family: Family, vision_graph: Path
 ) -> None:
@@ -163,12 +172,7 @@ def _write_processor(
     """
     file = model_dir / "processor_config.json"
     processor = read_json(file) if file.is_file() else {}
-    images = read_preprocessor(model_dir)
-    if not images:
-        rule = "the checkpoint has no image processor"
-        raise InputError(
-            explain("preprocessor_config.json", str(model_dir), rule, "Save the processor beside it")
-        )
+    images = image_settings(model_dir)
     kind = str(images.get("image_processor_type", "ImageProcessor"))
     for ending in ("Pil", "Fast"):
         kind = kind.removesuffix(ending)

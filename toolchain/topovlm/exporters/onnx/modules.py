@@ -5,7 +5,6 @@ What one decoder layer reads and writes is written here; the module for pictures
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from topovlm.exporters.onnx.rules import SLIDING, Rules
-from topovlm.families.torch_parts import TorchParts
+from topovlm.families.torch_parts import TorchParts, cache_name
 
 
 class Embed(nn.Module):
@@ -115,9 +114,7 @@ class Layer(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-        # transformers 5.24 calls the cache `cache`; before, it was `past_key_values`.
-        known = inspect.signature(inspect.unwrap(type(layer).forward)).parameters
-        self.cache_name = "cache" if "cache" in known else "past_key_values"
+        self.cache_name = cache_name(layer)
 
     def forward(  # noqa: PLR0917 - the order of the traced graph's inputs
         self,

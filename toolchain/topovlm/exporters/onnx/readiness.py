@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.artifacts import read_json
-from topovlm.checkpoint.files import read_preprocessor
 from topovlm.errors import InputError, explain
-from topovlm.exporters.onnx.layouts import chat_template, strategy_name, tokenizer_settings
+from topovlm.exporters.onnx.layouts import chat_template, image_settings, strategy_name, tokenizer_settings
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig
 from topovlm.families.facts import ModelFacts
@@ -39,7 +38,7 @@ def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object | None) 
     """Prompts with no, one and two small pictures, made as the runtime makes them."""
     from PIL import Image
 
-    from topovlm.checkpoint.processors import load_processor, tokenizer_of
+    from topovlm.checkpoint.processors import fast_tokenizer, load_processor
     from topovlm.runtime.pictures import strategy
     from topovlm.runtime.template import messages, render, special_tokens
 
@@ -47,18 +46,11 @@ def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object | None) 
     name = strategy_name(config, family)
     template = "" if family.prompt == "plain" else chat_template(model_dir)
     tokens = special_tokens(tokenizer_settings(model_dir))
-    tokenizer = getattr(tokenizer_of(loaded or load_processor(model_dir)), "backend_tokenizer", None)
-    if tokenizer is None:
-        rule = "the checkpoint has no fast tokenizer"
-        raise InputError(explain("tokenizer.json", str(model_dir), rule, "Save it with a fast tokenizer"))
+    tokenizer = fast_tokenizer(loaded or load_processor(model_dir), model_dir)
     if name is None:
         render(template, messages(0, "words", parts=False), tokens=tokens)
         return
-    images = read_preprocessor(model_dir)
-    if not images:
-        rule = "the checkpoint has no image processor"
-        remedy = "Save the processor beside it"
-        raise InputError(explain("preprocessor_config.json", str(model_dir), rule, remedy))
+    images = image_settings(model_dir)
     processor = _held(model_dir / "processor_config.json")
     prepares = strategy(
         name, images=images, processor=processor, config=config, token=lambda i: _text(tokenizer, i)

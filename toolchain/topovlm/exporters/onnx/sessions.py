@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from topovlm.runtime.runtime_file import RuntimeFile
+from topovlm.travel.ort_graphs import INPUT_TYPES
 from topovlm.travel.prompts import Prompt
 
 FloatType = Literal["float32", "float16"]
@@ -109,7 +110,7 @@ class OpenGraphs:
         return found
 
     def _see(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
-        wanted = {value.name: _NUMPY[value.type] for value in self.vision.get_inputs()}
+        wanted = {value.name: INPUT_TYPES[value.type] for value in self.vision.get_inputs()}
         given: Feeds = {name: feeds[name].astype(kind, copy=False) for name, kind in wanted.items()}
         names = [value.name for value in self.vision.get_outputs()]
         return dict(zip(names, self.vision.run(None, given), strict=True))
@@ -121,14 +122,14 @@ class OpenGraphs:
         for name, value in inputs.items():
             if name.startswith("past_key_values"):
                 shape = (batch, value.shape[1], 0, value.shape[3])
-                feeds[name] = np.zeros(shape, _NUMPY[value.type])
+                feeds[name] = np.zeros(shape, INPUT_TYPES[value.type])
         names = [value.name for value in self.decoder.get_outputs()]
         # All rows, also of graphs that keep the last one where nobody asks.
         optional = {value.name: np.asarray(0) for value in self.decoder.get_overridable_initializers()}
         pieces = []
         for step in range(steps + 1):
             given: Feeds = {
-                n: v.astype(_NUMPY[inputs[n].type], copy=False) for n, v in feeds.items() if n in inputs
+                n: v.astype(INPUT_TYPES[inputs[n].type], copy=False) for n, v in feeds.items() if n in inputs
             }
             given |= optional
             results = dict(zip(names, self.decoder.run(None, given), strict=True))
@@ -153,15 +154,6 @@ class OpenGraphs:
 def _given(forced: np.ndarray) -> Choose:
     """The tokens `[B, T]`, one after the other."""
     return lambda step, _: forced[:, step]
-
-
-_NUMPY = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(bool)": np.bool_,
-}
 
 
 def _left(values: np.ndarray, pad: int, axis: int) -> np.ndarray:

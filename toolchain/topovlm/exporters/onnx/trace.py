@@ -75,11 +75,7 @@ def name_axes(model: ir.Model, inputs: Sequence[str], axes: Mapping[str, Mapping
     for value, name in zip(model.graph.inputs, inputs, strict=False):
         value.name = name
         for axis, axis_name in axes.get(name, {}).items():
-            dim = value.shape[axis] if value.shape is not None else None
-            if dim is None or isinstance(dim, int):
-                rule = f"was fixed to {dim} by the tracer; it must stay dynamic"
-                raise VerificationError(explain(f"{name}[{axis}]", axis_name, rule))
-            names[str(dim.value)] = axis_name
+            names[_symbol(value, axis, axis_name, by="tracer")] = axis_name
     for value in values(model.graph):
         if value.shape is not None:
             value.shape = renamed_shape(value.shape, names)
@@ -89,10 +85,16 @@ def refuse_fixed_axes(model: ir.Model, axes: Mapping[str, Mapping[int, str]]) ->
     """Raise `VerificationError` for an input whose dynamic axis has become a number on the way."""
     for value in model.graph.inputs:
         for axis, name in axes.get(str(value.name), {}).items():
-            dim = value.shape[axis] if value.shape is not None else None
-            if dim is None or isinstance(dim, int):
-                rule = f"was fixed to {dim} by the optimiser; it must stay dynamic"
-                raise VerificationError(explain(f"{value.name}[{axis}]", name, rule))
+            _symbol(value, axis, name, by="optimiser")
+
+
+def _symbol(value: ir.Value, axis: int, name: str, *, by: str) -> str:
+    """What the graph calls that axis of an input. Raises `VerificationError` for one that is a number."""
+    dim = value.shape[axis] if value.shape is not None else None
+    if dim is None or isinstance(dim, int):
+        rule = f"was fixed to {dim} by the {by}; it must stay dynamic"
+        raise VerificationError(explain(f"{value.name}[{axis}]", name, rule))
+    return str(dim.value)
 
 
 def renamed_shape(shape: ir.Shape, names: Mapping[str, str | int]) -> ir.Shape:
