@@ -1,0 +1,1 @@
+"""Conditions from the field and attacks, one file each, through the command as users run it."""
