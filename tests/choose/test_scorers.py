@@ -149,14 +149,28 @@ def test_depth_prior_and_random_do_not_look() -> None:
 
 
 def test_zigzag_is_the_mean_persistence_of_loops() -> None:
-    """A ring that keeps its neighbours in every layer persists: all scores are one."""
+    """Rings that keep their neighbours in every layer persist: all scores are one."""
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-    # One loop through all layers; distinct radii keep neighbours, so the complexes coincide.
-    states = np.stack([ring * (1 + layer) for layer in range(5)])
+    rings = np.concatenate([ring + np.float32([100 * number, 0]) for number in range(6)])
+    # Six loops through all layers; scaled alike, neighbours stay neighbours, so the complexes coincide.
+    states = np.stack([rings * (1 + layer) for layer in range(5)])
     result = score(states, "zigzag", Settings(k=2))
-    assert (result.extra["bars_h0"], result.extra["bars_h1"]) == (1, 1)
+    assert (result.extra["bars_h0"], result.extra["bars_h1"]) == (6, 6)
     assert result.scores == (1.0,) * 5
+
+
+def test_where_there_are_no_loops_another_scorer_stands_in_and_says_so() -> None:
+    """Fifteen neighbours among sixteen samples: each is everybody's neighbour, and no loop is left open."""
+    states = _states(samples=16)
+    result = score(states, "zigzag", Settings(k=15))
+    assert result.scorer == "zigzag"
+    assert result.extra["loops_per_layer"] == 0
+    other = score(states, "block-influence", Settings(k=15))
+    assert (result.scores, result.order, result.why) == (other.scores, other.order, other.why)
+    assert result.extra["stand_in"] == "block-influence"
+    assert "sees no loops" in str(result.extra["note"])
+    assert "note" not in score(_states(samples=64), "zigzag", Settings(k=4)).extra
 
 
 def test_zigzag_seed_reports_its_threshold() -> None:

@@ -53,7 +53,7 @@ class Config:
     drop: tuple[int, ...] | None
     scorer: str
     repair: str
-    k: int
+    k: int | None
     samples: int
     eval_samples: int
     prompt_tokens: int | None
@@ -268,7 +268,13 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "repair", one_of("auto", "off"), "auto", "closed-form repair of the cuts, kept if it helps", "HOW"
     ),
-    Option("k", integer(1), 15, "nearest neighbours of the layer graphs", "N"),
+    Option(
+        "k",
+        integer(1),
+        None,
+        "nearest neighbours of the layer graphs (default: 15, fewer where that leaves too few loops)",
+        "N",
+    ),
     Option("samples", integer(8), 256, "calibration samples", "N"),
     Option("eval_samples", integer(1), 600, "held-out questions to answer, dense and slim", "N"),
     Option(

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from topovlm.choose.record import BarRow, Extra, ScoreResult, Scores
-from topovlm.choose.scorers import SCORERS, Scorer, Settings, find_scorer
+from topovlm.choose.scorers import SCORERS, STAND_IN, Scorer, Settings, find_scorer
 from topovlm.errors import InputError, explain
 from topovlm.records import convert
 from topovlm.topology.barcode import Barcode
@@ -20,7 +20,8 @@ DEFAULTS = Settings()
 def score(states: np.ndarray, scorer: Scorer | str, settings: Settings = DEFAULTS) -> ScoreResult:
     """Scores of one scorer on states [layers, samples, width].
 
-    A barcode among the settings (of these states at their k) saves computing it again. Raises `InputError`:
+    A barcode among the settings (of these states at their k) saves computing it again. Where the samples show
+    the scorer nothing, `STAND_IN` scores in its place, and `extra` has a `note` of it. Raises `InputError`:
     states of another shape or not finite, an unknown scorer, one that gives no number per layer.
     """
     _check_states(states)
@@ -32,6 +33,7 @@ def score(states: np.ndarray, scorer: Scorer | str, settings: Settings = DEFAULT
     shared = states.view()
     shared.flags.writeable = False  # every scorer sees the same states
     try:
+        blind = scorer.blind(settings)
         values, extra = scorer.score(shared, settings)
     except Exception as error:  # a plug-in may raise what it likes
         raise SCORERS.failed(scorer.name, error) from error
@@ -39,6 +41,8 @@ def score(states: np.ndarray, scorer: Scorer | str, settings: Settings = DEFAULT
     if numbers.shape != (len(states),) or not np.isfinite(numbers).all():
         rule = f"must give {len(states)} finite scores, one per layer; gave an array {numbers.shape}"
         raise InputError(explain("scorer", scorer.name, rule))
+    if blind and scorer.name != STAND_IN:
+        return _stood_in(scorer, blind, extra, score(states, STAND_IN, settings))
     scores = tuple(numbers.tolist())
     return ScoreResult(
         scorer=scorer.name,
@@ -48,6 +52,13 @@ def score(states: np.ndarray, scorer: Scorer | str, settings: Settings = DEFAULT
         order=ranking(scores),
         extra=_plain_extra(scorer, extra),
     )
+
+
+def _stood_in(scorer: Scorer, blind: str, extra: Mapping[str, object], other: ScoreResult) -> ScoreResult:
+    """Another scorer's scores under the name of the one that sees nothing."""
+    note = f"{scorer.name} {blind}: {STAND_IN} stands in for it. Take more --samples"
+    told = {**_plain_extra(scorer, extra), "stand_in": STAND_IN, "note": note}
+    return msgspec.structs.replace(other, scorer=scorer.name, extra=told)
 
 
 def score_all(states: np.ndarray, settings: Settings) -> dict[str, ScoreResult]:

@@ -17,6 +17,7 @@ from topovlm.records import write
 
 if TYPE_CHECKING:
     from topovlm.choose.record import JudgeRecord, ScoreResult
+    from topovlm.config import Config
     from topovlm.pipeline.context import Context
     from topovlm.pipeline.rundir import Record
 
@@ -54,13 +55,12 @@ def score(context: Context) -> Record[Scores]:
         import numpy as np
 
         from topovlm.choose.calibration import collect_states
+        from topovlm.choose.loops import barcode_with_loops
         from topovlm.choose.scoring import count_bars, score_all
-        from topovlm.topology.zigzag import zigzag_barcode
 
         config, samples = context.config, context.data.calibration()
         states = collect_states(context.dense.live, samples, progress=progress)
-        k = min(config.k, len(samples) - 1)
-        barcode = zigzag_barcode(states, k=k, max_homology_dim=1)
+        k, barcode = barcode_with_loops(states, _neighbours(config))
         scores = Scores(
             scorer=config.scorer,
             k=k,
@@ -74,7 +74,20 @@ def score(context: Context) -> Record[Scores]:
         write(work / SCORES, scores)
         return scores
 
-    return context.run.stage(SCORE, SCORE.key(context, scorers=SCORERS.origins()), make)
+    scored = context.run.stage(SCORE, SCORE.key(context, scorers=SCORERS.origins()), make)
+    note = scored.value.scorers[context.config.scorer].extra.get("note")
+    if note:
+        context.run.display.note(str(note))
+    return scored
+
+
+def _neighbours(config: Config) -> int | None:
+    """As many as asked for; the paper's number for a scorer that is true to it; None: to be found."""
+    from topovlm.choose.loops import USUAL_K
+
+    if config.k is None and not find_scorer(config.scorer).judged:
+        return USUAL_K
+    return config.k
 
 
 def select(context: Context, keep: int, scored: Record[Scores]) -> Record[Selection]:

@@ -12,7 +12,10 @@ from topovlm.choose.scorers.scorer import Need, Scorer, Settings
 from topovlm.errors import InputError, explain
 from topovlm.registry import Registry
 
-__all__ = ["SCORERS", "Need", "Scorer", "Settings", "find_scorer"]
+__all__ = ["SCORERS", "STAND_IN", "Need", "Scorer", "Settings", "find_scorer"]
+
+# Sees something in any two samples.
+STAND_IN = "block-influence"
 
 
 def _in(module: str) -> Callable[[], Scorer]:

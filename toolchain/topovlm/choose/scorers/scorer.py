@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 Need = Literal["states", "barcode"]
 
 
+def _sees(_settings: Settings) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a scorer may depend on besides the states.
@@ -46,6 +50,8 @@ class Scorer:
     `why` ends the sentence "layer 7 was dropped: ..." of a layer that this scorer proposed. `paper` is where
     the idea is from. `depends_on_count`: the scores change with how many layers go, or which are protected.
     `judged` is false for one that is true to its paper: no judge changes its set, and no repair follows.
+    `blind(settings)` says why these samples show it nothing, in words that follow its name; empty where they
+    do. `STAND_IN` then scores in its place, and the report says so.
     """
 
     name: str
@@ -55,3 +61,4 @@ class Scorer:
     needs: frozenset[Need] = frozenset({"states"})
     depends_on_count: bool = False
     judged: bool = True
+    blind: Callable[[Settings], str] = _sees

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from topovlm.choose.loops import ENOUGH_LOOPS, loops
 from topovlm.choose.record import Extra
 from topovlm.choose.scorers.scorer import Scorer, Settings
 from topovlm.topology.descriptors import mean_persistence
@@ -17,8 +18,20 @@ def score(states: np.ndarray, settings: Settings) -> tuple[np.ndarray, Extra]:
         "alpha": 0.0,
         "bars_h0": len(barcode.of_dim(0)),
         "bars_h1": len(barcode.of_dim(1)),
+        "loops_per_layer": loops(barcode),
     }
     return mean_persistence(barcode, 1, 0.0), extra
+
+
+def blind(settings: Settings) -> str:
+    """A share of few loops is no measure, and of none it is 0 for every layer."""
+    found = loops(settings.needed_barcode())
+    if found >= ENOUGH_LOOPS:
+        return ""
+    return (
+        f"sees {found or 'no'} loop{'s' if found != 1 else ''} in a layer's neighbour graph "
+        f"(k = {settings.k}, middle layer), where {ENOUGH_LOOPS} are needed"
+    )
 
 
 SCORER = Scorer(
@@ -27,4 +40,5 @@ SCORER = Scorer(
     why="consistent with the other layers: the loops of its neighbour graph live on in most of them",
     score=score,
     needs=frozenset({"barcode"}),
+    blind=blind,
 )

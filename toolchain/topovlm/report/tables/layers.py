@@ -9,7 +9,9 @@ from topovlm.report.tables.shape import Section, table
 
 
 def layers_section(selection: Selection) -> Section:
-    parameters = ", ".join(f"{name} = {value}" for name, value in selection.parameters.items())
+    told = dict(selection.parameters)
+    note = told.pop("note", "")
+    parameters = ", ".join(f"{name} = {value}" for name, value in told.items())
     scorer = f"{selection.scorer} ({parameters})" if parameters else selection.scorer
     text = [
         f"Scorer {scorer} on {selection.calibration_samples} samples ({selection.calibration_source}), "
@@ -17,6 +19,8 @@ def layers_section(selection: Selection) -> Section:
         f"Dropped: {formats.layer_list(selection.dropped)}. Kept: {formats.layer_list(selection.kept)}. "
         f"Protected: {formats.layer_list(selection.protected)}.",
     ]
+    if note:
+        text.append(f"{note}.")
     if len(set(selection.scores)) == 1:
         text.append(
             "Every layer scored the same, so that their order alone made the proposal: take more --samples"
