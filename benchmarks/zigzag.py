@@ -211,11 +211,12 @@ def main() -> None:
     options.no_peers = options.no_peers or options.large
     options.repeats = 0 if options.large else options.repeats
 
-    from topovlm.topology.zigzag import available_threads, warm_up
+    from topovlm.machine.host import usable_cores
+    from topovlm.topology.zigzag import warm_up
 
     machine = {
         "processor": platform.processor() or platform.machine(),
-        "threads": available_threads(),
+        "threads": usable_cores(),
         "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "numba": version("numba"),

@@ -21,6 +21,7 @@ from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.checkpoint.loading import load_model, quiet_transformers
 from topovlm.checkpoint.processors import load_processor, processed_sample, tokenizer_of
 from topovlm.families.torch_parts import TorchParts, parts_of
+from topovlm.machine.host import usable_cores
 from topovlm.samples import Sample
 
 
@@ -116,8 +117,9 @@ def load(
     folder = checkpoint.folder
     model = load_model(checkpoint, dtype=dtype)
     processor = load_processor(folder) if processor is None else processor
-    if model.num_parameters() < _ONE_THREAD_PARAMETERS:
-        torch.set_num_threads(1)
+    one = model.num_parameters() < _ONE_THREAD_PARAMETERS
+    # Torch counts the machine's cores, also where a container may use few of them.
+    torch.set_num_threads(1 if one else min(torch.get_num_threads(), usable_cores()))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Live(folder, model.to(device), processor, parts_of(model), checkpoint.layers)

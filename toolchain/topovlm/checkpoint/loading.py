@@ -11,7 +11,7 @@ import torch
 
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.errors import InputError, explain
-from topovlm.machine.look import meminfo
+from topovlm.machine.host import free_memory_bytes
 from topovlm.units import format_bytes
 
 
@@ -100,7 +100,7 @@ def refuse_too_large(checkpoint: Checkpoint, dtype: str = "float32") -> None:
     needed = checkpoint.weight_bytes
     if dtype != "stored":
         needed = checkpoint.parameters * getattr(torch, dtype).itemsize
-    free = meminfo().get("MemAvailable")
+    free = free_memory_bytes()
     if free is not None and needed > free:
         rule = f"needs {format_bytes(needed)} of memory as {dtype}, {format_bytes(free)} are free"
         raise TooLargeError(

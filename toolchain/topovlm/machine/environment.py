@@ -63,14 +63,19 @@ def environment_of(host: Host, look: Look, versions: dict[str, str]) -> Environm
         governor=first.governor if first else None,
         cpu_mhz=look.cpu_mhz,
         load_1min=host.load_1min,
-        memory_total_bytes=look.memory_total_bytes,
-        memory_available_bytes=look.memory_available_bytes,
+        memory_total_bytes=_least(host.memory_total_bytes, look.memory_total_bytes),
+        memory_available_bytes=_least(host.memory_free_bytes, look.memory_available_bytes),
         device_model=look.device_model,
         gpus=telemetry.gpus,
         python=host.python,
         versions=versions,
         power_mode=telemetry.power_mode,
     )
+
+
+def _least(*values: int | None) -> int | None:
+    """Of those that are known: a process may be bound tighter than its machine is."""
+    return min((value for value in values if value is not None), default=None)
 
 
 def describe_machine() -> Environment:

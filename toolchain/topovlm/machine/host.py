@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from topovlm.records import Part, convert
-from topovlm.travel import agent
+from topovlm.travel import agent, limits
 
 
 class Host(Part, frozen=True, kw_only=True):
@@ -18,6 +18,8 @@ class Host(Part, frozen=True, kw_only=True):
     byteorder: Literal["little", "big"]
     cores: int  # of the machine
     usable_cores: int  # of this process
+    memory_total_bytes: int | None  # for this process, as is what is free
+    memory_free_bytes: int | None
     load_1min: float | None
 
 
@@ -27,5 +29,10 @@ def this_host() -> Host:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on: its affinity mask, cut by a container's CPU quota."""
-    return agent.usable_cores()
+    """Cores that this process may run on: its affinity mask, cut by the quotas of its control groups."""
+    return limits.usable_cores()
+
+
+def free_memory_bytes() -> int | None:
+    """What this process may still take without swapping: the system's, cut by its control groups' bounds."""
+    return limits.memory_limits().free_bytes

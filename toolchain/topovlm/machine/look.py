@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from topovlm.machine import tools
 from topovlm.machine.telemetry import ROOT, Telemetry, read_telemetry, read_text
 from topovlm.machine.tools import Answers
-from topovlm.travel.build_engines import parse_l4t, parse_meminfo
+from topovlm.travel.build_engines import parse_l4t
+from topovlm.travel.limits import parse_meminfo
 
 _CPU = "/sys/devices/system/cpu/cpu[0-9]*"
 PATTERNS = (

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 from topovlm.errors import InputError, MissingToolError, VerificationError, explain
 from topovlm.machine.environment import Environment, describe_machine
-from topovlm.machine.host import usable_cores
-from topovlm.machine.look import meminfo
+from topovlm.machine.host import free_memory_bytes, usable_cores
 from topovlm.machine.telemetry import last_level_cache_bytes
 from topovlm.measure.products import decoder_products, free_product_graph, product_graph
 from topovlm.measure.settings import RunSettings
@@ -160,7 +159,7 @@ def measure_machine(
 def buffer_size(root: Path = Path("/")) -> int:
     """Bytes of a buffer far larger than the caches, within an eighth of the memory that is free."""
     wanted = max(_LEAST_BUFFER_BYTES, _CACHES * (last_level_cache_bytes(root) or 0))
-    free = meminfo().get("MemAvailable")
+    free = free_memory_bytes()
     most = _MOST_BUFFER_BYTES if free is None else min(_MOST_BUFFER_BYTES, free // 8)
     return max(1 << 20, min(wanted, most))
 

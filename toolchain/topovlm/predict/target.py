@@ -11,6 +11,7 @@ from pathlib import Path
 from topovlm.errors import InputError, explain
 from topovlm.predict.board import GIB, SCHEMA, Board, Memory, Mode, read_board
 from topovlm.records import Part
+from topovlm.travel.limits import memory_limits, usable_cores
 
 __all__ = [
     "Board",
@@ -138,8 +139,8 @@ def list_boards() -> list[Board]:
 
 
 def _local_board() -> Board:
-    total_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return _bare_board(LOCAL, "this machine", total_bytes, os.cpu_count() or 1)
+    total_bytes = memory_limits().total_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return _bare_board(LOCAL, "this machine", total_bytes, usable_cores())
 
 
 def _bare_board(board_id: str, name: str, memory_bytes: int, cores: int) -> Board:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -14,17 +13,13 @@ import numpy as np
 from topovlm.errors import InputError, explain
 from topovlm.topology.barcode import Barcode
 from topovlm.topology.complexes import Graph, check_cloud, knn_graph
+from topovlm.travel.limits import usable_cores
 
-__all__ = ["Barcode", "Graph", "available_threads", "layer_graphs", "warm_up", "zigzag_barcode"]
+__all__ = ["Barcode", "Graph", "layer_graphs", "warm_up", "zigzag_barcode"]
 
 Layers = Iterable[np.ndarray] | np.ndarray | Iterable[Graph]
 FAST_DIMS = 1
 LARGEST_DIM = 7
-
-
-def available_threads() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def zigzag_barcode(
@@ -47,7 +42,7 @@ def zigzag_barcode(
 
     if isinstance(max_homology_dim, bool) or max_homology_dim not in range(LARGEST_DIM + 1):
         raise InputError(explain("max_homology_dim", max_homology_dim, f"a whole number, 0 to {LARGEST_DIM}"))
-    workers = available_threads() if threads is None else threads
+    workers = usable_cores() if threads is None else threads
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise InputError(explain("threads", threads, "a whole number from 1 up"))
     pool = ThreadPoolExecutor(workers - 1) if workers > 1 else None

@@ -1,4 +1,6 @@
-"""Runs on the board for the length of one connection. Travels as source text; Python >= 3.8, no packages.
+"""Runs on the board for the length of one connection. Python >= 3.8, no packages.
+
+Travels as source text, with the text of `limits` before it.
 
 Requests come on standard input as lines of JSON (`put` is followed by the file's bytes); answers (see
 `measure.ssh.messages`) leave on standard output as lines that begin with `topovlm:`, so that what a login
@@ -30,6 +32,9 @@ import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
+
+if __package__:  # on a board the text of limits.py has run before this one
+    from .limits import memory_limits, usable_cores
 
 MARK = b"topovlm:"
 PREFIX = "topovlm-board-"
@@ -263,6 +268,7 @@ class Agent:
 
 def host() -> dict[str, object]:
     """The system and this process (`topovlm.machine.host.Host`): decides whether anything can run here."""
+    memory = memory_limits()
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -271,17 +277,10 @@ def host() -> dict[str, object]:
         "byteorder": sys.byteorder,
         "cores": os.cpu_count() or 1,
         "usable_cores": usable_cores(),
+        "memory_total_bytes": memory.total_bytes,
+        "memory_free_bytes": memory.free_bytes,
         "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on: its affinity mask, cut by a container's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = (read_fact("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
-    if not (quota.isdigit() and period.isdigit()):
-        return cores
-    return max(1, min(cores, int(quota) // int(period)))
 
 
 def parents() -> list[str]:

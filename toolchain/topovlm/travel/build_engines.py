@@ -27,6 +27,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+try:
+    from .limits import memory_limits
+except ImportError:  # alone on a board, with limits.py beside it
+    from limits import memory_limits
+
 LEAST_TENSORRT = 10
 # Builders hold the weights several times over: users report three to four times the parameters.
 BUILD_COPIES = 4
@@ -96,25 +101,12 @@ def parse_l4t(text: str) -> str | None:
     return f"{match.group(1)}.{match.group(2)}" if match else None
 
 
-def parse_meminfo(text: str) -> dict[str, int]:
-    """Bytes by field of Linux's memory table (MemAvailable: what is free without swapping)."""
-    return {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
-
-
 def l4t_release(file: str | Path = "/etc/nv_tegra_release") -> str:
     """`36.4.3` on a Jetson, `none` elsewhere."""
     try:
         return parse_l4t(Path(file).read_text()) or "unknown"
     except OSError:
         return "none"
-
-
-def available_bytes(file: str | Path = "/proc/meminfo") -> int | None:
-    """MemAvailable: on a Jetson CPU and GPU share it, and NVML does not know it. None if unknown."""
-    try:
-        return parse_meminfo(Path(file).read_text()).get("MemAvailable")
-    except OSError:
-        return None
 
 
 def needed_bytes(weight_bytes: int) -> int:
@@ -219,7 +211,8 @@ def check_device(bundle: Mapping[str, Any], found: str | None, any_device: bool)
 
 def check_memory(name: str, files: Iterable[Path], ignore: bool) -> None:
     """Enough free memory for the builder, or BuildError (5): a board that runs out hangs."""
-    need, have = needed_bytes(sum(f.stat().st_size for f in files)), available_bytes()
+    need = needed_bytes(sum(f.stat().st_size for f in files))
+    have = memory_limits().free_bytes  # on a Jetson CPU and GPU share it, and NVML does not know it
     if have is not None and have < need and not ignore:
         text = (
             "{}: building needs about {:.1f} GiB, {:.1f} GiB are available. Stop the desktop (sudo "

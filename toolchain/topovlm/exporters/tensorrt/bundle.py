@@ -14,7 +14,7 @@ from topovlm.exporters.tensorrt.shapes import RangeSet, shape_ranges, trtexec_ar
 from topovlm.exporters.tensorrt.support import capability_of, major
 from topovlm.predict.target import ResolvedTarget
 from topovlm.records import Part, plain
-from topovlm.travel import build_engines
+from topovlm.travel import build_engines, limits
 
 SHAPES, DTYPE = "shapes.json", "fp16"
 
@@ -95,8 +95,9 @@ def write_shapes(folder: Path, request: ExportRequest, target: ResolvedTarget) -
 def write_bundle(
     folder: Path, shapes: Shapes, target: ResolvedTarget, parity: tuple[ParityResult, ...], reason: str
 ) -> None:
-    """build_engines.py, build.sh and README.md: all that the board needs to build its own engines."""
-    shutil.copyfile(str(build_engines.__file__), folder / "build_engines.py")
+    """Two scripts, build.sh and README.md: all that the board needs to build its own engines."""
+    for part in (build_engines, limits):
+        shutil.copyfile(str(part.__file__), folder / Path(str(part.__file__)).name)
     write_text(folder / "build.sh", _build_script(shapes))
     (folder / "build.sh").chmod(0o755)
     write_text(folder / "README.md", _readme(target, reason, parity, shapes))

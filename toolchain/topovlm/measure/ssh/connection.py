@@ -23,7 +23,7 @@ from topovlm.measure.ssh.address import Address, complaint, no_python
 from topovlm.measure.ssh.failures import ConnectionLost, DeviceError, DeviceTimeout
 from topovlm.measure.ssh.messages import LONGEST_BYTES, Hello, Malformed, Message, Refused
 from topovlm.records import Part
-from topovlm.travel import agent
+from topovlm.travel import agent, limits
 from topovlm.units import format_bytes
 
 _NOISE_BYTES = 1 << 12  # of a line that is kept for an error
@@ -70,8 +70,10 @@ class Connection:
         self._sending = False  # in the middle of a file: no request would be understood
 
     def __enter__(self) -> Connection:
-        source = Path(agent.__file__).read_bytes()
-        boot = f"import sys;exec(compile(sys.stdin.buffer.read({len(source)}),'topovlm-agent','exec'))"
+        texts = [Path(str(part.__file__)).read_bytes() for part in (limits, agent)]
+        source, sizes = b"".join(texts), tuple(map(len, texts))
+        run = "exec(compile(sys.stdin.buffer.read(n),'topovlm-agent','exec'),globals())"
+        boot = f"import sys;[{run} for n in {sizes}]"
         command = f'exec {self.address.python} -u -c "{boot}" {self.limits.silence_s:g}'
         argv = self.address.client(command, self.limits.connect_s)
         # A process group of its own: Ctrl-C is ours to handle, and the agent hears of it from us.
