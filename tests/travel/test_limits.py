@@ -1,4 +1,4 @@
-"""Cores and memory as control groups leave them: files as kernels, containers and batch systems write them."""
+"""Cores and memory as control groups leave them: files as kernels and containers write them."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 try:
     from .limits import memory_limits
 except ImportError:  # alone on a board, with limits.py beside it
-    from limits import memory_limits
+    from limits import memory_limits  # type: ignore[no-redef]
 
 LEAST_TENSORRT = 10
 # Builders hold the weights several times over: users report three to four times the parameters.
