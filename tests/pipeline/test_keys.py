@@ -61,6 +61,7 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         "prompt_tokens": 40,
         "image_size": (40, 64),
         "repair": "off",
+        "k": 7,
         "dtype": "fp16",
         "format": ("onnx", "tensorrt"),
         "output": Path("elsewhere"),
