@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1] / "toolchain" / "topovlm"
 
 # A room (a package or a module) may import from rooms on lower floors, and within itself. Nothing climbs.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "exit_codes", "version"),
+    ("text", "exit_codes", "version", "process"),
+    ("errors",),
     ("units", "registry", "console", "workload", "pictures", "completion", "toml"),
     ("artifacts",),
     ("records",),

@@ -6,7 +6,7 @@ Nothing heavy is imported here: `topovlm --help`, `plan` and `check` must start 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import sys
 import tempfile
@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from topovlm import completion
+from topovlm import completion, process
 from topovlm.artifacts import disk_error
 from topovlm.commands import COMMANDS
-from topovlm.errors import BudgetError, InputError, MissingToolError, VerificationError
+from topovlm.console import print_json
+from topovlm.errors import BudgetError, InputError, MissingToolError, VerificationError, explain
 from topovlm.exit_codes import ExitCode, help_text
+from topovlm.text import for_terminal
 from topovlm.version import __version__
 
 _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
@@ -68,22 +70,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. `--help` and `--version` leave through SystemExit(0)."""
     typed = list(sys.argv[1:] if argv is None else argv)
     words = [_kebab(word) for word in typed]
+    process.ready_streams()
+    try:
+        with process.ending_signals():
+            try:
+                return _run(typed, words)
+            finally:
+                process.flush_streams()
+    except BrokenPipeError:  # `topovlm ... --json | head`
+        return ExitCode.PIPE
+    except OSError as error:  # a full disk behind `> file`
+        with contextlib.suppress(OSError):
+            rule = f"cannot be written ({error.strerror})"
+            print(f"topovlm: {explain('standard output', words, rule)}", file=sys.stderr)
+        return ExitCode.USAGE
+    except KeyboardInterrupt:  # in the last moment, with nothing left to do
+        return ExitCode.INTERRUPTED
+    finally:
+        process.silence_streams()
+
+
+def _run(typed: Sequence[str], words: Sequence[str]) -> int:
     try:
         parser = build_parser()
         args = parser.parse_args(words)
         if args.print_completion:
-            print(completion.script(args.print_completion, parser))
+            process.deliver(completion.script(args.print_completion, parser))
             return ExitCode.DONE
         if args.command is None:
             parser.print_help(sys.stderr)
             return ExitCode.USAGE
         args.argv = ["topovlm", *typed]
         return int(args.run(args))
-    except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to resume", ExitCode.INTERRUPTED, words)
-    except BrokenPipeError:  # `topovlm ... --json | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.INTERNAL
+    except KeyboardInterrupt as stop:
+        code = ExitCode(128 + stop.number) if isinstance(stop, process.Stopped) else ExitCode.INTERRUPTED
+        return _fail(f"{code.words}; run the same command again to resume", code, words)
+    except (BrokenPipeError, process.OutputLost):
+        raise
     except Exception as error:
         return _report(error, words)
 
@@ -118,9 +141,10 @@ def _report(error: Exception, words: Sequence[str]) -> int:
 
 def _fail(message: str, code: ExitCode, words: Sequence[str], kind: str = "Interrupted") -> int:
     """The message on standard error; with --json also as the one document on standard output."""
+    message = for_terminal(message)
     print(f"topovlm: {message}", file=sys.stderr)
     if "--json" in words:
-        print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": int(code)}}, indent=1))
+        print_json({"error": {"kind": kind, "message": message, "exit_code": int(code)}})
     return code
 
 
@@ -133,7 +157,7 @@ def _log(error: Exception, words: Sequence[str]) -> str:
     for folder in (user_log_path("topovlm", appauthor=False), Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text("\n".join(lines), encoding="utf-8")
+            (folder / name).write_text("\n".join(lines), encoding="utf-8", errors="backslashreplace")
         except OSError:
             continue
         return str(folder / name)

@@ -1,23 +1,33 @@
 """What a person sees while a command runs: on stderr, with bars on a terminal, plain lines elsewhere.
 
-Standard output belongs to `--json`. `NO_COLOR` and `CI` are respected; rich is loaded only when needed.
+Standard output belongs to `--json`. `NO_COLOR` and `CI` are respected; rich is loaded only when needed, and
+takes what it shows as text: no markup, no emoji. Whatever is said passes through `text.for_terminal`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from topovlm.process import deliver
+from topovlm.text import for_json, for_terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 Progress = Callable[[int, int], None]  # (done, total)
 
 # A bar that redraws itself would disturb what these stages time: theirs moves between rounds only.
 _TIMING = {"profile", "measure", "bench"}
+_FILE_WIDTH = 160
 
 
 def lively() -> bool:
@@ -27,15 +37,45 @@ def lively() -> bool:
 
 def say(text: str = "") -> None:
     """One line to the person."""
-    print(text, file=sys.stderr, flush=True)
+    print(for_terminal(text), file=sys.stderr, flush=True)
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of `--json`, in what standard output can write."""
+    narrow = (sys.stdout.encoding or "").lower().replace("_", "-") not in ("utf-8", "utf8")
+    deliver(for_json(json.dumps(document, indent=1, ensure_ascii=narrow, allow_nan=False)))
+
+
+def screen() -> Console:
+    """Standard error for tables; a file or a pipe has no width, so that lines stay whole there."""
+    from rich.console import Console
+
+    width = None if sys.stderr.isatty() else _FILE_WIDTH
+    return Console(stderr=True, width=width, markup=False, emoji=False, highlight=False)
+
+
+def shown(text: str, style: str = "") -> Text:
+    """A cell or a line of a screen: what it says is text, whatever it looks like."""
+    from rich.text import Text
+
+    return Text(for_terminal(text), style)
+
+
+def line(console: Console, text: str, *, label: str = "", style: str = "bold") -> None:
+    """A line of a screen behind a label that stands out; elsewhere than on a terminal it is not broken."""
+    from rich.text import Text
+
+    whole = Text.assemble(shown(label, style), shown(f"  {text}")) if label else shown(text)
+    console.print(whole, soft_wrap=not console.is_terminal)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table to the person; columns are padded, numbers come as ready text."""
-    texts = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in [list(columns), *texts]) for i in range(len(columns))]
+    texts = [[for_terminal(str(cell)) for cell in row] for row in rows]
+    header = [for_terminal(column) for column in columns]
+    widths = [max(len(row[i]) for row in [header, *texts]) for i in range(len(header))]
     say(title)
-    for row in [list(columns), *texts]:
+    for row in [header, *texts]:
         say("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
@@ -76,21 +116,21 @@ def _ignore(done: int, total: int) -> None:
 
 @contextlib.contextmanager
 def _bar(name: str) -> Iterator[Progress]:
-    from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), TimeElapsedColumn())
+    named = TextColumn("{task.description:<16}", markup=False)
+    columns = (SpinnerColumn(), named, BarColumn(), TimeElapsedColumn())
     # Own stdout and stderr: libraries' chatter goes to the log, not through the bar.
     with RichProgress(
         *columns,
-        console=Console(stderr=True),
+        console=screen(),
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
         auto_refresh=name not in _TIMING,
     ) as shown:
-        task = shown.add_task(name, total=None)
+        task = shown.add_task(for_terminal(name), total=None)
 
         def advance(done: int, total: int) -> None:
             shown.update(task, completed=done, total=total, refresh=name in _TIMING)
@@ -108,7 +148,7 @@ def library_chatter(log: Path) -> Iterator[None]:
     sys.stdout.flush()
     with (
         warnings.catch_warnings(),
-        log.open("a", encoding="utf-8") as file,
+        log.open("a", encoding="utf-8", errors="backslashreplace") as file,
         contextlib.redirect_stdout(file),
     ):
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

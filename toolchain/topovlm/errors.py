@@ -2,10 +2,14 @@
 
 Each class subclasses a builtin, so a library user can catch `ValueError` without knowing us.
 A message names the field, the value, the rule and the remedy; build it with `explain`, and the error carries
-the four as attributes. The exit code of each kind is the command line's business (`exit_codes`), not ours.
+the four as attributes. Value, rule and place may come from a file or a board: in the message all are plain
+text on one line (`text.for_terminal`), as attributes they stay what they were. The exit code of each kind is
+the command line's business (`exit_codes`), not ours.
 """
 
 from __future__ import annotations
+
+from topovlm.text import for_terminal, one_line, quoted, shortened
 
 
 class Explained(str):
@@ -18,7 +22,7 @@ class Explained(str):
 
     def at(self, place: str) -> Explained:
         """The same, with the file, line or sample that it is about in front."""
-        return _explained(f"{place}: {self}", self.field, self.value, self.rule, self.remedy)
+        return _explained(f"{_plain(place)}: {self}", self.field, self.value, self.rule, self.remedy)
 
 
 def _explained(text: str, field: str, value: object, rule: str, remedy: str) -> Explained:
@@ -29,13 +33,19 @@ def _explained(text: str, field: str, value: object, rule: str, remedy: str) -> 
 
 def explain(field: str, value: object, rule: str, remedy: str = "") -> Explained:
     """One sentence a user can act on: `field=value: rule; remedy`."""
-    text = f"{field} = {value!r}: {rule}"
-    return _explained(f"{text}. {remedy}" if remedy else text, field, value, rule, remedy)
+    text = f"{_plain(field)} = {quoted(value)}: {_plain(rule)}"
+    return _explained(f"{text}. {_plain(remedy)}" if remedy else text, field, value, rule, remedy)
+
+
+def _plain(text: str) -> str:
+    return for_terminal(one_line(shortened(text)))
 
 
 def located(error: TopovlmError, place: str) -> Explained:
     """The message of an error with the file, line or sample that it is about in front; its parts stay."""
-    return _explained(f"{place}: {error}", error.field, error.value, error.rule, error.remedy)
+    return _explained(
+        f"{_plain(place)}: {_plain(str(error))}", error.field, error.value, error.rule, error.remedy
+    )
 
 
 class TopovlmError(Exception):

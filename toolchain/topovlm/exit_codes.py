@@ -15,7 +15,10 @@ class ExitCode(IntEnum):
     REGRESSION = 4
     MISSING = 5
     UNVERIFIED = 6
+    HANGUP = 129
     INTERRUPTED = 130
+    PIPE = 141
+    TERMINATED = 143
 
     @property
     def words(self) -> str:
@@ -30,7 +33,10 @@ _WORDS = {
     ExitCode.REGRESSION: "regression found",
     ExitCode.MISSING: "missing tool or device",
     ExitCode.UNVERIFIED: "verification failed",
+    ExitCode.HANGUP: "terminal closed",
     ExitCode.INTERRUPTED: "interrupted",
+    ExitCode.PIPE: "output closed",
+    ExitCode.TERMINATED: "terminated",
 }
 
 

@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from topovlm.commands.common import TIMED, add_options, config_of, print_json
+from topovlm.commands.common import TIMED, add_options, config_of
 from topovlm.commands.run import exported_folder
-from topovlm.console import Display, say, table
+from topovlm.console import Display, print_json, say, table
 from topovlm.records import plain
 from topovlm.units import format_bytes, format_ms
 

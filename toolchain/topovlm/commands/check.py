@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from topovlm.commands.common import print_json
-from topovlm.console import say
+from topovlm.console import print_json, say
 from topovlm.exit_codes import ExitCode
 from topovlm.units import parse_share
 

@@ -1,22 +1,15 @@
-"""What subcommands share: options as arguments, JSON on standard output, scratch runs, output checks."""
+"""What subcommands share: options as arguments, and the configuration that they give."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from topovlm.config import BY_NAME, Config, Option, resolve
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-
 # What is timed, and how long.
 TIMED = ("images", "image_size", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time")
-_FILE_WIDTH = 160
 
 
 class _Help(str):
@@ -53,16 +46,3 @@ def config_of(args: argparse.Namespace) -> Config:
     """The resolved configuration. Raises `InputError` naming the flag or the key of the file."""
     flags = {name: value for name, value in vars(args).items() if name in BY_NAME}
     return resolve(flags, args.config)
-
-
-def print_json(document: Any) -> None:
-    """The one JSON document of `--json`."""
-    print(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def screen() -> Console:
-    """Standard error for tables; a file or a pipe has no width, so that lines stay whole there."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    return console if console.is_terminal else Console(stderr=True, width=_FILE_WIDTH)

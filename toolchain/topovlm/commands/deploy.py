@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from topovlm.commands.common import add_options, config_of, print_json
+from topovlm.commands.common import add_options, config_of
 from topovlm.config import OPTIONS
-from topovlm.console import Display
+from topovlm.console import Display, print_json
 from topovlm.records import plain
 
 

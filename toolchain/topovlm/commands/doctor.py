@@ -9,8 +9,7 @@ import argparse
 from dataclasses import asdict, dataclass
 from importlib import util
 
-from topovlm.commands.common import print_json
-from topovlm.console import say, table
+from topovlm.console import print_json, say, table
 from topovlm.errors import InputError
 from topovlm.exit_codes import ExitCode
 from topovlm.machine.environment import versions

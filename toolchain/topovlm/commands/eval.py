@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from topovlm.commands.common import add_options, config_of, print_json
+from topovlm.commands.common import add_options, config_of
 from topovlm.commands.run import exported_folder
-from topovlm.console import Display, table
+from topovlm.console import Display, print_json, table
 
 if TYPE_CHECKING:
     from topovlm.report.document import CategoryAccuracy

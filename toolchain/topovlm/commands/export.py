@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from topovlm.commands.common import add_options, config_of, print_json
-from topovlm.console import Display, say
+from topovlm.commands.common import add_options, config_of
+from topovlm.console import Display, print_json, say
 from topovlm.records import plain
 from topovlm.units import format_bytes
 

@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from topovlm.commands.common import add_options, config_of, print_json, screen
+from topovlm.commands.common import add_options, config_of
 from topovlm.config import Config
-from topovlm.console import Display
+from topovlm.console import Display, print_json, screen
 from topovlm.records import plain
 
 if TYPE_CHECKING:

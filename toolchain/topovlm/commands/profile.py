@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topovlm.artifacts import check_output, check_output_file
-from topovlm.commands.common import TIMED, add_options, config_of, print_json
-from topovlm.console import Display, say, table
+from topovlm.commands.common import TIMED, add_options, config_of
+from topovlm.console import Display, print_json, say, table
 from topovlm.records import convert, plain, write
 from topovlm.units import format_ms
 
@@ -72,6 +72,7 @@ def _show(measured: Profile, device: str) -> None:
     table(f"measured on {where}", ("phase", "fixed", "per decoder layer"), rows)
     if measured.machine is not None:
         rates = convert(measured.machine, microbench.MachineRates, field="machine", name=measured.target)
-        say(microbench.table(rates))
+        for line in microbench.table(rates).splitlines():
+            say(line)
     for warning in measured.warnings:
         say(f"  note: {warning}")

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from topovlm.artifacts import check_output, write_text
-from topovlm.commands.common import print_json
-from topovlm.console import say
+from topovlm.console import print_json, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

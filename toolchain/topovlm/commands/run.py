@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from topovlm.commands.common import print_json
+from topovlm.console import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from topovlm.artifacts import check_output_file
-from topovlm.commands.common import add_options, config_of, print_json
-from topovlm.console import Display, table
+from topovlm.commands.common import add_options, config_of
+from topovlm.console import Display, print_json, table
 from topovlm.records import plain, write
 
 _OPTIONS = ("model", "task", "data", "scorer", "k", "samples", "seed")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from topovlm.commands.common import print_json, screen
-from topovlm.console import say
+from topovlm.console import print_json, say, screen
 from topovlm.records import plain
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from topovlm.console import line, shown
 from topovlm.planner.formats import dtype_rows
 from topovlm.planner.limits import latency_of
 from topovlm.planner.solve import Plan, Row
@@ -20,26 +21,26 @@ _STYLE = {"dense": "bold green", "prune": "bold yellow", "infeasible": "bold red
 
 def render_plan(plan: Plan, console: Console, *, all_rows: bool = False) -> None:
     """Verdict, floor, table over layers kept, advice. `all_rows` shows every number of layers."""
-    console.print(f"[bold]Target[/]    {plan.target.describe()}", highlight=False)
-    console.print(f"[bold]Workload[/]  {_workload(plan)}", highlight=False)
+    line(console, plan.target.describe(), label="Target  ")
+    line(console, _workload(plan), label="Workload")
     budget = "; ".join(limit.text for limit in plan.limits)
     if plan.budgets.sparsity is not None:
         budget += f"; sparsity at least {100 * plan.budgets.sparsity:g} %"
-    console.print(f"[bold]Budget[/]    {budget}", highlight=False)
-    console.print(f"[bold]Source[/]    {plan.kind} from {plan.source}", highlight=False)
+    line(console, budget, label="Budget  ")
+    line(console, f"{plan.kind} from {plan.source}", label="Source  ")
     table = Table(title_justify="left", header_style="bold")
     for column in ("layers", "vision", "prefill", plan.latency_name, "per token", "memory", "fits"):
-        table.add_column(column, justify="left" if column == "fits" else "right")
+        table.add_column(shown(column), justify="left" if column == "fits" else "right")
     for row in _shown(plan, all_rows):
-        table.add_row(*_cells(plan, row), style="bold" if row is plan.chosen else "")
+        table.add_row(*map(shown, _cells(plan, row)), style="bold" if row is plan.chosen else "")
     console.print(table)
-    console.print(f"[{_STYLE[plan.verdict]}]{plan.verdict.upper()}[/]  {plan.summary()}", highlight=False)
-    for line in plan.notes:
-        console.print(f"  note: {line}", highlight=False)
+    line(console, plan.summary(), label=plan.verdict.upper(), style=_STYLE[plan.verdict])
+    for note in plan.notes:
+        line(console, f"  note: {note}")
     if plan.advice:
-        console.print("What would help:")
-        for line in plan.advice:
-            console.print(f"  - {line}", highlight=False)
+        line(console, "What would help:")
+        for advice in plan.advice:
+            line(console, f"  - {advice}")
 
 
 def _workload(plan: Plan) -> str:
@@ -96,5 +97,5 @@ def render_dtypes(plans: Mapping[str, Plan], console: Console) -> None:
     header, *rows = dtype_rows(plans)
     table = Table(*header, header_style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(shown, row))
     console.print(table)

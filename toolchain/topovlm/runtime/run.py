@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from topovlm.console import say
 from topovlm.runtime.engine import Engine, Generation
 from topovlm.runtime.prompt import Prompter
+from topovlm.text import for_reading
 from topovlm.units import format_ms
 
 
@@ -29,7 +31,7 @@ class _TextStream:
 
     def finish(self, text: str) -> None:
         """Write what of `text` was not written yet."""
-        self.out.write(text[self.written :])
+        self.out.write(for_reading(text[self.written :]))
         self.out.flush()
         self.written = max(self.written, len(text))
 
@@ -57,7 +59,7 @@ def run_cli(
     writer.finish(result.text)
     sys.stdout.write("\n")
     if not quiet:
-        print(timing_line(engine, result), file=sys.stderr)
+        say(timing_line(engine, result))
     return result
 
 
