@@ -161,7 +161,7 @@ def test_content_hash_sees_what_was_decided_and_answered(report: Report) -> None
         changed(report, run=replace(report.run, seed=1)),
         changed(report, dense=replace(report.dense, weights_sha256="0" * 64)),
         changed(report, plan=replace(report.plan, keep_layers=9)),
-        changed(report, selection=replace(report.selection, dropped=(5, 6, 7, 8, 9, 10))),
+        changed(report, selection=replace(report.selection, dropped=report.selection.dropped[:-1])),
         changed(report, accuracy=accuracy),
         changed(report, verifications=(check(report.verifications[0].name, "slim", 9, "equal to", 10),)),
         changed(report, artifacts=(replace(report.artifacts[0], sha256="0" * 64),)),

@@ -464,7 +464,7 @@ def test_the_reports_bars_are_the_engines() -> None:
     bars = tuple(
         Bars(dim=row.dim, birth=row.birth, death=row.death, count=row.count) for row in count_bars(barcode)
     )
-    few = {"scores": (0.0,) * 5, "dropped": (), "kept": (), "protected": (), "layers": ()}
+    few = {"scores": (0.0,) * 5, "dropped": (), "kept": (), "protected": (), "layers": (), "other_sets": ()}
     selection = replace(factory.selection(), **few, barcode=bars)
     assert np.array_equal(barcode_of(selection).bars, barcode.bars)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.checkpoint.outcome import License, SurgeryReport
+from topovlm.text import for_markdown
 
 _ORDER = ["license", "license_name", "license_link", "base_model", "base_model_relation"]
 
@@ -72,18 +73,19 @@ def model_card(report: SurgeryReport, base_model: str | None) -> str:
     )
     share = len(report.dropped) / report.source_layers
     license_line = (
-        f"The source's licence ({report.license.name or report.license.id}) applies to these weights."
+        f"The source's licence ({for_markdown(report.license.name or report.license.id)}) applies to these weights."
         if report.license.id != "unknown"
         else "The source states no licence. Its terms apply to these weights; find them out first."
     )
+    source = for_markdown(report.source)
     body = f"""
-# {report.source}, {len(report.kept)} of {report.source_layers} decoder layers
+# {source}, {len(report.kept)} of {report.source_layers} decoder layers
 
-Decoder layers were removed from `{report.source}`; all other weights are its own, byte for byte.
+Decoder layers were removed from {source}; all other weights are its own, byte for byte.
 
 | | |
 |---|---|
-| source | `{report.source}` |
+| source | {source} |
 | layers dropped (0-based) | {ranges(report.dropped)} |
 | layers kept (0-based) | {ranges(report.kept)} |
 | share removed | {100 * share:.3g} % |

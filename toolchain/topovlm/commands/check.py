@@ -7,6 +7,7 @@ Accuracy is compared question by question, latency one-sided against the noise o
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from topovlm.console import print_json, say
@@ -43,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     )
     for line in summary_lines(result):
         say(line)
+    # GitHub reads both streams; with --json standard output is the document's.
+    for line in github_annotations(result):
+        print(line, file=sys.stderr if args.json else sys.stdout)
     if args.json:
         print_json(plain(result))
-    else:
-        for line in github_annotations(result):
-            print(line)
     return ExitCode.REGRESSION if result.regressed else ExitCode.DONE

@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.output)
     report = read_report(args.folder)
     folder = args.output or (args.folder if args.folder.is_dir() else args.folder.parent)
-    write_text(folder / "report.md", render_markdown(report))
-    write_text(folder / "report.html", render_html(report))
+    forms = {"report.md": render_markdown(report), "report.html": render_html(report)}
+    for name, text in forms.items():  # all or none: a form that cannot be made leaves the others as they were
+        write_text(folder / name, text)
     answers = cards(report)
     if args.json:
         rows = [

@@ -12,7 +12,10 @@ is a loss beyond the tolerance that noise does not explain:
   times are divided by its own, round by round (the machine's mood divides out), and the deployed model must
   not be faster in plain milliseconds; if the software differs too, the plain ratio must stand out as well.
   Without a common dense model it is the plain ratio, and on another machine there is none.
-- *verification*: a check of the artefact failed, or the baseline passed it and this run did not make it.
+- *verification*: a check of the artefact failed, or the baseline made it and this run did not.
+
+Whatever the baseline has and the run lacks is a failure, too (`topovlm.report.gaps`); here only what both
+have is compared.
 
 Faster or more accurate never fails. Neither proven worse nor proven within the tolerance is *inconclusive*:
 said, not failed.
@@ -21,6 +24,7 @@ said, not failed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,30 +32,31 @@ from numpy.typing import NDArray
 
 from topovlm.errors import InputError, explain
 from topovlm.report.checks import GateCheck, Verdict
-from topovlm.report.document import Answer, PhaseTimes, Question, Report
+from topovlm.report.deployed import answer, deployed, figure, samples_ms
+from topovlm.report.document import PhaseTimes, Question, Report, Which
 from topovlm.stats import paired as stats
 from topovlm.stats import timing as timing_stats
 from topovlm.stats.interval import Interval
 
 
-def _answer(question: Question) -> Answer:
-    return question.slim or question.dense
-
-
 def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[GateCheck]:
-    """Overall and per category; empty without questions. Raises `InputError` when the questions differ."""
+    """Overall and per category, of what both answered. Raises `InputError` where questions differ."""
     if not run.accuracy or not baseline.accuracy:
         return []
-    before = {q.id: _answer(q).score for q in baseline.accuracy.questions}
-    questions = run.accuracy.questions
-    if {q.id for q in questions} != set(before) or len(questions) != len(before):
-        raise InputError(explain("accuracy.questions", len(questions), "are not those of the baseline"))
+    asked = {q.id: q for q in baseline.accuracy.questions}
+    for question in run.accuracy.questions:
+        _require_same(question, asked.get(question.id))
+    before = _scores(baseline, baseline.accuracy.questions)
+    after = _scores(run, run.accuracy.questions)
+    questions = [q for q in run.accuracy.questions if q.id in before and q.id in after]
+    if not questions:
+        return []
     categories = list(dict.fromkeys(q.category for q in questions))
     parts = {"overall": list(questions)}
     if len(categories) > 1:
         parts |= {name: [q for q in questions if q.category == name] for name in categories}
     pairs = {
-        name: ([before[q.id] for q in part], [_answer(q).score for q in part], [q.group for q in part])
+        name: ([before[q.id] for q in part], [after[q.id] for q in part], [q.group for q in part])
         for name, part in parts.items()
     }
     p_worse = {
@@ -84,6 +89,23 @@ def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence:
     return checks
 
 
+def _scores(report: Report, questions: Sequence[Question]) -> dict[str, float]:
+    """Score of the deployed model by question; one without an answer is left out."""
+    given = {question.id: answer(question, deployed(report)) for question in questions}
+    return {name: found.score for name, found in given.items() if found is not None}
+
+
+def _require_same(question: Question, before: Question | None) -> None:
+    """Raise `InputError` for a question that is not, or not so, in the baseline."""
+    if before is None:
+        raise InputError(explain("accuracy.questions", question.id, "is no question of the baseline"))
+    for field in ("group", "category", "metric", "chance", "answer"):
+        ours, theirs = getattr(question, field), getattr(before, field)
+        if ours != theirs:
+            rule = f"of question {question.id} differs from the baseline's {theirs!r}"
+            raise InputError(explain(f"accuracy.questions.{field}", ours, rule))
+
+
 def _accuracy_verdict(gap: Interval, worse: bool, tolerance: float, *, strict: bool) -> tuple[Verdict, str]:
     """`strict`: a pass needs proof that the loss is within the tolerance, not just no sign of a loss."""
     limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'}"
@@ -101,12 +123,22 @@ def latency_checks(run: Report, baseline: Report, tolerance: float, confidence: 
     if not run.latency or not baseline.latency:
         return []
     before = {phase.phase: phase for phase in baseline.latency.phases}
-    phases = [phase for phase in run.latency.phases if phase.phase in before]
+    timed = [phase for phase in run.latency.phases if phase.phase in before]
+    phases = [phase for phase in timed if samples_ms(phase, deployed(run))]
     same_dense = run.dense.weights_sha256 == baseline.dense.weights_sha256
     # One false alarm in 1 / (1 - confidence) over all phases together (Bonferroni), one-sided.
     level = 1 - 2 * (1 - confidence) / max(1, len(phases))
-    same_software = run.environment.versions == baseline.environment.versions
-    rules = _LatencyRules(tolerance, level, machine(run) == machine(baseline), same_software, same_dense)
+    ours, theirs = run.environment.versions, baseline.environment.versions
+    # A version that is not told excuses nothing.
+    same_software = all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+    rules = _LatencyRules(
+        tolerance,
+        level,
+        machine(run) == machine(baseline),
+        same_software,
+        same_dense,
+        (deployed(run), deployed(baseline)),
+    )
     return [_latency_check(phase, before[phase.phase], rules) for phase in phases]
 
 
@@ -119,6 +151,7 @@ class _LatencyRules:
     same_machine: bool
     same_software: bool
     same_dense: bool
+    models: tuple[Which, Which]  # deployed by the run and by the baseline
 
 
 @dataclass(frozen=True)
@@ -137,36 +170,23 @@ def machine(report: Report) -> tuple[str, int]:
     return report.environment.cpu, report.environment.cores
 
 
-def _deployed(phase: PhaseTimes) -> tuple[float, ...]:
-    return phase.slim_samples_ms or phase.dense_samples_ms
-
-
-def _change(run: PhaseTimes, baseline: PhaseTimes, controlled: bool, level: float) -> _Change:
+def _change(run: PhaseTimes, baseline: PhaseTimes, controlled: bool, rules: _LatencyRules) -> _Change:
     """Of the deployed model; `controlled` measures each run in units of its dense model, round by round."""
 
-    def samples(phase: PhaseTimes) -> NDArray[np.float64]:
-        deployed = np.asarray(_deployed(phase))
-        return timing_stats.round_ratios(deployed, phase.dense_samples_ms) if controlled else deployed
+    def samples(phase: PhaseTimes, model: Which) -> NDArray[np.float64]:
+        times = np.asarray(samples_ms(phase, model))
+        return timing_stats.round_ratios(times, phase.dense_samples_ms) if controlled else times
 
-    after, before = samples(run), samples(baseline)
-    ratio = timing_stats.change_interval(after, before, level)
+    after, before = samples(run, rules.models[0]), samples(baseline, rules.models[1])
+    ratio = timing_stats.change_interval(after, before, rules.level)
     return _Change(ratio, max(timing_stats.drift(after), timing_stats.drift(before)))
 
 
 def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) -> GateCheck:
-    samples = (
-        *run.dense_samples_ms,
-        *run.slim_samples_ms,
-        *baseline.dense_samples_ms,
-        *baseline.slim_samples_ms,
-    )
-    if min(samples) <= 0:
-        text = "a time of zero is in the timings: no ratio can be taken"
-        return GateCheck(name=f"latency.{run.phase}", verdict="inconclusive", text=text)
-    plain = _change(run, baseline, False, rules.level)
+    plain = _change(run, baseline, False, rules)
     in_turns = all(len(phase.slim_samples_ms) == len(phase.dense_samples_ms) for phase in (run, baseline))
     controlled = rules.same_dense and in_turns
-    against = _change(run, baseline, True, rules.level) if controlled else None
+    against = _change(run, baseline, True, rules) if controlled else None
     deciding = [against] if against else []
     if rules.same_machine and not (against and rules.same_software):
         deciding.append(plain)
@@ -176,15 +196,15 @@ def _latency_check(run: PhaseTimes, baseline: PhaseTimes, rules: _LatencyRules) 
     if against:
         moved += f", {100 * (against.ratio.value - 1):+.1f} % against the dense model timed beside it"
     text = f"{moved} (drift within runs {100 * shown.drift:.1f} %): {text}"
-    medians = (run.slim or run.dense).value, (baseline.slim or baseline.dense).value
+    medians = [figure(phase, model) for phase, model in zip((run, baseline), rules.models, strict=True)]
     ratio, known = shown.ratio, math.isfinite(shown.ratio.high)
     return GateCheck(
         name=f"latency.{run.phase}",
         verdict=verdict,
         text=text,
         unit="ms",
-        run=medians[0],
-        baseline=medians[1],
+        run=medians[0].value if medians[0] else None,
+        baseline=medians[1].value if medians[1] else None,
         change=ratio.value,
         low=ratio.low if known else None,
         high=ratio.high if known else None,
@@ -217,14 +237,14 @@ def verification_checks(run: Report, baseline: Report) -> list[GateCheck]:
     A dense deployment is not asked for what only a pruned one has (its surgery, its reload); a slim one is
     asked for all that the dense one had.
     """
-    kind = "slim" if run.slim else "dense"
+    kind = deployed(run)
     expects = "slim" if run.slim and baseline.slim else "dense"
     passed = {v.name: v.passed for v in run.verifications if v.model == kind and v.rule}
-    expected = [v.name for v in baseline.verifications if v.passed and v.model == expects]
+    expected = [v.name for v in baseline.verifications if v.rule and v.model == expects]
     checks = []
     for name in dict.fromkeys([*passed, *expected]):
         verdict: Verdict = "pass" if passed.get(name) else "regressed"
-        text = "passed in the baseline and was not made in this run"
+        text = "made in the baseline and not in this run"
         if name in passed:
             text = "passed" if passed[name] else "failed: the artefact would be wrong"
         checks.append(GateCheck(name=f"verification.{name}", verdict=verdict, text=text))

@@ -12,9 +12,11 @@ from pathlib import Path
 from topovlm.errors import InputError, explain
 from topovlm.report.checks import CheckResult
 from topovlm.report.comparisons import accuracy_checks, latency_checks, machine, verification_checks
-from topovlm.report.document import Report, Workload
+from topovlm.report.document import Accuracy, Latency, Report, Workload
+from topovlm.report.gaps import additions, gaps, require_whole
 from topovlm.report.junit import junit_xml
 from topovlm.report.store import read_report, write_atomically
+from topovlm.text import for_annotation, for_annotation_property
 
 
 def run_check(
@@ -61,37 +63,47 @@ def compare(
     names: tuple[str, str] = ("run", "baseline"),
 ) -> CheckResult:
     """As `run_check`, on loaded reports."""
+    require_whole(run, names[0], baseline=False)
+    require_whole(baseline, names[1], baseline=True)
     require_comparable(run, baseline)
-    checks = (
+    missing = gaps(run, baseline)
+    measured = (
         *accuracy_checks(run, baseline, accuracy_tolerance, confidence),
         *latency_checks(run, baseline, latency_tolerance, confidence),
-        *verification_checks(run, baseline),
     )
+    if not measured and not missing:
+        rule = "the two reports have no answers and no timings in common: there is nothing to compare"
+        raise InputError(explain("report", names[0], rule, "Give runs that measured something"))
+    checks = (*missing, *measured, *verification_checks(run, baseline))
     return CheckResult(
         regressed=any(check.verdict == "regressed" for check in checks),
         run=names[0],
         baseline=names[1],
         checks=checks,
-        notes=tuple(_notes(run, baseline)),
+        notes=(*additions(run, baseline), *_notes(run, baseline)),
     )
 
 
 def _kind(report: Report) -> dict[str, object]:
     """What must be equal before two reports may be compared, by the name of its field."""
-    latency, accuracy = report.latency, report.accuracy
     return {
         "target.key": report.target.key,
         "target.runtime": report.target.runtime,
         **_fields("workload", report.workload),
-        "latency": "measured" if latency else "not measured",
-        "latency.runtime": latency.runtime if latency else None,
-        "latency.variant": latency.variant if latency else None,
-        "latency.threads": latency.threads if latency else None,
-        **(_fields("latency.workload", latency.workload) if latency else {}),
-        "accuracy": "measured" if accuracy else "not measured",
-        "accuracy.task": accuracy.task if accuracy else None,
-        "accuracy.sample_sha256": accuracy.sample_sha256 if accuracy else None,
     }
+
+
+def _kind_of_latency(latency: Latency) -> dict[str, object]:
+    return {
+        "latency.runtime": latency.runtime,
+        "latency.variant": latency.variant,
+        "latency.threads": latency.threads,
+        **_fields("latency.workload", latency.workload),
+    }
+
+
+def _kind_of_accuracy(accuracy: Accuracy) -> dict[str, object]:
+    return {"accuracy.task": accuracy.task, "accuracy.sample_sha256": accuracy.sample_sha256}
 
 
 def _fields(name: str, workload: Workload) -> dict[str, object]:
@@ -99,16 +111,22 @@ def _fields(name: str, workload: Workload) -> dict[str, object]:
 
 
 def require_comparable(run: Report, baseline: Report) -> None:
-    """Raise `InputError` naming the first field in which two reports are of unlike kind."""
+    """Raise `InputError` naming the first field in which two reports are of unlike kind.
+
+    Of accuracy and latency only what both have is held against each other; what one lacks is no comparison.
+    """
     ours, theirs = _kind(run), _kind(baseline)
+    if run.latency and baseline.latency:
+        ours |= _kind_of_latency(run.latency)
+        theirs |= _kind_of_latency(baseline.latency)
+    if run.accuracy and baseline.accuracy:
+        ours |= _kind_of_accuracy(run.accuracy)
+        theirs |= _kind_of_accuracy(baseline.accuracy)
     for name, value in ours.items():
-        if theirs.get(name) != value:
-            rule = f"differs from the baseline's {theirs.get(name)!r}: the two runs cannot be compared"
+        if theirs[name] != value:
+            rule = f"differs from the baseline's {theirs[name]!r}: the two runs cannot be compared"
             remedy = "Make a baseline with the same target, workload, runtime and questions"
             raise InputError(explain(name, value, rule, remedy))
-    if not run.accuracy and not run.latency:
-        rule = "the two reports hold neither accuracy nor latency: there is nothing to compare"
-        raise InputError(explain("report", run.target.key, rule, "Give runs that measured something"))
 
 
 def _notes(run: Report, baseline: Report) -> list[str]:
@@ -134,15 +152,10 @@ def github_annotations(result: CheckResult) -> list[str]:
         return []
     level = {"regressed": "error", "inconclusive": "warning"}
     return [
-        f"::{level[check.verdict]} title={_escape(check.name, title=True)}::{_escape(check.text)}"
+        f"::{level[check.verdict]} title={for_annotation_property(check.name)}::{for_annotation(check.text)}"
         for check in result.checks
         if check.verdict in level
     ]
-
-
-def _escape(text: str, title: bool = False) -> str:
-    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return text.replace(":", "%3A").replace(",", "%2C") if title else text
 
 
 def summary_lines(result: CheckResult) -> list[str]:

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from markupsafe import Markup
+
 from topovlm.report.document import Report
 from topovlm.report.plots import all_plots
 from topovlm.report.store import write_atomically, write_report
 from topovlm.report.summary import STATUS_WORDS, cards, verdict
 from topovlm.report.tables import sections
+from topovlm.text import for_html
 
 _TEMPLATE = Path(__file__).with_name("template.html.j2")
 
 
-def _bind_percent(value: object) -> object:
-    """Keep `95 %` on one line; markup (the plots) passes as it is."""
-    return value.replace(" %", "\u00a0%") if type(value) is str else value
+def _plain(value: object) -> object:
+    """Text that is seen whole, with `95 %` on one line; markup (the plots) passes as it is."""
+    return Markup(for_html(value).replace(" %", "\u00a0%")) if type(value) is str else value
 
 
 def render_html(report: Report) -> str:
     """The whole page. Text from the report is escaped; the plots are inline SVG."""
     from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_bind_percent,
+        finalize=_plain,
     )
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from topovlm.text import for_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -58,7 +60,9 @@ def render_svg(
     from matplotlib.figure import Figure as Canvas
 
     style: Any = {**_STYLE, "svg.hashsalt": name}
-    with mpl.rc_context(style):
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # The page's fonts draw the text, not those of matplotlib.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         canvas = Canvas(figsize=size, layout="constrained")
         FigureCanvasSVG(canvas)
         draw(canvas)
@@ -73,18 +77,21 @@ def _themed(text: str, name: str, title: str, description: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     view = re.search(r'viewBox="([^"]*)"', body)
     assert view is not None
-    label = (
-        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
-    )
+    label = f'<title id="{name}-title">{for_html(title)}</title><desc id="{name}-desc">{for_html(description)}</desc>'
     opening = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{view[1]}" role="img" aria-labelledby="{name}-title {name}-desc" '
         f'style="width:100%;height:auto">{label}'
     )
     body = opening + body[body.index(">") + 1 :]
-    body = re.sub(rf'\bid="(?!{name}-)([^"]*)"', rf'id="{name}-\1"', body)
-    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", body)
-    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", body)
+    # Only within tags: what a label says is nobody's id or colour.
+    return re.sub(r"<[^>]+>", lambda tag: _themed_tag(tag[0], name), body).strip()
+
+
+def _themed_tag(tag: str, name: str) -> str:
+    tag = re.sub(rf'\bid="(?!{name}-)([^"]*)"', rf'id="{name}-\1"', tag)
+    tag = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", tag)
+    tag = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", tag)
     for placeholder, (variable, fallback) in _THEME.items():
-        body = body.replace(placeholder, f"var({variable}, {fallback})")
-    return body.strip()
+        tag = tag.replace(placeholder, f"var({variable}, {fallback})")
+    return tag

@@ -53,14 +53,14 @@ class CategoryAccuracy(Strict, frozen=True, kw_only=True):
     binary: bool
     dense: Figure
     dense_unparsed: Count
-    dense_right: int | None = None
+    dense_right: Count | None = None
     slim: Figure | None = None
-    slim_unparsed: int | None = None
-    slim_right: int | None = None
+    slim_unparsed: Count | None = None
+    slim_right: Count | None = None
     difference: Figure | None = None
-    worse: int | None = None
-    better: int | None = None
-    p: float | None = None
+    worse: Count | None = None
+    better: Count | None = None
+    p: Score | None = None
     retention: Figure | None = None  # slim / dense
     retention_corrected: Figure | None = None  # (slim - chance) / (dense - chance)
 
@@ -80,5 +80,7 @@ class Accuracy(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len({question.id for question in self.questions}) < len(self.questions):
             raise ValueError("two questions have the same id")
+        if len({summary.category for summary in self.categories}) < len(self.categories):
+            raise ValueError("a category is there twice")
         if len({question.slim is None for question in self.questions}) > 1:
             raise ValueError("the slim model answered some of the questions only")

@@ -12,10 +12,14 @@ Phase = Literal["vision", "embed", "prefill", "token", "ttft", "end_to_end"]
 PHASES: tuple[Phase, ...] = ("vision", "embed", "prefill", "token", "ttft", "end_to_end")
 Kind = Literal["measured", "predicted"]
 Which = Literal["dense", "slim"]
+_POSITIVE = ("ms", "bytes")
 VOLATILE = msgspec.Meta(extra={"volatile": True}, extra_json_schema={"x-volatile": True})
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Layer = Annotated[int, msgspec.Meta(ge=0)]  # 0-based position in the dense decoder
+_MOST = 10**18  # of anything that is counted or measured here; floats and plots still hold it
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Layer = Annotated[int, msgspec.Meta(ge=0, le=2**20)]  # 0-based position in the dense decoder
+Amount = Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
+Number = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
 Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -26,14 +30,22 @@ class Figure(Strict, frozen=True, kw_only=True):
     where it was checked) claims none.
     """
 
-    value: float
+    value: Number
     unit: str
     kind: Kind
     source: str
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    confidence: float | None = None
+    low: Number | None = None
+    high: Number | None = None
+    n: Count | None = None
+    confidence: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has two ends")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"the interval is reversed: {self.low:g} to {self.high:g}")
+        if self.unit in _POSITIVE and self.value < 0:
+            raise ValueError(f"{self.value:g} {self.unit} cannot be: it is less than nothing")
 
 
 class Target(Strict, frozen=True, kw_only=True):
@@ -54,11 +66,11 @@ class Target(Strict, frozen=True, kw_only=True):
 class Workload(Strict, frozen=True, kw_only=True):
     """What one latency figure is for."""
 
-    images: int
-    image_height: int
-    image_width: int
-    visual_tokens: int  # of all images together
-    prompt_tokens: int  # text and visual tokens of the prefill
-    new_tokens: int = 1
-    batch: int = 1
+    images: Count
+    image_height: Count
+    image_width: Count
+    visual_tokens: Count  # of all images together
+    prompt_tokens: Count  # text and visual tokens of the prefill
+    new_tokens: Count = 1
+    batch: Count = 1
     dtype: str = "fp32"

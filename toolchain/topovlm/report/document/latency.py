@@ -7,10 +7,11 @@ from typing import Annotated
 import msgspec
 
 from topovlm.records import Strict
-from topovlm.report.document.figures import Figure, Phase, Which, Workload
+from topovlm.report.document.figures import Count, Figure, Phase, Which, Workload
 
 PEAK_MEMORY = "peak resident set"  # the `MemoryUse` that a memory budget bounds
-Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
+# Nothing takes no time, and nobody waits eleven days.
+Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
 class PhaseTimes(Strict, frozen=True, kw_only=True):
@@ -42,9 +43,9 @@ class Latency(Strict, frozen=True, kw_only=True):
     where: str
     runtime: str  # e.g. "onnxruntime-cpu"
     variant: str  # e.g. "fused"
-    threads: int
+    threads: Count
     workload: Workload
-    warmup: int
+    warmup: Count
     order: tuple[Which, ...]  # one per timed run, in the order taken
     is_target: bool  # True when the target itself was timed: the budget is judged on these figures
     phases: tuple[PhaseTimes, ...]
@@ -55,3 +56,5 @@ class Latency(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len({times.phase for times in self.phases}) < len(self.phases):
             raise ValueError("a phase is there twice")
+        if len({use.name for use in self.memory}) < len(self.memory):
+            raise ValueError("a memory figure is there twice")

@@ -91,9 +91,9 @@ class Model(Strict, frozen=True, kw_only=True):
     name: str
     architecture: str
     layers: Count
-    parameters: int
-    decoder_parameters: int
-    weight_bytes: int
+    parameters: Count
+    decoder_parameters: Count
+    weight_bytes: Count
     weights_sha256: str
-    hidden_size: int | None = None
+    hidden_size: Count | None = None
     path: Annotated[str, VOLATILE] = ""

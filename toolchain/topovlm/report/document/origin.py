@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from topovlm.records import Strict
-from topovlm.report.document.figures import VOLATILE
+from topovlm.report.document.figures import VOLATILE, Amount, Count
 
 Setting = str | int | float | bool | list[str | int | float] | dict[str, float | None] | None
 
@@ -16,7 +16,7 @@ class Stage(Strict, frozen=True, kw_only=True):
     """Wall time of one stage; `cached` when a resumed run reused it."""
 
     name: str
-    seconds: float
+    seconds: Amount
     cached: bool = False
 
 
@@ -35,11 +35,11 @@ class Environment(Strict, frozen=True, kw_only=True):
 
     machine: str
     cpu: str
-    cores: int
-    memory_bytes: int
+    cores: Count
+    memory_bytes: Count
     system: str
     python: str
-    threads: int
+    threads: Count
     versions: dict[str, str] = msgspec.field(default_factory=dict)
     providers: tuple[str, ...] = ()
     accelerator: str = ""

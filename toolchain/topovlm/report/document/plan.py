@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from topovlm.records import Strict
-from topovlm.report.document.figures import VOLATILE, Figure
+from topovlm.report.document.figures import VOLATILE, Amount, Count, Figure, Score
 
 
 class Budget(Strict, frozen=True, kw_only=True):
@@ -15,13 +15,13 @@ class Budget(Strict, frozen=True, kw_only=True):
     on the same target and workload.
     """
 
-    max_latency_ms: float | None = None
-    max_latency_share: float | None = None
-    max_token_latency_ms: float | None = None
-    max_memory_bytes: int | None = None
-    sparsity: float | None = None
+    max_latency_ms: Amount | None = None
+    max_latency_share: Amount | None = None
+    max_token_latency_ms: Amount | None = None
+    max_memory_bytes: Count | None = None
+    sparsity: Score | None = None
     latency_phase: Literal["ttft", "end_to_end"] = "ttft"
-    latency_ms: Annotated[float | None, VOLATILE] = None  # a share of a measured dense latency is volatile
+    latency_ms: Annotated[Amount | None, VOLATILE] = None  # a share of a measured dense latency is volatile
 
     def __post_init__(self) -> None:
         if self.max_latency_ms is not None and self.max_latency_share is not None:
@@ -40,7 +40,7 @@ class PlanRow(Strict, frozen=True, kw_only=True):
     what the predictor gets wrong, it gets wrong for both models.
     """
 
-    kept: int
+    kept: Count
     vision: Figure
     prefill: Figure
     token: Figure
@@ -56,9 +56,9 @@ class FormatPoint(Strict, frozen=True, kw_only=True):
     """Central predictions in another weight format with `kept` layers; `latency_ms` is what is bounded."""
 
     dtype: str
-    kept: int
-    latency_ms: float
-    memory_bytes: float
+    kept: Count
+    latency_ms: Amount
+    memory_bytes: Amount
     fits: bool
 
 
@@ -66,8 +66,8 @@ class Plan(Strict, frozen=True, kw_only=True):
     """Budget -> layers kept. `rows` hold one prediction per number of layers kept (dense included)."""
 
     verdict: Literal["dense", "prune", "infeasible"]
-    keep_layers: int
-    total_layers: int
+    keep_layers: Count
+    total_layers: Count
     floor: str  # what binds: "vision", "decoder", "memory", or "none"
     floor_text: str
     predictor: Literal["published", "calibrated", "measured-here"]

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from topovlm.records import Strict
-from topovlm.report.document.figures import Layer
+from topovlm.report.document.figures import Count, Layer, Number
+
+_MOST_BARS = 10**6  # each is a row of the plots
 
 
 class LayerReason(Strict, frozen=True, kw_only=True):
@@ -15,8 +17,8 @@ class LayerReason(Strict, frozen=True, kw_only=True):
 
     layer: Layer
     decision: Literal["kept", "dropped", "protected"]
-    score: float | None
-    rank: int | None  # 1 = first to go
+    score: Number | None
+    rank: Count | None  # 1 = first to go
     why: str
 
 
@@ -24,9 +26,9 @@ class ScorerSet(Strict, frozen=True, kw_only=True):
     """What another scorer would have done (or what the chosen one did before the judge)."""
 
     scorer: str
-    scores: tuple[float, ...]
+    scores: tuple[Number, ...]
     dropped: tuple[Layer, ...]
-    judged: float | None = None  # the judge's figure for that set, e.g. KL to the dense model
+    judged: Number | None = None  # the judge's figure for that set, e.g. KL to the dense model
     note: str = ""
 
 
@@ -35,10 +37,10 @@ class Judge(Strict, frozen=True, kw_only=True):
 
     name: str
     unit: str
-    proposal: float
-    final: float
+    proposal: Number
+    final: Number
     swaps: tuple[str, ...] = ()
-    samples: int = 0
+    samples: Count = 0
     text: str = ""
 
 
@@ -46,8 +48,8 @@ class Repair(Strict, frozen=True, kw_only=True):
     """Compensation at the cuts, if there was one."""
 
     name: str
-    before: float
-    after: float
+    before: Number
+    after: Number
     unit: str
     text: str = ""
 
@@ -55,10 +57,10 @@ class Repair(Strict, frozen=True, kw_only=True):
 class Bars(Strict, frozen=True, kw_only=True):
     """`count` bars of dimension `dim` alive on indices birth..death of 0..2(L-1) (even = layer)."""
 
-    dim: Annotated[int, msgspec.Meta(ge=0)]
-    birth: Annotated[int, msgspec.Meta(ge=0)]
-    death: Annotated[int, msgspec.Meta(ge=0)]
-    count: Annotated[int, msgspec.Meta(ge=1)]
+    dim: Annotated[int, msgspec.Meta(ge=0, le=9)]
+    birth: Layer
+    death: Layer
+    count: Annotated[int, msgspec.Meta(ge=1, le=_MOST_BARS)]
 
 
 class Selection(Strict, frozen=True, kw_only=True):
@@ -68,12 +70,12 @@ class Selection(Strict, frozen=True, kw_only=True):
     """
 
     scorer: str
-    scores: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
+    scores: Annotated[tuple[Number, ...], msgspec.Meta(min_length=1)]
     dropped: tuple[Layer, ...]
     kept: tuple[Layer, ...]
     protected: tuple[Layer, ...]
     layers: tuple[LayerReason, ...]
-    calibration_samples: int
+    calibration_samples: Count
     calibration_source: str
     token: str = "last"
     parameters: dict[str, str | float | int | bool] = msgspec.field(default_factory=dict)
@@ -83,8 +85,18 @@ class Selection(Strict, frozen=True, kw_only=True):
     barcode: tuple[Bars, ...] = ()
 
     def __post_init__(self) -> None:
-        named = (*self.dropped, *self.kept, *self.protected, *(reason.layer for reason in self.layers))
+        named = (
+            *self.dropped,
+            *self.kept,
+            *self.protected,
+            *(reason.layer for reason in self.layers),
+            *(layer for other in self.other_sets for layer in other.dropped),
+        )
         if max(named, default=0) >= len(self.scores):
             raise ValueError(f"layer {max(named)} is named, but {len(self.scores)} layers have scores")
+        if set(self.dropped) & set(self.kept):
+            raise ValueError(f"layer {min(set(self.dropped) & set(self.kept))} is both dropped and kept")
+        if sum(bar.count for bar in self.barcode) > _MOST_BARS:
+            raise ValueError(f"more than {_MOST_BARS} bars")
         if any(bar.death < bar.birth or bar.death > 2 * (len(self.scores) - 1) for bar in self.barcode):
             raise ValueError("a bar of the barcode ends before it begins or beyond the last layer")

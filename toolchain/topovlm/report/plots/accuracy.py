@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from topovlm.report.document import Report
 from topovlm.report.plots.whisker import whisker
 from topovlm.report.svg import DENSE, MUTED, PAPER, SHADE, SLIM, render_svg
+from topovlm.text import for_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -35,7 +36,7 @@ def accuracy_plot(report: Report) -> str:
                 label, x, y = name if first else None, 100 * figure.value, row + offset
                 whisker(axes, y, figure, color, 100)
                 axes.plot([x], [y], marker, color=color, markerfacecolor=fill, markersize=6.5, label=label)
-        axes.set_yticks(range(len(rows)), [summary.category.replace("_", " ") for summary in rows])
+        axes.set_yticks(range(len(rows)), [for_plot(summary.category.replace("_", " ")) for summary in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(-2, 102)
         axes.set_xlabel(f"{right} in % (lines: 95 % interval)")

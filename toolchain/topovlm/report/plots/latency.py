@@ -9,6 +9,7 @@ from topovlm.report.budgets import bound_ms
 from topovlm.report.document import Figure, PhaseTimes, Report, Workload
 from topovlm.report.plots.whisker import whisker
 from topovlm.report.svg import DENSE, INK, MUTED, PAPER, SLIM, render_svg
+from topovlm.text import for_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +91,7 @@ def latency_plot(report: Report) -> str:
             axes.set_ylim(len(names) - 0.4, -0.75)
             axes.set_xlim(left=0)
             axes.set_xlabel("ms")
-            axes.set_title(title, loc="left", fontsize=10.5, color=MUTED)
+            axes.set_title(for_plot(title), loc="left", fontsize=10.5, color=MUTED)
             axes.grid(axis="x")
             axes.legend(loc="upper center", bbox_to_anchor=(0.42, -0.2 if len(names) > 3 else -0.3), ncols=3)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from topovlm.report import formats
 from topovlm.report.document import Figure, FormatPoint, PlanRow, Report, plan_row
 from topovlm.report.svg import DENSE, INK, MUTED, PAPER, SHADE, SLIM, render_svg
+from topovlm.text import for_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -92,7 +93,7 @@ def pareto_plot(report: Report) -> str:
             rows = sorted((p for p in points if p.dtype == dtype), key=lambda p: p.kept)
             x, y = [p.latency_ms for p in rows], [p.kept for p in rows]
             axes.plot(x, y, color=DENSE, linestyle=line, linewidth=1.2, marker=marker, markersize=5,
-                      markerfacecolor=PAPER, label=dtype)  # fmt: skip
+                      markerfacecolor=PAPER, label=for_plot(dtype))  # fmt: skip
             best = [p for p in rows if p in front]
             axes.plot([p.latency_ms for p in best], [p.kept for p in best], marker, color=SLIM, markersize=5)
         if report.budget.latency_ms is not None:
