@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from topovlm import completion, process
 from topovlm.artifacts import disk_error
@@ -24,6 +24,9 @@ from topovlm.errors import BudgetError, InputError, MissingToolError, Verificati
 from topovlm.exit_codes import ExitCode, help_text
 from topovlm.text import for_terminal
 from topovlm.version import __version__
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (InputError, ExitCode.USAGE),
@@ -38,6 +41,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}. See {self.prog} --help")
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """As argparse's, which passes over an output that takes nothing."""
+        if file is None:
+            process.deliver(self.format_help().rstrip("\n"))
+        else:
+            super().print_help(file)
 
 
 def build_parser() -> argparse.ArgumentParser:

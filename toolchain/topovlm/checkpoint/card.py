@@ -72,8 +72,9 @@ def model_card(report: SurgeryReport, base_model: str | None) -> str:
         tags=["pruned", "topovlm"],
     )
     share = len(report.dropped) / report.source_layers
+    licence = for_markdown(report.license.name or report.license.id)
     license_line = (
-        f"The source's licence ({for_markdown(report.license.name or report.license.id)}) applies to these weights."
+        f"The source's licence ({licence}) applies to these weights."
         if report.license.id != "unknown"
         else "The source states no licence. Its terms apply to these weights; find them out first."
     )

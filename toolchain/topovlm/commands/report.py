@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from topovlm.artifacts import check_output, write_text
+from topovlm.artifacts import check_output
 from topovlm.console import print_json, say
 
 
@@ -18,16 +18,15 @@ def run(args: argparse.Namespace) -> int:
     from topovlm.report.html import render_html
     from topovlm.report.identity import content_hash
     from topovlm.report.markdown import render_markdown
-    from topovlm.report.store import read_report
+    from topovlm.report.store import read_report, write_together
     from topovlm.report.summary import cards, verdict
 
     if args.output:
         check_output(args.output)
     report = read_report(args.folder)
     folder = args.output or (args.folder if args.folder.is_dir() else args.folder.parent)
-    forms = {"report.md": render_markdown(report), "report.html": render_html(report)}
-    for name, text in forms.items():  # all or none: a form that cannot be made leaves the others as they were
-        write_text(folder / name, text)
+    text, page = render_markdown(report), render_html(report)
+    write_together(folder, {"report.md": text.encode(), "report.html": page.encode()})
     answers = cards(report)
     if args.json:
         rows = [

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from topovlm.report.document import Report
 from topovlm.report.plots import all_plots
-from topovlm.report.store import write_atomically, write_report
+from topovlm.report.store import REPORT_NAME, encode, write_together
 from topovlm.report.summary import STATUS_WORDS, cards, verdict
 from topovlm.report.tables import sections
 from topovlm.text import for_html
@@ -47,9 +47,8 @@ def write_reports(report: Report, folder: str | Path) -> tuple[Path, Path, Path]
     from topovlm.report.markdown import render_markdown
 
     folder = Path(folder)
-    page, text = render_html(report), render_markdown(report)
-    return (
-        write_report(report, folder / "report.json"),
-        write_atomically(folder / "report.md", text.encode()),
-        write_atomically(folder / "report.html", page.encode()),
-    )
+    data, text, page = encode(report), render_markdown(report), render_html(report)
+    files = {REPORT_NAME: data, "report.md": text.encode(), "report.html": page.encode()}
+    write_together(folder, files)
+    written, text_file, page_file = (folder / name for name in files)
+    return written, text_file, page_file

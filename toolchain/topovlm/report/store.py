@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from topovlm import records
-from topovlm.artifacts import write_bytes
+from topovlm.artifacts import plain_disk_errors, temporary_sibling, write_bytes
 from topovlm.errors import InputError, explain
 from topovlm.report.document import SCHEMA_VERSION, Report
 
@@ -70,6 +73,25 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     except OSError as error:
         raise InputError(explain("output", str(file), f"cannot be written: {error.strerror}")) from error
     return file
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files of one folder: all of them or none. Raises `InputError` when the disk or a path refuses."""
+    staged: dict[Path, Path] = {}
+    try:
+        for name, data in files.items():
+            final = folder / name
+            if final.is_dir():
+                rule = "is a directory where a file is needed"
+                raise InputError(explain("output", str(final), rule, "Name another folder with -o"))
+            staged[final] = write_atomically(temporary_sibling(final), data)
+        with plain_disk_errors(folder):
+            for final, temporary in staged.items():
+                os.replace(temporary, final)
+    finally:
+        for temporary in staged.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def write_report(report: Report, path: str | Path) -> Path:

@@ -77,7 +77,8 @@ def _themed(text: str, name: str, title: str, description: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     view = re.search(r'viewBox="([^"]*)"', body)
     assert view is not None
-    label = f'<title id="{name}-title">{for_html(title)}</title><desc id="{name}-desc">{for_html(description)}</desc>'
+    heading, words = for_html(title), for_html(description)
+    label = f'<title id="{name}-title">{heading}</title><desc id="{name}-desc">{words}</desc>'
     opening = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{view[1]}" role="img" aria-labelledby="{name}-title {name}-desc" '
