@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import msgspec
 from topovlm import artifacts
 from topovlm.console import Display, Progress
 from topovlm.errors import InputError, VerificationError, explain
+from topovlm.pipeline import lock
 from topovlm.pipeline.digests import DigestCache
 from topovlm.pipeline.stage import Stage
 from topovlm.records import Part, encode, plain
@@ -88,17 +88,9 @@ class RunDir:
         hidden = self.root / HIDDEN
         with artifacts.plain_disk_errors(self.root):
             hidden.mkdir(parents=True, exist_ok=True)
-            handle = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            if not _lock(handle):
-                rule = "is in use by another run"
-                raise InputError(
-                    explain("--output", str(self.root), rule, "Wait for it, or choose another -o")
-                )
+        with lock.held(hidden, self.root):
             self._sweep()
             yield self
-        finally:
-            os.close(handle)  # gives the lock back, as does the death of the process
 
     def _sweep(self) -> None:
         """Remove what a killed run left half-done: nothing there was ever a result."""
@@ -237,22 +229,3 @@ def _short(value: Any) -> str:
     if isinstance(value, str) and len(value) == 64:  # a digest
         return value[:8]
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _lock(handle: int) -> bool:
-    """Take an exclusive lock that dies with the process; False when another process has it."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
