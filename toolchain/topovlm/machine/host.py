@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from topovlm.records import Part, convert
 from topovlm.travel import agent, limits
+
+Cores = Annotated[int, Meta(ge=1, le=1 << 16)]
+Bytes = Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
 class Host(Part, frozen=True, kw_only=True):
@@ -16,11 +21,11 @@ class Host(Part, frozen=True, kw_only=True):
     system: str
     bits: int
     byteorder: Literal["little", "big"]
-    cores: int  # of the machine
-    usable_cores: int  # of this process
-    memory_total_bytes: int | None  # for this process, as is what is free
-    memory_free_bytes: int | None
-    load_1min: float | None
+    cores: Cores  # of the machine
+    usable_cores: Cores  # of this process
+    memory_total_bytes: Bytes | None  # for this process, as is what is free
+    memory_free_bytes: Bytes | None
+    load_1min: Annotated[float, Meta(ge=0, le=1e9)] | None
 
 
 def this_host() -> Host:

@@ -6,6 +6,7 @@ readers apply that also look at the machine at hand: so an old Python on the boa
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from collections.abc import Mapping
@@ -83,9 +84,13 @@ def read_look(root: Path, answers: Answers) -> Look:
 
 
 def understand(files: Mapping[str, str], answers: Answers) -> Look:
-    """A look from a board's files (absolute path -> text) and what its tools said."""
+    """A look from a board's files (absolute path -> text) and what its tools said.
+
+    Files that nobody reads here are left out.
+    """
+    asked = {name: text for name, text in files.items() if any(map(PurePosixPath(name).match, PATTERNS))}
     with tempfile.TemporaryDirectory(prefix="topovlm-look-") as folder:
-        lay_out(files, Path(folder))
+        lay_out(asked, Path(folder))
         return read_look(Path(folder), answers)
 
 
@@ -95,8 +100,9 @@ def lay_out(files: Mapping[str, str], root: Path) -> None:
         parts = PurePosixPath(name).parts
         if parts[:1] == ("/",) and ".." not in parts and len(parts) > 1:
             path = root.joinpath(*parts[1:])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            with contextlib.suppress(OSError, ValueError):  # a name that this file system cannot hold
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8", errors="replace")
 
 
 def meminfo(path: str | Path = "/proc/meminfo") -> dict[str, int]:
@@ -115,5 +121,7 @@ def read_cpu(root: Path = ROOT) -> str | None:
 
 
 def _nominal_mhz(root: Path) -> float | None:
-    match = re.search(r"^cpu MHz\s*:\s*([0-9.]+)", read_text(root / "proc/cpuinfo") or "", re.MULTILINE)
+    match = re.search(
+        r"^cpu MHz\s*:\s*([0-9]{1,6}(?:\.[0-9]{1,9})?)", read_text(root / "proc/cpuinfo") or "", re.MULTILINE
+    )
     return float(match[1]) if match else None

@@ -16,6 +16,7 @@ from topovlm.machine import tools
 from topovlm.machine.tools import Answers, Gpu
 
 ROOT = Path("/")
+_MOST = 1e15  # of what a sensor tells
 _ONE_MHZ = {"khz": 1e3, "hz": 1e6}
 
 
@@ -94,8 +95,9 @@ def doubts(before: Telemetry, after: Telemetry) -> list[Doubt]:
         found.append(Doubt("clocks", f"CPU clocks are not locked: governor {free[0].governor!r}"))
     loose = [clock for clock in after.devices if not clock.locked and "gpu" in clock.name.lower()]
     if loose:
-        span = f"{loose[0].lowest_mhz:g} to {loose[0].highest_mhz:g} MHz"
-        found.append(Doubt("clocks", f"GPU clocks are not locked ({span}): run `sudo jetson_clocks`"))
+        ends = (loose[0].lowest_mhz, loose[0].highest_mhz)
+        span = " to ".join("unknown" if end is None else f"{end:g}" for end in ends)
+        found.append(Doubt("clocks", f"GPU clocks are not locked ({span} MHz): run `sudo jetson_clocks`"))
     for name, count in after.throttle_counts.items():
         rise = count - before.throttle_counts.get(name, count)
         if rise > 0:
@@ -133,7 +135,7 @@ def read_device_clocks(root: Path = ROOT) -> Iterator[Clock]:
 
 def read_power_mode(root: Path = ROOT) -> str | None:
     """Jetson's nvpmodel mode by name: ids mean different modes on different boards."""
-    status = re.search(r"(\d+)", read_text(root / "var/lib/nvpmodel/status") or "")
+    status = re.search(r"(\d{1,9})", read_text(root / "var/lib/nvpmodel/status") or "")
     conf = read_text(root / "etc/nvpmodel.conf") or ""
     if status is None:
         return None
@@ -248,7 +250,7 @@ def _numbered(parent: Path, pattern: str) -> list[Path]:
 
 
 def _order(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _mhz(path: Path, unit: str) -> float | None:
@@ -258,6 +260,7 @@ def _mhz(path: Path, unit: str) -> float | None:
 
 def _number(path: Path) -> float | None:
     try:
-        return float(read_text(path) or "")
+        value = float(read_text(path) or "")
     except ValueError:
         return None
+    return value if abs(value) <= _MOST else None  # neither is what is no number

@@ -64,7 +64,9 @@ def gpus(answers: Answers) -> tuple[Gpu, ...]:
     answer = answers.get(_GPU_TOOL)
     if answer is None:
         return ()
-    fields = next(word.removeprefix(_QUERY) for word in answer.asked if word.startswith(_QUERY))
+    fields = next((word.removeprefix(_QUERY) for word in answer.asked if word.startswith(_QUERY)), "")
+    if not fields:
+        return ()
     return parse_gpus(answer.text, fields.split(","))
 
 

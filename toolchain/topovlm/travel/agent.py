@@ -42,7 +42,7 @@ LOCK = ".held"
 STALE_S = 600.0  # a younger folder may belong to an agent that is about to lock it
 CHUNK_BYTES = 1 << 18
 LARGEST_FACT_BYTES = 1 << 18
-LONGEST_LINE_BYTES = 1 << 22  # of a program; a longer one arrives in pieces
+LONGEST_LINE_BYTES = 1 << 21  # of a program; a longer one arrives in pieces
 LAST_LINES = 40
 
 

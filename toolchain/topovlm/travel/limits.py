@@ -51,7 +51,7 @@ def memory_limits(root: str = "/") -> MemoryLimits:
 
 def parse_meminfo(text: str) -> dict[str, int]:
     """Bytes by field of Linux's memory table (MemAvailable: what is free without swapping)."""
-    return {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+    return {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+):\s+(\d{1,15}) kB", text, re.MULTILINE)}
 
 
 def _quota(folder: str) -> tuple[int, int]:

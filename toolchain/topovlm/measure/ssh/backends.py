@@ -8,6 +8,7 @@ same: where that one is, ONNX Runtime with it is used.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -44,8 +45,8 @@ class Backend(Strict, frozen=True, kw_only=True):
 
     def there(self, runtimes: Runtimes) -> bool:
         """Whether a board has its package, new enough, and numpy."""
-        major = runtimes.versions.get(self.package, "").partition(".")[0]
-        return major.isdigit() and int(major) >= self.least and "numpy" in runtimes.versions
+        major = re.match(r"[0-9]{1,6}(?=\.|$)", runtimes.versions.get(self.package, ""))
+        return major is not None and int(major[0]) >= self.least and "numpy" in runtimes.versions
 
 
 @functools.cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from topovlm.machine.host import Host
 from topovlm.machine.look import Look
 from topovlm.measure.ssh.address import Address
@@ -24,7 +26,7 @@ def target_of(look: Look) -> str | None:
 
 def machine(host: Host, address: Address) -> Complaint:
     """Python, system and architecture."""
-    version = tuple(int(part) for part in host.python.split(".")[:2] if part.isdigit())
+    version = tuple(int(part) for part in re.findall(r"[0-9]{1,4}", host.python)[:2])
     if version < _LEAST_PYTHON:
         rule = f"its {address.python} is Python {host.python}; 3.8 or later is needed"
         return rule, f"Name another one: {address.text}?python=/path/to/bin/python"

@@ -11,7 +11,6 @@ import json
 import queue
 import subprocess
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,13 @@ from typing import TypeVar
 from topovlm.measure.ssh import messages
 from topovlm.measure.ssh.address import Address, complaint, no_python
 from topovlm.measure.ssh.failures import ConnectionLost, DeviceError, DeviceTimeout
-from topovlm.measure.ssh.messages import LONGEST_BYTES, Hello, Malformed, Message, Refused
+from topovlm.measure.ssh.incoming import Incoming
+from topovlm.measure.ssh.messages import Hello, Malformed, Message, Refused
 from topovlm.records import Part
 from topovlm.travel import agent, limits
 from topovlm.units import format_bytes
 
-_NOISE_BYTES = 1 << 12  # of a line that is kept for an error
+_SLOWEST_BYTES_PER_S = 1 << 14  # of an upload
 _WINDOW = 4  # chunks under way; fits into the channel's own buffers, so that a write never blocks for good
 M = TypeVar("M", bound=Part)
 _ALIVE_ANYWAY = "Nothing was left on the board: its part of the program removes its files itself"
@@ -42,6 +42,7 @@ class Limits:
     stall_s: float = 60.0  # an upload that does not advance
     load_s: float = 1800.0  # beside the measurement itself: loading, building engines, warm-up
     silence_s: float = 60.0  # without a sign of life from here the board's side tidies up and leaves
+    grace_s: float = 30.0  # for the word that a program was stopped at its limit
     quiet_s: float = 1800.0  # a program that prints nothing (a large engine is being built)
 
 
@@ -62,12 +63,11 @@ class Connection:
     def __init__(self, address: Address, limits: Limits | None = None) -> None:
         self.address, self.limits = address, limits or Limits()
         self.hello: Hello | None = None
-        self._answers: queue.Queue[Message | Malformed | None] = queue.Queue()
-        self._noise: deque[str] = deque(maxlen=40)
         self._writing = threading.Lock()
         self._closed = threading.Event()
         self._number = 0
         self._sending = False  # in the middle of a file: no request would be understood
+        self._overdue: str | None = None  # what took so long that the client was stopped
 
     def __enter__(self) -> Connection:
         texts = [Path(str(part.__file__)).read_bytes() for part in (limits, agent)]
@@ -84,9 +84,9 @@ class Connection:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        self._threads = [threading.Thread(target=f, daemon=True) for f in (self._read, self._read_errors)]
-        for thread in self._threads:
-            thread.start()
+        assert self._client.stdout is not None
+        assert self._client.stderr is not None
+        self._incoming = Incoming(self._client.stdout, self._client.stderr)
         try:
             with contextlib.suppress(OSError):  # what the client has to say about it is worth more
                 self._write(source)
@@ -102,10 +102,10 @@ class Connection:
         with contextlib.suppress(DeviceError):
             if not self._sending:
                 self._send("close")
-            until = monotonic() + 10
+            until = monotonic() + self.limits.reply_s / 6
             while not self._sending and monotonic() < until and self._client.poll() is None:
                 with contextlib.suppress(queue.Empty):
-                    message = self._answers.get(timeout=max(0.01, until - monotonic()))
+                    message = self._incoming.get(until)
                     if message is None or (isinstance(message, messages.Done) and message.id == self._number):
                         break
         self._end()
@@ -121,31 +121,55 @@ class Connection:
         step = f"sending {path}"
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         sent, arrived = 0, 0
-        with self._writing:
-            self._send("put", {"path": path, "size": size, "sha256": sha256}, step=step, locked=True)
-            self._sending = True
-            for chunk in _chunks(source):
-                self._write_or_lost(chunk, step)
-                sent += len(chunk)
-                while sent - arrived >= _WINDOW * agent.CHUNK_BYTES:
-                    arrived = self._expect(step, messages.Received, self.limits.stall_s).received
-                    progress(arrived)
-            self._sending = False
-        while True:
-            answer = self._answer(step, self.limits.stall_s)
-            if not isinstance(answer, messages.Received):
-                return
+
+        def advance(answer: messages.Received) -> int:
+            if not arrived < answer.received <= sent:
+                words = f"{answer.received} bytes arrived, after {arrived} and of {sent}"
+                raise self._malformed(step, Malformed(words))
             progress(answer.received)
+            return answer.received
+
+        with self._within(self.limits.stall_s + size / _SLOWEST_BYTES_PER_S):
+            with self._writing:
+                self._send("put", {"path": path, "size": size, "sha256": sha256}, step=step, locked=True)
+                self._sending = True
+                for chunk in _chunks(source):
+                    with self._within(self.limits.stall_s):
+                        self._write_or_lost(chunk, step)
+                    sent += len(chunk)
+                    while sent - arrived >= _WINDOW * agent.CHUNK_BYTES:
+                        arrived = advance(self._expect(step, messages.Received, self.limits.stall_s))
+                self._sending = False
+            while isinstance(answer := self._answer(step, self.limits.stall_s), messages.Received):
+                arrived = advance(answer)
+            if not isinstance(answer, messages.Done):
+                raise self._malformed(step, Malformed(f"an answer of another kind: {answer}"))
+
+    @contextlib.contextmanager
+    def _within(self, limit_s: float) -> Iterator[None]:
+        """Stop the client when the block takes longer: a board that takes nothing blocks a write for good."""
+
+        def stop() -> None:
+            self._overdue = f"took longer than {limit_s:.0f} s and was given up"
+            self._client.kill()
+
+        timer = threading.Timer(limit_s, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def start(
         self, step: str, argv: list[str], limit_s: float, on_line: Callable[[str], str | None]
     ) -> Finished:
         """Run a program in the board's folder; what `on_line` returns is written to its standard input."""
         self._send("start", {"argv": argv, "limit_s": limit_s}, step=step)
-        number = self._number
+        number, until = self._number, monotonic() + limit_s + self.limits.grace_s
         try:
             while True:
-                answer = self._answer(step, min(self.limits.quiet_s, limit_s + 30))
+                answer = self._answer(step, min(self.limits.quiet_s, limit_s + self.limits.grace_s), until)
                 if isinstance(answer, messages.OutputLine):
                     try:
                         said = on_line(answer.line)
@@ -180,6 +204,7 @@ class Connection:
         locked: bool = False,
     ) -> None:
         self._number += 1
+        self._incoming.request()
         line = json.dumps({"op": operation, "id": self._number, **(fields or {})}).encode() + b"\n"
         if locked:
             self._write_or_lost(line, step)
@@ -194,7 +219,7 @@ class Connection:
             # An answer that lies there already (a full disk) says more than the broken pipe.
             with contextlib.suppress(queue.Empty):
                 while True:
-                    self._checked(step, self._answers.get_nowait())
+                    self._checked(step, self._incoming.get())
             raise self._lost(step) from None
 
     def _write(self, data: bytes) -> None:
@@ -209,14 +234,20 @@ class Connection:
             raise self._malformed(step, Malformed(f"an answer of another kind: {answer}"))
         return answer
 
-    def _answer(self, step: str, limit_s: float) -> Message:
-        """The next answer to the present request, or what it (or its absence) means as an error."""
-        until = monotonic() + limit_s
+    def _answer(self, step: str, limit_s: float, until: float | None = None) -> Message:
+        """The next answer to the present request, or what it (or its absence) means as an error.
+
+        `until`: when all answers must be there, however many come.
+        """
+        silent = monotonic() + limit_s
         while True:
+            last = silent if until is None else min(silent, until)
             try:
-                answer = self._answers.get(timeout=max(0.01, until - monotonic()))
+                if monotonic() > last:  # also among answers to other requests
+                    raise queue.Empty
+                answer = self._incoming.get(last)
             except queue.Empty:
-                rule = f"no answer for {limit_s:g} s"
+                rule = "has not ended in its time" if last < silent else f"no answer for {limit_s:g} s"
                 remedy = f"Check the board: {self.address.by_hand}. {_ALIVE_ANYWAY}"
                 raise DeviceTimeout(self.address, step, rule, remedy) from None
             if answer is None or isinstance(answer, Malformed) or answer.id == self._number:
@@ -246,7 +277,7 @@ class Connection:
     def _greeting(self) -> Hello:
         step = "connecting"
         try:
-            hello = self._answers.get(timeout=self.limits.greeting_s)
+            hello = self._incoming.get(monotonic() + self.limits.greeting_s)
         except queue.Empty:
             rule = f"logged in or not, Python there said nothing for {self.limits.greeting_s:g} s"
             raise DeviceTimeout(
@@ -261,44 +292,24 @@ class Connection:
         """The connection ended: the client's own words say why, if it knows."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._client.wait(5)
-        for thread in self._threads:
-            thread.join(2)
-        status, errors = self._client.poll(), "\n".join(self._noise)
+        self._incoming.join()
+        if self._overdue is not None:
+            return DeviceTimeout(self.address, step, self._overdue, _ALIVE_ANYWAY)
+        noise = self._incoming.noise
+        status, errors = self._client.poll(), "\n".join(noise)
         known = complaint(self.address, errors)
         if known is None and not self.hello:
             known = no_python(self.address, status, errors)
         if known is not None:
             kind = ConnectionLost if self.hello else DeviceError
             return kind(self.address, step, *known)
-        last = self._noise[-1] if self._noise else f"exit status {status}"
+        last = noise[-1] if noise else f"exit status {status}"
         if self.hello:
             rule = f"the connection was lost ({last})"
             return ConnectionLost(self.address, step, rule, f"Run the same command again. {_ALIVE_ANYWAY}")
         return DeviceError(
             self.address, step, f"no connection: {last}", f"Try by hand: {self.address.by_hand}"
         )
-
-    def _read(self) -> None:
-        assert self._client.stdout is not None
-        stream = self._client.stdout
-        for line in iter(lambda: stream.readline(LONGEST_BYTES), b""):
-            mark, found, rest = line.partition(agent.MARK)
-            if not found or mark.strip() or (not line.endswith(b"\n") and len(line) < LONGEST_BYTES):
-                # What a login shell prints, or a line that was cut with the connection.
-                self._noise.append(line[:_NOISE_BYTES].decode("utf-8", "replace").strip())
-                continue
-            try:
-                self._answers.put(messages.read_message(rest))
-            except Malformed as error:
-                self._answers.put(error)
-        self._answers.put(None)
-
-    def _read_errors(self) -> None:
-        assert self._client.stderr is not None
-        for line in self._client.stderr:
-            text = line.decode("utf-8", "replace").strip()
-            if text:
-                self._noise.append(text)
 
     def _live(self) -> None:
         """Signs of life, without which the agent would think us gone."""
@@ -317,16 +328,13 @@ class Connection:
         except subprocess.TimeoutExpired:
             self._client.kill()
             self._client.wait()
-        for thread in self._threads:
-            thread.join(2)
-        for thread, stream in zip(self._threads, (self._client.stdout, self._client.stderr), strict=True):
-            if stream is not None and not thread.is_alive():  # a client that lives on may hold the pipe
-                stream.close()
+        self._incoming.close()
 
 
 def _chunks(source: Path | bytes) -> Iterator[bytes]:
     if isinstance(source, bytes):
-        yield source
+        for start in range(0, len(source), agent.CHUNK_BYTES):
+            yield source[start : start + agent.CHUNK_BYTES]
         return
     with source.open("rb") as file:
         while chunk := file.read(agent.CHUNK_BYTES):

@@ -107,6 +107,7 @@ class SshDevice:
             rules.min_rounds,
             lambda runs: all(timing.precise(found, precision) for found in runs.values()),
             progress,
+            rules.max_rounds,
         )
 
         def result(environment: Environment, warnings: list[str]) -> Comparison:

@@ -17,13 +17,13 @@ from topovlm.measure.settings import TimingRules
 from topovlm.records import Part
 from topovlm.travel import timer
 
-LONGEST_BYTES = 1 << 25  # of one message
+LONGEST_BYTES = 1 << 24  # of one message
 _SHOWN = 160  # characters of a bad message that an error repeats
 
-Ms = Annotated[float, Meta(gt=0)]
-MsOrZero = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
-Bytes = Annotated[int, Meta(ge=0)]
+Ms = Annotated[float, Meta(gt=0, le=1e9)]  # nobody waits eleven days
+MsOrZero = Annotated[float, Meta(ge=0, le=1e9)]
+Count = Annotated[int, Meta(ge=1, le=1 << 20)]
+Bytes = Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
 class Malformed(ValueError):

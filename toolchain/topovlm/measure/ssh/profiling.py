@@ -57,7 +57,7 @@ def measure_board(
         def known(runs: Runs) -> bool:
             return precise(sweep_samples(runs, cells), rules.precision)
 
-        rounds = Rounds(Asked(engines, base.new_tokens), rules.min_rounds, known, progress)
+        rounds = Rounds(Asked(engines, base.new_tokens), rules.min_rounds, known, progress, rules.max_rounds)
 
         def partial(environment: Environment, warnings: list[str]) -> PartialSweep:
             return PartialSweep(

@@ -53,7 +53,10 @@ class Asked:
 
 
 class Rounds:
-    """Takes the lines as they come; `precise` decides when the cases (by name) are known well enough."""
+    """Takes the lines as they come; `precise` decides when the cases (by name) are known well enough.
+
+    More rounds than `most` were not asked for.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,9 @@ class Rounds:
         min_rounds: int,
         precise: Callable[[Runs], bool],
         progress: RoundProgress | None,
+        most: int | None = None,
     ) -> None:
+        self.most = most
         self.asked, self.min_rounds, self.precise, self.progress = asked, min_rounds, precise, progress
         self.loaded: dict[str, Loaded] = {}
         self.runs: Runs = {}
@@ -89,6 +94,8 @@ class Rounds:
         if isinstance(message, Round):
             return self._round(message)
         if isinstance(message, Loaded):
+            if not message.providers.get("decoder"):
+                raise Malformed(f"{message.name} does not say what runs its decoder")
             self.loaded[self._engine(message.name)] = message
         elif isinstance(message, EngineMemory):
             self.footprints[self._engine(message.name)] = Footprint(
@@ -111,6 +118,8 @@ class Rounds:
             raise Malformed(f"a round of other cases than were asked for: {sorted(message.runs)}")
         if not self.loaded.keys() >= set(self.asked.engines.values()):
             raise Malformed("a round before its engines were open")
+        if self.most is not None and self.count >= self.most:
+            raise Malformed(f"more than the {self.most} rounds that were asked for")
         for name, times in message.runs.items():
             if len(times.token_ms) != steps:
                 raise Malformed(f"{name}: times of {len(times.token_ms)} tokens, not of {steps}")
