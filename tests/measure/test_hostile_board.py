@@ -167,7 +167,7 @@ LIES = {
     ),
     "nothing is taken": ("hello(); time.sleep(60)", "put", "took longer than 2 s"),
     "something else arrived": (
-        "hello(); r = next(requests()); sys.stdin.buffer.read(1 << 20); say(kind='line', id=r['id'], line='x')",
+        "hello(); r = next(requests()); sys.stdin.buffer.read(1 << 20); say(kind='line', id=r['id'], line='')",
         "put",
         "another kind",
     ),
