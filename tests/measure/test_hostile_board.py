@@ -28,6 +28,7 @@ from topovlm.travel.timer import MARK
 HELLO = {
     "kind": "hello", "python": "3.11.2", "machine": "x86_64", "system": "Linux 6", "bits": 64,
     "byteorder": "little", "cores": 4, "usable_cores": 4, "load_1min": 0.1,
+    "memory_total_bytes": 8 << 30, "memory_free_bytes": 4 << 30,
 }  # fmt: skip
 
 BOARD = f"""
@@ -110,7 +111,7 @@ FLOODS = {
         flood(b'topovlm:' + line.encode() + b'\\n')
         """,
         "run",
-        "says more than",
+        "running: ",
     ),
 }
 
@@ -166,8 +167,13 @@ LIES = {
         "cannot be read",
     ),
     "nothing is taken": ("hello(); time.sleep(60)", "put", "took longer than 2 s"),
-    "something else arrived": (
-        "hello(); r = next(requests()); sys.stdin.buffer.read(1 << 20); say(kind='line', id=r['id'], line='')",
+    "something else came": (
+        """
+        hello()
+        request = next(requests())
+        sys.stdin.buffer.read(1 << 20)
+        say(kind='line', id=request['id'], line='')
+        """,
         "put",
         "another kind",
     ),

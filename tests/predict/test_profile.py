@@ -52,6 +52,31 @@ def test_broken_profiles_are_refused(field: str, tmp_path: Path) -> None:
         load_profile(path)
 
 
+@pytest.mark.parametrize("value", [-1.0, 1e300, float("nan"), float("inf"), "1", None])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("surfaces", "prefill", "coefficients", "fixed_ms"),
+        ("surfaces", "token", "residual"),
+        ("affine", "vision_ms"),
+        ("spread", "decode"),
+        ("noise", "token"),
+        ("drift",),
+    ],
+)
+def test_times_that_cannot_be_are_refused(path: tuple[str, ...], value: object, tmp_path: Path) -> None:
+    """Negative, endless, no number: by file and field, before anything is planned with them."""
+    facts = plain(make_profile())
+    place = facts
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    file = tmp_path / "profile.json"
+    file.write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=r"profile\.json.*Measure again"):
+        load_profile(file)
+
+
 def test_a_profile_of_another_schema_is_refused(tmp_path: Path) -> None:
     """It is not misread: both versions are named."""
     path = tmp_path / "profile.json"

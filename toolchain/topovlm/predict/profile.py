@@ -7,12 +7,14 @@ and prefill graph. `workload.prompt_tokens` counts text with its template; visua
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from topovlm.errors import VerificationError, explain
 from topovlm.machine.environment import Environment
 from topovlm.machine.telemetry import Doubt, Telemetry
-from topovlm.predict.surface import FORMS, Line, Surface
+from topovlm.predict.surface import FORMS, Error, Line, Surface, Time
 from topovlm.records import Part, read, write
 
 __all__ = [
@@ -32,6 +34,9 @@ __all__ = [
 ]
 
 SCHEMA = 2
+Count = Annotated[int, Meta(ge=0, le=1 << 40)]
+Depth = Annotated[int, Meta(ge=1, le=1 << 20)]
+Bytes = Annotated[float, Meta(ge=-1e18, le=1e18)]
 _NOISY = ("prefill", "token")  # phases whose noise widens predictions at other lengths
 _REMEDY = "Measure again: `topovlm profile`"
 
@@ -39,9 +44,9 @@ _REMEDY = "Measure again: `topovlm profile`"
 class MemoryLine(Part, frozen=True, kw_only=True):
     """Peak bytes that the model adds, as a line in layers; the libraries' own come on top."""
 
-    intercept_bytes: float
-    slope_bytes_per_layer: float
-    libraries_bytes: float = 0.0
+    intercept_bytes: Bytes
+    slope_bytes_per_layer: Bytes
+    libraries_bytes: Annotated[float, Meta(ge=0, le=1e18)] = 0.0
 
     def at(self, layers: float) -> float:
         """Bytes in all, libraries included; the model's never negative."""
@@ -51,7 +56,7 @@ class MemoryLine(Part, frozen=True, kw_only=True):
 class Affine(Part, frozen=True, kw_only=True):
     """The phases at the workload."""
 
-    vision_ms: float
+    vision_ms: Time
     prefill: Line
     decode: Line
 
@@ -59,23 +64,23 @@ class Affine(Part, frozen=True, kw_only=True):
 class Spread(Part, frozen=True, kw_only=True):
     """Relative errors to expect of predictions."""
 
-    vision: float
-    prefill: float
-    decode: float
-    memory: float | None = None
+    vision: Error
+    prefill: Error
+    decode: Error
+    memory: Error | None = None
 
 
 class TimedWorkload(Part, frozen=True, kw_only=True):
     """What was timed. `prefill_tokens` = `visual_tokens` + `prompt_tokens`."""
 
-    images: int
-    image_height: int  # px
-    image_width: int
-    visual_tokens: int
-    prompt_tokens: int
-    prefill_tokens: int
-    new_tokens: int
-    batch: int = 1
+    images: Count
+    image_height: Count  # px
+    image_width: Count
+    visual_tokens: Count
+    prompt_tokens: Count
+    prefill_tokens: Count
+    new_tokens: Count
+    batch: Count = 1
     prompt_tokens_range: tuple[int, int] | None = None
     source: str = "synthetic"
 
@@ -103,7 +108,7 @@ class DeviceFacts(Part, frozen=True, kw_only=True):
     l4t: str | None = None
 
 
-Samples = dict[str, dict[str, dict[str, list[float]]]]  # layers -> prefill tokens -> phase -> ms
+Samples = dict[str, dict[str, dict[str, list[Time]]]]  # layers -> prefill tokens -> phase -> ms
 
 
 class Profile(Part, frozen=True, kw_only=True):
@@ -116,23 +121,23 @@ class Profile(Part, frozen=True, kw_only=True):
     runtime: str
     dtype: str
     variant: str
-    threads: int
+    threads: Depth
     model_sha256: str
     config_sha256: str | None
-    layers: int
-    depths: tuple[int, ...]
-    lengths: tuple[int, ...]
+    layers: Depth
+    depths: tuple[Depth, ...]
+    lengths: tuple[Count, ...]
     workload: TimedWorkload
     surfaces: dict[str, Surface]
     phases: dict[str, Line]
     affine: Affine
     spread: Spread
-    noise: dict[str, float]
-    drift: float
+    noise: dict[str, Error]
+    drift: Error
     memory: MemoryLine | None
     energy: Energy | None
     samples: Samples
-    rounds: int
+    rounds: Count
     stopped: str
     environment: Environment
     telemetry: Looks

@@ -15,8 +15,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Annotated
+
+from msgspec import Meta
 
 from topovlm.records import Part
+
+# A profile is a file, and may come from a board: what no measurement can give is refused when it is read.
+_MOST = 1e9
+Time = Annotated[float, Meta(ge=0, le=_MOST)]  # ms
+Error = Annotated[float, Meta(ge=0, le=_MOST)]  # relative
+Signed = Annotated[float, Meta(ge=-_MOST, le=_MOST)]
 
 Point = tuple[int, float]  # (decoder layers, tokens)
 Term = Callable[[float, float], float]
@@ -40,9 +49,9 @@ LEAST_SPREAD = 0.01  # a prediction is never claimed to be closer than this
 class Line(Part, frozen=True, kw_only=True):
     """A time as a line in the number of decoder layers; `spread`: relative error to expect of it."""
 
-    intercept_ms: float
-    slope_ms_per_layer: float
-    spread: float | None = None
+    intercept_ms: Signed
+    slope_ms_per_layer: Signed
+    spread: Error | None = None
 
     def at(self, layers: float) -> float:
         """ms, never negative."""
@@ -56,13 +65,15 @@ class Surface(Part, frozen=True, kw_only=True):
     predicted from a fit to all the others.
     """
 
-    coefficients: dict[str, float]
-    residual: float
-    held_out: tuple[float, ...]
+    coefficients: dict[str, Time]
+    residual: Error
+    held_out: tuple[Signed, ...]
 
     def __post_init__(self) -> None:
         if not self.coefficients:
             raise ValueError("a surface has no terms")
+        if not any(self.coefficients.values()):
+            raise ValueError("a surface takes no time")
         for name in self.coefficients:
             term(name)
 
