@@ -117,6 +117,26 @@ def _hold(root: Path, ready: Any, done: Any) -> None:
         done.wait(30)
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError])
+def test_a_run_that_is_stopped_leaves_no_work(end: type[BaseException], tmp_path: Path) -> None:
+    """The half-made outputs of a stage go with the run, not with the next one."""
+    root = tmp_path / "run"
+
+    def stop(work: Path, progress: Any) -> Written:
+        (work / "b.txt").write_text("half")
+        raise end
+
+    def begin() -> None:
+        with RunDir(root, Display(quiet=True)).locked() as run:
+            write(run, "a", {})
+            run.stage(stage("b"), {}, stop)
+
+    with pytest.raises(end):
+        begin()
+    assert not (root / ".topovlm" / "work").exists()
+    assert (root / "a.txt").is_file()
+
+
 def test_two_runs_on_one_directory_are_refused(tmp_path: Path) -> None:
     """The second is told; when the first is killed the lock is free at once."""
     context = multiprocessing.get_context("spawn")

@@ -90,7 +90,11 @@ class RunDir:
             hidden.mkdir(parents=True, exist_ok=True)
         with lock.held(hidden, self.root):
             self._sweep()
-            yield self
+            try:
+                yield self
+            finally:
+                with contextlib.suppress(OSError):  # the run's own outcome says more
+                    self._sweep()
 
     def _sweep(self) -> None:
         """Remove what a killed run left half-done: nothing there was ever a result."""
