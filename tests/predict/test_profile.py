@@ -61,7 +61,7 @@ def test_broken_profiles_are_refused(field: str, tmp_path: Path) -> None:
         ("affine", "vision_ms"),
         ("spread", "decode"),
         ("noise", "token"),
-        ("drift",),
+        ("workload", "images"),
     ],
 )
 def test_times_that_cannot_be_are_refused(path: tuple[str, ...], value: object, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from msgspec import Meta
 from topovlm.errors import VerificationError, explain
 from topovlm.machine.environment import Environment
 from topovlm.machine.telemetry import Doubt, Telemetry
-from topovlm.predict.surface import FORMS, Error, Line, Surface, Time
+from topovlm.predict.surface import FORMS, Error, Line, Signed, Surface, Time
 from topovlm.records import Part, read, write
 
 __all__ = [
@@ -133,7 +133,7 @@ class Profile(Part, frozen=True, kw_only=True):
     affine: Affine
     spread: Spread
     noise: dict[str, Error]
-    drift: Error
+    drift: Signed
     memory: MemoryLine | None
     energy: Energy | None
     samples: Samples
