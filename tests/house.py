@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1] / "toolchain" / "topovlm"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("text", "exit_codes", "version", "process"),
     ("errors",),
+    ("plain_files", "json_text", "linked"),
     ("units", "registry", "console", "workload", "pictures", "completion", "toml"),
     ("artifacts",),
     ("records",),

@@ -55,7 +55,7 @@ def test_text_only_samples_are_fine(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ({"image": "absent.png", "prompt": "?"}, "absent.png.*no such file"),
+        ({"image": "absent.png", "prompt": "?"}, "absent.png.*does not exist"),
         ({"image": "short.png", "prompt": "?"}, "short.png.*is not a picture"),
         ({"image": "text.png", "prompt": "?"}, "text.png.*is not a picture"),
         ({"image": ".", "prompt": "?"}, "is a folder"),

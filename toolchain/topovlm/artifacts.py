@@ -13,12 +13,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from topovlm import json_text
 from topovlm.errors import InputError, explain
+from topovlm.plain_files import MEBIBYTE, read_plain
 
 _CHUNK_BYTES = 1 << 20
+MOST_JSON_BYTES = 16 * MEBIBYTE
+MOST_TOKENIZER_BYTES = 64 * MEBIBYTE  # the largest that models bring, of 260,000 words, has 35 MB
 _DISK_RULES = {
     errno.ENOSPC: ("the disk is full", "Free some space, or choose another place with -o"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another place with -o"),
@@ -138,16 +142,44 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Parsed JSON; raises `InputError` naming the file (and the line) when it is absent or broken."""
+def read_json(path: Path, *, field: str = "file", most_bytes: int = MOST_JSON_BYTES, remedy: str = "") -> Any:
+    """Parsed JSON; raises `InputError` naming the file (and the line) when it is absent, broken or a bomb.
+
+    Objects take some twenty times the room of their text.
+    """
+    data = read_plain(path, field=field, most_bytes=most_bytes, remedy=remedy)
+    return parse_json(data, field=field, name=str(path), remedy=remedy)
+
+
+def parse_json(
+    text: str | bytes, *, field: str, name: str, remedy: str = "", unique_keys: bool = False
+) -> Any:
+    """`json_text.parse` for people: raises `InputError` with `field` and `name`, which say what is read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(explain("file", str(path), "does not exist")) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(explain("file", str(path), f"is not JSON ({error})")) from None
-    except OSError as error:
-        raise InputError(explain("file", str(path), f"cannot be read ({error.strerror})")) from None
+        return json_text.parse(text, unique_keys=unique_keys)
+    except json_text.NotJsonError as error:
+        raise InputError(explain(field, name, str(error), remedy)) from None
+
+
+def as_stored(value: Any) -> Any:
+    """The value as it would be read back from its canonical JSON: lists for tuples, texts for keys."""
+    return json_text.parse(canonical_json(value))
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The path of `name` in `folder`; None for a name that leads out of it, by itself or through links.
+
+    That is: an absolute name, one with `..` or a NUL, an empty one. What is named need not exist.
+    """
+    parts = PurePosixPath(name).parts
+    if not name or "\0" in name or "\\" in name or ".." in parts or PurePosixPath(name).is_absolute():
+        return None
+    path = folder / name
+    try:
+        within = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links that lead in a circle
+        return None
+    return path if within else None
 
 
 def move_into_place(staged: Path, final: Path) -> None:
@@ -165,7 +197,7 @@ def move_into_place(staged: Path, final: Path) -> None:
         else:
             aside = staged.with_name(f"{staged.name}.old")
             remove(aside)
-            if final.exists():
+            if os.path.lexists(final):  # a link goes aside itself, not what it leads to
                 os.replace(final, aside)
             os.replace(staged, final)
             remove(aside)

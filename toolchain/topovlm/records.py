@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from topovlm import json_text
 from topovlm.artifacts import write_bytes
 from topovlm.errors import InputError, explain
+from topovlm.plain_files import MEBIBYTE, read_plain
 
 T = TypeVar("T")
+_MOST_BYTES = 64 * MEBIBYTE
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +56,13 @@ def decode(
 ) -> T:
     """JSON -> a record of type `kind`. `field` and `name` say what it is for the error.
 
-    With `schema` the document's own `schema` must be that number. Raises `InputError`.
+    With `schema` the document's own `schema` must be that number. Raises `InputError`, also for what
+    `json_text` refuses.
     """
+    try:
+        json_text.parse(data)
+    except json_text.NotJsonError as error:
+        raise InputError(explain(field, name, f"cannot be used: it {error}", remedy)) from None
     try:
         if schema is not None:
             found = msgspec.json.decode(data, type=_Version).schema
@@ -62,18 +70,16 @@ def decode(
                 rule = f"has schema {found}, this topovlm reads {schema}"
                 raise InputError(explain(field, name, rule, remedy))
         return msgspec.json.decode(data, type=kind, strict=True)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, OverflowError) as error:
         raise InputError(explain(field, name, f"cannot be used: {error}", remedy)) from None
-    except UnicodeDecodeError:
-        raise InputError(explain(field, name, "is not UTF-8 text", remedy)) from None
-    except RecursionError:
-        raise InputError(explain(field, name, "is nested too deeply", remedy)) from None
 
 
 def convert(value: object, kind: type[T], *, field: str, name: str, remedy: str = "") -> T:
     """Plain data (from TOML, from JSON) -> a record. Raises `InputError` naming what does not fit."""
     try:
         return msgspec.convert(value, type=kind)
+    except OverflowError as error:  # an integer where a float belongs
+        raise InputError(explain(field, name, f"cannot be used: {error}", remedy)) from None
     except msgspec.ValidationError as error:
         found = _found(value, str(error).partition(" - at `$")[2].rstrip("`"))
         raise InputError(explain(field, name, f"cannot be used: {error}{found}", remedy)) from None
@@ -91,12 +97,7 @@ def _found(value: Any, path: str) -> str:
 
 def read(path: Path, kind: type[T], *, field: str, remedy: str = "", schema: int | None = None) -> T:
     """A record from a JSON file. Raises `InputError` naming the file."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(explain(field, str(path), "does not exist", remedy)) from None
-    except OSError as error:
-        raise InputError(explain(field, str(path), f"cannot be read ({error.strerror})", remedy)) from None
+    data = read_plain(path, field=field, most_bytes=_MOST_BYTES, remedy=remedy)
     return decode(data, kind, field=field, name=str(path), remedy=remedy, schema=schema)
 
 

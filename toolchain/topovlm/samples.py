@@ -5,19 +5,24 @@ Pictures given as paths are opened when they are needed, not before: a data set 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from topovlm import json_text
 from topovlm.errors import InputError, explain, located
+from topovlm.linked import components
+from topovlm.plain_files import MEBIBYTE, decoded, open_plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _FIELDS = {"image", "prompt", "answer", "category", "family", "metric", "chance", "id", "group"}
 _MOST_SHOWN = 60  # characters
+_MOST_LINE_BYTES = 4 * MEBIBYTE
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Sample:
     """One question about zero or more pictures.
 
     `category` is the kind of question, for accuracy by category. `chance` is the expected score of a guess;
-    `group` names what shares a picture (for paired intervals).
+    `group` names what shares a picture (for paired intervals). `pixels`: `pictures.pixel_digest` of those that
+    are files, once they were looked at.
     """
 
     id: str
@@ -37,6 +43,7 @@ class Sample:
     chance: float = 0.0
     group: str = ""
     source: str = field(default="", compare=False)
+    pixels: tuple[str, ...] = field(default=(), compare=False)
 
     def load_images(self) -> list[Image]:
         """The pictures as RGB, decoded now. Raises `InputError` naming the sample when one is broken."""
@@ -55,30 +62,37 @@ def _open_rgb(image: Image | Path, where: str) -> Image:
         raise InputError(located(error, where)) from None
 
 
+def with_pixels(sample: Sample, known: dict[Path, str] | None = None) -> Sample:
+    """The same, every picture file of it decoded once. Raises `InputError` naming the sample.
+
+    `known`: digests by path of files that were read just now, which is added to.
+    """
+    from topovlm.pictures import pixel_digest
+
+    known = {} if known is None else known
+    digests = []
+    for image in sample.images:
+        if isinstance(image, Path):
+            if image not in known:
+                known[image] = pixel_digest(_open_rgb(image, sample.source or sample.id))
+            digests.append(known[image])
+    return replace(sample, pixels=tuple(digests))
+
+
 def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
     """One sample per line: `{"image": str | [str], "prompt": str, "answer"?, "category"?, "metric"?, ...}`.
 
-    `family` is an older name of `category`. Relative pictures are sought beside the file. Raises `InputError`
-    naming file and line for bad JSON, a missing field, a wrong type, and (with `check_images`) a missing or
-    broken picture.
+    `family` is an older name of `category`. Relative pictures are sought beside the file. Samples that share a
+    picture (its pixels, however it is spelled, copied or stored), a stated group or a question without picture
+    come back with one `group`. Raises `InputError` naming file and line for bad JSON, a missing field, a wrong
+    type, and (with `check_images`) a missing or broken picture.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(explain("--data", str(path), "does not exist")) from None
-    except UnicodeDecodeError:
-        raise InputError(explain("--data", str(path), "is not UTF-8 text", "Give a JSONL file")) from None
-    except OSError as error:
-        raise InputError(explain("--data", str(path), f"cannot be read ({error.strerror})")) from None
-    samples = []
-    # Not splitlines(): JSON strings may hold U+2028 and its kin as they are.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            sample = _parse_line(line, path, number)
-            if check_images:
-                sample.load_images()
-            samples.append(sample)
+    samples: list[Sample] = []
+    known: dict[Path, str] = {}
+    for number, line in _lines(path):
+        sample = _parse_line(line, path, number)
+        samples.append(with_pixels(sample, known) if check_images else sample)
     if not samples:
         raise InputError(explain("--data", str(path), "holds no samples", "Write one JSON object per line"))
     seen: dict[str, str] = {}
@@ -86,18 +100,68 @@ def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
         if sample.id in seen:
             raise InputError(explain("id", sample.id, f"is already at {seen[sample.id]}").at(sample.source))
         seen[sample.id] = sample.source
-    return samples
+    return _grouped(samples)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number, text) of every line that is not blank; only a newline ends one: strings may hold U+2028."""
+    with open_plain(path, field="--data") as file:
+        number = 0
+        while raw := file.readline(_MOST_LINE_BYTES + 1):
+            number += 1
+            if len(raw) > _MOST_LINE_BYTES:
+                rule = f"has a line {number} of more than {_MOST_LINE_BYTES // MEBIBYTE} MiB"
+                raise InputError(explain("--data", str(path), rule, "Write one JSON object per line"))
+            name = f"{path}:{number}"
+            line = decoded(raw, field="--data", name=name, remedy="Give a JSONL file", mark=number == 1)
+            if line.strip():
+                yield number, line
+
+
+def _grouped(samples: Sequence[Sample]) -> list[Sample]:
+    """The same, each named by its component: a stated group in it, else its first pictures as spelled."""
+    firsts = components([_links(sample) for sample in samples])
+    sizes = Counter(firsts)
+    stated: dict[int, str] = {}
+    for first, sample in zip(firsts, samples, strict=True):
+        stated[first] = stated.get(first, "") or sample.group
+    names: dict[int, str] = {}
+    used: set[str] = set()
+    for first, group in stated.items():
+        name = group
+        if not group and (samples[first].images or sizes[first] > 1):
+            name = _spelled(samples[first]) or f"question {samples[first].id}"
+        number = 1
+        while name and name in used:  # a stated group that is called as another picture is spelled
+            number += 1
+            name = f"{group or _spelled(samples[first])} ({number})"
+        names[first] = name
+        used.add(name)
+    return [replace(sample, group=names[first]) for first, sample in zip(firsts, samples, strict=True)]
+
+
+def _links(sample: Sample) -> list[str]:
+    """What ties a sample to others: a stated group, its pictures' pixels, else where they really lie."""
+    stated = [f"group {sample.group}"] if sample.group else []
+    if not sample.images:
+        return [*stated, f"prompt {sample.prompt}"]
+    files = [os.path.realpath(image) for image in sample.images if isinstance(image, Path)]
+    return [*stated, *(f"picture {one}" for one in sample.pixels or files)]
+
+
+def _spelled(sample: Sample) -> str:
+    """The pictures' paths, from the folder of their file where they are in it."""
+    folder = Path(sample.source.rpartition(":")[0]).parent
+    files = [image for image in sample.images if isinstance(image, Path)]
+    return "|".join(str(file.relative_to(folder) if file.is_relative_to(folder) else file) for file in files)
 
 
 def _parse_line(line: str, path: Path, number: int) -> Sample:
     where = f"{path}:{number}"
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        rule = f"is not JSON ({error.msg} at column {error.colno})"
-        raise InputError(explain("line", _shown(line), rule).at(where)) from None
-    except RecursionError:
-        raise InputError(explain("line", _shown(line), "is nested too deeply").at(where)) from None
+        record = json_text.parse(line, unique_keys=True)
+    except json_text.NotJsonError as error:
+        raise InputError(explain("line", _shown(line), str(error)).at(where)) from None
     if not isinstance(record, dict):
         rule = f"a JSON object is needed, this is a {type(record).__name__}"
         raise InputError(explain("line", _shown(line), rule).at(where))
@@ -105,16 +169,15 @@ def _parse_line(line: str, path: Path, number: int) -> Sample:
     if unknown:
         remedy = f"Known are {', '.join(sorted(_FIELDS))}"
         raise InputError(explain("unknown field", unknown[0], "no sample has it", remedy).at(where))
-    images = _images(record, where)
     return Sample(
         id=_text(record, "id", where, default=f"line-{number}"),
-        images=tuple(path.parent / image for image in images),
+        images=tuple(path.parent / image for image in _images(record, where)),
         prompt=_text(record, "prompt", where),
         answer=_text(record, "answer", where) if record.get("answer") is not None else None,
         category=_category(record, where),
         metric=_text(record, "metric", where, default="exact"),
         chance=_chance(record, where),
-        group=_text(record, "group", where, default="|".join(images)),
+        group=_text(record, "group", where, default=""),
         source=where,
     )
 

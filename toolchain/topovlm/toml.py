@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
 from topovlm.errors import InputError, explain
+from topovlm.plain_files import MEBIBYTE, decoded, read_plain
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+# Ours have some kilobytes, and the parser takes the square of the length for some texts.
+_MOST_BYTES = MEBIBYTE
+_MOST_LEVELS = 50
+_MOST_DOTS = 2_000  # in one line: a key of n parts takes n * n steps
+_LARGEST = 2**63  # TOML's own integers
+
 
 def parse_toml(text: str, *, field: str, name: str) -> dict[str, object]:
-    """`field` and `name` say what is read, for the error. Raises `InputError` for what is not TOML."""
+    """`field` and `name` say what is read, for the error.
+
+    Raises `InputError` for what is not TOML, and for NaN, infinities, integers of more than 64 bits and deep
+    nesting, none of which a file of ours has a use for.
+    """
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(explain(field, name, f"is not TOML ({error})")) from None
+        if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+            raise ValueError(f"a line has more than {_MOST_DOTS} dots")
+        document: dict[str, object] = tomllib.loads(text)
+        _check(document, 0)
+    except ValueError as error:  # a broken rule of TOML, an integer too long to be converted, a rule of ours
+        rule = (
+            f"is not TOML ({error})" if isinstance(error, tomllib.TOMLDecodeError) else f"is refused: {error}"
+        )
+        raise InputError(explain(field, name, rule)) from None
+    except RecursionError:
+        raise InputError(explain(field, name, "is nested too deeply")) from None
+    return document
+
+
+def _check(value: object, level: int) -> None:
+    """Raises ValueError naming the rule that a value breaks."""
+    if level > _MOST_LEVELS:
+        raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
+    if isinstance(value, dict):
+        for part in value.values():
+            _check(part, level + 1)
+    elif isinstance(value, list):
+        for part in value:
+            _check(part, level + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no figure")
+    elif isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise ValueError("it holds an integer of more than 64 bits")
 
 
 def read_toml(path: Path, *, field: str) -> dict[str, object]:
     """Raises `InputError` naming the file when it is absent, unreadable or not TOML."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(explain(field, str(path), "does not exist")) from None
-    except UnicodeDecodeError as error:
-        raise InputError(explain(field, str(path), f"is not TOML ({error})")) from None
-    except OSError as error:
-        raise InputError(explain(field, str(path), f"cannot be read ({error.strerror})")) from None
-    return parse_toml(text, field=field, name=str(path))
+    data = read_plain(path, field=field, most_bytes=_MOST_BYTES)
+    return parse_toml(decoded(data, field=field, name=str(path), mark=True), field=field, name=str(path))

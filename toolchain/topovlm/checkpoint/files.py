@@ -121,7 +121,7 @@ def _from_hub(source: str, config_only: bool) -> Path:
 
 def read_json_object(path: Path, what: str) -> ModelConfig:
     """A JSON object from a checkpoint's file; `InputError` names the file, and the line when it is broken."""
-    value: Any = read_json(path)
+    value: Any = read_json(path, field=what)
     if not isinstance(value, dict):
         raise InputError(explain(what, str(path), "must hold a JSON object"))
     return value

@@ -6,7 +6,6 @@ Text-only models have a tokenizer alone, which then stands for the processor.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from topovlm.checkpoint.files import read_json_object
 from topovlm.checkpoint.loading import load_errors
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import find_family
@@ -184,5 +184,4 @@ def _class_of(folder: Path) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    return read_json_object(path, path.name) if path.is_file() else {}

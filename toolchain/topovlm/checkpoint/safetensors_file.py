@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from topovlm import json_text
 from topovlm.errors import InputError, explain
+from topovlm.plain_files import MEBIBYTE, open_plain
 
 _CHUNK_BYTES = 1 << 22
-_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+# The format allows 100 MB; 100,000 tensors, more than any file has, take 13 MB.
+_MAX_HEADER_BYTES = 16 * MEBIBYTE
+_MOST_AXES = 64
 _BITS = {
     "BOOL": 8,
     "U8": 8,
@@ -63,7 +67,7 @@ def read_header(path: Path) -> tuple[list[TensorEntry], dict[str, str]]:
 
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_plain(path, field="weights") as file:
             start = file.read(8)
             if len(start) < 8:
                 raise damaged(f"is truncated ({size} bytes)")
@@ -76,10 +80,10 @@ def read_header(path: Path) -> tuple[list[TensorEntry], dict[str, str]]:
     except OSError as error:
         raise InputError(explain("weights", str(path), f"cannot be read ({error.strerror})")) from None
     try:
-        header = json.loads(raw)
-        metadata = header.pop("__metadata__", {})
+        header = json_text.parse(raw, unique_keys=True)
+        metadata = _metadata(header.pop("__metadata__", {}))
         entries = [_entry(path, 8 + length, name, facts) for name, facts in header.items()]
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(f"has a corrupt header ({error})") from None
     entries.sort(key=lambda entry: (entry.offset_bytes, entry.size_bytes))
     expected = 8 + length
@@ -94,18 +98,29 @@ def read_header(path: Path) -> tuple[list[TensorEntry], dict[str, str]]:
     return entries, metadata
 
 
+def _metadata(held: object) -> dict[str, str]:
+    """The format allows texts only."""
+    if not isinstance(held, dict) or not all(isinstance(text, str) for text in held.values()):
+        raise ValueError("__metadata__ must hold texts")
+    return held
+
+
 def _entry(path: Path, base: int, name: str, facts: Mapping[str, object]) -> TensorEntry:
     dtype, shape, offsets = facts["dtype"], facts["shape"], facts["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise ValueError(f"{name}: unknown dtype {dtype!r}")
-    if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise ValueError(f"{name}: bad shape {shape!r}")
-    if not isinstance(offsets, list) or len(offsets) != 2:
-        raise ValueError(f"{name}: bad offsets {offsets!r}")
+    if not isinstance(shape, list) or len(shape) > _MOST_AXES or not all(map(_is_length, shape)):
+        raise ValueError(f"{name}: bad shape {shape!r:.200}")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_length, offsets)):
+        raise ValueError(f"{name}: bad offsets {offsets!r:.200}")
     begin, end = offsets
     if (end - begin) * 8 != math.prod(shape) * _BITS[dtype]:
         raise ValueError(f"{name}: {end - begin} bytes do not fit shape {shape} of {dtype}")
     return TensorEntry(name, path, dtype, tuple(shape), base + begin, end - begin)
+
+
+def _is_length(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63
 
 
 def read_tensor_bytes(entry: TensorEntry) -> bytes:

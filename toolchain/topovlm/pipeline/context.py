@@ -51,7 +51,7 @@ class Context:
 
     @functools.cached_property
     def data(self) -> Data:
-        return Data(self.config, self.run, self.constants)
+        return Data(self.config, self.constants)
 
     @property
     def dense(self) -> DenseModel:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from topovlm import artifacts
 from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.errors import InputError, explain
 from topovlm.pipeline.constants import Constants
 from topovlm.pipeline.data_split import Parts, choosing_parts, hold_out, samples_digest, shared_links
-from topovlm.pipeline.rundir import RunDir
-from topovlm.samples import Sample
+from topovlm.samples import Sample, with_pixels
 
 if TYPE_CHECKING:
     from topovlm.evaluation.task import Task
@@ -23,7 +23,6 @@ class Data:
     """The parts of a task's samples. Nothing is read or drawn before it is asked for."""
 
     config: Config
-    run: RunDir
     constants: Constants
 
     @functools.cached_property
@@ -58,7 +57,9 @@ class Data:
         return choosing_parts(asked, scored, judged, in_order=not one_set)
 
     def _drawn(self, split: str, count: int) -> list[Sample]:
-        return list(self.task.samples(split, count, self.config.seed))
+        """Picture files are looked at: one under two names must not be on two sides."""
+        known: dict[Path, str] = {}
+        return [with_pixels(one, known) for one in self.task.samples(split, count, self.config.seed)]
 
     def calibration(self) -> list[Sample]:
         """Samples that score layers. Raises `InputError` when there are too few."""
@@ -128,15 +129,15 @@ class Data:
             return fact
         parts = self._parts
         chosen = parts.score if parts.shared else (*parts.score, *parts.judge, *parts.confirm)
-        rows = samples_digest(chosen, self._picture_digests)
-        return {**fact, "data": self.run.digest(self.config.data), "questions": rows}
+        rows = samples_digest(chosen)
+        return {**fact, "data": artifacts.sha256_file(self.config.data), "questions": rows}
 
     @functools.cached_property
     def held_out_fact(self) -> dict[str, Any]:
         """What the held-out questions depend on: their content, or what a task draws them from."""
         if self.config.data is None:
             return {**self._task_fact, "seed": self.config.seed, "eval_samples": self.config.eval_samples}
-        return {**self._task_fact, "questions": samples_digest(self.held_out(), self._picture_digests)}
+        return {**self._task_fact, "questions": samples_digest(self.held_out())}
 
     @property
     def _task_fact(self) -> dict[str, Any]:
@@ -144,7 +145,3 @@ class Data:
         from topovlm.tasks import TASKS
 
         return {"task": self.task.name, "origin": TASKS.origin(self.task.name)}
-
-    def _picture_digests(self, sample: Sample) -> list[str]:
-        """sha256 of each picture file of a sample of --data, through the run directory's cache."""
-        return [self.run.digest(image) for image in sample.images if isinstance(image, Path)]

@@ -5,7 +5,7 @@ A file of questions is one set, half of which is held out; a task has a split of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from topovlm import artifacts
 from topovlm.errors import InputError, explain
+from topovlm.linked import components
 from topovlm.samples import Sample
 
 # With fewer samples than this to choose on, the judge would have too few of its own.
@@ -77,42 +78,33 @@ def choosing_parts(samples: Sequence[Sample], scored: int, judged: int, *, in_or
     return Parts(together, together[:judged], ())
 
 
-def samples_digest(samples: Sequence[Sample], pictures: Callable[[Sample], list[str]]) -> str:
-    """Digest of everything that depends on these samples; `pictures` gives the digests of theirs."""
-    rows = [[s.id, s.prompt, s.answer, s.category, s.metric, s.chance, s.group, pictures(s)] for s in samples]
+def samples_digest(samples: Sequence[Sample]) -> str:
+    """Digest of everything that depends on these samples, whose picture files were looked at."""
+    rows = [[s.id, s.prompt, s.answer, s.category, s.metric, s.chance, s.group, s.pixels] for s in samples]
     return artifacts.digest_of(rows)
 
 
 def shared_links(one: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
-    """What samples of both have in common: ids, groups, files of pictures."""
+    """What samples of both have in common: ids, groups, pictures."""
     links = [{link for sample in side for link in _links(sample)} for side in (one, other)]
     ids = [{f"id {sample.id}" for sample in side} for side in (one, other)]
     return sorted((links[0] & links[1]) | (ids[0] & ids[1]))
 
 
 def _links(sample: Sample) -> list[str]:
-    """What ties a sample to others: its group, and pictures by path (those in memory are its own)."""
-    files = [f"picture {image}" for image in sample.images if isinstance(image, Path)]
-    return [*([f"group {sample.group}"] if sample.group else []), *files]
+    """What ties a sample to others: its group, and pictures that are files (those in memory are its own).
+
+    By their pixels where they were looked at, else by path.
+    """
+    files = sample.pixels or [str(image) for image in sample.images if isinstance(image, Path)]
+    return [*([f"group {sample.group}"] if sample.group else []), *(f"picture {one}" for one in files)]
 
 
 def _bundles(samples: Sequence[Sample]) -> list[list[Sample]]:
     """Samples that share a group or a picture, directly or through others, in the order of the data."""
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        parent.setdefault(key, key)
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for sample in samples:
-        for link in _links(sample):
-            parent[root(link)] = root(f"id {sample.id}")
-    bundles: dict[str, list[Sample]] = {}
-    for sample in samples:
-        bundles.setdefault(root(f"id {sample.id}"), []).append(sample)
+    bundles: dict[int, list[Sample]] = {}
+    for first, sample in zip(components([_links(sample) for sample in samples]), samples, strict=True):
+        bundles.setdefault(first, []).append(sample)
     return list(bundles.values())
 
 

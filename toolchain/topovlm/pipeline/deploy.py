@@ -29,6 +29,7 @@ from topovlm.pipeline.stages import (
     EXPORT,
     REPORT_FILES,
     SELECT,
+    all_stages,
     other_formats,
 )
 from topovlm.pipeline.target import look, resolve_target
@@ -44,7 +45,7 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> Deployment:
     """Run every stage. Raises the errors of `topovlm.errors`."""
     began = time.perf_counter()
     # All that can be refused is refused before the run directory exists: bad input leaves nothing behind.
-    run = RunDir(config.output, display)
+    run = RunDir(config.output, display, all_stages())
     run.check()
     identity = look(config, display)
     target = resolve_target(config, identity)

@@ -40,7 +40,7 @@ def held(folder: Path, shown: Path) -> Iterator[None]:
     """Hold `folder`, which is there. Raises `InputError` about `shown` when another run holds it."""
     with plain_disk_errors(folder):
         # Not through a link: the directory may come from elsewhere.
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         handle = os.open(folder / NAME, flags, 0o644)
     try:
         taken = _lock(handle)
@@ -67,15 +67,17 @@ def _lock(handle: int) -> bool | None:
         except OSError:
             return False
         return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return None
-        raise
-    return True
+    for lock in (fcntl.flock, fcntl.lockf):  # some network file systems have the second kind alone
+        try:
+            lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                continue
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+        return True
+    return None
 
 
 @contextlib.contextmanager

@@ -2,15 +2,15 @@
 
 A stage writes into a work folder. When it is done its outputs take their final names, and only then its
 record is written: a run killed between the two repeats the stage. A stage is reused when its inputs hash
-the same and its outputs still have the recorded sha256.
+the same and its outputs, read whole, still have the recorded sha256. `trust` says what a record may name.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -21,14 +21,17 @@ from topovlm import artifacts
 from topovlm.console import Display, Progress
 from topovlm.errors import InputError, VerificationError, explain
 from topovlm.pipeline import lock
-from topovlm.pipeline.digests import DigestCache
 from topovlm.pipeline.stage import Stage
-from topovlm.records import Part, encode, plain
+from topovlm.pipeline.trust import is_intact, is_stage_name, removable, strangers
+from topovlm.records import Part, decode, encode, plain, read
 
-HIDDEN = ".topovlm"
+HIDDEN, LOGS = ".topovlm", "logs"
 RUN_FILE = "run.json"
 _SCHEMA = 2
 _FINAL = "report"
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # `artifacts.temporary_sibling`
+_REMEDY = "Remove it, or choose another -o"
 
 T = TypeVar("T")
 # Writes into the folder given and returns the record that later stages read.
@@ -66,17 +69,28 @@ class _Stored(Part, frozen=True, kw_only=True):
 
 
 class RunDir:
-    """Stages of one deployment under `root`. Use inside `with run.locked():`."""
+    """Stages of one deployment under `root`. Use inside `with run.locked():`.
 
-    def __init__(self, root: Path, display: Display) -> None:
+    `stages`: those that may have left something here, beside the ones that it is asked for.
+    """
+
+    def __init__(self, root: Path, display: Display, stages: Sequence[Stage[Any]] = ()) -> None:
         self.root = root
         self.display = display
         self.records: dict[str, Record[Any]] = {}
-        self._digests = DigestCache(root / HIDDEN / "digests.json")
+        self._declared = {stage.name: stage.outputs for stage in stages}
 
     def check(self) -> None:
-        """Raise `InputError` when the directory is a file, foreign or unwritable; creates nothing."""
+        """Raise `InputError` when the directory is a file, foreign or unwritable; creates nothing.
+
+        Also when what we write through in it is a link, which would lead elsewhere, or a pipe.
+        """
         artifacts.check_output(self.root)
+        for part in (HIDDEN, LOGS):
+            other = next(strangers(self.root / part), None)
+            if other is not None:
+                rule = f"holds what no run writes, a link or a pipe: {other.relative_to(self.root)}"
+                raise InputError(explain("--output", str(self.root), rule, _REMEDY))
         if self.root.is_dir() and not (self.root / HIDDEN).is_dir() and any(self.root.iterdir()):
             rule = "is not empty and is no run directory"
             raise InputError(explain("--output", str(self.root), rule, "Choose a new or empty one with -o"))
@@ -98,37 +112,49 @@ class RunDir:
 
     def _sweep(self) -> None:
         """Remove what a killed run left half-done: nothing there was ever a result."""
-        artifacts.remove(self.root / HIDDEN / "work")
-        for path in [*self.root.glob(".*.tmp"), *(self.root / HIDDEN).rglob(".*.tmp")]:
-            artifacts.remove(path)
+        hidden = self.root / HIDDEN
+        artifacts.remove(hidden / "work")
+        for path in [*self.root.glob(".*.tmp"), *hidden.glob(".*.tmp"), *hidden.glob("*/.*.tmp")]:
+            if _TEMPORARY.fullmatch(path.name):
+                artifacts.remove(path)
 
     def _record_path(self, name: str) -> Path:
         return self.root / HIDDEN / "stages" / f"{name}.json"
 
     def recorded(self, name: str) -> _Stored | None:
-        """The record on disk, whatever its inputs; None when absent, unreadable or of another version."""
-        try:
-            stored = msgspec.json.decode(self._record_path(name).read_bytes(), type=_Stored)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        """The record on disk, whatever its inputs; None when absent, unreadable or of another version.
+
+        Also where it names another stage, or outputs that the stage does not have: no such record is ours.
+        """
+        path = self._record_path(name)
+        if not is_stage_name(name) or not path.is_file():
             return None
-        return stored if stored.schema == _SCHEMA else None
+        try:
+            stored = read(path, _Stored, field="record")
+        except InputError:
+            return None
+        declared = self._declared.get(name, (name,))
+        ours = stored.name == name and set(stored.outputs) <= set(declared)
+        return stored if ours and stored.schema == _SCHEMA else None
 
     def names(self) -> tuple[str, ...]:
         """Stages that left a record here, whoever made it."""
-        return tuple(sorted(path.stem for path in self._record_path("*").parent.glob("*.json")))
+        found = (path.stem for path in self._record_path("*").parent.glob("*.json"))
+        return tuple(sorted(filter(is_stage_name, found)))
 
     def valid(self, stage: Stage[T], inputs: Mapping[str, Any]) -> Record[T] | None:
         """The record if it was made from these inputs, its value can be read and its outputs are intact."""
+        self._declared[stage.name] = stage.outputs
         stored = self.recorded(stage.name)
         if stored is None or artifacts.canonical_json(stored.inputs) != artifacts.canonical_json(inputs):
             return None
-        for output, digest in stored.outputs.items():
-            path = self.root / output
-            if not path.exists() or self._digests.of(path) != digest:
-                return None
+        if set(stored.outputs) != set(stage.outputs):
+            return None
+        if not all(is_intact(self.root, output, digest) for output, digest in stored.outputs.items()):
+            return None
         try:
-            value = msgspec.json.decode(stored.value, type=stage.value)
-        except msgspec.DecodeError:
+            value = decode(bytes(stored.value), stage.value, field="record", name=stage.name)
+        except InputError:
             return None  # written by another version: made again rather than misread
         return Record(stored.name, stored.inputs, stored.outputs, value, stored.seconds, cached=True)
 
@@ -155,20 +181,18 @@ class RunDir:
             if missing:
                 rule = f"has ended without writing {', '.join(missing)}"
                 raise VerificationError(explain("stage", name, rule, "Nothing was kept"))
-            digests = {output: self._digests.of(work / output) for output in stage.outputs}
+            digests = {output: artifacts.sha256_tree(work / output) for output in stage.outputs}
             self._forget_stale(stage, digests)
             self._forget_record(name)
             for output in stage.outputs:
                 artifacts.move_into_place(work / output, self.root / output)
-                self._digests.moved(work / output, self.root / output)
             artifacts.remove(work)
         seconds = time.perf_counter() - began
-        plain_inputs = json.loads(artifacts.canonical_json(inputs))
+        plain_inputs = artifacts.as_stored(inputs)
         stored = _Stored(
             schema=_SCHEMA, name=name, inputs=plain_inputs, outputs=digests, value=raw, seconds=seconds
         )
         artifacts.write_bytes(self._record_path(name), encode(stored))
-        self._digests.save()
         return self._keep(Record(name, plain_inputs, digests, read, seconds))
 
     def _forget_stale(self, stage: Stage[Any], digests: Mapping[str, str]) -> None:
@@ -192,16 +216,16 @@ class RunDir:
     def _forget_record(self, name: str) -> None:
         self._record_path(name).unlink(missing_ok=True)
 
-    def digest(self, path: Path) -> str:
-        """Digest of an input file or folder, through this directory's cache."""
-        return self._digests.of(path)
-
     def forget(self, name: str) -> None:
-        """Drop a stage that no longer applies, with its outputs."""
-        record = self.recorded(name)
+        """Drop a stage that no longer applies, with its outputs: only what `trust` lets go with it."""
+        if not is_stage_name(name):
+            return
+        record, declared = self.recorded(name), self._declared.get(name)
+        left = record is not None or os.path.lexists(self._record_path(name))
         self._forget_record(name)
-        for output in record.outputs if record else ():
-            artifacts.remove(self.root / output)
+        outputs = record.outputs if record else {}
+        for path in removable(self.root, name, outputs, declared) if left else ():
+            artifacts.remove(path)
         if name == _FINAL:
             artifacts.remove(self.root / RUN_FILE)
 
@@ -213,7 +237,7 @@ class RunDir:
         changed = [
             f"{key}: {_short(before.inputs.get(key))} -> {_short(inputs.get(key))}"
             for key in sorted({*before.inputs, *inputs})
-            if before.inputs.get(key) != json.loads(artifacts.canonical_json(inputs.get(key)))
+            if before.inputs.get(key) != artifacts.as_stored(inputs.get(key))
         ]
         what = ", ".join(changed) if changed else "its files were changed or removed"
         self.display.note(f"{name} runs again ({what})")

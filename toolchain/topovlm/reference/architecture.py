@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topovlm.artifacts import read_json
 from topovlm.reference.drawing import CANVAS
 from topovlm.reference.makers import MAKERS
 from topovlm.reference.published import publish
@@ -172,7 +173,7 @@ def save_checkpoint(
         json.dumps(images.to_dict(), indent=2, sort_keys=True) + "\n"
     )
     # A class name that transformers 4 and other runtimes know too.
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings = read_json(folder / "tokenizer_config.json")
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     publish(folder)

@@ -12,6 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
+from topovlm.artifacts import read_json
 from topovlm.checkpoint.published import published_tokenizer, write_published_names
 from topovlm.reference import model_dir
 
@@ -19,7 +20,7 @@ from topovlm.reference import model_dir
 def publish(folder: Path) -> int:
     """Rename where needed; how many tensors were renamed."""
     settings = folder / "tokenizer_config.json"
-    held = published_tokenizer(json.loads(settings.read_text(encoding="utf-8")))
+    held = published_tokenizer(read_json(settings))
     settings.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
     return write_published_names(folder)
 

@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from topovlm import json_text
+from topovlm.artifacts import read_json
 from topovlm.evaluation.metrics import score_answer
 from topovlm.reference.data import TEST_COUNT, TEST_SEED, samples
 from topovlm.samples import Sample
@@ -31,7 +33,7 @@ def export_run(run: Path, out: Path) -> None:
     from topovlm.reference.packing import Layout
     from topovlm.reference.train import Recipe, build_model, grow
 
-    saved = json.loads((run / "recipe.json").read_text())
+    saved = read_json(run / "recipe.json")
     recipe = replace(Recipe(**{**saved, "size": Size(**saved["size"]), "layout": Layout(**saved["layout"])}))
     tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
@@ -172,9 +174,9 @@ def write_card(folder: Path, table: dict[str, dict[str, float]], machine: str, n
 
     from topovlm.reference.train import versions
 
-    config = json.loads((folder / "config.json").read_text())
-    recipe = json.loads((folder / "recipe.json").read_text())
-    log = [json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
+    config = read_json(folder / "config.json")
+    recipe = read_json(folder / "recipe.json")
+    log = [json_text.parse(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
     with safe_open(folder / "model.safetensors", "np") as file:
         parameters = sum(_size(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     card = CARD.format(

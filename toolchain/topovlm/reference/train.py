@@ -29,6 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from topovlm import json_text
 from topovlm.reference.architecture import Size, build_config, build_tokenizer
 from topovlm.reference.packing import REGION_CLASSES, Batch, Layout, Packer, region_grid
 
@@ -208,7 +209,7 @@ def _save(path: Path, **state: Any) -> None:
 
 def _resume_log(path: Path, step: int) -> float:
     """Drop rows behind the checkpoint (those steps are trained again); returns the seconds so far."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    rows = [json_text.parse(line) for line in path.read_text().splitlines()] if path.is_file() else []
     kept = [row for row in rows if row["step"] <= step]
     path.write_text("".join(json.dumps(row) + "\n" for row in kept))
     return kept[-1]["seconds"] if kept else 0.0

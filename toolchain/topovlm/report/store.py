@@ -13,11 +13,13 @@ import msgspec
 from topovlm import records
 from topovlm.artifacts import plain_disk_errors, temporary_sibling, write_bytes
 from topovlm.errors import InputError, explain
+from topovlm.plain_files import MEBIBYTE, read_plain
 from topovlm.report.document import SCHEMA_VERSION, Report
 
 REPORT_NAME = "report.json"
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
 _REMEDY = "Give a finished run directory or its report.json as topovlm-deploy wrote it"
+_MOST_BYTES = 64 * MEBIBYTE
 
 
 class _Version(msgspec.Struct):
@@ -54,14 +56,9 @@ def read_report(path: str | Path) -> Report:
     """Load a report from a run directory or a report.json. Raises `InputError` naming what is wrong."""
     given = Path(path)
     file = given / REPORT_NAME if given.is_dir() else given
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        rule = f"has no {REPORT_NAME}" if given.is_dir() else "does not exist"
-        raise InputError(explain("report", str(given), rule, _REMEDY)) from None
-    except OSError as error:
-        rule = f"cannot be read ({error.strerror})"
-        raise InputError(explain("report", str(file), rule, _REMEDY)) from None
+    if given.is_dir() and not file.exists():
+        raise InputError(explain("report", str(given), f"has no {REPORT_NAME}", _REMEDY))
+    data = read_plain(file, field="report", most_bytes=_MOST_BYTES, remedy=_REMEDY)
     return decode(data, str(file))
 
 

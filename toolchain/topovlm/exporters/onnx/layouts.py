@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from topovlm.artifacts import read_json, sha256_file, write_json
+from topovlm.artifacts import MOST_TOKENIZER_BYTES, read_json, sha256_file, write_json
 from topovlm.checkpoint.files import read_preprocessor
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import family_of
@@ -220,7 +220,9 @@ def _tokens_per_image(vision_graph: Path) -> int:
 
 def _image_token(model_dir: Path, config: ModelConfig) -> str:
     wanted = image_token_id(config, family_of(config, "export").defaults)
-    for token in read_json(model_dir / "tokenizer.json").get("added_tokens", []):
+    for token in read_json(model_dir / "tokenizer.json", most_bytes=MOST_TOKENIZER_BYTES).get(
+        "added_tokens", []
+    ):
         if token["id"] == wanted:
             return str(token["content"])
     raise InputError(explain("image_token_id", wanted, "is not an added token of the tokenizer"))
