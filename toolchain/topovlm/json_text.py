@@ -2,7 +2,7 @@
 
 Refused, beside what is no JSON: NaN and infinities (also a number that becomes one), integers longer than
 `MOST_DIGITS`, more levels than `MOST_LEVELS`, half a surrogate pair (it cannot be written again), and, where
-asked, a key that stands twice in an object. What comes back can be walked, compared and stored without surprises.
+asked, a key that stands twice in an object. What comes back can be walked, compared and stored safely.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def components(links: Sequence[Iterable[str]]) -> list[int]:
-    """Item -> the first item of its component. Two items with a link in common are in one; so on from there."""
+    """Item -> the first item of its component: two items with a link in common are in one, and so on."""
     first: dict[str, int] = {}
     parent = list(range(len(links)))
 

@@ -7,10 +7,9 @@ Rules, each leading to 8-bit RGB:
 
 - The first frame of several. Upright by the EXIF tag (or XMP's). Colour profiles are not applied.
 - Transparency (an alpha channel, a transparent colour or palette entry) is laid on white.
-- Grey, black and white, palette, YCbCr, HSV: as Pillow converts them. CMYK without a profile: 255 - min(255, C + K)
-  and so on, of Adobe's inverted JPEG too.
-- 16-bit grey: the high byte, as of 16-bit colour in PNG; never clipped at 255. TIFF's 12 bits are widened first,
-  and where white is zero it is turned round.
+- Grey, black and white, palette, YCbCr, HSV, CMYK (Adobe's inverted JPEG too): as Pillow converts them.
+- 16-bit grey: the high byte, as of 16-bit colour in PNG; never clipped at 255. TIFF's 12 bits are widened
+  first, and where white is zero it is turned round.
 - 32-bit integers, floats and LAB have no range or reader that everybody agrees on: refused.
 """
 
@@ -118,7 +117,7 @@ def _high_byte(image: Image.Image) -> Image.Image:
     import numpy as np
 
     tags: Any = getattr(image, "tag_v2", {})
-    values = np.asarray(image).astype(np.uint16)
+    values: Any = np.asarray(image).astype(np.uint16)
     clear = image.info.get("transparency")
     alpha = None if clear is None else np.where(values == clear, 0, 255).astype(np.uint8)
     if tuple(tags.get(_BITS, ())) == (12,):

@@ -1,7 +1,7 @@
 """Files that other people made: read whole, bounded, and never anything but a regular file.
 
-A named pipe, a device or a socket in the place of a file would wait for ever or never end; it is refused before
-it is opened, since opening some of them does something.
+A named pipe, a device or a socket in the place of a file would wait for ever or never end; it is refused
+before it is opened, since opening some of them does something.
 """
 
 from __future__ import annotations

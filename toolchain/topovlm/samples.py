@@ -30,8 +30,8 @@ class Sample:
     """One question about zero or more pictures.
 
     `category` is the kind of question, for accuracy by category. `chance` is the expected score of a guess;
-    `group` names what shares a picture (for paired intervals). `pixels`: `pictures.pixel_digest` of those that
-    are files, once they were looked at.
+    `group` names what shares a picture (for paired intervals). `pixels`: `pictures.pixel_digest` of those
+    that are files, once they were looked at.
     """
 
     id: str
@@ -82,10 +82,10 @@ def with_pixels(sample: Sample, known: dict[Path, str] | None = None) -> Sample:
 def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
     """One sample per line: `{"image": str | [str], "prompt": str, "answer"?, "category"?, "metric"?, ...}`.
 
-    `family` is an older name of `category`. Relative pictures are sought beside the file. Samples that share a
-    picture (its pixels, however it is spelled, copied or stored), a stated group or a question without picture
-    come back with one `group`. Raises `InputError` naming file and line for bad JSON, a missing field, a wrong
-    type, and (with `check_images`) a missing or broken picture.
+    `family` is an older name of `category`. Relative pictures are sought beside the file. Samples that share
+    a picture (its pixels, however it is spelled, copied or stored), a stated group or a question without
+    picture come back with one `group`. Raises `InputError` naming file and line for bad JSON, a missing
+    field, a wrong type, and (with `check_images`) a missing or broken picture.
     """
     path = Path(path)
     samples: list[Sample] = []

@@ -32,11 +32,10 @@ def parse_toml(text: str, *, field: str, name: str) -> dict[str, object]:
             raise ValueError(f"a line has more than {_MOST_DOTS} dots")
         document: dict[str, object] = tomllib.loads(text)
         _check(document, 0)
-    except ValueError as error:  # a broken rule of TOML, an integer too long to be converted, a rule of ours
-        rule = (
-            f"is not TOML ({error})" if isinstance(error, tomllib.TOMLDecodeError) else f"is refused: {error}"
-        )
-        raise InputError(explain(field, name, rule)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(explain(field, name, f"is not TOML ({error})")) from None
+    except ValueError as error:  # an integer too long to be converted, or a rule of ours
+        raise InputError(explain(field, name, f"is refused: {error}")) from None
     except RecursionError:
         raise InputError(explain(field, name, "is nested too deeply")) from None
     return document

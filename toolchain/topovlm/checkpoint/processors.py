@@ -18,6 +18,7 @@ from topovlm.checkpoint.files import read_json_object
 from topovlm.checkpoint.loading import load_errors
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import find_family
+from topovlm.families.configs import ModelConfig
 from topovlm.families.family import Family
 from topovlm.samples import Sample
 
@@ -183,5 +184,5 @@ def _class_of(folder: Path) -> Any:
     return processor_class(name) if name and hasattr(transformers, name) else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> ModelConfig:
     return read_json_object(path, path.name) if path.is_file() else {}

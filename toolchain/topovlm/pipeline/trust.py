@@ -1,7 +1,7 @@
 """What a run directory may make us do: it may come from elsewhere, a CI artefact or a colleague's archive.
 
-Its records only ever name what a stage of ours writes, or the folder that an exporter left under its own name;
-nothing in it that we write through or read as ours is a link. Everything is checked when it is read.
+Its records only ever name what a stage of ours writes, or the folder that an exporter left under its own
+name; nothing in it that we write through or read as ours is a link. All is checked when it is read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def is_stage_name(name: str) -> bool:
 
 
 def strangers(folder: Path) -> Iterator[Path]:
-    """What is neither a folder nor a file (links, pipes, ...): the path itself, or any below; none followed."""
+    """What is neither folder nor file (links, pipes, ...): the path itself or any below. None is followed."""
     if os.path.lexists(folder) and not _is_plain(folder):
         yield folder
         return
