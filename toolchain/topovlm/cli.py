@@ -22,6 +22,7 @@ from topovlm.commands import COMMANDS
 from topovlm.console import print_json
 from topovlm.errors import BudgetError, InputError, MissingToolError, VerificationError, explain
 from topovlm.exit_codes import ExitCode, help_text
+from topovlm.json_text import half_character
 from topovlm.text import for_terminal
 from topovlm.version import __version__
 
@@ -102,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(typed: Sequence[str], words: Sequence[str]) -> int:
     try:
+        _refuse_other_encodings(typed)
         parser = build_parser()
         args = parser.parse_args(words)
         if args.print_completion:
@@ -124,6 +126,16 @@ def _run(typed: Sequence[str], words: Sequence[str]) -> int:
 def deploy_main() -> int:
     """`topovlm-deploy` is `topovlm deploy`."""
     return main(["deploy", *sys.argv[1:]])
+
+
+def _refuse_other_encodings(words: Sequence[str]) -> None:
+    """Bytes that are no UTF-8 reach us as halves of surrogate pairs, which no file or model can hold."""
+    for number, word in enumerate(words, start=1):
+        if half_character(word):
+            rule = "is not UTF-8 text"
+            raise InputError(
+                explain(f"argument {number}", word, rule, "Check the terminal's encoding (locale)")
+            )
 
 
 def _kebab(word: str) -> str:

@@ -15,6 +15,7 @@ from PIL.Image import Image
 
 from topovlm.errors import InputError, explain, located
 from topovlm.evaluation.task import ParseState, Task
+from topovlm.json_text import half_character
 from topovlm.samples import Sample
 
 _CHUNK = 512  # questions whose pictures are in memory at a time
@@ -68,6 +69,16 @@ def score_text(task: Task, sample: Sample, text: str) -> Outcome:
     )
 
 
+def check_text(sample: Sample) -> None:
+    """Raises `InputError` naming the field that holds half of a surrogate pair: no file could hold it."""
+    for field in ("id", "prompt", "answer", "category", "group"):
+        text = getattr(sample, field)
+        half = half_character(text) if isinstance(text, str) else None
+        if half:
+            rule = f"holds half of a surrogate pair ({half}), which is no character"
+            raise InputError(explain(field, text, rule, "Cut texts between characters"))
+
+
 def check_samples(task: Task, samples: Sequence[Sample]) -> None:
     """Refuse, before any model runs, what could not be scored. Raises `InputError` naming the sample."""
     if not samples:
@@ -76,6 +87,7 @@ def check_samples(task: Task, samples: Sequence[Sample]) -> None:
     seen: set[str] = set()
     for sample in samples:
         try:
+            check_text(sample)
             score_text(task, sample, "")
         except InputError as error:
             raise InputError(located(error, sample.source or f"sample {sample.id}")) from None

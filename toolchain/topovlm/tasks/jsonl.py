@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from topovlm.errors import InputError, explain
-from topovlm.evaluation.metrics import score_sample
+from topovlm.errors import InputError, explain, located
+from topovlm.evaluation.metrics import check_reference, score_sample
 from topovlm.evaluation.task import Scored
 from topovlm.samples import Sample, read_jsonl
 
@@ -30,8 +30,14 @@ class JsonlTask:
 
     @cached_property
     def questions(self) -> list[Sample]:
-        """All of the file, every picture checked. Raises `InputError` naming the line."""
-        return read_jsonl(self._path)
+        """All of the file, every picture and answer checked. Raises `InputError` naming the line."""
+        samples = read_jsonl(self._path)
+        for sample in samples:
+            try:
+                check_reference(sample.metric, sample.answer)
+            except InputError as error:
+                raise InputError(located(error, sample.source)) from None
+        return samples
 
     def samples(self, split: str, count: int, seed: int) -> list[Sample]:
         """The first `count` questions, in the order of the file."""
