@@ -138,7 +138,10 @@ def parse_text(text: str, field: str) -> str:
 
 
 def parse_path(text: str, field: str) -> Path:
-    return Path(parse_text(text, field)).expanduser()
+    path = parse_text(text, field)
+    if "\0" in path:
+        raise InputError(explain(field, path, "is no path: it holds a NUL character"))
+    return Path(os.path.expanduser(path))
 
 
 def parse_device(text: str, field: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from topovlm import artifacts
 from topovlm.checkpoint.files import Checkpoint
 from topovlm.config import Config
+from topovlm.errors import VerificationError, explain
 from topovlm.exporters.protocol import Artifact, ExportRecord
 from topovlm.pipeline.stages import MODEL, PROFILE
 from topovlm.planner.record import PlanRecord, PlanRow, PredictionInterval
@@ -160,7 +161,10 @@ def artifacts_part(
 def _artifact(
     root: Path, output: str, digest: str, row: Artifact, model: Literal["dense", "slim"]
 ) -> doc.Artifact:
-    place = root / output / row.path
+    place = artifacts.inside(root / output, row.path)
+    if place is None or not place.exists():
+        rule = f"is nothing in {output}/, where its exporter says that it is"
+        raise VerificationError(explain("artifact", row.path, rule, "Run in a new directory (-o)"))
     return doc.Artifact(
         path=(Path(output) / row.path).as_posix(),
         format=row.format,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from topovlm import artifacts
 from topovlm.config import REFERENCE_MODEL, Config
-from topovlm.errors import InputError, explain
+from topovlm.errors import InputError, explain, located
 from topovlm.pipeline.constants import Constants
 from topovlm.pipeline.data_split import Parts, choosing_parts, hold_out, samples_digest, shared_links
 from topovlm.samples import Sample, with_pixels
@@ -82,9 +82,14 @@ class Data:
 
     def check(self) -> None:
         """Raises `InputError`: too few samples, broken ones, or questions that choose and measure."""
-        from topovlm.evaluation.evaluate import check_samples
+        from topovlm.evaluation.evaluate import check_samples, check_text
 
         parts, held_out = self._parts, self.held_out()
+        for sample in (*parts.score, *parts.judge, *parts.confirm):
+            try:
+                check_text(sample)
+            except InputError as error:
+                raise InputError(located(error, sample.source or f"sample {sample.id}")) from None
         if held_out:
             check_samples(self.task, held_out)
         both = shared_links((*parts.score, *parts.judge, *parts.confirm), held_out)

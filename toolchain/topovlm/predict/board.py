@@ -19,8 +19,10 @@ GIB = 2**30
 _FIELD = "target file"
 _REMEDY = "Correct it: targets/*.toml show every field"
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+# Wide enough for any machine, narrow enough that what is computed from two of them stays a number.
+Positive = Annotated[float, msgspec.Meta(ge=1e-9, le=1e12)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 
@@ -38,7 +40,7 @@ class Gpu(Strict, frozen=True, kw_only=True):
     arch: str = ""
     sm: Count
     flop_per_sm_clk: dict[str, Positive]
-    l2_mb: float | None = None
+    l2_mb: NotNegative | None = None
 
 
 class Memory(Strict, frozen=True, kw_only=True):
@@ -46,11 +48,11 @@ class Memory(Strict, frozen=True, kw_only=True):
 
     unified: bool
     total_gib: Positive
-    nominal_gb: float | None = None
+    nominal_gb: Positive | None = None
     type: str = ""
     bus_bits: Count | None = None
-    os_reserve_gib: dict[str, float] = msgspec.field(default_factory=dict)
-    safety_gib: float = 0.3
+    os_reserve_gib: dict[str, NotNegative] = msgspec.field(default_factory=dict)
+    safety_gib: NotNegative = 0.3
     swap_usable_by_gpu: bool = False
 
 
@@ -87,11 +89,11 @@ class BoardEfficiency(Strict, frozen=True, kw_only=True):
     runtime: str
     dtype: str
     phase: Literal["vision", "prefill", "decode"]
-    efficiency: Annotated[float, msgspec.Meta(gt=0, le=1)]
-    layer_kcycles: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    host_us_per_layer: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    efficiency: Annotated[float, msgspec.Meta(ge=1e-9, le=1)]
+    layer_kcycles: NotNegative = 0.0
+    host_us_per_layer: NotNegative = 0.0
     overlap: Literal[1, 2] = 2
-    spread: Annotated[float, msgspec.Meta(gt=0)]
+    spread: Positive
     source: Literal["published", "calibrated"]
 
 

@@ -174,7 +174,7 @@ def _find(name: str) -> tuple[Board, str | None]:
     if name == LOCAL:
         return _local_board(), None
     if _looks_like_path(name):
-        return read_board(Path(name).expanduser()), None
+        return read_board(Path(os.path.expanduser(name))), None
     wanted = name.casefold().replace("_", "-")
     names: dict[str, Board] = {}
     for board in list_boards():
