@@ -6,6 +6,7 @@ they may stand at the top or in a `[deploy]` table. Unknown keys are refused, wi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -18,6 +18,8 @@ _MOST_BYTES = MEBIBYTE // 4  # ours have some kilobytes
 _MOST_LEVELS = 50
 _MOST_PARTS = 200  # of a key: n parts take the parser n * n steps
 _LARGEST = 2**63  # TOML's own integers
+_TOO_LONG = "holds an integer of more than 64 bits"
+_TOO_DEEP = "is nested too deeply"
 
 
 def parse_toml(text: str, *, field: str, name: str) -> dict[str, object]:
@@ -26,34 +28,34 @@ def parse_toml(text: str, *, field: str, name: str) -> dict[str, object]:
     Raises `InputError` for what is not TOML, and for NaN, infinities, integers of more than 64 bits and deep
     nesting, none of which a file of ours has a use for.
     """
+    if any(line.partition("=")[0].count(".") > _MOST_PARTS for line in text.split("\n")):
+        raise InputError(explain(field, name, f"has a key of more than {_MOST_PARTS} parts"))
     try:
-        if any(line.partition("=")[0].count(".") > _MOST_PARTS for line in text.split("\n")):
-            raise ValueError(f"a key has more than {_MOST_PARTS} parts")
         document: dict[str, object] = tomllib.loads(text)
-        _check(document, 0)
     except tomllib.TOMLDecodeError as error:
         raise InputError(explain(field, name, f"is not TOML ({error})")) from None
-    except ValueError as error:  # an integer too long to be converted, or a rule of ours
-        raise InputError(explain(field, name, f"is refused: {error}")) from None
+    except ValueError:  # Python converts no integer of more than 4300 digits
+        raise InputError(explain(field, name, _TOO_LONG)) from None
     except RecursionError:
-        raise InputError(explain(field, name, "is nested too deeply")) from None
+        raise InputError(explain(field, name, _TOO_DEEP)) from None
+    rule = _broken_rule(document, 0)
+    if rule:
+        raise InputError(explain(field, name, rule))
     return document
 
 
-def _check(value: object, level: int) -> None:
-    """Raises ValueError naming the rule that a value breaks."""
+def _broken_rule(value: object, level: int) -> str:
+    """What is wrong with a value; empty for a sound one."""
     if level > _MOST_LEVELS:
-        raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
-    if isinstance(value, dict):
-        for part in value.values():
-            _check(part, level + 1)
-    elif isinstance(value, list):
-        for part in value:
-            _check(part, level + 1)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no figure")
-    elif isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
-        raise ValueError("it holds an integer of more than 64 bits")
+        return _TOO_DEEP
+    if isinstance(value, (dict, list)):
+        parts = value.values() if isinstance(value, dict) else value
+        return next((rule for part in parts if (rule := _broken_rule(part, level + 1))), "")
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"holds {value}, which is no figure"
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        return _TOO_LONG
+    return ""
 
 
 def read_toml(path: Path, *, field: str) -> dict[str, object]:

@@ -134,14 +134,15 @@ def read_facts(source: Path | str) -> ModelFacts:
 
 
 def read_preprocessor(folder: Path) -> ModelConfig | None:
-    """The image processor's configuration beside config.json, where there is one."""
+    """The image processor's configuration beside config.json, where there is one. All must be readable."""
+    found = None
     for name, key in _PREPROCESSORS:
         if (folder / name).is_file():
             content = read_json_object(folder / name, name)
             held = content if key is None else content.get(key)
-            if isinstance(held, dict):
-                return held
-    return None
+            if found is None and isinstance(held, dict):
+                found = held
+    return found
 
 
 def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
