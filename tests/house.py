@@ -102,6 +102,18 @@ def unexplained() -> list[str]:
     ]
 
 
+def parsers() -> dict[str, set[str]]:
+    """What reads JSON or TOML text (`json.loads`, ...) -> modules that call it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in {"load", "loads", "decode"}:
+                name = ast.unparse(node)
+                if name.partition(".")[0] in {"json", "tomllib", "tomli"} or name == "msgspec.json.decode":
+                    found[name].add(module)
+    return found
+
+
 def room_of(module: str) -> str:
     return module.partition(".")[0]
 

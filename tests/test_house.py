@@ -74,6 +74,16 @@ def test_names_are_known_in_one_room(pattern: str, home: tuple[str, ...]) -> Non
     assert found == []
 
 
+def test_text_of_others_is_parsed_in_one_place() -> None:
+    """What bounds depth, digits and size is never gone round; what travels reads what we wrote."""
+    found = {name: {house.room_of(module) for module in held} for name, held in house.parsers().items()}
+    assert found["json.loads"] == {"json_text", "travel"}
+    assert found["json.load"] == {"travel"}
+    assert found["tomllib.loads"] == {"toml"}
+    # Besides `records` only what has just been written here is decoded: a report, a stage's value.
+    assert found["msgspec.json.decode"] == {"records", "report", "pipeline"}
+
+
 def test_errors_for_the_user_are_explained() -> None:
     """Field, value, rule and remedy; only what argparse itself refuses is a sentence alone."""
     assert [place.partition(":")[0] for place in house.unexplained()] == ["cli"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from topovlm.errors import InputError
 from topovlm.evaluation.metrics import (
     METRICS,
+    check_reference,
     fact_f1,
     facts,
     normalise,
@@ -137,6 +138,51 @@ def test_no_text_breaks_a_metric_and_unparsed_is_never_right(text: str, metric: 
 def test_normalise_is_idempotent(text: str) -> None:
     """Normalising twice changes nothing."""
     assert normalise(normalise(text)) == normalise(text)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "same"),
+    [("e\u0301te\u0301", "été", True), ("été", "ete", False), ("ที่", "ที", False), ("की", "का", False),
+     ("किताब", "किताब", True), ("किताब।", "किताब", True), ("Tiê\u0301ng Viê\u0323t", "tiếng việt", True),
+     ("می\u200cخواهم", "میخواهم", True), ("كِتَاب", "كُتَّاب", False), ("co\u00adop", "coop", True),
+     ("STRASSE", "straße", False), ("한국", "\u1112\u1161\u11ab\u1100\u116e\u11a8", True),
+     ("3.5", "3,5", False)],
+)  # fmt: skip
+def test_letters_of_every_script_count(said: str, answer: str, same: bool) -> None:
+    """However they are encoded: accents, vowel signs and tones are no punctuation."""
+    assert score_answer("exact", said, answer).score == float(same)
+
+
+@pytest.mark.parametrize(
+    ("metric", "answer"),
+    [("letter", "2"), ("letter", "red"), ("letter", "A, C"), ("letter", "А"), ("letter", ""),
+     ("letter", "AB"),
+     ("number", "three or four"), ("number", "1/2"), ("number", "inf"), ("number", "nan"), ("number", ""),
+     ("number", "1,23"), ("number", "1.234,5"), ("number", "½"), ("number", "9" * 400), ("number", "2-3"),
+     ("number", "2026-01-02"), ("number", "many"), ("exact", "+"), ("exact", ""), ("exact", "..."),
+     ("exact", "❤️"), ("relaxed", "?"), ("relaxed", "9" * 400), ("contains-all", ""),
+     ("contains-all", ";"), ("contains-all", "cat; +"), ("facts", "there is a"), ("facts", ""),
+     ("fact-f1", "."), ("fact-f1", "and")],
+)  # fmt: skip
+def test_a_reference_that_nobody_could_meet_is_refused(metric: str, answer: str) -> None:
+    """It would count against dense and slim model alike, and make a loss look smaller than it is."""
+    with pytest.raises(InputError, match="no answer could be right") as raised:
+        check_reference(metric, answer)
+    assert (raised.value.field, raised.value.value) == ("answer", answer)
+
+
+@pytest.mark.parametrize(
+    ("metric", "answer"),
+    [("letter", "a"), ("letter", "(B)"), ("letter", "C."), ("letter", "D: a cat"), ("letter", "Ａ"),
+     ("number", "7"), ("number", "seven"), ("number", "-1,234.5"), ("number", "7 %"), ("number", "1.5e3"),
+     ("number", "٣"), ("number", "１２"), ("number", "3 cats"), ("exact", "C++"), ("exact", "-3"),
+     ("exact", "नहीं"), ("relaxed", "12%"), ("relaxed", "red"), ("contains-all", "red; dog;"),
+     ("facts", "a red dot"), ("fact-f1", "red dot and blue dot")],
+)  # fmt: skip
+def test_a_reference_meets_itself(metric: str, answer: str) -> None:
+    """What is accepted as a reference scores 1 when a model says just that."""
+    check_reference(metric, answer)
+    assert score_answer(metric, answer, answer) == Scored(1.0)
 
 
 def test_unknown_metric_names_the_known_ones() -> None:

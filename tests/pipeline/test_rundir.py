@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from topovlm.artifacts import sha256_tree
 from topovlm.console import Display
 from topovlm.errors import InputError, VerificationError
 from topovlm.pipeline.rundir import HIDDEN, Record, RunDir
@@ -214,16 +217,6 @@ def test_a_stage_that_does_not_do_what_it_promises_keeps_nothing(tmp_path: Path,
         assert write(run, "a", {"k": 5}).cached
 
 
-@pytest.mark.parametrize("text", ["[]", "null", '"x"', '{"path": 3}', "{", ""])
-def test_a_damaged_cache_of_digests_is_no_obstacle(tmp_path: Path, text: str) -> None:
-    """It only saves time."""
-    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
-        write(run, "a", {})
-    (tmp_path / "run" / HIDDEN / "digests.json").write_text(text)
-    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
-        assert write(run, "a", {}).cached
-
-
 def test_what_an_exporter_left_goes_with_it(tmp_path: Path) -> None:
     """A format that is not asked for any more is taken away, also when its plug-in is not installed now."""
     from tests.pipeline import deploying
@@ -238,3 +231,136 @@ def test_what_an_exporter_left_goes_with_it(tmp_path: Path) -> None:
         there = [(run.root / name).exists() for name in ("gone", "select", "rejected-5")]
         assert there == [False, True, True]
         assert run.names() == ("rejected-5", "select")
+
+
+def tampered(root: Path, name: str, **changes: Any) -> None:
+    """A record as another person's archive might hold it."""
+    record = root / HIDDEN / "stages" / f"{name}.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    sound = {"schema": 2, "name": name, "inputs": {}, "outputs": {}, "value": {"text": ""}, "seconds": 0.0}
+    record.write_text(json.dumps({**sound, **changes}))
+
+
+@pytest.mark.parametrize(
+    "output", ["{victim}", "../victim", "a/../../victim", "link", "link/file", ".", "", "a\0b"]
+)
+def test_a_record_names_nothing_outside_of_its_directory(tmp_path: Path, output: str) -> None:
+    """Absolute, upwards or through a link: neither resuming nor forgetting the stage touches it."""
+    victim, root = tmp_path / "victim", tmp_path / "run"
+    victim.mkdir()
+    (victim / "file").write_text("precious")
+    output = output.format(victim=victim)
+    for name in ("a", "report", "gone"):
+        tampered(root, name, outputs={output: sha256_tree(victim)})
+    (root / "link").symlink_to(victim)
+    with RunDir(root, Display(quiet=True), [stage("a")]).locked() as run:
+        assert run.recorded("a") is None
+        for name in run.names():
+            run.forget(name)
+        assert not write(run, "a", {}).cached
+    assert (victim / "file").read_text() == "precious"
+    assert (root / "link").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["Documents", "../victim", "a.b", "model"])
+def test_what_a_stage_did_not_write_stays(tmp_path: Path, name: str) -> None:
+    """A record of a stage that nobody knows takes along what it was made of, and nothing else."""
+    root = tmp_path / "run"
+    (root / name).mkdir(parents=True)
+    (root / name / "mine").write_text("precious")
+    record = root / HIDDEN / "stages" / f"{Path(name).name}.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    sound = {"schema": 2, "name": name, "inputs": {}, "value": {}, "seconds": 0.0}
+    record.write_text(json.dumps({**sound, "outputs": {name: "0" * 64}}))
+    with RunDir(root, Display(quiet=True)).locked() as run:
+        run.forget(name)
+        run.forget(Path(name).name)
+    assert (root / name / "mine").read_text() == "precious"
+
+
+def test_a_link_in_the_place_of_an_output_is_no_output(tmp_path: Path) -> None:
+    """Its content may be what was recorded: what ships is a copy of ours, and what it leads to stays."""
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        write(run, "a", {})
+        (run.root / "a").rename(tmp_path / "elsewhere")
+        (run.root / "a").symlink_to(tmp_path / "elsewhere")
+        assert not write(run, "a", {}, "new").cached
+        assert not (run.root / "a").is_symlink()
+        (run.root / "a" / "part").unlink()
+        (run.root / "a" / "part").symlink_to(tmp_path / "elsewhere" / "part")
+        assert not write(run, "a", {}, "new").cached
+    assert (tmp_path / "elsewhere" / "part").read_text() == "out"
+
+
+@pytest.mark.parametrize("place", [HIDDEN, f"{HIDDEN}/stages", f"{HIDDEN}/work", f"{HIDDEN}/lock", "logs"])
+def test_what_we_write_through_is_no_link(tmp_path: Path, place: str) -> None:
+    """It would lead a sweep, a lock, a record or a log elsewhere."""
+    victim, root = tmp_path / "victim", tmp_path / "run"
+    (victim / "work").mkdir(parents=True)
+    (victim / "work" / "file").write_text("precious")
+    (root / HIDDEN).mkdir(parents=True)
+    if place == HIDDEN:
+        (root / HIDDEN).rmdir()
+    (root / place).symlink_to(victim)
+    with pytest.raises(InputError, match="a link or a pipe"), RunDir(root, Display(quiet=True)).locked():
+        pass
+    assert [path.name for path in victim.iterdir()] == ["work"]
+    assert (victim / "work" / "file").read_text() == "precious"
+
+
+def test_a_pipe_among_the_records_is_not_waited_for(tmp_path: Path) -> None:
+    """Nor in the place of the lock or the log."""
+    for number, place in enumerate((f"{HIDDEN}/stages/a.json", f"{HIDDEN}/lock", "logs/libraries.log")):
+        root = tmp_path / str(number)
+        (root / HIDDEN).mkdir(parents=True)
+        (root / place).parent.mkdir(exist_ok=True)
+        os.mkfifo(root / place)
+        with pytest.raises(InputError, match="a link or a pipe"), RunDir(root, Display(quiet=True)).locked():
+            pass
+
+
+@pytest.mark.parametrize("target", ["a.txt", "a/part"])
+def test_bytes_that_changed_under_the_same_size_and_time_are_noticed(tmp_path: Path, target: str) -> None:
+    """A copied directory keeps times, and so does who changes bytes on purpose: all are read again."""
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        write(run, "a", {}, "sound")
+        assert write(run, "a", {}).cached
+        file = run.root / target
+        before = file.stat()
+        with file.open("r+b") as opened:  # in place: the same inode
+            opened.write(b"wrong")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        after = file.stat()
+        same = ("st_size", "st_mtime_ns", "st_ino")
+        assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
+        assert not write(run, "a", {}, "sound").cached
+        assert file.read_text() == "sound"
+
+
+def test_temporary_files_of_others_stay(tmp_path: Path) -> None:
+    """Only those that are called as ours are swept."""
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        (run.root / ".notes.tmp").write_text("mine")
+        (run.root / ".report.json.17.tmp").write_text("half")
+    with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
+        assert sorted(path.name for path in run.root.glob(".*.tmp")) == [".notes.tmp"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_used_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    """Some network file systems have one kind of lock, some have none."""
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with RunDir(tmp_path / "run", Display()).locked() as run:
+        write(run, "a", {})
+    assert "no locks" not in capsys.readouterr().err
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with RunDir(tmp_path / "run", Display()).locked() as run:
+        assert write(run, "a", {}).cached
+    assert "no locks" in capsys.readouterr().err

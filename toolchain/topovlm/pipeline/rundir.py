@@ -8,6 +8,7 @@ the same and its outputs, read whole, still have the recorded sha256. `trust` sa
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

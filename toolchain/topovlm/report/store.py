@@ -55,8 +55,9 @@ def decode(data: bytes, name: str = REPORT_NAME) -> Report:
 def read_report(path: str | Path) -> Report:
     """Load a report from a run directory or a report.json. Raises `InputError` naming what is wrong."""
     given = Path(path)
-    file = given / REPORT_NAME if given.is_dir() else given
-    if given.is_dir() and not file.exists():
+    is_run = os.path.isdir(given)
+    file = given / REPORT_NAME if is_run else given
+    if is_run and not os.path.lexists(file):
         raise InputError(explain("report", str(given), f"has no {REPORT_NAME}", _REMEDY))
     data = read_plain(file, field="report", most_bytes=_MOST_BYTES, remedy=_REMEDY)
     return decode(data, str(file))
