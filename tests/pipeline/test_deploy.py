@@ -84,6 +84,24 @@ def test_running_again_reuses_every_stage(finished: tuple[Path, dict], model: Pa
     assert deploying.stages_run(out) == []
 
 
+@pytest.mark.parametrize("name", ["onnx/onnx/*.onnx*", "model/model.safetensors", "report.html"])
+def test_changed_bytes_of_the_same_size_and_time_do_not_ship(
+    finished: tuple[Path, dict], model: Path, tmp_path: Path, name: str
+) -> None:
+    """Every result that is reused has been read again: one that was changed is made again, the same."""
+    out, outcome = finished
+    shutil.copytree(out, tmp_path / "out")
+    file = max((tmp_path / "out").glob(name), key=lambda path: path.stat().st_size)
+    before, sound = file.stat(), file.read_bytes()
+    file.write_bytes(sound[:-9] + bytes([sound[-9] ^ 1]) + sound[-8:])
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    code, again = deploying.deploy(model, tmp_path / "out")
+    assert (code, again["content_hash"]) == (0, outcome["content_hash"])
+    assert "report" in deploying.stages_run(tmp_path / "out")
+    if name != "report.html":
+        assert file.read_bytes() == sound
+
+
 def test_a_changed_option_runs_only_what_depends_on_it(
     finished: tuple[Path, dict], model: Path, tmp_path: Path
 ) -> None:
