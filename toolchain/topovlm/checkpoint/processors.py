@@ -16,15 +16,18 @@ from typing import Any
 
 from topovlm.checkpoint.files import read_json_object
 from topovlm.checkpoint.loading import load_errors
-from topovlm.errors import InputError, explain
+from topovlm.errors import InputError, explain, located
 from topovlm.families.catalogue import find_family
 from topovlm.families.configs import ModelConfig
 from topovlm.families.family import Family
+from topovlm.runtime.template import messages, render
 from topovlm.samples import Sample
 
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 # Packages that the processors of families with videos ask for: pictures need none of them.
 _FOR_VIDEOS = ("torchvision", "num2words")
+_AS_IT_IS = "{{ rendered }}"  # a chat template that writes what was rendered already
+_MOST_WORDS = 300  # characters of somebody else's error
 
 
 def load_processor(folder: Path) -> Any:
@@ -77,29 +80,64 @@ def fast_tokenizer(processor: Any, folder: Path) -> Any:
     return tokenizer
 
 
+def prompt_text(processor: Any, family: Family, pictures: int, words: str) -> str:
+    """One turn of the user as the model's own template writes it, pictures as placeholders.
+
+    Rendered here, within bounds (`runtime.template`): transformers would run any template to its end. Raises
+    `InputError` where the template refuses it, or does not stop.
+    """
+    if family.prompt == "plain":
+        return str(processor.image_token) * pictures + words
+    template = processor.chat_template
+    if isinstance(template, dict):  # several, by name
+        template = template.get("default")
+    if not isinstance(template, str):
+        rule = "must be text, or have a template named default"
+        raise InputError(explain("chat_template", type(template).__name__, rule))
+    # Templates of text-only models take nothing but words.
+    turn = messages(pictures, words, parts=family.tokens is not None)
+    return render(template, turn, tokens=tokenizer_of(processor).special_tokens_map)
+
+
 def processed(processor: Any, family: Family, pictures: Sequence[Any], words: str) -> Any:
     """What the model's own processor makes of one turn of the user: tensors by name, `input_ids` `[1, T]`.
 
-    Raises `ValueError` where the processor does.
+    Raises `InputError` where its template or it refuses them.
     """
+    text = prompt_text(processor, family, len(pictures), words)
     if family.prompt == "plain":
-        text = processor.image_token * len(pictures) + words
-        return processor(images=list(pictures) or None, text=text, return_tensors="pt")
-    content: Any = words  # templates of text-only models take nothing else
+        with _refusals():
+            return processor(images=list(pictures) or None, text=text, return_tensors="pt")
+    content: Any = words
     if family.tokens is not None:
         images = [{"type": "image", "image": picture} for picture in pictures]
         content = [*images, {"type": "text", "text": words}]
-    return processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-    )
+    with _refusals():
+        return processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=_AS_IT_IS,
+            rendered=text,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
 
 
-def processed_sample(processor: Any, family: Family, sample: Sample) -> Any:
-    """As `processed`, of a sample. Raises `InputError` naming it where the model cannot be asked that."""
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Whatever a processor raises over a prompt is about that prompt: `InputError` in its words."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # transformers, tokenizers and Pillow share no base class but this
+        words = " ".join(str(error).split())[:_MOST_WORDS] or type(error).__name__
+        raise InputError(explain("prompt", "...", f"the model's processor refuses it: {words}")) from error
+
+
+def check_asked(processor: Any, family: Family, sample: Sample) -> str:
+    """The text of a sample's prompt. Raises `InputError` naming it where the model cannot be asked that."""
     image_token = getattr(processor, "image_token", None)
     where = sample.source or sample.id
     if image_token and image_token in sample.prompt:
@@ -107,12 +145,21 @@ def processed_sample(processor: Any, family: Family, sample: Sample) -> Any:
         raise InputError(explain("prompt", sample.prompt, rule).at(where))
     if sample.images and family.text_only:
         raise InputError(explain("images", len(sample.images), "this model takes no pictures").at(where))
+    try:
+        return prompt_text(processor, family, len(sample.images), sample.prompt)
+    except InputError as error:
+        raise InputError(located(error, where)) from None
+
+
+def processed_sample(processor: Any, family: Family, sample: Sample) -> Any:
+    """As `processed`, of a sample. Raises `InputError` naming it where the model cannot be asked that."""
+    check_asked(processor, family, sample)
     pictures = sample.load_images()
     try:
         return processed(processor, family, pictures, sample.prompt)
-    except ValueError as error:  # PaliGemma's takes no prompt without a picture
-        rule = f"the model's processor refuses it: {error}"
-        raise InputError(explain("prompt", sample.prompt, rule).at(where)) from error
+    except InputError as error:  # PaliGemma's takes no prompt without a picture
+        message = explain("prompt", sample.prompt, error.rule, error.remedy)
+        raise InputError(message.at(sample.source or sample.id)) from error
 
 
 @contextlib.contextmanager

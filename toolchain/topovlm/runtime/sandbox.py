@@ -15,7 +15,6 @@ import re
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from datetime import datetime
 from typing import Any
 
 import jinja2
@@ -27,6 +26,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
+
+from topovlm.runtime import clock
 
 MAX_CHARACTERS = 1_000_000  # of any one text or list
 MAX_WRITTEN = 10_000_000  # characters, the texts that become part of others counted again
@@ -214,7 +215,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: _checked(function) for name, function in self.filters.items()}
         self.globals.update(
             raise_exception=_raise,
-            strftime_now=lambda form: datetime.now().strftime(form),
+            strftime_now=lambda form: clock.now().strftime(form),
             dict=_Dict(),
             namespace=_Namespace,
         )

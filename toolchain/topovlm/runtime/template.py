@@ -39,12 +39,12 @@ def render(
     template: str,
     content: Sequence[Mapping[str, Any]],
     *,
-    tokens: Mapping[str, str],
+    tokens: Mapping[str, object],
     add_generation_prompt: bool = True,
 ) -> str:
     """The text of a conversation; `content` holds messages with `role` and `content` (a string or parts).
 
-    `tokens` are the special tokens by name, see `special_tokens`. Raises `InputError` for a template that
+    `tokens` are the special tokens by name, see `special_tokens`. A date is that of the call. Raises `InputError` for a template that
     cannot be read, that refuses the conversation, or that wants more time or memory than a prompt takes.
     """
     from jinja2.exceptions import SecurityError
@@ -52,7 +52,7 @@ def render(
     from topovlm.runtime.sandbox import BUDGET, Budget
 
     given = {
-        **tokens,
+        **{name: _plain(value) for name, value in tokens.items()},
         "messages": [_plain(message) for message in map(_without_none, content)],
         "tools": None,
         "documents": None,
