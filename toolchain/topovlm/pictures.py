@@ -87,6 +87,14 @@ def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
         raise InputError(explain("image", name, f"is broken: {error}", "Save it again")) from None
 
 
+def picture_size(image: Image.Image | Path) -> tuple[int, int]:
+    """(height, width) in px; of a file that was opened before, from its header, whatever its EXIF tag says."""
+    if isinstance(image, Path):
+        with open_plain(image, field="image") as file, Image.open(file, formats=FORMATS) as opened:
+            return opened.height, opened.width
+    return image.height, image.width
+
+
 def pixel_digest(image: Image.Image) -> str:
     """sha256 (hex) of an RGB picture's size and pixels: the same however it was stored."""
     state = hashlib.sha256(f"{image.size[0]}x{image.size[1]};".encode())

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from topovlm.checkpoint.asking import refuse_sample_too_long
 from topovlm.checkpoint.encoded import Encoded, in_a_row
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.checkpoint.loading import load_model, quiet_transformers
@@ -71,6 +72,12 @@ class Live:
         """The token that stands for a piece of a picture; None for a text-only model."""
         value = getattr(self.model.config, "image_token_id", None)
         return None if value is None else int(value)
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Most tokens that the decoder's positions cover, where its configuration tells."""
+        value = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(value) if value else None
 
     @property
     def picture_token_ids(self) -> tuple[int, ...]:
@@ -130,9 +137,15 @@ def as_live(source: Path | str | Live) -> Live:
     return source if isinstance(source, Live) else load(source)
 
 
-def encode(live: Live, sample: Sample) -> Encoded:
-    """The sample's prompt through the chat template, with the generation prompt, and its pictures."""
+def encode(live: Live, sample: Sample, new_tokens: int | None = None) -> Encoded:
+    """The sample's prompt through the chat template, with the generation prompt, and its pictures.
+
+    Raises `InputError` naming the sample: see `processed_sample`; and where it passes the model's context
+    together with `new_tokens` of an answer (None: nobody asks).
+    """
     values = processed_sample(live.processor, live.parts.family, sample)
+    if new_tokens is not None:
+        refuse_sample_too_long(sample, values["input_ids"].shape[-1], new_tokens, live.context_tokens)
     taken = inspect.signature(live.model.forward).parameters
     tensors = {
         name: value for name, value in values.items() if isinstance(value, torch.Tensor) and name in taken
@@ -207,27 +220,41 @@ def last_stream_and_logits(live: Live, batch: dict[str, torch.Tensor]) -> tuple[
 @torch.inference_mode()
 def greedy(live: Live, prompts: Sequence[Encoded], max_new_tokens: int) -> list[list[int]]:
     """The model's own greedy continuation of each prompt, up to and including the end token."""
-    from transformers import GenerationConfig
-
     ends = list(live.eos_token_ids)
-    make: Any = GenerationConfig  # untyped in transformers
-    settings = make(
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=ends or None,
-        pad_token_id=live.pad_token_id,
-        suppress_tokens=list(live.picture_token_ids) or None,  # an answer must not ask for another picture
-    )
     batch = collate(live, prompts, side="left")
-    with quiet_transformers():
-        tokens = live.model.generate(**batch, generation_config=settings)
+    with quiet_transformers(), greedy_settings(live):
+        tokens = live.model.generate(**batch, max_new_tokens=max_new_tokens)
     answers = []
     for row in tokens[:, batch["input_ids"].shape[1] :].tolist():
         stop = next((index for index, token in enumerate(row) if token in ends), len(row) - 1)
         answers.append(row[: stop + 1])
     return answers
+
+
+@contextlib.contextmanager
+def greedy_settings(live: Live) -> Iterator[None]:
+    """Within the block the model generates greedily, by its raw logits alone.
+
+    What a checkpoint's generation_config.json says of sampling (bans, penalties, beams, forced tokens) is for
+    its users; transformers mixes it into whatever it is asked. Only the end tokens are kept, and no answer
+    asks for another picture.
+    """
+    from transformers import GenerationConfig
+
+    make: Any = GenerationConfig  # untyped in transformers
+    before = live.model.generation_config
+    live.model.generation_config = make(
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        eos_token_id=list(live.eos_token_ids) or None,
+        pad_token_id=live.pad_token_id,
+        suppress_tokens=list(live.picture_token_ids) or None,
+    )
+    try:
+        yield
+    finally:
+        live.model.generation_config = before
 
 
 class _Bypass(nn.Module):

@@ -17,6 +17,7 @@ from topovlm.checkpoint.files import open_checkpoint
 from topovlm.checkpoint.safetensors_file import read_tensor_bytes
 from topovlm.errors import InputError, VerificationError, explain
 from topovlm.records import Part
+from topovlm.runtime.clock import standing_clock
 from topovlm.samples import Sample
 
 if TYPE_CHECKING:
@@ -69,11 +70,12 @@ def verify_checkpoint(
         rule = f"transformers built {len(live.blocks)} layers for {checkpoint.layers}"
         raise VerificationError(explain("num_hidden_layers", checkpoint.layers, rule))
     questions = list(samples) if samples else _built_in_samples(live.image_token_id is not None)
-    batch_difference = _check_batch(live, questions)
-    tokens, cache_difference = _check_cache(live, questions, new_tokens)
     dense_difference = None
-    if dense is not None:
-        dense_difference = _check_against_dense(live, as_live(dense), tuple(dropped), questions)
+    with standing_clock():  # a template may write the date: prompts are compared with themselves
+        batch_difference = _check_batch(live, questions)
+        tokens, cache_difference = _check_cache(live, questions, new_tokens)
+        if dense is not None:
+            dense_difference = _check_against_dense(live, as_live(dense), tuple(dropped), questions)
     return VerifyReport(
         layers=checkpoint.layers,
         tensors=len(checkpoint.tensors),
@@ -135,23 +137,19 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
     """Tokens compared and worst relative logit difference between cached and uncached greedy generation."""
     import torch
 
-    from topovlm.checkpoint.live import answered, collate, encode
+    from topovlm.checkpoint.live import answered, collate, encode, greedy_settings
     from topovlm.checkpoint.loading import quiet_transformers
 
     # No end, which would compare nothing, and nothing that asks for another picture.
-    barred = list(live.picture_token_ids)
+    barred = [*live.eos_token_ids, *live.picture_token_ids]
     compared, worst = 0, 0.0
     for sample in samples:
         prompt = encode(live, sample)
-        with torch.inference_mode(), quiet_transformers():
+        with torch.inference_mode(), quiet_transformers(), greedy_settings(live):
             cached = live.model.generate(
                 **collate(live, [prompt]),
-                do_sample=False,
-                num_beams=1,
-                repetition_penalty=1.0,
                 min_new_tokens=new_tokens,
                 max_new_tokens=new_tokens,
-                suppress_tokens=barred or None,
                 return_dict_in_generate=True,
                 output_logits=True,
             )
@@ -166,7 +164,7 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
             rule = f"cached and uncached generation disagree (relative difference {difference:.2g})"
             raise VerificationError(explain("prompt", sample.prompt, rule, "The cache is tied to old layers"))
         allowed = logits.clone()
-        allowed[:, [*live.eos_token_ids, *barred]] = -torch.inf
+        allowed[:, barred] = -torch.inf
         slack = (allowed.max(1).values - allowed.gather(1, chosen[:, None])[:, 0]).max().item()
         if slack > RELATIVE_TOLERANCE * logits.abs().max().item():
             rule = "cached greedy generation chose a token that uncached generation would not"

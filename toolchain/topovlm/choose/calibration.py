@@ -60,7 +60,7 @@ def collect_states(
     # One stretch of decoded pictures is in memory at a time; in it, prompts of like length share a batch.
     stretch = _BATCHES_PER_STRETCH * batch_size
     for start in range(0, len(samples), stretch):
-        prompts = [encode(live, sample) for sample in samples[start : start + stretch]]
+        prompts = [encode(live, sample, new_tokens=0) for sample in samples[start : start + stretch]]
         for members in batches_by_length([prompt.length for prompt in prompts], batch_size):
             batch = collate(live, [prompts[member] for member in members])
             rows = [start + member for member in members]

@@ -44,11 +44,11 @@ def roll_out(
 ) -> Iterator[Rollouts]:
     """Greedy answers of the model to every sample, one batch of like length after the other.
 
-    Raises `InputError` for no samples.
+    Raises `InputError` for no samples, and for one that passes the model's context with its answer.
     """
     if not samples:
         raise InputError(explain("held-out samples", 0, "at least one is needed"))
-    prompts = [encode(live, sample) for sample in samples]
+    prompts = [encode(live, sample, max_new_tokens) for sample in samples]
     done = 0
     for indices in batches_by_length([prompt.length for prompt in prompts], batch_size):
         answers = greedy(live, [prompts[index] for index in indices], max_new_tokens)

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
         from topovlm.commands.plan import show
         from topovlm.pipeline.dry_run import as_deployed
 
-        return show(as_deployed(config), args.json)
+        return show(as_deployed(config, Display()), args.json)
 
     from topovlm.pipeline.deploy import deploy
 

@@ -32,18 +32,20 @@ def run(args: argparse.Namespace) -> int:
 
     import msgspec
 
-    from topovlm.evaluation.evaluate import check_samples
+    from topovlm.evaluation.evaluate import check_prompts, check_samples
+    from topovlm.pipeline.constants import CONSTANTS
     from topovlm.pipeline.measuring import answer
     from topovlm.report.sections import accuracy_section
-    from topovlm.runtime.manifest import load_manifest
+    from topovlm.runtime.prompt import prompter_of
     from topovlm.tasks import open_task
 
     folders = [exported_folder(folder) for folder in (args.baseline, args.folder) if folder is not None]
-    for folder in folders:
-        load_manifest(folder)
+    prompters = [prompter_of(folder) for folder in folders]
     task = open_task(config.task, config.data)
     samples = task.samples("test", config.eval_samples, config.seed)
     check_samples(task, samples)
+    for prompter in prompters:
+        check_prompts(prompter, task, samples, CONSTANTS.answer_tokens)
     display = Display()
     outcomes = []
     for folder in folders:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from PIL.Image import Image
@@ -26,6 +27,12 @@ class Generated(Protocol):
 
     @property
     def text(self) -> str: ...
+
+
+class Asks(Protocol):
+    """The part of `topovlm.runtime.Prompter` that says whether a model can be asked something."""
+
+    def check(self, images: Sequence[Image | Path], words: str, new_tokens: int) -> None: ...
 
 
 class AnsweringEngine(Protocol):
@@ -94,6 +101,15 @@ def check_samples(task: Task, samples: Sequence[Sample]) -> None:
         if sample.id in seen:
             raise InputError(explain("id", sample.id, "occurs twice"))
         seen.add(sample.id)
+
+
+def check_prompts(asks: Asks, task: Task, samples: Sequence[Sample], new_tokens: int) -> None:
+    """Refuse, before any model runs, what one cannot be asked. Raises `InputError` naming the sample."""
+    for sample in samples:
+        try:
+            asks.check(sample.images, task.prompt(sample), new_tokens)
+        except InputError as error:
+            raise InputError(located(error, sample.source or f"sample {sample.id}")) from None
 
 
 def evaluate(

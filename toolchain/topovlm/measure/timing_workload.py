@@ -150,8 +150,12 @@ def synthetic_workload(
     """One prompt of noise pictures and random words; `prompt_tokens` counts all tokens of the prefill.
 
     Default length: the template, the pictures and 16 words. `image_size`: (height, width) in px. Raises
-    `InputError` when the template and the pictures alone are longer.
+    `InputError` when the template and the pictures alone are longer, or the context is shorter.
     """
     blank = Blank.of(engine, images, image_size, seed)
     length = len(blank.prompt.ids) + 16 if prompt_tokens is None else prompt_tokens
+    longest = engine.prompter.manifest.facts.context_tokens
+    if longest is not None and length + new_tokens > longest:
+        rule = f"with {new_tokens} new tokens it passes the model's context of {longest}"
+        raise InputError(explain("prompt_tokens", length, rule, "Give fewer with --prompt-tokens or --images"))
     return TimingWorkload((blank.filled(length),), new_tokens, blank.images, blank.image_size, "synthetic")

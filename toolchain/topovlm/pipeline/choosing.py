@@ -27,9 +27,9 @@ BY_HAND = "by hand"
 def check_inputs(context: Context) -> None:
     """Refuse, before anything runs, layers and scorers that do not exist, and samples that are broken.
 
-    And those that the model cannot be asked: pictures that it does not take, words alone where it needs some.
+    And those that the model cannot be asked (`checkpoint.asking`), whatever they are for.
     """
-    from topovlm.checkpoint.processors import processed_sample
+    from topovlm.checkpoint.asking import check_samples
     from topovlm.pipeline.question import check_removable
 
     check_removable(context.config, context.source.checkpoint.facts)
@@ -43,9 +43,9 @@ def check_inputs(context: Context) -> None:
         return
     data.check()
     asked = (*data.calibration(), *data.judging(), *data.confirming(), *data.held_out())
-    # By number of pictures, the first question of each stands for its like.
-    for sample in {len(sample.images): sample for sample in reversed(asked)}.values():
-        processed_sample(context.dense.processor, family, sample)
+    check_samples(
+        context.dense.processor, context.source.checkpoint.facts, asked, context.constants.answer_tokens
+    )
 
 
 def score(context: Context) -> Record[Scores]:

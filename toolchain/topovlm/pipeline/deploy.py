@@ -15,8 +15,8 @@ from topovlm.console import Display, library_chatter
 from topovlm.errors import BudgetError, Explained, explain
 from topovlm.pipeline import choosing, exporting, measuring, planning, reporting
 from topovlm.pipeline.attempts import assess
+from topovlm.pipeline.checks import checked_inputs
 from topovlm.pipeline.context import Context
-from topovlm.pipeline.prompt_length import with_prompt_length
 from topovlm.pipeline.question import build_plan, check_layer_fields, refuse_infeasible
 from topovlm.pipeline.record import Attempt, Deployment
 from topovlm.pipeline.rundir import RunDir
@@ -57,14 +57,8 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> Deployment:
 
 
 def checked(context: Context) -> Context:
-    """The same, its prompt's length settled. Refuses what a stage would refuse later.
-
-    That is: a precision, a scorer, a sample, a tool, a budget, a prompt.
-    """
-    _ = context.precision
-    choosing.check_inputs(context)
-    exporting.check(context)
-    context = with_prompt_length(context)
+    """The same, its prompt's length settled. Refuses what a stage would refuse later, and the budget."""
+    context = checked_inputs(context)
     if not context.on_target:
         model = context.source.checkpoint.facts
         refuse_infeasible(build_plan(context.config, context.target, model).record())

@@ -12,7 +12,7 @@ from msgspec import structs
 from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.console import Display
 from topovlm.errors import InputError, explain
-from topovlm.pipeline.question import NO_CHOICES, Choices, build_plan, check_removable, plan_formats
+from topovlm.pipeline.question import NO_CHOICES, Choices, build_plan, plan_formats
 from topovlm.pipeline.sources import config_sha256, model_facts, model_folder
 from topovlm.pipeline.target import resolve_target
 from topovlm.predict.target import LOCAL
@@ -51,24 +51,21 @@ def dry_run(
     return build_plan(config, target, _facts(config, known), measured, choices=choices)
 
 
-def as_deployed(config: Config) -> Config:
-    """The same, its prompt's length said. Refuses a checkpoint folder that a deployment would refuse later.
+def as_deployed(config: Config, display: Display) -> Config:
+    """The same, its prompt's length said. Refuses what a deployment would refuse before it begins.
 
     Of a model that is known by its sizes alone nothing can be asked. Raises `InputError`.
     """
-    from topovlm import exporters
-    from topovlm.checkpoint.processors import load_processor
-    from topovlm.exporters.protocol import ExportRequest
-    from topovlm.pipeline.prompt_length import settled
+    from topovlm.pipeline.checks import checked_inputs
+    from topovlm.pipeline.context import Context
+    from topovlm.pipeline.rundir import RunDir
+    from topovlm.pipeline.sources import find_model
 
-    folder = Path(model_folder(config.model)).expanduser()
-    if not (folder / "config.json").is_file():
+    if config.device != LOCAL or not (Path(model_folder(config.model)).expanduser() / "config.json").is_file():
         return config
-    facts = model_facts(config.model)
-    check_removable(config, facts)
-    exporter, processor = exporters.EXPORTERS[exporters.MEASURED], load_processor(folder)
-    exporter.check(ExportRequest(model_dir=folder, processor=processor))
-    return settled(config, facts, processor)
+    run = RunDir(config.output, display)
+    run.check()
+    return checked_inputs(Context(config, find_model(config.model), resolve_target(config), run)).config
 
 
 def planned(

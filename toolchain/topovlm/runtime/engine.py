@@ -18,6 +18,7 @@ import numpy as np
 
 from topovlm.errors import InputError, explain
 from topovlm.machine.host import usable_cores
+from topovlm.runtime.context_length import refuse_too_long
 from topovlm.runtime.decoder import Cache, DecoderSession
 from topovlm.runtime.manifest import Manifest, load_manifest
 from topovlm.runtime.prompt import Picture, Prompter
@@ -141,6 +142,7 @@ class Engine:
     ) -> Generation:
         """As `generate`, from a prepared prompt; `stop_at_eos=False` makes the work of a timing run fixed."""
         _check_new_tokens(max_new_tokens)
+        self._check_length(prompt, max_new_tokens)
         with explained():
             run = greedy(
                 self.graphs,
@@ -177,7 +179,7 @@ class Engine:
         """
         _check_new_tokens(max_new_tokens)
         answers: dict[int, Answer] = {}
-        for batch, prompts, logits, cache in self._prefill_batches(items, batch_size):
+        for batch, prompts, logits, cache in self._prefill_batches(items, batch_size, max_new_tokens):
             rows = self._decode_batch(prompts, logits, cache, max_new_tokens)
             for index, tokens in zip(batch, rows, strict=True):
                 answers[index] = Answer(tokens, self.prompter.decode(tokens), self._why_stopped(tokens))
@@ -188,14 +190,14 @@ class Engine:
     def answer_logits(self, items: Sequence[Item], batch_size: int = 16) -> np.ndarray:
         """Logits of the first answer token, float32 `[len(items), vocab]`."""
         rows: dict[int, np.ndarray] = {}
-        for batch, _, logits, _ in self._prefill_batches(items, batch_size):
+        for batch, _, logits, _ in self._prefill_batches(items, batch_size, 0):
             rows.update(zip(batch, logits, strict=True))
         if not rows:
             raise InputError(explain("items", 0, "at least one is needed"))
         return np.stack([rows[index] for index in range(len(items))])
 
     def _prefill_batches(
-        self, items: Sequence[Item], batch_size: int
+        self, items: Sequence[Item], batch_size: int, new_tokens: int
     ) -> Iterator[tuple[list[int], list[Prompt], np.ndarray, Cache]]:
         """Yield (indices, prompts, logits `[B, V]`, cache) per batch of equally long prompts.
 
@@ -208,6 +210,7 @@ class Engine:
         for start, prepared in self._stretches(items, _BATCHES_PREPARED * size):
             groups: dict[int, list[int]] = {}
             for place, prompt in enumerate(prepared):
+                self._check_length(prompt, new_tokens, items[start + place][1])
                 groups.setdefault(len(prompt.ids), []).append(place)
             for members in groups.values():
                 for begin in range(0, len(members), size):
@@ -251,6 +254,10 @@ class Engine:
                 DecoderSession(plain, self.manifest, self._providers, self.threads) if plain else self.decoder
             )
         return self._batch_decoder
+
+    def _check_length(self, prompt: Prompt, new_tokens: int, words: str = "...") -> None:
+        longest = self.manifest.facts.context_tokens
+        refuse_too_long(words, len(prompt.ids), new_tokens, longest)
 
     def _why_stopped(self, tokens: list[int]) -> str:
         return "eos" if tokens[-1] in self.manifest.eos_token_ids else "length"

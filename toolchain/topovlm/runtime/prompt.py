@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
-from topovlm.pictures import load_image
+from topovlm.pictures import load_image, picture_size
+from topovlm.runtime.context_length import refuse_too_long
 from topovlm.runtime.manifest import Manifest, load_manifest
 from topovlm.runtime.pictures import strategy
 from topovlm.runtime.pictures.seen import Seen, Strategy
@@ -67,8 +68,29 @@ class Prompter:
         seens = self.strategy.see_all(pictures) if pictures else []
         return self._arrays(self._ids(words, seens), seens)
 
+    def check(self, images: Sequence[Picture], words: str, new_tokens: int) -> None:
+        """Raises `InputError` for a prompt that cannot be made, or passes the context with its answer.
+
+        Pictures are prepared only where their sizes say that it may be near: nothing else needs them.
+        """
+        if images:
+            _ = self.strategy
+        facts, text = self.manifest.facts, self.template_text(words, len(images))
+        longest = facts.context_tokens
+        if longest is None:
+            return
+        sizes = (picture_size(Path(p) if isinstance(p, str) else p) for p in images)
+        visual = [facts.visual_tokens(facts.workload(image_size=size)) for size in sizes]
+        if 2 * (len(self._encoded(text)) + sum(visual) + new_tokens) > longest:
+            refuse_too_long(words, len(self.prepare(images, words).ids), new_tokens, longest)
+
     def text(self, words: str, seens: Sequence[Seen]) -> str:
         """The whole prompt as text, pictures before the words."""
+        rendered = self.template_text(words, len(seens))
+        return self.strategy.whole(rendered, seens) if self.manifest.file.strategy else rendered
+
+    def template_text(self, words: str, pictures: int) -> str:
+        """The prompt with a mark for each picture. Raises `InputError` for words that hold such a mark."""
         marks = [self.strategy.placeholder] if self.manifest.file.strategy else []
         if self.manifest.image_token_id is not None:
             marks.append(self.token(self.manifest.image_token_id))
@@ -78,17 +100,16 @@ class Prompter:
                 raise InputError(explain("prompt", words, rule))
         rules = self.manifest.file.prompt
         if rules.form == "template":
-            turn = messages(len(seens), words, parts=rules.parts)
-            rendered = render(self.manifest.template, turn, tokens=special_tokens(self.manifest.tokenizer))
-        else:
-            rendered = words
-        return self.strategy.whole(rendered, seens) if self.manifest.file.strategy else rendered
+            turn = messages(pictures, words, parts=rules.parts)
+            return render(self.manifest.template, turn, tokens=special_tokens(self.manifest.tokenizer))
+        return words
+
+    def _encoded(self, text: str) -> list[int]:
+        own = self.manifest.file.prompt.add_special_tokens
+        return list(self.tokenizer.encode(text, add_special_tokens=own).ids)
 
     def _ids(self, words: str, seens: Sequence[Seen]) -> np.ndarray:
-        encoded = self.tokenizer.encode(
-            self.text(words, seens), add_special_tokens=self.manifest.file.prompt.add_special_tokens
-        )
-        return np.asarray(encoded.ids, np.int64)
+        return np.asarray(self._encoded(self.text(words, seens)), np.int64)
 
     def with_pictures(self, ids: np.ndarray, pictures: Sequence[Image.Image]) -> Prompt:
         """A prompt of given ids `[S]`, in which the pictures' tokens stand: for timings at a length."""

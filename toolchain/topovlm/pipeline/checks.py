@@ -1,0 +1,18 @@
+"""What is refused before a run begins: one list, for a deployment and for its dry run."""
+
+from __future__ import annotations
+
+from topovlm.pipeline import choosing, exporting
+from topovlm.pipeline.context import Context
+from topovlm.pipeline.prompt_length import with_prompt_length
+
+
+def checked_inputs(context: Context) -> Context:
+    """The same, its prompt's length settled. Refuses what a stage would refuse later.
+
+    That is: a precision, a layer, a scorer, a sample, a tool, a prompt. A budget is the plan's to judge.
+    """
+    _ = context.precision
+    choosing.check_inputs(context)
+    exporting.check(context)
+    return with_prompt_length(context)
