@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from topovlm.checkpoint.files import read_json_object
-from topovlm.checkpoint.loading import load_errors
+from topovlm.checkpoint.loading import load_errors, quiet_transformers
 from topovlm.errors import InputError, explain, located
 from topovlm.families.catalogue import find_family
 from topovlm.families.configs import ModelConfig
@@ -128,7 +128,8 @@ def processed(processor: Any, family: Family, pictures: Sequence[Any], words: st
 def _refusals() -> Iterator[None]:
     """Whatever a processor raises over a prompt is about that prompt: `InputError` in its words."""
     try:
-        yield
+        with quiet_transformers():
+            yield
     except InputError:
         raise
     except Exception as error:  # transformers, tokenizers and Pillow share no base class but this

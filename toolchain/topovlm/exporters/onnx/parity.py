@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topovlm.errors import VerificationError, explain
+from topovlm.exporters.onnx.awkward import check_words
 from topovlm.exporters.onnx.prompts import Question, make_questions
 from topovlm.exporters.onnx.sessions import Broken, FloatType, OpenGraphs, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult
+from topovlm.runtime.clock import standing_clock
 from topovlm.runtime.runtime_file import decoder_keys, read_runtime_file
 from topovlm.travel.prompts import Prompt
 
@@ -55,9 +57,14 @@ def check_parity(model_dir: str | Path, out_dir: str | Path) -> tuple[ParityResu
 
 
 def check_graphs(live: Live, folder: Path, tolerance: float | None = None) -> tuple[ParityResult, ...]:
-    """Compare every decoder graph in `folder` with `live` (float32 torch). Raises `VerificationError`."""
+    """Compare prompts and every decoder graph in `folder` with `live` (float32 torch).
+
+    Raises `VerificationError`.
+    """
     content = read_runtime_file(folder)
-    references = [_reference(live, question) for question in make_questions(folder, STEPS)]
+    with standing_clock():  # a template may write the date, and this may run over midnight
+        check_words(live, folder)
+        references = [_reference(live, question) for question in make_questions(folder, STEPS)]
     results = []
     for key in decoder_keys(content):
         graphs = open_graphs(folder, content, key)
