@@ -19,6 +19,7 @@ from topovlm.families.catalogue import decoder_of, family_of, find_family
 from topovlm.families.configs import VISION_KEY, ModelConfig, text_part
 from topovlm.families.facts import ModelFacts
 from topovlm.families.family import Action, Decoder, Family
+from topovlm.families.images import checked_images
 from topovlm.families.layers import layer_count, shape_groups
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -141,7 +142,7 @@ def read_preprocessor(folder: Path) -> ModelConfig | None:
             content = read_json_object(folder / name, name)
             held = content if key is None else content.get(key)
             if found is None and isinstance(held, dict):
-                found = held
+                found = checked_images(held, name)
     return found
 
 

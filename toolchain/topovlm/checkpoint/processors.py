@@ -14,13 +14,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from topovlm.checkpoint.files import read_json_object
+from topovlm.checkpoint.files import read_json_object, read_preprocessor
 from topovlm.checkpoint.loading import load_errors, quiet_transformers
 from topovlm.errors import InputError, explain, located
 from topovlm.families.catalogue import find_family
 from topovlm.families.configs import ModelConfig
 from topovlm.families.family import Family
 from topovlm.runtime.template import messages, render
+from topovlm.runtime.tokenizer_file import check_tokenizer
 from topovlm.samples import Sample
 
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
@@ -35,6 +36,8 @@ def load_processor(folder: Path) -> Any:
     from transformers import AutoProcessor
 
     processors: Any = AutoProcessor  # untyped in transformers
+    check_tokenizer(folder / "tokenizer.json")
+    read_preprocessor(folder)  # its sizes are within bounds
     with load_errors(folder):
         kind = None if all(map(find_spec, _FOR_VIDEOS)) else _class_of(folder)
         if kind is None:

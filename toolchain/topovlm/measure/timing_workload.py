@@ -157,5 +157,7 @@ def synthetic_workload(
     longest = engine.prompter.manifest.facts.context_tokens
     if longest is not None and length + new_tokens > longest:
         rule = f"with {new_tokens} new tokens it passes the model's context of {longest}"
-        raise InputError(explain("prompt_tokens", length, rule, "Give fewer with --prompt-tokens or --images"))
+        raise InputError(
+            explain("prompt_tokens", length, rule, "Give fewer with --prompt-tokens or --images")
+        )
     return TimingWorkload((blank.filled(length),), new_tokens, blank.images, blank.image_size, "synthetic")

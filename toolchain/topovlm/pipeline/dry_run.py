@@ -61,7 +61,10 @@ def as_deployed(config: Config, display: Display) -> Config:
     from topovlm.pipeline.rundir import RunDir
     from topovlm.pipeline.sources import find_model
 
-    if config.device != LOCAL or not (Path(model_folder(config.model)).expanduser() / "config.json").is_file():
+    if (
+        config.device != LOCAL
+        or not (Path(model_folder(config.model)).expanduser() / "config.json").is_file()
+    ):
         return config
     run = RunDir(config.output, display)
     run.check()

@@ -17,4 +17,6 @@ def refuse_too_long(words: str, tokens: int, new_tokens: int, longest: int | Non
     shown = words if len(words) <= _MOST_SHOWN else f"{words[:_MOST_SHOWN]}..."
     answer = f" and {new_tokens} of the answer" if new_tokens else ""
     rule = f"its {tokens} tokens{answer} pass the model's context of {longest}"
-    raise InputError(explain("prompt", shown, rule, "Ask with fewer words, fewer pictures or a shorter answer"))
+    raise InputError(
+        explain("prompt", shown, rule, "Ask with fewer words, fewer pictures or a shorter answer")
+    )

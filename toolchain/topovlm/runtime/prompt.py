@@ -20,6 +20,7 @@ from topovlm.runtime.manifest import Manifest, load_manifest
 from topovlm.runtime.pictures import strategy
 from topovlm.runtime.pictures.seen import Seen, Strategy
 from topovlm.runtime.template import messages, render, special_tokens
+from topovlm.runtime.tokenizer_file import read_tokenizer, tokenizer_errors
 from topovlm.travel.prompts import Prompt
 
 Picture = Image.Image | Path | str
@@ -29,16 +30,8 @@ class Prompter:
     """Makes prompts and reads answers of one exported folder; no graph is opened."""
 
     def __init__(self, manifest: Manifest) -> None:
-        from tokenizers import Tokenizer
-
         self.manifest = manifest
-        try:
-            self.tokenizer = Tokenizer.from_file(str(manifest.tokenizer_file))
-        except Exception as error:  # the Rust side raises a bare Exception
-            file = str(manifest.tokenizer_file)
-            raise InputError(explain("tokenizer", file, f"cannot be read: {error}", "Export again")) from None
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
+        self.tokenizer = read_tokenizer(manifest.tokenizer_file)
 
     @cached_property
     def strategy(self) -> Strategy:
@@ -105,8 +98,18 @@ class Prompter:
         return words
 
     def _encoded(self, text: str) -> list[int]:
-        own = self.manifest.file.prompt.add_special_tokens
-        return list(self.tokenizer.encode(text, add_special_tokens=own).ids)
+        """Raises `InputError` for text that makes tokens which the model has no row for."""
+        manifest = self.manifest
+        own = manifest.file.prompt.add_special_tokens
+        with tokenizer_errors(manifest.tokenizer_file):
+            ids = list(self.tokenizer.encode(text, add_special_tokens=own).ids)
+        beyond = {number for number in ids if number >= manifest.file.decoder.vocab} - {
+            manifest.image_token_id
+        }
+        if beyond:
+            rule = f"is beyond the {manifest.file.decoder.vocab} words of the model"
+            raise InputError(explain("token id", min(beyond), rule, "Give the model its own tokenizer.json"))
+        return ids
 
     def _ids(self, words: str, seens: Sequence[Seen]) -> np.ndarray:
         return np.asarray(self._encoded(self.text(words, seens)), np.int64)

@@ -49,7 +49,7 @@ _ALPHABET = "ab Z\n\t.,'?<|>/_19\u00e9\u0301\u00df\u4fa1\u0645\U0001f642\u200d\u
 
 
 def check_words(live: Live, folder: Path) -> int:
-    """Prompts compared, with a picture where the model takes any. Raises `VerificationError` naming the words.
+    """Prompts compared, with and without a picture. Raises `VerificationError` naming the words.
 
     Words that the processor refuses, and those that hold the mark of a picture, are passed over.
     """
