@@ -49,12 +49,13 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_refused_before_any_work(case: str, tiny_siglip_qwen2: Path, tmp_path: Path, capsys: Any) -> None:
-    """By the exporter's check and by `deploy --dry-run`, with the field's name; no weight is read."""
+    """By the exporter's check, which reads no weight, and by `deploy --dry-run`, with the field's name."""
     file, change, field = WRONG[case]
     folder = edited(tiny_siglip_qwen2, tmp_path / "x", file, change)
-    (folder / "model.safetensors").unlink()
+    weights = (folder / "model.safetensors").rename(tmp_path / "weights")
     with pytest.raises(InputError, match=field):
         EXPORTERS["onnx"].check(ExportRequest(model_dir=folder))
+    weights.rename(folder / "model.safetensors")
     words = ["deploy", "--model", str(folder), "--target", "jetson-orin", "--sparsity", "25%", "--dry-run"]
     assert cli.main(words) == 2
     assert field in capsys.readouterr().err

@@ -88,7 +88,7 @@ def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
 
 
 def picture_size(image: Image.Image | Path) -> tuple[int, int]:
-    """(height, width) in px; of a file that was opened before, from its header, whatever its EXIF tag says."""
+    """(height, width) in px, without its EXIF tag; of a file, opened before, from its header."""
     if isinstance(image, Path):
         with open_plain(image, field="image") as file, Image.open(file, formats=FORMATS) as opened:
             return opened.height, opened.width

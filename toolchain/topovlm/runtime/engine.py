@@ -219,7 +219,7 @@ class Engine:
                     with explained():
                         features = [see_all(self.graphs, prompt) for prompt in prompts]
                         feeds = prefill_feeds(self.graphs, prompts, features)
-                    logits, cache = decoder.step(feeds, decoder.empty_cache(len(batch)), past=0)
+                        logits, cache = decoder.step(feeds, decoder.empty_cache(len(batch)), past=0)
                     yield [start + place for place in batch], prompts, logits, cache
 
     def _stretches(self, items: Sequence[Item], most: int) -> Iterator[tuple[int, list[Prompt]]]:
@@ -240,7 +240,8 @@ class Engine:
         current = logits.argmax(-1)
         rows: list[list[int]] = [[int(token)] for token in current]
         while any(len(row) < limit and row[-1] not in eos for row in rows):
-            logits, cache = decoder.step(decode_feeds(self.graphs, prompts, current, past), cache, past)
+            with explained():
+                logits, cache = decoder.step(decode_feeds(self.graphs, prompts, current, past), cache, past)
             current, past = logits.argmax(-1), past + 1
             for row, token in zip(rows, current, strict=True):
                 if len(row) < limit and row[-1] not in eos:

@@ -9,8 +9,11 @@ from typing import Any
 
 from topovlm.errors import InputError, explain
 from topovlm.families.facts import ModelFacts
+from topovlm.families.images import MOST_SIDE, checked_images
 from topovlm.records import read
+from topovlm.runtime.graph_file import external_files
 from topovlm.runtime.runtime_file import MANIFEST_NAME, RuntimeFile, read_runtime_file
+from topovlm.runtime.template import MAX_TEMPLATE
 
 _REMEDY = (
     "Give a folder written by `topovlm export` or `topovlm deploy` (it holds topovlm_runtime.json and onnx/)"
@@ -87,7 +90,7 @@ def load_manifest(folder: str | Path) -> Manifest:
             explain("model", str(folder), f"is no exported model: {MANIFEST_NAME} is missing", _REMEDY)
         )
     held = read_runtime_file(folder)
-    graphs = {name: folder / path for name, path in held.graphs.items()}
+    graphs = {name: _inside(folder, path, f"{file}: graphs.{name}") for name, path in held.graphs.items()}
     vision, embed, decoder_graphs = (_by_suffix(graphs, part) for part in ("vision", "embed", "decoder"))
     if not (embed and decoder_graphs and bool(vision) == (held.strategy is not None)):
         wanted = "embed and decoder" if held.strategy is None else "vision, embed and decoder"
@@ -99,9 +102,14 @@ def load_manifest(folder: str | Path) -> Manifest:
             raise InputError(
                 explain("model", str(path), "is listed in the export but missing", "Export again")
             )
+    for path in graphs.values():
+        _check_weights(folder, path)
     processor = _held(folder / "processor_config.json")
-    images = _held(folder / "preprocessor_config.json") or processor.get("image_processor") or {}
-    template = folder / "chat_template.jinja"
+    facts = ModelFacts(_held(folder / "config.json"), _images(folder, processor))
+    tower = facts.shape.vision
+    if tower is not None and tower.image_size > MOST_SIDE:
+        rule = f"is more than {MOST_SIDE} px"
+        raise InputError(explain("config.json: vision_config.image_size", tower.image_size, rule))
     return Manifest(
         folder=folder,
         file=held,
@@ -109,11 +117,66 @@ def load_manifest(folder: str | Path) -> Manifest:
         vision=vision,
         embed=embed,
         decoders=decoders,
-        facts=ModelFacts(_held(folder / "config.json"), images),
+        facts=facts,
         processor=processor,
         tokenizer=_held(folder / "tokenizer_config.json"),
-        template=template.read_text(encoding="utf-8") if template.is_file() else "",
+        template=_template(folder / "chat_template.jinja"),
     )
+
+
+def _template(file: Path) -> str:
+    """Empty where there is none. Raises `InputError` for one that is no text."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as held:
+        data = held.read(4 * MAX_TEMPLATE + 1)  # longer ones are refused when they are rendered
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InputError(explain("chat_template", str(file), "is not UTF-8 text", "Export again")) from None
+
+
+def _images(folder: Path, processor: Mapping[str, Any]) -> dict[str, Any]:
+    """The image processor's settings, in a file of their own or in the processor's."""
+    own = _held(folder / "preprocessor_config.json")
+    if own:
+        return checked_images(own, "preprocessor_config.json")
+    nested = processor.get("image_processor")
+    if not isinstance(nested, Mapping):
+        return {}
+    return checked_images(nested, "processor_config.json: image_processor")
+
+
+def _inside(folder: Path, path: str, field: str) -> Path:
+    """A file of the folder. Raises `InputError` where a path, or a link on it, leads out.
+
+    What is named here is opened, and sent to boards. A snapshot of the hub's cache is links into its blobs.
+    """
+    rule = "must be a path inside the exported folder"
+    try:
+        found = (folder / path).resolve()
+    except (OSError, ValueError, RuntimeError):  # a name too long, a NUL in it, links in a circle
+        raise InputError(explain(field, path, rule, "Export again")) from None
+    homes = [folder]
+    if folder.parent.name == "snapshots":
+        homes.append(folder.parent.parent / "blobs")
+    plain = not Path(path).is_absolute() and ".." not in Path(path).parts
+    if not plain or not any(found.is_relative_to(home) for home in homes):
+        raise InputError(explain(field, path, rule, "Export again"))
+    return folder / path
+
+
+def _check_weights(folder: Path, graph: Path) -> None:
+    """Raises `InputError` for a graph that is no ONNX, or whose weights lie elsewhere or are not there."""
+    beside = {
+        location: f"{graph.parent.relative_to(folder)}/{location}" for location in external_files(graph)
+    }
+    # What lies beside a graph under its name travels with it.
+    held = {path.name: str(path.relative_to(folder)) for path in graph.parent.glob(f"{graph.name}*")}
+    for location, path in {**held, **beside}.items():
+        if Path(location).is_absolute() or not _inside(folder, path, f"{graph}: weights").is_file():
+            rule = "holds weights of the graph, and is no file of the exported folder"
+            raise InputError(explain(f"{graph}: weights", location, rule, "Export again"))
 
 
 def _held(file: Path) -> dict[str, Any]:

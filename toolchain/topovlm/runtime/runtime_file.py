@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from topovlm.artifacts import write_json
-from topovlm.records import Part, plain, read
+from topovlm.records import Strict, plain, read
 
 MANIFEST_NAME = "topovlm_runtime.json"
 SCHEMA = 2
+# What no model comes near: numbers of a damaged file end here, not in an array of that size.
+Count = Annotated[int, Meta(ge=1, le=1 << 20)]
+TokenId = Annotated[int, Meta(ge=0, lt=1 << 31)]
+Few = Annotated[int, Meta(ge=0, le=1024)]
 
 
-class PromptRules(Part, frozen=True, kw_only=True):
+class PromptRules(Strict, frozen=True, kw_only=True):
     """How words become a prompt: the folder's chat template, or the words as they are.
 
     `add_special_tokens`: whether the tokenizer adds its own around the rendered text. `parts`: whether the
@@ -24,25 +30,25 @@ class PromptRules(Part, frozen=True, kw_only=True):
     parts: bool = True
 
 
-class DecoderSizes(Part, frozen=True, kw_only=True):
+class DecoderSizes(Strict, frozen=True, kw_only=True):
     """Sizes that the decoder's inputs and outputs show.
 
     `rows`: of position_ids, 1 or 3. `stacked`: layers with picture features added behind them.
     """
 
-    layers: int
-    hidden: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
-    rows: int = 1
-    stacked: int = 0
+    layers: Count
+    hidden: Count
+    kv_heads: Count
+    head_dim: Count
+    vocab: Annotated[int, Meta(ge=1, le=1 << 26)]
+    rows: Annotated[int, Meta(ge=1, le=3)] = 1
+    stacked: Few = 0
 
 
-class RuntimeFile(Part, frozen=True, kw_only=True):
-    """The file as it is written. `graphs`: part, form and precision -> path in the folder.
+class RuntimeFile(Strict, frozen=True, kw_only=True):
+    """The file as it is written; a field that is not known could change what the graphs mean: refused.
 
-    `strategy`: the module of `runtime.pictures`, and `image_token_id`: None for a model without pictures.
+    `graphs`: part, form and precision -> path in the folder. `strategy`: the module of `runtime.pictures`, and `image_token_id`: None for a model without pictures.
     `first_position`: of the first token. `mask`: as in the family's record.
     """
 
@@ -50,11 +56,11 @@ class RuntimeFile(Part, frozen=True, kw_only=True):
     model_type: str
     prompt: PromptRules
     strategy: str | None = None
-    image_token_id: int | None = None
+    image_token_id: TokenId | None = None
     positions: Literal["sequential", "grid"] = "sequential"
-    first_position: int = 0
+    first_position: Few = 0
     mask: Literal["causal", "blocks", "prefix"] = "causal"
-    eos_token_ids: tuple[int, ...]
+    eos_token_ids: tuple[TokenId, ...]
     decoder: DecoderSizes
     graphs: dict[str, str]
     source_config_sha256: str | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Names under which a template finds special tokens; a tokenizer may add its own (`image_token`).
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_MAX_TEMPLATE = 1_000_000  # characters
+MAX_TEMPLATE = 1_000_000  # characters
 _MAX_MESSAGE = 300  # characters of an error that a template worded itself
 
 
@@ -44,8 +44,9 @@ def render(
 ) -> str:
     """The text of a conversation; `content` holds messages with `role` and `content` (a string or parts).
 
-    `tokens` are the special tokens by name, see `special_tokens`. A date is that of the call. Raises `InputError` for a template that
-    cannot be read, that refuses the conversation, or that wants more time or memory than a prompt takes.
+    `tokens` are the special tokens by name, see `special_tokens`. A date is that of the call. Raises
+    `InputError` for a template that cannot be read, that refuses the conversation, or that wants more time or
+    memory than a prompt takes.
     """
     from jinja2.exceptions import SecurityError
 
@@ -95,8 +96,8 @@ def adds_special_tokens(text: str, bos_token: str | None) -> bool:
 def _compiled(template: str) -> Template:
     from topovlm.runtime.sandbox import Sandbox
 
-    if len(template) > _MAX_TEMPLATE:
-        raise ValueError(f"it has more than {_MAX_TEMPLATE:,} characters")
+    if len(template) > MAX_TEMPLATE:
+        raise ValueError(f"it has more than {MAX_TEMPLATE:,} characters")
     return Sandbox().from_string(template)
 
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,17 @@ def open_session(ort: Any, path: str, providers: Sequence[str], threads: int) ->
     return session
 
 
+@contextlib.contextmanager
+def run_errors(outputs: Sequence[str]) -> Iterator[None]:
+    """What ONNX Runtime raises while a graph runs, as `Failure`: its exceptions share no base class."""
+    try:
+        yield
+    except Exception as error:  # see above
+        words = " ".join(str(error).split())[:300]
+        kind = "memory" if "alloc" in words.lower() or isinstance(error, MemoryError) else "graph"
+        raise Failure(kind, "graph", outputs[0], f"does not run: {words}") from None
+
+
 def input_types(session: Any) -> dict[str, Any]:
     """Input name -> numpy type. Raises `Failure` for a type that numpy does not know (bfloat16)."""
     for node in session.get_inputs():
@@ -74,7 +86,8 @@ class OrtPart:
         values = {
             name: np.asarray(feeds[name]).astype(kind, copy=False) for name, kind in self.dtypes.items()
         }
-        return dict(zip(self.outputs, self.session.run(None, values)))  # noqa: B905 (Python 3.8)
+        with run_errors(self.outputs):
+            return dict(zip(self.outputs, self.session.run(None, values)))  # noqa: B905 (Python 3.8)
 
 
 class OrtDecoder:
@@ -113,10 +126,11 @@ class OrtDecoder:
             for name, value in asked.items()
         }
         values.update(zip(self.past_names, cache))  # noqa: B905 (Python 3.8)
-        if self.cache_device is None:
-            results = self.session.run_with_ort_values(self.outputs, values)
-        else:
-            results = self._run_bound(values, self.cache_device)
+        with run_errors(self.outputs):
+            if self.cache_device is None:
+                results = self.session.run_with_ort_values(self.outputs, values)
+            else:
+                results = self._run_bound(values, self.cache_device)
         return results[0].numpy()[:, -1].astype(np.float32, copy=False), list(results[1:])
 
     def _run_bound(self, values: dict[str, Any], device: str) -> Any:
