@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class DecoderSession(OrtDecoder):
         if len(self.past_names) != 2 * manifest.layers:
             rule = f"has {len(self.past_names) // 2} cached layers; {manifest.layers} are declared"
             raise InputError(explain("graph", str(path), rule, "Export again"))
+        sizes = manifest.file.decoder
+        self._check_sizes({"kv_heads": (1, sizes.kv_heads), "head_dim": (3, sizes.head_dim)})
         shapes = {node.name: node.shape for node in self.session.get_inputs()}
         rows = manifest.file.decoder.rows
         axes = len(shapes.get("position_ids", "BS" if rows == 1 else "RBS"))
@@ -49,3 +51,11 @@ class DecoderSession(OrtDecoder):
             rule = f"has position_ids of {axes} axes; {rows} rows are declared"
             raise InputError(explain("graph", str(path), rule, "Export again"))
         self.max_batch = 1 if self.past_shapes and self.past_shapes[0][0] == 1 else None
+
+    def _check_sizes(self, declared: Mapping[str, tuple[int, int]]) -> None:
+        """`declared`: axis of the cache, and its length by the manifest, by name."""
+        for name, (axis, size) in declared.items():
+            found = {shape[axis] for shape in self.past_shapes} - {size}
+            if found:
+                rule = f"has {name} {found.pop()}; {size} is declared"
+                raise InputError(explain("graph", str(self.path), rule, "Export again"))

@@ -90,8 +90,8 @@ class Engine:
         parts = self.manifest.parts(self.variant)
         self.prompter = Prompter(self.manifest)
         self.decoder = DecoderSession(parts["decoder"], self.manifest, self._providers, self.threads)
-        vision = self._part(parts["vision"]) if "vision" in parts else None
-        self.graphs = OrtGraphs(vision, self._part(parts["embed"]), self.decoder)
+        vision = self._part(parts["vision"], "image_features") if "vision" in parts else None
+        self.graphs = OrtGraphs(vision, self._part(parts["embed"], "inputs_embeds"), self.decoder)
         self._batch_decoder = self.decoder if self.decoder.max_batch is None else None
         self.load_ms = (perf_counter() - start) * 1e3
 
@@ -108,9 +108,15 @@ class Engine:
         """What the decoder runs on."""
         return RunsOn.provider(self.decoder.session.get_providers()[0])
 
-    def _part(self, path: Path) -> OrtPart:
+    def _part(self, path: Path, *outputs: str) -> OrtPart:
+        """Raises `InputError` for a graph without one of `outputs`."""
         with explained():
-            return OrtPart(open_session(path, self._providers, self.threads))
+            part = OrtPart(open_session(path, self._providers, self.threads))
+        for name in outputs:
+            if name not in part.outputs:
+                rule = f"gives {', '.join(part.outputs)}; {name} is needed"
+                raise InputError(explain("graph", str(path), rule, "Export again"))
+        return part
 
     # -- one prompt ---------------------------------------------------------------------------------
     def prepare(self, images: Sequence[Picture], prompt: str) -> Prompt:

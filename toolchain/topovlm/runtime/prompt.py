@@ -17,7 +17,7 @@ from topovlm.errors import InputError, explain
 from topovlm.pictures import load_image, picture_size
 from topovlm.runtime.context_length import refuse_too_long
 from topovlm.runtime.manifest import Manifest, load_manifest
-from topovlm.runtime.pictures import strategy
+from topovlm.runtime.pictures import settings_errors, strategy
 from topovlm.runtime.pictures.seen import Seen, Strategy
 from topovlm.runtime.template import messages, render, special_tokens
 from topovlm.runtime.tokenizer_file import read_tokenizer, tokenizer_errors
@@ -58,8 +58,15 @@ class Prompter:
     def prepare(self, images: Sequence[Picture], words: str) -> Prompt:
         """Load and prepare pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
         pictures = [load_image(image) if isinstance(image, (str, Path)) else image for image in images]
-        seens = self.strategy.see_all(pictures) if pictures else []
+        seens = self._seen(pictures)
         return self._arrays(self._ids(words, seens), seens)
+
+    def _seen(self, pictures: Sequence[Image.Image]) -> list[Seen]:
+        if not pictures:
+            return []
+        strategy = self.strategy
+        with settings_errors():
+            return strategy.see_all(pictures)
 
     def check(self, images: Sequence[Picture], words: str, new_tokens: int) -> None:
         """Raises `InputError` for a prompt that cannot be made, or passes the context with its answer.
@@ -116,7 +123,7 @@ class Prompter:
 
     def with_pictures(self, ids: np.ndarray, pictures: Sequence[Image.Image]) -> Prompt:
         """A prompt of given ids `[S]`, in which the pictures' tokens stand: for timings at a length."""
-        return self._arrays(ids, self.strategy.see_all(pictures) if pictures else [])
+        return self._arrays(ids, self._seen(pictures))
 
     def _arrays(self, ids: np.ndarray, seens: Sequence[Seen]) -> Prompt:
         rules = self.manifest.file

@@ -48,8 +48,9 @@ class DecoderSizes(Strict, frozen=True, kw_only=True):
 class RuntimeFile(Strict, frozen=True, kw_only=True):
     """The file as it is written; a field that is not known could change what the graphs mean: refused.
 
-    `graphs`: part, form and precision -> path in the folder. `strategy`: the module of `runtime.pictures`, and `image_token_id`: None for a model without pictures.
-    `first_position`: of the first token. `mask`: as in the family's record.
+    `graphs`: part, form and precision -> path in the folder. `strategy`: the module of `runtime.pictures`,
+    and `image_token_id`: None for a model without pictures. `first_position`: of the first token. `mask`: as
+    in the family's record.
     """
 
     schema: int = SCHEMA

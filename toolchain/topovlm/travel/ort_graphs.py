@@ -104,6 +104,10 @@ class OrtDecoder:
         self.outputs = ["logits", *self.present_names]
         shapes = {node.name: node.shape for node in session.get_inputs()}
         self.past_shapes = [shapes[name] for name in self.past_names]
+        for name, shape in zip(self.past_names, self.past_shapes):  # noqa: B905 (Python 3.8)
+            if len(shape) != 4 or not all(isinstance(shape[axis], int) for axis in (1, 3)):
+                rule = "is not [batch, heads, past, width] with heads and width in numbers"
+                raise Failure("graph", name, shape, rule)
         device = device_of(session.get_providers()[0])
         # Where the cache is bound to stay; None where the provider works on host memory anyway.
         self.cache_device = None if device == "cpu" else device
@@ -131,7 +135,10 @@ class OrtDecoder:
                 results = self.session.run_with_ort_values(self.outputs, values)
             else:
                 results = self._run_bound(values, self.cache_device)
-        return results[0].numpy()[:, -1].astype(np.float32, copy=False), list(results[1:])
+        logits = results[0].numpy()
+        if logits.ndim != 3 or 0 in logits.shape:
+            raise Failure("graph", "logits", list(logits.shape), "is not [batch, tokens, words]")
+        return logits[:, -1].astype(np.float32, copy=False), list(results[1:])
 
     def _run_bound(self, values: dict[str, Any], device: str) -> Any:
         """With outputs bound to the device: otherwise the cache would travel to the host and back."""

@@ -107,12 +107,17 @@ def prefill_feeds(
     # The image token may lie beyond the table: any row serves, it is overwritten.
     embeds = graphs.embed(np.where(places, 0, ids))
     feeds = {"inputs_embeds": embeds}
+    if embeds.ndim != 3 or embeds.shape[:2] != ids.shape:
+        raise Failure("graph", "embeddings", list(embeds.shape), "must be [batch, tokens, width]")
     for row, (prompt, found) in enumerate(zip(prompts, features)):  # noqa: B905 (Python 3.8)
         given = len(found[_FEATURES]) if found else 0
         if prompt.picture_tokens != given:
             rule = f"must equal the number of image tokens in the prompt, {prompt.picture_tokens}"
             raise Failure("graph", "image features", given, rule)
         for name, values in found.items():
+            if values.shape != (prompt.picture_tokens, embeds.shape[2]):
+                rule = f"must be a row of {embeds.shape[2]} for each of {prompt.picture_tokens} tokens"
+                raise Failure("graph", name, list(values.shape), rule)
             if name == _FEATURES:
                 embeds[row, places[row]] = values.astype(embeds.dtype, copy=False)
             elif name.startswith(_DEEP):

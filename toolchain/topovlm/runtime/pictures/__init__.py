@@ -5,7 +5,8 @@ Without torch: numpy and Pillow alone. Oracles in the tests are the families' ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -39,4 +40,24 @@ def strategy(
     `processor`: the latter; `config`: config.json as published; `token`: the text of a token id.
     Raises `InputError` for an unknown name, and for image steps that the strategy does not do.
     """
-    return strategy_of(name)(Source(images, processor, config, token))
+    build = strategy_of(name)
+    with settings_errors():
+        return build(Source(images, processor, config, token))
+
+
+@contextlib.contextmanager
+def settings_errors() -> Iterator[None]:
+    """Settings of another kind than any published file's fail somewhere in a strategy: `InputError`.
+
+    The fields that matter most are looked at one by one (`families.images`); here is the rest.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        rule = f"cannot be used ({type(error).__name__}: {error})"
+        remedy = "Use the files of the model that the folder was made from"
+        raise InputError(
+            explain("image settings", "preprocessor_config.json, config.json", rule, remedy)
+        ) from error

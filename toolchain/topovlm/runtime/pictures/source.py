@@ -88,6 +88,8 @@ class Source:
     def edge(self, name: str, default: int) -> int:
         """`size`, in px, stated by this edge alone. Raises `InputError` where it is stated otherwise."""
         size = self.image("size", {name: default})
+        if not isinstance(size, Mapping):
+            raise InputError(explain(f"{FIELD}: size", size, f"must give {name} alone"))
         given = {key: value for key, value in size.items() if value is not None}
         if given.keys() != {name}:
             raise InputError(explain(f"{FIELD}: size", size, f"must give {name} alone"))

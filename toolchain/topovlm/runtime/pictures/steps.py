@@ -14,6 +14,7 @@ from topovlm.errors import InputError, explain
 # What the image processors take where their file states none.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
+_MOST_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,18 @@ def _three(values: Any) -> tuple[float, ...]:
 
 
 def resized(image: Image.Image, size: tuple[int, int], resample: int) -> Image.Image:
-    """`size`: (height, width)."""
+    """`size`: (height, width). Raises `InputError` for one that no picture has."""
     if (image.height, image.width) == size:
         return image
+    _check_size(size, (image.height, image.width))
     return image.resize((size[1], size[0]), resample=Image.Resampling(resample))
+
+
+def _check_size(size: tuple[int, int], old: tuple[int, int]) -> None:
+    """Long thin pictures that keep their shape, or are padded to a square, become larger than memory."""
+    if min(size) < 1 or size[0] * size[1] > _MOST_PIXELS:
+        rule = f"would become {size[0]}x{size[1]}; a picture may have 1 to {_MOST_PIXELS >> 20} Mi pixels"
+        raise InputError(explain("picture", f"{old[0]}x{old[1]}", rule, "Cut it"))
 
 
 def keep_aspect(height: int, width: int, shortest_edge: int) -> tuple[int, int]:
@@ -90,6 +99,7 @@ def padded(image: Image.Image, size: tuple[int, int], colour: tuple[int, ...]) -
     """In the middle of a canvas of (height, width); the odd pixel goes below and to the right."""
     if (image.height, image.width) == size:
         return image
+    _check_size(size, (image.height, image.width))
     canvas = Image.new("RGB", (size[1], size[0]), colour)
     canvas.paste(image, ((size[1] - image.width) // 2, (size[0] - image.height) // 2))
     return canvas
