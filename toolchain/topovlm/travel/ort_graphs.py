@@ -162,7 +162,11 @@ class OrtGraphs:
         """See `steps.StepGraphs`. Raises `Failure` where no graph takes pictures."""
         if self.vision is None:
             raise Failure("graph", "pictures", len(feeds), "cannot be seen: this model has no vision graph")
-        return {name: rows(values) for name, values in self.vision.run(feeds).items()}
+        found = self.vision.run(feeds)
+        for name, values in found.items():
+            if values.ndim < 2:
+                raise Failure("graph", name, list(values.shape), "must be [tokens, width]")
+        return {name: rows(values) for name, values in found.items()}
 
     def embed(self, ids: np.ndarray) -> np.ndarray:
         """`[B, S]` -> `[B, S, hidden]`."""
