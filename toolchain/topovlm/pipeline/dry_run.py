@@ -12,7 +12,7 @@ from msgspec import structs
 from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.console import Display
 from topovlm.errors import InputError, explain
-from topovlm.pipeline.question import NO_CHOICES, Choices, build_plan, plan_formats
+from topovlm.pipeline.question import NO_CHOICES, Choices, build_plan, plan_formats, workload_of
 from topovlm.pipeline.sources import config_sha256, model_facts, model_folder
 from topovlm.pipeline.target import resolve_target
 from topovlm.predict.target import LOCAL
@@ -48,7 +48,22 @@ def dry_run(
             rule = "only its sizes are known here, and this machine is measured"
             raise InputError(explain("--model", config.model, rule, "Give the model's folder, or a board"))
         config, measured = _measured_here(config, display)
-    return build_plan(config, target, _facts(config, known), measured, choices=choices)
+    facts = _facts(config, known)
+    _check_context(config, facts, choices)
+    return build_plan(config, target, facts, measured, choices=choices)
+
+
+def _check_context(config: Config, facts: ModelFacts, choices: Choices) -> None:
+    """Raises `InputError` for a request that the model's positions do not cover."""
+    workload, longest = workload_of(config, facts, choices), facts.context_tokens
+    visual = facts.visual_tokens(workload)
+    if longest is not None and visual + workload.prompt_tokens + workload.new_tokens > longest:
+        rule = (
+            f"with {visual} visual and {workload.new_tokens} new tokens it passes the model's context of "
+            f"{longest} tokens"
+        )
+        remedy = "Give fewer tokens with --prompt-tokens, --new-tokens or --images"
+        raise InputError(explain("--prompt-tokens", workload.prompt_tokens, rule, remedy))
 
 
 def as_deployed(config: Config, display: Display) -> Config:
