@@ -17,12 +17,14 @@ TEMPLATES = {
     "division": "{{ 1/0 }}",
     "recursion": "{% macro r(n) %}{{ r(n+1) }}{% endmacro %}{{ r(0) }}",
     "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "a text that doubles": "{% set n = namespace(s='x') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "a text that doubles": (
+        "{% set n = namespace(s='x') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}"
+    ),
     "a long product": "{{ 'x' * 10**10 }}",
     "a wide format": "{{ '%9999999999d' % 1 }}",
     "loops for transformers alone": (
-        "{% if lipsum is defined %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-        "{% endif %}{{ 1/0 }}"
+        "{% if lipsum is defined %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}"
+        "{% endfor %}{% endif %}{{ 1/0 }}"
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Prompts that are longer than the model's context: refused by every command, in seconds and in little memory."""
+"""Prompts that are longer than the model's context: refused by every command, in little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound weights beside settings that only constrain sampling: pruned, verified, and judged as without them."""
+"""Sound weights beside settings that only constrain sampling: pruned and verified."""
 
 from __future__ import annotations
 

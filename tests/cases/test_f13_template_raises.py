@@ -1,4 +1,4 @@
-"""Chat templates that refuse two pictures, or none, or that cannot be read: exit code 2, in their own words."""
+"""Chat templates that refuse two pictures, or none, or that cannot be read: exit code 2, and why."""
 
 from __future__ import annotations
 

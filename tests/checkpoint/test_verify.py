@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -15,6 +17,66 @@ from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.checkpoint.verify import verify_checkpoint, verify_files
 from topovlm.errors import InputError, VerificationError
 from topovlm.machine.look import meminfo
+
+# What generation_config.json may say that only constrains how answers are drawn.
+SETTINGS: dict[str, Any] = {
+    "assistant_early_exit": 2,
+    "bad_words_ids": [[5], [7, 8]],
+    "begin_suppress_tokens": [5, 6, 7],
+    "cache_implementation": "static",
+    "do_sample": True,
+    "dola_layers": "high",
+    "early_stopping": True,
+    "encoder_no_repeat_ngram_size": 2,
+    "encoder_repetition_penalty": 3.0,
+    "exponential_decay_length_penalty": [2, 2.0],
+    "forced_bos_token_id": 5,
+    "forced_eos_token_id": 3,
+    "guidance_scale": 2.0,
+    "length_penalty": 2.0,
+    "max_length": 5,
+    "max_new_tokens": 1,
+    "max_time": 1e-5,
+    "min_length": 500,
+    "min_new_tokens": 30,
+    "min_p": 0.1,
+    "no_repeat_ngram_size": 2,
+    "num_assistant_tokens": 4,
+    "num_beams": 4,
+    "output_attentions": True,
+    "output_hidden_states": True,
+    "penalty_alpha": 0.6,
+    "prefill_chunk_size": 4,
+    "prompt_lookup_num_tokens": 3,
+    "renormalize_logits": True,
+    "repetition_penalty": 5.0,
+    "return_dict_in_generate": True,
+    "sequence_bias": [[[7], 10.0]],
+    "stop_strings": ["a", "e"],
+    "suppress_tokens": list(range(5, 200)),
+    "temperature": 0.1,
+    "token_healing": True,
+    "top_k": 3,
+    "top_p": 0.2,
+    "typical_p": 0.5,
+    "use_cache": False,
+    "watermarking_config": {"bias": 5.0, "greenlist_ratio": 0.5, "seeding_scheme": "lefthash"},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_sampling_fail_no_sound_checkpoint(
+    name: str, tiny_siglip_qwen2: Path, tmp_path: Path
+) -> None:
+    """Verified as without the setting, which changes no greedy answer of a judgement either."""
+    folder = shutil.copytree(tiny_siglip_qwen2, tmp_path / "m")
+    file = folder / "generation_config.json"
+    plain = load(folder)
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: SETTINGS[name]}))
+    live = load(folder)
+    assert verify_checkpoint(folder, dense=plain).generated_tokens == 32
+    prompts = [encode(live, sample) for sample in tiny.samples(2)]
+    assert greedy(live, prompts, 8) == greedy(plain, prompts, 8)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

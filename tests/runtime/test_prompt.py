@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator(TEXTS * 5, trainer)
-    path = Toy().write(tmp_path_factory.mktemp("prompt") / "x")
+    path = Toy(vocab=400).write(tmp_path_factory.mktemp("prompt") / "x")
     tokenizer.save(str(path / "tokenizer.json"))
     return path
 
@@ -136,7 +136,7 @@ def test_settings_saved_in_the_tokenizer_do_not_cut(folder: Path, tmp_path: Path
         "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
         "pad_type_id": 0, "pad_token": "<unk>",
     }  # fmt: skip
-    path = Toy().write(tmp_path / "x")
+    path = Toy(vocab=400).write(tmp_path / "x")
     (path / "tokenizer.json").write_text(json.dumps(data))
     found = Prompter(load_manifest(path)).prepare([picture], "What colour is it?").ids
     np.testing.assert_array_equal(found, want)
