@@ -76,11 +76,8 @@ def texts_of(model: Path, out: Path) -> Texts:
         (out / path).write_bytes(b"\x08\x0a")  # the least that is ONNX: a version
     layouts.write_texts(model, out, graphs=graphs, decoder=SIZES, processor=processor)
     prompter = prompter_of(out)
-    marks = {processor.image_token} if hasattr(processor, "image_token") else set()
-    picture = prompter.manifest.image_token_id
-    marks |= {prompter.strategy.placeholder, prompter.token(picture)} if picture is not None else set()
     every = {str(token) for token in tokenizer_of(processor).all_special_tokens}
-    return Texts(model, family, processor, prompter, tuple(sorted(every - marks)))
+    return Texts(model, family, processor, prompter, tuple(sorted(every - set(prompter.marks))))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -94,9 +91,7 @@ def texts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def same(texts: Texts, words: str) -> None:
     pictures = [Image.new("RGB", (56, 40), (9, 200, 90))] if texts.family.tokens else []
-    picture = texts.prompter.manifest.image_token_id
-    marks = [] if picture is None else [texts.prompter.strategy.placeholder, texts.prompter.token(picture)]
-    if any(mark in words for mark in marks):
+    if any(mark in words for mark in texts.prompter.marks):
         return
     for shown in [pictures, []] if pictures else [[]]:
         wanted = texts.theirs(words, shown)

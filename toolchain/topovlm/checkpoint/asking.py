@@ -11,7 +11,7 @@ from typing import Any
 
 from topovlm.checkpoint.loading import quiet_transformers
 from topovlm.checkpoint.processors import check_asked, processed_sample, tokenizer_of
-from topovlm.errors import InputError, located
+from topovlm.errors import InputError, explain, located
 from topovlm.families.catalogue import family_of
 from topovlm.families.facts import ModelFacts
 from topovlm.pictures import picture_size
@@ -25,10 +25,10 @@ def check_samples(processor: Any, model: ModelFacts, samples: Sequence[Sample], 
     That is: words that hold the mark of a picture, pictures that it does not take, or not so many, what its
     template refuses, and prompts that pass its context with `new_tokens` of an answer.
     """
-    family = family_of(model.config)
+    family, longest = family_of(model.config), model.context_tokens
     for sample in samples:
         text = check_asked(processor, family, sample)
-        longest = model.context_tokens
+        _check_piece(processor, model, sample)
         # A count from sizes may be off where pictures share a prompt: near the limit it is taken exactly.
         if longest is not None and 2 * (_roughly(processor, model, sample, text) + new_tokens) > longest:
             tokens = processed_sample(processor, family, sample)["input_ids"].shape[-1]
@@ -43,6 +43,16 @@ def refuse_sample_too_long(sample: Sample, tokens: int, new_tokens: int, longest
         refuse_too_long(sample.prompt, tokens, new_tokens, longest)
     except InputError as error:
         raise InputError(located(error, sample.source or sample.id)) from None
+
+
+def _check_piece(processor: Any, model: ModelFacts, sample: Sample) -> None:
+    """Raises `InputError` for words that hold the token of a piece: some templates write another."""
+    if model.image_token_id is None:
+        return
+    piece = tokenizer_of(processor).convert_ids_to_tokens(model.image_token_id)
+    if isinstance(piece, str) and piece in sample.prompt:
+        rule = f"contains {piece}, which stands for a piece of a picture"
+        raise InputError(explain("prompt", sample.prompt, rule).at(sample.source or sample.id))
 
 
 def _roughly(processor: Any, model: ModelFacts, sample: Sample, text: str) -> int:

@@ -140,13 +140,19 @@ def _refusals() -> Iterator[None]:
         raise InputError(explain("prompt", "...", f"the model's processor refuses it: {words}")) from error
 
 
+def picture_marks(processor: Any) -> list[str]:
+    """Texts that stand for pictures and videos in a template: no words may hold them."""
+    own = [getattr(processor, name, None) for name in ("image_token", "boi_token", "video_token")]
+    return list(dict.fromkeys(mark for mark in own if isinstance(mark, str) and mark))
+
+
 def check_asked(processor: Any, family: Family, sample: Sample) -> str:
     """The text of a sample's prompt. Raises `InputError` naming it where the model cannot be asked that."""
-    image_token = getattr(processor, "image_token", None)
     where = sample.source or sample.id
-    if image_token and image_token in sample.prompt:
-        rule = f"contains {image_token}, which marks the place of a picture"
-        raise InputError(explain("prompt", sample.prompt, rule).at(where))
+    for mark in picture_marks(processor):
+        if mark in sample.prompt:
+            rule = f"contains {mark}, which marks the place of a picture"
+            raise InputError(explain("prompt", sample.prompt, rule).at(where))
     if sample.images and family.text_only:
         raise InputError(explain("images", len(sample.images), "this model takes no pictures").at(where))
     try:

@@ -68,6 +68,18 @@ class Prompter:
         with settings_errors():
             return strategy.see_all(pictures)
 
+    @cached_property
+    def marks(self) -> tuple[str, ...]:
+        """Texts that stand for pictures, pieces of them, and videos: no words may hold them."""
+        if self.manifest.file.strategy is None:
+            return ()
+        config = self.manifest.facts.config
+        videos = (config.get("video_token_id"), config.get("video_token_index"))
+        numbers = (self.manifest.image_token_id, *videos)
+        # A tokenizer may be without the token for videos.
+        texts = [self.tokenizer.id_to_token(n) for n in numbers if isinstance(n, int) and 0 <= n < 1 << 31]
+        return tuple(dict.fromkeys((self.strategy.placeholder, *(text for text in texts if text))))
+
     def check(self, images: Sequence[Picture], words: str, new_tokens: int) -> None:
         """Raises `InputError` for a prompt that cannot be made, or passes the context with its answer.
 
@@ -91,10 +103,7 @@ class Prompter:
 
     def template_text(self, words: str, pictures: int) -> str:
         """The prompt with a mark for each picture. Raises `InputError` for words that hold such a mark."""
-        marks = [self.strategy.placeholder] if self.manifest.file.strategy else []
-        if self.manifest.image_token_id is not None:
-            marks.append(self.token(self.manifest.image_token_id))
-        for mark in marks:
+        for mark in self.marks:
             if mark in words:
                 rule = f"must not hold {mark}, which stands for a picture: pictures are given apart"
                 raise InputError(explain("prompt", words, rule))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from topovlm.checkpoint.processors import processed, tokenizer_of
 from topovlm.errors import InputError, VerificationError, explain
-from topovlm.runtime.prompt import Prompter, prompter_of
+from topovlm.runtime.prompt import prompter_of
 
 if TYPE_CHECKING:
     from topovlm.checkpoint.live import Live
@@ -54,11 +54,10 @@ def check_words(live: Live, folder: Path) -> int:
     Words that the processor refuses, and those that hold the mark of a picture, are passed over.
     """
     prompter = prompter_of(folder)
-    marks = _marks(prompter)
     family, compared = live.parts.family, 0
     pictures = [Image.new("RGB", (48, 32), (200, 90, 30))] if prompter.manifest.file.strategy else []
     for words in (*WORDS, *drawn_words(), *_special(live)):
-        if any(mark in words for mark in marks):
+        if any(mark in words for mark in prompter.marks):
             continue
         for shown in [pictures, []] if pictures else [[]]:
             try:
@@ -81,13 +80,6 @@ def _special(live: Live) -> Sequence[str]:
     """The tokenizer's own special tokens, in the middle of words and with blanks around."""
     own = map(str, tokenizer_of(live.processor).all_special_tokens)
     return [text for token in sorted(set(own)) for text in (f"a{token}b", f" {token} ")]
-
-
-def _marks(prompter: Prompter) -> list[str]:
-    """Texts that stand for pictures."""
-    if prompter.manifest.image_token_id is None:
-        return []
-    return [prompter.strategy.placeholder, prompter.token(prompter.manifest.image_token_id)]
 
 
 def _compare(wanted: np.ndarray, found: np.ndarray, words: str, pictures: int) -> None:
