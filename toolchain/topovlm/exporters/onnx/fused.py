@@ -69,7 +69,7 @@ def why_not_fused(model: Any) -> str:
     try:
         check_fusible(model)
     except InputError as error:
-        return f"{error.field} = {error.value}: {error.rule}"
+        return f"{error.field} = {error.value!r}: {error.rule}"
     return ""
 
 
