@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,6 @@ from topovlm.choose.record import Scores, Selection
 from topovlm.choose.scorers import SCORERS
 from topovlm.records import decode, read
 from topovlm.report.store import read_report
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-scorer.md"
 WHY = "it changes the length of the residual stream least"  # the page's `why`

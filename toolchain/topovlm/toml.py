@@ -1,18 +1,13 @@
-"""TOML files as plain data (the standard library reads them from Python 3.11 on)."""
+"""TOML files as plain data."""
 
 from __future__ import annotations
 
 import math
-import sys
+import tomllib
 from pathlib import Path
 
 from topovlm.errors import InputError, explain
 from topovlm.plain_files import MEBIBYTE, decoded, read_plain
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _MOST_BYTES = MEBIBYTE // 4  # ours have some kilobytes
 _MOST_LEVELS = 50
