@@ -1,0 +1,112 @@
+"""What readers trip over: wrong types, ends of ranges, names of other files, orders to terminals.
+
+Python's json writes NaN, infinities and lone surrogates, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SCALARS: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2,
+    7,
+    10**9,
+    2**31,
+    2**63,
+    2**64 - 1,
+    10**30,
+    -(10**18),
+    0.0,
+    -0.5,
+    1e308,
+    1e-300,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+)
+TEXTS: tuple[str, ...] = (
+    "",
+    " ",
+    "auto",
+    "fp16",
+    "model.safetensors",
+    "../secret.bin",
+    "/etc/passwd",
+    "/dev/zero",
+    "a/../../b",
+    "C:\\x",
+    "x" * 5000,
+    "\x00",
+    "a\x1b[2Jb",
+    "line\nbreak\r",
+    "::error::x",
+    "[bold]|`<b>&$x$",
+    "\u202eabc\u2066",
+    "\ud800",
+    "e\u0301\ufffe\U0010ffff",
+    "{{ 7 * 7 }}",
+    "{% for a in range(10**9) %}{% endfor %}",
+    "1e999",
+    "NaN",
+    "200ms",
+)
+NAMES: tuple[str, ...] = (
+    "",
+    "__class__",
+    "auto_map",
+    "trust_remote_code",
+    "_name_or_path",
+    "model_type",
+    "quantization_config",
+    "text_config",
+    "num_hidden_layers",
+    "torch_dtype",
+    "id",
+    "a\x1b[2J",
+    "x" * 300,
+)
+WORDS = (
+    b"",
+    b"\x00",
+    b"\xff\xfe",
+    b"{",
+    b"}",
+    b"[" * 3000,
+    b'"',
+    b"9" * 5000,
+    b"\xed\xa0\x80",
+    b"1e999",
+    b"NaN",
+)
+
+
+TEMPLATE_PIECES = (
+    "{% for a in range(99999999) %}x{% endfor %}",
+    "{{ 'x' * 10**9 }}",
+    "{{ messages[0]['content'] | attr('format') }}",
+    "{{ ''.__class__.__mro__ }}",
+    "{{ raise_exception('no') }}",
+    "{{ strftime_now('%Y') }}",
+    "{% include '/etc/passwd' %}",
+    "{% import 'os' as os %}",
+    "{{ undefined.thing }}",
+    "{{ messages | tojson }}",
+    "{% macro m(a) %}{{ m(a) }}{% endmacro %}{{ m(1) }}",
+    "{{ '%*d' % (99999999, 1) }}",
+    "{{ '{:>99999999}'.format(1) }}",
+    "{{ cycler.__init__.__globals__ }}",
+    "{{ 1 // 0 }}",
+    "{{ '\\x1b[2J' }}",
+    "{% set ns = namespace(a=[]) %}{% for i in range(5000) %}{% set ns.a = ns.a + [i] %}{% endfor %}",
+    "{{ 9 ** 9 ** 9 }}",
+    "{%",
+    "{{",
+    "{#",
+    "\x00",
+)
