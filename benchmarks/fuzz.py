@@ -130,31 +130,27 @@ class Fuzz:
             self.one(room, case, fresh=fresh or number % _FRESH_EVERY == 0)
 
 
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{key}: {n}" for key, n in sorted(counts.items())) or "0"
+
+
 def as_markdown(fuzz: Fuzz, minutes: float) -> str:
     """One line per kind of file, and one per failure."""
     lines = ["| kind of file | tried | exit codes | failed |", "|---|---|---|---|"]
     for name, tally in fuzz.tallies.items():
         if tally.tried:
-            codes, failed = (
-                ", ".join(f"{key}: {n}" for key, n in sorted(counts.items())) or "0"
-                for counts in (tally.codes, tally.failed)
-            )
-            lines.append(f"| {name} | {tally.tried} | {codes} | {failed} |")
+            lines.append(f"| {name} | {tally.tried} | {_listed(tally.codes)} | {_listed(tally.failed)} |")
     for failure in fuzz.failures:
         lines.append(
             f"FAILED {failure.kind} seed {failure.seed}: {failure.why} (again: {failure.again}); "
             f"`{failure.command}`: {failure.last}"
         )
     tried = sum(tally.tried for tally in fuzz.tallies.values())
-    failed: Counter[str] = sum((tally.failed for tally in fuzz.tallies.values()), Counter())
-    counts = ", ".join(
-        f"{failed[name]} {words}"
-        for name, words in (
-            ("traceback", "tracebacks"),
-            ("over 10 s", "over 10 s"),
-            ("over 1 GB", "over 1 GB"),
-        )
-    )
+    failed: Counter[str] = Counter()
+    for tally in fuzz.tallies.values():
+        failed += tally.failed
+    named = ("traceback", "over 10 s", "over 1 GB")
+    counts = ", ".join(f"{name}: {failed[name]}" for name in named)
     lines.append(f"{tried} tried in {minutes:.1f} minutes: {counts}, {len(fuzz.failures)} failed in all")
     return "\n".join(lines)
 
