@@ -24,9 +24,8 @@ def main() -> int:
         for one in dependencies
         for hole in one.get("vulns", [])
     ]
-    print(
-        f"known holes: {len(dependencies) - len(skipped)} packages asked about, {len(skipped)} not known there"
-    )
+    asked = len(dependencies) - len(skipped)
+    print(f"known holes: {asked} packages asked about, {len(skipped)} not known there")
     for hole in holes:
         print(hole)
     return 1 if holes else 0

@@ -83,11 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     cases = run()
     fine = sum(case.fine for case in cases)
     if args.json:
-        print(
-            json.dumps(
-                {"cases": [asdict(case) for case in cases], "passed": fine, "of": len(cases)}, indent=1
-            )
-        )
+        whole = {"cases": [asdict(case) for case in cases], "passed": fine, "of": len(cases)}
+        print(json.dumps(whole, indent=1))
     else:
         for case in cases:
             words = "passes" if case.fine else "FAILS"
