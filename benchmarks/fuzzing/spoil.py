@@ -14,7 +14,6 @@ from typing import Any
 
 from benchmarks.fuzzing import values
 
-
 _DEEP = "nested deeper than a parser goes"  # stands for brackets until the document is text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from typing import Any
 
 HIDDEN = Path(".topovlm")
 _MARK = "TOPOVLM_RESUME_CASE"  # in the environment of every process that a case starts
-_NOT_OURS = (".ses",)  # ONNX Runtime's own, in every process that loads it
+# Of libraries, in every process that loads them: ONNX Runtime's, and the folder of torch's compiler.
+_NOT_OURS = re.compile(r"\.ses|torchinductor_.*")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Surroundings:
 
     def left(self) -> list[str]:
         """Temporary files that are still there."""
-        return [path.name for path in sorted(self.temporary.iterdir()) if path.name not in _NOT_OURS]
+        return [path.name for path in sorted(self.temporary.iterdir()) if not _NOT_OURS.fullmatch(path.name)]
 
     def processes(self, patience_s: float = 2.0) -> list[int]:
         """Processes of this case that still run after `patience_s` (Linux)."""
