@@ -123,7 +123,7 @@ class Fuzz:
 
     def work(self, room: Room, past: list[Case], new: Iterable[Case], until: float, fresh: bool) -> None:
         for case in past:
-            self.one(room, case, fresh=True)
+            self.one(room, case, fresh=not case.kind.slow)
         for number, case in enumerate(new):  # without end
             if time.monotonic() > until:
                 return
