@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -16,6 +17,8 @@ from topovlm.families.catalogue import FAMILIES, decoder_of, families_that, fami
 from topovlm.families.facts import ModelFacts
 from topovlm.families.layers import layer_count
 
+# Types that came with the release named; older ones that we take do not know them.
+_NEW_IN = {"5.24": {"apertus1p5", "hy_v4_vl", "inkling2_loop"}}
 TYPES = sorted(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 
 
@@ -66,6 +69,7 @@ def test_decoders_by_themselves_are_understood(name: str, tmp_path: Path) -> Non
 def test_reasons_are_given_for_types_that_exist() -> None:
     """None twice, none for a type that is handled; each is one sentence without its full stop."""
     assert not set(refused()) & set(families_that("prune"))
-    unknown = set(refused()) - set(CONFIG_MAPPING)
-    assert not unknown
+    installed = tuple(map(int, transformers.__version__.split(".")[:2]))
+    newer = [names for release, names in _NEW_IN.items() if installed < tuple(map(int, release.split(".")))]
+    assert set(refused()) - set(CONFIG_MAPPING) == set().union(*newer)
     assert all(reason[-1].isalnum() and ". " not in reason for reason in refused().values())
