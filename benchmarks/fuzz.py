@@ -100,11 +100,11 @@ class Fuzz:
         """Run a case, count it, and keep what failed."""
         ended, text, errors = room.run(case, fresh=fresh)
         plain = self.plain[case.kind.base, case.command]
-        why = room.why(case, ended, text, errors, plain)
+        why = room.why(ended, text, errors, plain)
         again = ""
         if why:
             second = room.run(case, fresh=True)
-            again = room.why(case, *second, plain) or f"exit code {second[0].code}"
+            again = room.why(*second, plain) or f"exit code {second[0].code}"
         last = next((line for line in reversed(errors.splitlines()) if line.strip()), "")
         with self._lock:
             tally = self.tallies[case.kind.name]

@@ -103,7 +103,7 @@ class Room:
         for server in self.servers.values():
             server.close()
 
-    def why(self, case: Case, ended: Ended, text: str, errors: str, plain: Ended) -> str | None:
+    def why(self, ended: Ended, text: str, errors: str, plain: Ended) -> str | None:
         """What is wrong with an ending, beside that of the undamaged file; None when nothing is."""
         left = self._sweep()
         faults = {
