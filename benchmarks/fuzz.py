@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
         root = Path(folder)
         examples = root / "examples"
         examples.mkdir()
-        make_examples(examples)
+        make_examples(examples, kinds)
         rooms = [Room(root / f"worker-{number}", examples) for number in range(args.workers)]
         modules = rooms[0].learn(kinds, fuzz.plain)
         for room in rooms[1:]:
