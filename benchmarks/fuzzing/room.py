@@ -14,7 +14,6 @@ from benchmarks.fuzzing.forks import Ended, Server
 from benchmarks.fuzzing.kinds import Kind, example, spoilt_copy
 
 _KNOWN = (0, 2, 3, 4, 5, 6)  # exit codes that say what is the matter; 1 is an internal error
-_NOT_OURS = (".ses",)  # ONNX Runtime's own, in every process that loads it
 _MORE_S, _MORE_BYTES = 10.0, 1 << 30
 # What a terminal obeys: controls but tab and newline. Directions that hide text are looked for on standard
 # error alone, since JSON may hold any text.
@@ -121,7 +120,7 @@ class Room:
 
     def _sweep(self) -> str | None:
         """Empty the folder for temporary files; returns the name of one that was left there."""
-        left = sorted(path for path in self.temporary.iterdir() if path.name not in _NOT_OURS)
+        left = sorted(self.temporary.iterdir())
         for path in left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return left[0].name if left else None

@@ -18,7 +18,7 @@ from typing import Any
 HIDDEN = Path(".topovlm")
 _MARK = "TOPOVLM_RESUME_CASE"  # in the environment of every process that a case starts
 # Of libraries, in every process that loads them: ONNX Runtime's, and the folder of torch's compiler.
-_NOT_OURS = re.compile(r"\.ses|torchinductor_.*")
+_NOT_OURS = re.compile(r"torchinductor_.*")
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,15 @@ Nothing is imported before it is used.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from topovlm.version import __version__
+
+# ONNX Runtime's wheels for Linux send names and hashes of graphs to their maker, from 1.29 on, unless this is
+# set before the library is loaded. Set it to 0 to have it otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from topovlm import errors, records

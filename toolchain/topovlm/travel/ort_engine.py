@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
@@ -15,6 +16,7 @@ from .steps import Opened
 
 def open_engine(facts: Mapping[str, Any], request: Mapping[str, Any]) -> Opened:
     """Open one engine of a request (`measure.ssh.messages.Request`). Raises `Failure`."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # a board's runtime sends nothing anywhere either
     import onnxruntime as ort
 
     start, threads = perf_counter(), request["threads"]
