@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def check_tensors(
     for name, entry in tensors.items():
         if name.startswith(prefix):
             number, _, rest = name[len(prefix) :].partition(".")
-            if not number.isdigit():
+            if not re.fullmatch("[0-9]{1,9}", number):
                 raise InputError(explain("tensor", name, "has no layer number where one is expected"))
             found.setdefault(int(number), {})[rest] = entry.shape
     beyond = sorted(set(found) - set(range(layers)))

@@ -13,6 +13,8 @@ from typing import Any
 
 from topovlm.artifacts import digest_of, read_json, sha256_file
 from topovlm.checkpoint.complete import check_tensors, may_be_tied
+from topovlm.checkpoint.folder import SIDE_FILES, check_folder, side_files
+from topovlm.checkpoint.own_code import refuse_own_code
 from topovlm.checkpoint.safetensors_file import TensorEntry, read_header
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import decoder_of, family_of, find_family
@@ -21,10 +23,10 @@ from topovlm.families.facts import ModelFacts
 from topovlm.families.family import Action, Decoder, Family
 from topovlm.families.images import checked_images
 from topovlm.families.layers import layer_count, shape_groups
+from topovlm.families.limits import check_limits
+from topovlm.families.preprocessor import check_preprocessor
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-# What makes up a checkpoint besides its weights; other files of a repository are not ours to carry along.
-SIDE_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "NOTICE*", "USE_POLICY*")
 # Where an image processor's configuration lies, and under which key, in transformers' own order.
 _PREPROCESSORS = (("processor_config.json", "image_processor"), ("preprocessor_config.json", None))
 _CONFIGURATIONS = ("config.json", *(name for name, _ in _PREPROCESSORS))
@@ -131,19 +133,43 @@ def read_json_object(path: Path, what: str) -> ModelConfig:
 def read_facts(source: Path | str) -> ModelFacts:
     """config.json and image processor of a checkpoint whose family can be planned; reads no weights."""
     folder = resolve(source, config_only=True)
-    return ModelFacts(_checked_config(folder, str(source), "plan"), read_preprocessor(folder))
+    return _facts(folder, str(source), "plan")
+
+
+def _facts(folder: Path, source: str, action: Action) -> ModelFacts:
+    check_folder(folder)
+    config = _checked_config(folder, source, action)
+    for name, key in _PREPROCESSORS:
+        held = _object(folder, name)
+        if held is not None:
+            if key is not None:
+                check_limits(held, name)
+            _check_images(held, key, find_family(config.get("model_type")), name)
+    return ModelFacts(config, read_preprocessor(folder))
+
+
+def _check_images(content: ModelConfig, key: str | None, family: Family | None, name: str) -> None:
+    held = content if key is None else content.get(key)
+    if held is not None and not isinstance(held, dict):
+        raise InputError(explain(f"{name}: {key}", held, "must be an object", "Use the model's own file"))
+    if held:
+        check_preprocessor(held, family, name if key is None else f"{name}: {key}")
 
 
 def read_preprocessor(folder: Path) -> ModelConfig | None:
     """The image processor's configuration beside config.json, where there is one. All must be readable."""
     found = None
     for name, key in _PREPROCESSORS:
-        if (folder / name).is_file():
-            content = read_json_object(folder / name, name)
-            held = content if key is None else content.get(key)
-            if found is None and isinstance(held, dict):
-                found = checked_images(held, name)
+        content = _object(folder, name)
+        held = content if key is None or content is None else content.get(key)
+        if found is None and isinstance(held, dict):
+            found = checked_images(held, name)
     return found
+
+
+def _object(folder: Path, name: str) -> ModelConfig | None:
+    """A JSON object of the folder; None where the file is not there."""
+    return read_json_object(folder / name, name) if (folder / name).is_file() else None
 
 
 def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
@@ -155,10 +181,10 @@ def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
             rule, remedy = "has no config.json", "Give the folder of a transformers checkpoint"
         raise InputError(explain("--model", source, rule, remedy))
     config = read_json_object(path, "config.json")
+    check_limits(config)
     known = find_family(config.get("model_type"))
-    if "auto_map" in config and not (known and known.own_code):
-        rule = "needs code of its own to load"
-        raise InputError(explain("auto_map", config["auto_map"], rule, "Convert it to a stock model type"))
+    if not (known and known.own_code):
+        refuse_own_code(folder)
     family = family_of(config, action)
     if "prune" in family.actions:
         layer_count(config, family, decoder_of(config, family))
@@ -177,8 +203,8 @@ def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
 def open_checkpoint(source: Path | str) -> Checkpoint:
     """Open a checkpoint and check it whole: configuration, shards, headers, tensors. Raises `InputError`."""
     folder = resolve(source)
-    config = _checked_config(folder, str(source), "prune")
-    facts, family = ModelFacts(config, read_preprocessor(folder)), family_of(config, "prune")
+    facts = _facts(folder, str(source), "prune")
+    config, family = facts.config, family_of(facts.config, "prune")
     assert family.tensors is not None  # who prunes says where the tensors are
     decoder = decoder_of(config, family)
     layers = layer_count(config, family, decoder)
@@ -214,9 +240,10 @@ def _find_shards(folder: Path, source: str) -> tuple[list[Path], dict[str, str],
         weight_map = content.get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise InputError(explain(INDEX, str(index), "has no weight_map"))
-        names = sorted({str(name) for name in weight_map.values()})
-        for name in names:
-            if Path(name).name != name or not name.endswith(".safetensors"):
+        names = sorted(set(map(str, weight_map.values())))
+        for name in (*weight_map.values(), *names):
+            plain = isinstance(name, str) and "\0" not in name and Path(name).name == name
+            if not plain or not name.endswith(".safetensors"):
                 raise InputError(explain("weight_map", name, "is not the name of a safetensors file here"))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
@@ -232,12 +259,6 @@ def _find_shards(folder: Path, source: str) -> tuple[list[Path], dict[str, str],
         )
         raise InputError(explain("--model", source, rule, remedy))
     raise InputError(explain("--model", source, f"has no weights ({SINGLE} or {INDEX})"))
-
-
-def side_files(folder: Path) -> list[Path]:
-    """Configuration, tokenizer, processor, template and licence files, without weights and their index."""
-    found = {path for pattern in SIDE_FILES for path in folder.glob(pattern) if path.is_file()}
-    return sorted(path for path in found if not path.name.endswith(".index.json"))
 
 
 def content_hash(folder: Path) -> str:

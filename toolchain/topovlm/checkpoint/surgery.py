@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from topovlm.artifacts import staged_folder, write_json, write_text
+from topovlm.artifacts import read_json, staged_folder, write_json, write_text
 from topovlm.checkpoint.card import license_of, model_card
-from topovlm.checkpoint.files import INDEX, SINGLE, Checkpoint, is_hub_id, open_checkpoint, side_files
+from topovlm.checkpoint.files import INDEX, SINGLE, Checkpoint, is_hub_id, open_checkpoint
+from topovlm.checkpoint.folder import side_files
 from topovlm.checkpoint.outcome import SurgeryReport
+from topovlm.checkpoint.own_code import named_code, without_own_code
 from topovlm.checkpoint.safetensors_file import TensorEntry, write_file
 from topovlm.errors import InputError, explain
 from topovlm.families.configs import ModelConfig
@@ -56,15 +58,16 @@ def check_drop(drop: Sequence[int], layers: int, field: str = "--drop") -> tuple
 
 
 def prune_checkpoint(
-    src: Path | str, dst: Path | str, drop: Sequence[int], *, progress: Progress | None = None
+    src: Path | str | Checkpoint, dst: Path | str, drop: Sequence[int], *, progress: Progress | None = None
 ) -> SurgeryReport:
     """Write `src` without the decoder layers `drop` to `dst`; `dst` appears whole or not at all.
 
     Layers are re-indexed from 0, every per-layer field of the configuration is rewritten, tokenizer and
-    processor files are copied, README.md becomes a card of the slim model. An empty `drop` gives a faithful
-    copy. `progress(done_bytes, total_bytes)` is called per tensor. Raises `InputError`.
+    processor files are copied, README.md becomes a card of the slim model, which names an opened `src` by what
+    it was opened as. An empty `drop` gives a faithful copy. `progress(done_bytes, total_bytes)` is called per
+    tensor. Raises `InputError`.
     """
-    checkpoint = open_checkpoint(src)
+    checkpoint = src if isinstance(src, Checkpoint) else open_checkpoint(src)
     dropped = check_drop(drop, checkpoint.layers)
     kept = tuple(layer for layer in range(checkpoint.layers) if layer not in dropped)
     config, changes = checkpoint.config, dict[str, Change]()
@@ -97,7 +100,7 @@ def prune_checkpoint(
         write_json(stage / "config.json", config)
         for path in side_files(checkpoint.folder):
             if path.name != "config.json":
-                (stage / path.name).write_bytes(path.read_bytes())
+                _carry(path, stage / path.name)
         source = checkpoint.source if is_hub_id(checkpoint.source) else checkpoint.folder.resolve().name
         report = SurgeryReport(
             source=source,
@@ -117,6 +120,14 @@ def prune_checkpoint(
         on_hub = is_hub_id(checkpoint.source) and not Path(checkpoint.source).is_dir()
         write_text(stage / "README.md", model_card(report, base_model=source if on_hub else None))
     return report
+
+
+def _carry(source: Path, target: Path) -> None:
+    """A side file as it is, but without the names of Python files, which are not carried along."""
+    if source.suffix == ".json" and named_code(source):
+        write_json(target, without_own_code(read_json(source)))
+    else:
+        target.write_bytes(source.read_bytes())
 
 
 def _refuse_overlap(source: Path, final: Path) -> None:

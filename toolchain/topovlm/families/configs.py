@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from topovlm.errors import InputError, explain
+
 # The content of a config.json (or of an image processor's file): other people's format, so any JSON.
 ModelConfig: TypeAlias = Mapping[str, Any]
 
@@ -27,11 +29,18 @@ def image_token_id(config: ModelConfig, defaults: ModelConfig | None = None) -> 
     `defaults`: those of the family.
     """
     names = ("image_token_id", "image_token_index")
-    found = (held.get(name) for held in (config, defaults or {}) for name in names)
-    return next((int(value) for value in found if value is not None), None)
+    found = ((name, held.get(name)) for held in (config, defaults or {}) for name in names)
+    name, value = next(((name, value) for name, value in found if value is not None), ("", None))
+    return None if value is None else _whole(value, name)
 
 
 def context_tokens(config: ModelConfig) -> int | None:
     """Most tokens that the decoder's positions cover, where the configuration tells."""
     value = text_part(config).get("max_position_embeddings")
-    return int(value) if value else None
+    return _whole(value, "max_position_embeddings") if value else None
+
+
+def _whole(value: Any, field: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(explain(f"config.json: {field}", value, "must be a whole number"))
+    return value

@@ -6,6 +6,7 @@ guessed per-layer field gives a checkpoint that loads and is wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from topovlm.families.catalogue import TOWERS
 from topovlm.families.configs import VISION_KEY, ModelConfig
 from topovlm.families.family import Decoder, Family
 from topovlm.families.implied import implied_list, layer_list
+from topovlm.families.limits import check_limits
 from topovlm.records import Part
 
 # Fields of other decoders that name or count layers. They are harmless when empty and refused when set.
@@ -68,6 +70,8 @@ def layer_count(config: ModelConfig, family: Family, decoder: Decoder) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         field = family.decoder_field(config, "num_hidden_layers")
         raise InputError(explain(field, value, "must be a whole number of at least 1"))
+    key = family.decoder_key(config)
+    check_limits({key: {"num_hidden_layers": value}} if key else {"num_hidden_layers": value})
     return value
 
 
@@ -121,7 +125,7 @@ def _is_whole(value: Any) -> bool:
 
 def _keyed_by_layer(value: Mapping[str, Any], layers: int) -> bool:
     keys: Iterable[str] = map(str, value)
-    return bool(value) and all(key.isdigit() and int(key) < layers for key in keys)
+    return bool(value) and all(re.fullmatch("[0-9]{1,9}", key) and int(key) < layers for key in keys)
 
 
 def rewrite_config(

@@ -12,6 +12,8 @@ from topovlm.families.catalogue import DECODERS, TOWERS, families_that, family_f
 from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
 from topovlm.families.family import Decoder, Family, Tokens, Tower, named
 from topovlm.families.implied import SLIDING, layer_list
+from topovlm.families.limits import check_limits
+from topovlm.families.preprocessor import size_of
 from topovlm.families.shape import DecoderShape, ModelShape, VisionShape
 from topovlm.families.tilings import max_tiles, pinpoints
 
@@ -21,6 +23,7 @@ _NUMBERS = frozenset(
     {
         "downsample_ratio",
         "hidden_stride",
+        "mlp_ratio",
         "out_hidden_size",
         "projector_pooling_ratio",
         "scale_factor",
@@ -39,6 +42,7 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
     Values that the file leaves out are those that transformers would supply. Raises `InputError` naming the
     field for an unknown mixture of experts, an unknown model type or a missing size.
     """
+    check_limits(config)
     model_type = str(config.get("model_type", ""))
     family = family_for(config)
     defaults = family.defaults if family else {}
@@ -56,7 +60,7 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
             explain("model_type", model_type, rule, "Known: " + ", ".join(families_that("plan")))
         )
     rules, processor = picture_rules(whole, family), preprocessor or {}
-    size = processor.get("size") or {}
+    size = size_of(processor)
     tower = _vision(whole, family, rules, decoder)
     low, high = rules.min_pixels, rules.max_pixels  # 0: the family bounds no area
     return ModelShape(
@@ -66,7 +70,7 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
         several=rules.several,
         decoder=decoder,
         vision=tower,
-        drop_first_token=whole.get("vision_feature_select_strategy") == "default",
+        drop_first_token=_drops_first_token(whole, family),
         tokens_per_image=_optional_size(whole, "top", rules.per_image) if rules.per_image else None,
         grid_pinpoints=pinpoints(whole, rules),
         max_tiles=max_tiles(whole, processor, rules),
@@ -109,10 +113,11 @@ def _typed(part: ModelConfig, whole: ModelConfig, default: str) -> str:
 def _size(config: ModelConfig, part: str, *names: str) -> int:
     """First of `names` that is there, as a positive integer (a [h, w] pair must be square)."""
     for name in names:
-        value = config.get(name)
+        value: Any = config.get(name)
         if isinstance(value, (list, tuple)) and value and all(side == value[0] for side in value):
             value = value[0]
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 1:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and value >= 1 and value == int(value):
             return int(value)
     value = next((config[name] for name in names if name in config), None)
     rule = "must be there as a positive whole number"
@@ -211,7 +216,7 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
     if tower.mlp_width in vision:
         intermediate = _size(vision, "vision", tower.mlp_width)
     else:
-        intermediate = int(hidden * float(vision.get("mlp_ratio", 4)))
+        intermediate = int(hidden * vision.get("mlp_ratio", 4))
     patch = _size(vision, "vision", "patch_size")
     image_size = 0 if rules.any_size else _size(vision, "vision", "image_size", "img_size")
     if 0 < image_size < patch:
@@ -234,7 +239,7 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
         merge=merge,
         temporal_patch=int(vision.get("temporal_patch_size", 1)),
         window_patches=(int(window) // patch) ** 2 if full and window else None,
-        windowed_layers=used - len(full) if full and window else 0,
+        windowed_layers=max(0, used - len(full)) if full and window else 0,
         projector_params_per_token=int(named(rules.projector, _PROJECTORS)(vision, features, decoder.hidden)),
         stored_params=tower.stored_params,
     )
@@ -262,9 +267,24 @@ def _merge(values: ModelConfig, rules: Tokens) -> int:
 
 
 def _chosen_layers(layers: int, whole: ModelConfig) -> list[int]:
-    """Layers whose output is read, counted from 1; an exported graph leaves out those behind the last."""
-    stated: Any = whole.get("vision_feature_layer", -1)
-    chosen = stated if isinstance(stated, (list, tuple)) and stated else [stated]
-    if not all(isinstance(layer, int) for layer in chosen):
-        return [layers]
-    return [max(1, min(layers, layers + layer + 1 if layer < 0 else layer)) for layer in chosen]
+    """Layers whose output is read, counted from 1; an exported graph leaves out those behind the last.
+
+    Stated entries count outputs: 0 is what goes into the first layer, -1 what leaves the last.
+    """
+    stated: Any = whole.get("vision_feature_layer")
+    chosen = list(stated) if isinstance(stated, (list, tuple)) else [-1 if stated is None else stated]
+    for layer in chosen or [None]:
+        whole_number = isinstance(layer, int) and not isinstance(layer, bool)
+        if not whole_number or not -layers - 1 <= layer <= layers:
+            rule = f"must name outputs of a tower of {layers} layers: {-layers - 1} to {layers}"
+            raise InputError(explain("config.json: vision_feature_layer", stated, rule))
+    return [max(1, layers + layer + 1 if layer < 0 else layer) for layer in chosen]
+
+
+def _drops_first_token(whole: ModelConfig, family: Family) -> bool:
+    """Whether the first of a picture's features is left out. Raises `InputError` for another word."""
+    stated = whole.get("vision_feature_select_strategy")
+    if stated not in (None, "default", "full") and "vision_feature_select_strategy" in family.defaults:
+        rule, remedy = "must be default or full", "Older files say patch for default, cls_patch for full"
+        raise InputError(explain("config.json: vision_feature_select_strategy", stated, rule, remedy))
+    return bool(stated == "default")
