@@ -68,6 +68,7 @@ _TOP = {
     "image_token_index": 60,
     "tie_word_embeddings": False,
     "visual_indicator_token_ids": [50, 51, 52, 53, 54],
+    "vision_feature_layers": [-2, 1],
 }
 
 

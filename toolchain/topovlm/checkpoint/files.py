@@ -24,7 +24,6 @@ from topovlm.families.family import Action, Decoder, Family
 from topovlm.families.images import checked_images
 from topovlm.families.layers import layer_count, shape_groups
 from topovlm.families.limits import check_limits
-from topovlm.families.preprocessor import check_preprocessor
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Where an image processor's configuration lies, and under which key, in transformers' own order.
@@ -142,18 +141,17 @@ def _facts(folder: Path, source: str, action: Action) -> ModelFacts:
     for name, key in _PREPROCESSORS:
         held = _object(folder, name)
         if held is not None:
-            if key is not None:
-                check_limits(held, name)
-            _check_images(held, key, find_family(config.get("model_type")), name)
+            check_limits(held, name)
+            _check_images(held, key, name)
     return ModelFacts(config, read_preprocessor(folder))
 
 
-def _check_images(content: ModelConfig, key: str | None, family: Family | None, name: str) -> None:
+def _check_images(content: ModelConfig, key: str | None, name: str) -> None:
     held = content if key is None else content.get(key)
     if held is not None and not isinstance(held, dict):
         raise InputError(explain(f"{name}: {key}", held, "must be an object", "Use the model's own file"))
     if held:
-        check_preprocessor(held, family, name if key is None else f"{name}: {key}")
+        checked_images(held, name if key is None else f"{name}: {key}")
 
 
 def read_preprocessor(folder: Path) -> ModelConfig | None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from topovlm.checkpoint.agreement import check_agreement
 from topovlm.checkpoint.asking import refuse_sample_too_long
 from topovlm.checkpoint.encoded import Encoded, in_a_row
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
@@ -122,8 +123,9 @@ def load(
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = checkpoint.folder
-    model = load_model(checkpoint, dtype=dtype)
     processor = load_processor(folder) if processor is None else processor
+    check_agreement(processor, checkpoint.facts, checkpoint.family, folder)
+    model = load_model(checkpoint, dtype=dtype)
     one = model.num_parameters() < _ONE_THREAD_PARAMETERS
     # Torch counts the machine's cores, also where a container may use few of them.
     torch.set_num_threads(1 if one else min(torch.get_num_threads(), usable_cores()))

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
-from topovlm.errors import InputError, explain
+from topovlm.errors import InputError, TopovlmError, explain
 from topovlm.machine.host import free_memory_bytes
 from topovlm.units import format_bytes
+
+_MOST_SAID = 300  # letters of another library's error
 
 
 class TooLargeError(InputError):
@@ -36,15 +38,48 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+_MOST_UNFILLED = 3  # sizes are estimates for towers of unknown kinds
+_PANIC = "PanicException"  # of tokenizers and safetensors: it is no `Exception`, and named in no module
+
+
 @contextlib.contextmanager
-def load_errors(folder: Path) -> Iterator[None]:
-    """Whatever transformers says while it loads from a folder is about that folder: `InputError`."""
+def load_errors(folder: Path, does: str = "cannot load it") -> Iterator[None]:
+    """Whatever transformers says while it reads a folder is about that folder: `InputError`.
+
+    What is said already, in our words, passes. Raises `TooLargeError` where the memory is spent.
+    """
     try:
         with quiet_transformers():
             yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
-        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(explain("--model", str(folder), f"transformers cannot load it: {line}")) from error
+    except TopovlmError:
+        raise
+    except MemoryError as error:
+        raise TooLargeError(
+            explain("--model", str(folder), "does not fit into this machine's memory")
+        ) from error
+    # transformers, tokenizers, safetensors, huggingface_hub and jinja2 state no common kind of error, and
+    # damaged files raise many that none of them meant to: nothing of ours runs inside.
+    except Exception as error:
+        raise InputError(explain("--model", str(folder), f"transformers {does}: {said(error)}")) from error
+    except BaseException as error:
+        if type(error).__name__ != _PANIC:
+            raise
+        raise InputError(explain("--model", str(folder), f"transformers {does}: {said(error)}")) from error
+
+
+def said(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing, or a word that means nothing alone."""
+    text = " ".join(str(error).split())
+    short = text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
+    return short if " " in short else f"{type(error).__name__} {short}".strip()
+
+
+def read_stock_config(folder: Path) -> Any:
+    """config.json as transformers reads it, defaults filled in. Raises `InputError`."""
+    from transformers import AutoConfig
+
+    with load_errors(folder, "cannot read its config.json"):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def load_model(
@@ -61,6 +96,7 @@ def load_model(
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     loader: Any = AutoModelForCausalLM if checkpoint.family.text_only else AutoModelForImageTextToText
     refuse_too_large(checkpoint, dtype)
+    _refuse_unfilled(checkpoint)
     more = {} if attention_kind is None else {"attn_implementation": attention_kind}
     with load_errors(checkpoint.folder):
         model, facts = loader.from_pretrained(
@@ -68,6 +104,7 @@ def load_model(
             dtype="auto" if dtype == "stored" else getattr(torch, dtype),
             output_loading_info=True,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             **more,
         )
@@ -80,6 +117,19 @@ def load_model(
                 explain("--model", str(checkpoint.folder), rule, "The checkpoint and its config disagree")
             )
     return model.eval().requires_grad_(False)
+
+
+def _refuse_unfilled(checkpoint: Checkpoint) -> None:
+    """Raise `InputError` where a configuration asks for far more weights than there are: transformers would
+    make them up first, in memory, and then say that they are missing."""
+    shape = checkpoint.facts.shape
+    decoder = shape.decoder
+    asked = decoder.layers * decoder.linear_params_per_layer + decoder.head_params
+    asked += shape.vision.params if shape.vision else 0
+    if asked > _MOST_UNFILLED * checkpoint.parameters:
+        rule = f"describes {asked} parameters, and its weights are {checkpoint.parameters}"
+        remedy = "The checkpoint and its config disagree"
+        raise InputError(explain("config.json", str(checkpoint.folder), rule, remedy))
 
 
 @contextlib.contextmanager

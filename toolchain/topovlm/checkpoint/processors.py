@@ -15,11 +15,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from topovlm.checkpoint.files import read_json_object, read_preprocessor
-from topovlm.checkpoint.loading import load_errors, quiet_transformers
-from topovlm.errors import InputError, explain, located
+from topovlm.checkpoint.loading import load_errors, quiet_transformers, said
+from topovlm.checkpoint.whole_prompts import see_whole_prompts
+from topovlm.errors import InputError, TopovlmError, explain, located
 from topovlm.families.catalogue import find_family
 from topovlm.families.configs import ModelConfig
 from topovlm.families.family import Family
+from topovlm.families.sizes import read_shape
 from topovlm.runtime.template import messages, render
 from topovlm.runtime.tokenizer_file import check_tokenizer
 from topovlm.samples import Sample
@@ -38,20 +40,43 @@ def load_processor(folder: Path) -> Any:
     processors: Any = AutoProcessor  # untyped in transformers
     check_tokenizer(folder / "tokenizer.json")
     read_preprocessor(folder)  # its sizes are within bounds
+    config = read_json_object(folder / "config.json", "config.json")
     with load_errors(folder):
-        kind = None if all(map(find_spec, _FOR_VIDEOS)) else _class_of(folder)
+        # Asked for by name: choosing by the model's type, transformers forgets that no code may run.
+        kind = _class_of(folder)
         if kind is None:
-            processor = processors.from_pretrained(folder, local_files_only=True)
+            processor = processors.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         else:
-            with still_pictures(kind) as still:
-                processor = still.from_pretrained(folder, local_files_only=True)
+            whole = all(map(find_spec, _FOR_VIDEOS))
+            with contextlib.nullcontext(kind) if whole else still_pictures(kind) as still:
+                processor = still.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _with_pillow(processor, folder)
-    family = find_family(_read(folder / "config.json").get("model_type"))
+    see_whole_prompts(tokenizer_of(processor))
+    family = find_family(config.get("model_type"))
+    if family is not None:
+        _complete(processor, folder, config, family)
     templated = family is None or family.prompt == "template"
     if templated and getattr(processor, "chat_template", None) is None:
         rule = "has no chat template, so a prompt cannot be written the way it was trained"
         raise InputError(explain("--model", str(folder), rule, "Add chat_template.jinja"))
     return processor
+
+
+def _complete(processor: Any, folder: Path, config: ModelConfig, family: Family) -> None:
+    """What LLaVA's processors count tokens by: older folders state it in config.json alone."""
+    tower = read_shape(config).vision if hasattr(processor, "vision_feature_select_strategy") else None
+    if tower is None:
+        return
+    stated = _read(folder / "processor_config.json")
+    facts = {
+        "patch_size": tower.patch,
+        "vision_feature_select_strategy": {**family.defaults, **config}["vision_feature_select_strategy"],
+        "num_additional_image_tokens": int(tower.class_token),
+        "num_image_tokens": (tower.image_size // tower.patch) ** 2,
+    }
+    for name, value in facts.items():
+        if hasattr(processor, name) and stated.get(name) is None:
+            setattr(processor, name, value)
 
 
 def _with_pillow(processor: Any, folder: Path) -> None:
@@ -66,7 +91,9 @@ def _with_pillow(processor: Any, folder: Path) -> None:
         return
     loader: Any = AutoImageProcessor  # untyped in transformers
     with load_errors(folder):
-        processor.image_processor = loader.from_pretrained(folder, local_files_only=True, backend="pil")
+        processor.image_processor = loader.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, backend="pil"
+        )
 
 
 def tokenizer_of(processor: Any) -> Any:
@@ -238,7 +265,10 @@ def _class_of(folder: Path) -> Any:
     names = [_read(folder / file).get("processor_class") for file in _FILES]
     names.append(by_type.get(_read(folder / "config.json").get("model_type")))
     name = next((name for name in names if name), None)
-    return processor_class(name) if name and hasattr(transformers, name) else None
+    if not isinstance(name, str) or not hasattr(transformers, name):
+        return None
+    kind = processor_class(name)
+    return kind if isinstance(kind, type) and issubclass(kind, transformers.ProcessorMixin) else None
 
 
 def _read(path: Path) -> ModelConfig:

@@ -63,9 +63,9 @@ def prune_checkpoint(
     """Write `src` without the decoder layers `drop` to `dst`; `dst` appears whole or not at all.
 
     Layers are re-indexed from 0, every per-layer field of the configuration is rewritten, tokenizer and
-    processor files are copied, README.md becomes a card of the slim model, which names an opened `src` by what
-    it was opened as. An empty `drop` gives a faithful copy. `progress(done_bytes, total_bytes)` is called per
-    tensor. Raises `InputError`.
+    processor files are copied, README.md becomes a card of the slim model, which calls an opened `src` by
+    what it was opened as. An empty `drop` gives a faithful copy. `progress(done_bytes, total_bytes)` is
+    called per tensor. Raises `InputError`.
     """
     checkpoint = src if isinstance(src, Checkpoint) else open_checkpoint(src)
     dropped = check_drop(drop, checkpoint.layers)

@@ -13,7 +13,6 @@ from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
 from topovlm.families.family import Decoder, Family, Tokens, Tower, named
 from topovlm.families.implied import SLIDING, layer_list
 from topovlm.families.limits import check_limits
-from topovlm.families.preprocessor import size_of
 from topovlm.families.shape import DecoderShape, ModelShape, VisionShape
 from topovlm.families.tilings import max_tiles, pinpoints
 
@@ -60,7 +59,7 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
             explain("model_type", model_type, rule, "Known: " + ", ".join(families_that("plan")))
         )
     rules, processor = picture_rules(whole, family), preprocessor or {}
-    size = size_of(processor)
+    size = processor.get("size") or {}
     tower = _vision(whole, family, rules, decoder)
     low, high = rules.min_pixels, rules.max_pixels  # 0: the family bounds no area
     return ModelShape(
@@ -155,7 +154,7 @@ def _decoder(whole: ModelConfig, family: Family | None) -> DecoderShape:
         gated=record.gated,
         sliding_window=window if share else None,
         sliding_share=share,
-        **_experts(record, text, layers),
+        **_experts(record, raw, text, layers),
     )
 
 
@@ -167,10 +166,14 @@ def _sliding_share(record: Decoder, text: ModelConfig, layers: int) -> float:
     return 1.0 if text.get("use_sliding_window", True) else 0.0
 
 
-def _experts(record: Decoder, text: ModelConfig, layers: int) -> dict[str, Any]:
-    """Sizes of a mixture of experts, nothing for a dense model. Raises `InputError` for unknown ones."""
+def _experts(record: Decoder, stated: ModelConfig, text: ModelConfig, layers: int) -> dict[str, Any]:
+    """Sizes of a mixture of experts, nothing for a dense model. Raises `InputError` for unknown ones.
+
+    `stated`: `text` without defaults, where one spelling of the count would hide another that is stated.
+    """
     fields = record.experts
-    for name in fields.count if fields else _COUNTS_OF_EXPERTS:
+    names = fields.count if fields else _COUNTS_OF_EXPERTS
+    for name in sorted(names, key=lambda name: not stated.get(name)):
         if not text.get(name):
             continue
         if fields is None:

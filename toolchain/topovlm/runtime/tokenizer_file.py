@@ -27,10 +27,11 @@ Replacement = tuple[str, str]
 
 
 class _Steps(msgspec.Struct):
-    """The parts of tokenizer.json that change words before they are looked up."""
+    """The parts of tokenizer.json that change words before they are looked up, and answers afterwards."""
 
     normalizer: Any = None
     pre_tokenizer: Any = None
+    decoder: Any = None
 
 
 def read_tokenizer(file: Path) -> Tokenizer:
@@ -57,10 +58,11 @@ def check_tokenizer(file: Path) -> None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         rule = f"cannot be read: {error}"
         raise InputError(explain("tokenizer", str(file), rule, "Give the model's own")) from None
-    replaced = [*_replacements(steps.normalizer), *_replacements(steps.pre_tokenizer)]
-    if len(replaced) > _MOST_STEPS or _multiplies(replaced):
-        rule = f"its steps multiply words: more than {_MOST_GROWTH} characters for one"
-        raise InputError(explain("tokenizer", str(file), rule, "Give the model's own"))
+    before = [*_replacements(steps.normalizer), *_replacements(steps.pre_tokenizer)]
+    for replaced in (before, _replacements(steps.decoder)):
+        if len(replaced) > _MOST_STEPS or _multiplies(replaced):
+            rule = f"its steps multiply words: more than {_MOST_GROWTH} characters for one"
+            raise InputError(explain("tokenizer", str(file), rule, "Give the model's own"))
 
 
 @contextlib.contextmanager
@@ -107,7 +109,7 @@ def _replacements(step: Any, depth: int = 0) -> list[Replacement]:
     if isinstance(content, str):
         fixed = pattern.get("String") if isinstance(pattern, dict) else None
         found.append((fixed if isinstance(fixed, str) else "", content))
-    for name in ("normalizers", "pretokenizers"):
+    for name in ("normalizers", "pretokenizers", "decoders"):
         held = step.get(name)
         for inner in held if isinstance(held, list) else ():
             found += _replacements(inner, depth + 1)
