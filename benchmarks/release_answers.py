@@ -27,7 +27,11 @@ def load(folder: str) -> tuple[Any, dict[str, list[str]]]:
     kind = transformers.AutoModelForImageTextToText if pictures else transformers.AutoModelForCausalLM
     # Eager attention computes what a model states (Gemma 2's soft caps) in every release.
     model, info = kind.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        folder,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        output_loading_info=True,
+        trust_remote_code=False,
     )
     return model.eval(), {
         name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys") if info.get(name)
@@ -40,7 +44,7 @@ def asked(checkpoint: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
         return [{k: torch.from_numpy(v) for k, v in np.load(file).items()} for file in checkpoint["inputs"]]
     from PIL import Image
 
-    processor = transformers.AutoProcessor.from_pretrained(checkpoint["folder"])
+    processor = transformers.AutoProcessor.from_pretrained(checkpoint["folder"], trust_remote_code=False)
     made = []
     for question in checkpoint["questions"]:
         content = [{"type": "image"}, {"type": "text", "text": question["prompt"]}]

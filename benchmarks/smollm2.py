@@ -108,13 +108,15 @@ def write_checkpoint(folder: Path) -> Path:
     loader: Any = AutoModelForCausalLM  # untyped in transformers
     tokenizers: Any = AutoTokenizer
     settings: Any = GenerationConfig
-    read = loader.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    read = loader.from_pretrained(
+        source.parent, gguf_file=source.name, dtype=torch.float32, trust_remote_code=False
+    )
     # What transformers has read counts as quantised still, and is not saved: the same numbers in a new model.
     config = read.config
     del config.quantization_config
     model = loader.from_config(config)
     model.load_state_dict(read.state_dict())
-    tokenizer = tokenizers.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer = tokenizers.from_pretrained(source.parent, gguf_file=source.name, trust_remote_code=False)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config = settings(do_sample=False, eos_token_id=end, pad_token_id=end)
     model.to(torch.float16).save_pretrained(folder)

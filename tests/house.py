@@ -114,6 +114,23 @@ def parsers() -> dict[str, set[str]]:
     return found
 
 
+def loads_that_trust(root: Path = ROOT) -> list[str]:
+    """Calls of `from_pretrained` that do not say `trust_remote_code=False`, as `file:line`."""
+    return [
+        f"{path.name}:{node.lineno}"
+        for path in sorted(root.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "from_pretrained"
+        and not any(word.arg == "trust_remote_code" and _is_false(word.value) for word in node.keywords)
+    ]
+
+
+def _is_false(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is False
+
+
 def room_of(module: str) -> str:
     return module.partition(".")[0]
 

@@ -31,6 +31,14 @@ def test_relative_imports_stay_in_what_travels() -> None:
     assert {(house.room_of(module), level) for module, level in house.relative_imports()} == {("travel", 1)}
 
 
+def test_code_of_a_model_is_never_trusted() -> None:
+    """Whatever loads from a folder says so itself: transformers would ask on standard input otherwise."""
+    benchmarks = house.ROOT.parents[1] / "benchmarks"
+    assert house.loads_that_trust() == []
+    assert house.loads_that_trust(benchmarks) == []
+    assert "from_pretrained" in (house.ROOT / "checkpoint" / "processors.py").read_text(encoding="utf-8")
+
+
 def test_no_modules_import_each_other() -> None:
     """Directly or through others, for types or at run time."""
     assert house.circles() == []

@@ -63,14 +63,14 @@ def load_processor(folder: Path) -> Any:
 
 
 def _complete(processor: Any, folder: Path, config: ModelConfig, family: Family) -> None:
-    """What LLaVA's processors count tokens by: older folders state it in config.json alone."""
+    """What some processors count tokens by: older folders state it in config.json alone."""
     tower = read_shape(config).vision if hasattr(processor, "vision_feature_select_strategy") else None
     if tower is None:
         return
     stated = _read(folder / "processor_config.json")
     facts = {
         "patch_size": tower.patch,
-        "vision_feature_select_strategy": {**family.defaults, **config}["vision_feature_select_strategy"],
+        "vision_feature_select_strategy": {**family.defaults, **config}.get("vision_feature_select_strategy"),
         "num_additional_image_tokens": int(tower.class_token),
         "num_image_tokens": (tower.image_size // tower.patch) ** 2,
     }

@@ -16,6 +16,7 @@ from topovlm.config import Config, exported_dtype
 from topovlm.console import Display, library_chatter
 from topovlm.errors import InputError, explain
 from topovlm.pipeline.context import Context
+from topovlm.pipeline.final_names import called
 from topovlm.pipeline.record import PruneRecord
 from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import find_model
@@ -23,6 +24,8 @@ from topovlm.pipeline.target import resolve_target
 from topovlm.predict.target import LOCAL
 
 if TYPE_CHECKING:
+    from topovlm.checkpoint.files import Checkpoint
+    from topovlm.checkpoint.live import Live
     from topovlm.checkpoint.outcome import SurgeryReport
     from topovlm.choose.record import Scores
     from topovlm.exporters.protocol import ExportRecord
@@ -61,38 +64,40 @@ def prune_model(config: Config, display: Display, *, verify: bool = True) -> Pru
     if config.drop is None:
         raise InputError(explain("--drop", None, "is missing", "Name layers, e.g. --drop 12,13,20-24"))
     folder, source = new_folder(config.output), find_model(config.model)
-    if verify:
-        _check_memory(source.folder)
     what = "prune and verify" if verify else "prune"
-    with display.stage(what) as progress, staged_folder(folder) as work:
-        written = work / "model"
-        surgery = prune_checkpoint(source.folder, written, config.drop, progress=progress)
-        record = _verified(surgery, written, source.folder, config.drop, verify=verify)
-        for path in list(written.iterdir()):
-            move_into_place(path, work / path.name)
-        written.rmdir()
+    with display.stage(what) as progress:
+        # What is wrong with the source is said of the source, before anything is written.
+        dense = _loaded(source.checkpoint) if verify else None
+        with staged_folder(folder) as work:
+            written = work / "model"
+            surgery = prune_checkpoint(source.checkpoint, written, config.drop, progress=progress)
+            with called(written, folder):
+                record = _verified(surgery, written, source.folder, config.drop, dense)
+            for path in list(written.iterdir()):
+                move_into_place(path, work / path.name)
+            written.rmdir()
     return structs.replace(record, surgery=structs.replace(surgery, folder=str(folder)))
 
 
-def _check_memory(folder: Path) -> None:
-    """Refuse before the work what cannot be verified after it."""
-    from topovlm.checkpoint.files import open_checkpoint
-    from topovlm.checkpoint.loading import TooLargeError, refuse_too_large
+def _loaded(checkpoint: Checkpoint) -> Live:
+    """The dense model, which the slim one is compared with. Refuses what cannot be verified later."""
+    from topovlm.checkpoint.live import load
+    from topovlm.checkpoint.loading import TooLargeError
 
     try:
-        refuse_too_large(open_checkpoint(folder))
+        return load(checkpoint)
     except TooLargeError as error:
         remedy = f"{error.remedy}, or prune unverified with --no-verify"
         raise InputError(explain(error.field, error.value, error.rule, remedy)) from None
 
 
 def _verified(
-    surgery: SurgeryReport, folder: Path, source: Path, drop: Sequence[int], *, verify: bool
+    surgery: SurgeryReport, folder: Path, source: Path, drop: Sequence[int], dense: Live | None
 ) -> PruneRecord:
     from topovlm.checkpoint.verify import verify_checkpoint, verify_files
 
-    if verify:
-        return PruneRecord(surgery=surgery, verified=verify_checkpoint(folder, dense=source, dropped=drop))
+    if dense is not None:
+        return PruneRecord(surgery=surgery, verified=verify_checkpoint(folder, dense=dense, dropped=drop))
     return PruneRecord(surgery=surgery, files_compared=verify_files(folder, source, drop))
 
 

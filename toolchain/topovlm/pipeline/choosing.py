@@ -11,6 +11,7 @@ from topovlm.choose.record import Scores, Selection
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
+from topovlm.pipeline.final_names import called
 from topovlm.pipeline.record import Pruned
 from topovlm.pipeline.stages import MODEL, PRUNE, SCORE, SCORES, SELECT, SELECTION, STATES
 from topovlm.records import write
@@ -168,8 +169,9 @@ def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:
         from topovlm.checkpoint.verify import verify_checkpoint
 
         live, folder = context.dense.live, work / MODEL
-        surgery = prune_checkpoint(context.source.folder, folder, dropped)
-        verified = verify_checkpoint(folder, dense=live, dropped=dropped)
+        surgery = prune_checkpoint(context.source.checkpoint, folder, dropped)
+        with called(folder, context.run.root / MODEL):
+            verified = verify_checkpoint(folder, dense=live, dropped=dropped)
         if not repairing:
             return Pruned(surgery=surgery, verified=verified, repair=None)
         from topovlm.choose.repair.apply import repair_checkpoint
@@ -184,7 +186,8 @@ def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:
             progress=progress,
         )
         if repair.kept:
-            again = verify_checkpoint(folder)
+            with called(folder, context.run.root / MODEL):
+                again = verify_checkpoint(folder)
             verified = structs.replace(again, dense_difference=verified.dense_difference)
         return Pruned(surgery=surgery, verified=verified, repair=repair)
 

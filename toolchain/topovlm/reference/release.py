@@ -58,8 +58,9 @@ def answers(folder: Path, asked: Sequence[Sample], batch_size: int = 64, device:
     import transformers
 
     stock: Any = transformers  # much of it is untyped
-    processor = stock.AutoProcessor.from_pretrained(folder)
-    model = stock.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+    processor = stock.AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    loader = stock.AutoModelForImageTextToText
+    model = loader.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval().to(device)
     said = [""] * len(asked)
     # Pictures cost most of the tokens: batches hold samples with equally many.
     by_pictures = sorted(range(len(asked)), key=lambda i: (len(asked[i].images), len(asked[i].prompt)))

@@ -130,14 +130,12 @@ def _traceable(model_dir: Path, dtype: str, model: Any) -> Iterator[Any]:
 
     Eager attention traces to plain MatMul and Softmax; parity compares with the default attention.
     """
-    from transformers import AutoConfig
-
-    from topovlm.checkpoint.loading import attention, load_model
+    from topovlm.checkpoint.loading import attention, load_model, read_stock_config
     from topovlm.exporters.onnx.graphs import check_family
 
     if not (model_dir / "config.json").is_file():
         raise InputError(explain("model", str(model_dir), "is no checkpoint folder: config.json is missing"))
-    check_family(AutoConfig.from_pretrained(model_dir, local_files_only=True))
+    check_family(read_stock_config(model_dir))
     wanted = TRACED[dtype]
     if model is not None and model.device.type == "cpu" and str(model.dtype) == f"torch.{wanted}":
         with attention(model, "eager"):

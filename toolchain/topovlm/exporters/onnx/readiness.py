@@ -24,13 +24,12 @@ def check_checkpoint(model_dir: Path, processor: object | None = None) -> None:
 
     `processor`: the checkpoint's, where somebody has loaded it already.
     """
-    from transformers import AutoConfig
-
+    from topovlm.checkpoint.loading import read_stock_config
     from topovlm.exporters.onnx.graphs import check_family
 
     config = read_json(model_dir / "config.json")
     family_of(config, "export")
-    check_family(AutoConfig.from_pretrained(model_dir, local_files_only=True))
+    check_family(read_stock_config(model_dir))
     _check_prompts(model_dir, config, processor)
 
 
