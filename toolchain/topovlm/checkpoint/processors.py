@@ -15,9 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from topovlm.checkpoint.files import read_json_object, read_preprocessor
-from topovlm.checkpoint.loading import load_errors, quiet_transformers, said
+from topovlm.checkpoint.loading import load_errors, quiet_transformers, read_stock_config, said
 from topovlm.checkpoint.whole_prompts import see_whole_prompts
-from topovlm.errors import InputError, TopovlmError, explain, located
+from topovlm.errors import InputError, explain, located
 from topovlm.families.catalogue import find_family
 from topovlm.families.configs import ModelConfig
 from topovlm.families.family import Family
@@ -41,6 +41,7 @@ def load_processor(folder: Path) -> Any:
     check_tokenizer(folder / "tokenizer.json")
     read_preprocessor(folder)  # its sizes are within bounds
     config = read_json_object(folder / "config.json", "config.json")
+    read_stock_config(folder)  # processors are chosen by it: what is wrong with it is not their fault
     with load_errors(folder):
         # Asked for by name: choosing by the model's type, transformers forgets that no code may run.
         kind = _class_of(folder)
