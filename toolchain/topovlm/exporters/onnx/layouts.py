@@ -194,14 +194,16 @@ def _counted(
 
     The vision graph has done the selection of features itself: what counts is what the graph returns.
     """
-    tower = read_shape(config).vision  # knows what a configuration may leave out
+    shape = read_shape(config)  # knows what a configuration may leave out
+    tower = shape.vision
     if tower is None:
         raise InputError(
             explain("vision_config", config.get("vision_config"), "must describe a vision tower")
         )
     side, patch = tower.image_size, processor.get("patch_size") or tower.patch
     additional = tokens_per_image - (side // patch) ** 2
-    if additional < 0:
+    # A tower without a class token may be asked to leave its first feature out, as if it were one.
+    if additional < -int(shape.drop_first_token and not tower.class_token):
         rule = f"is more than the {tokens_per_image} features that the vision graph returns per picture"
         raise InputError(explain("patches per picture", (side // patch) ** 2, rule))
     return {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.artifacts import read_json
+from topovlm.checkpoint.files import read_preprocessor
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.layouts import chat_template, image_settings, strategy_name, tokenizer_settings
 from topovlm.families.catalogue import family_of
@@ -24,20 +25,24 @@ def check_checkpoint(model_dir: Path, processor: object | None = None) -> None:
 
     `processor`: the checkpoint's, where somebody has loaded it already.
     """
+    from topovlm.checkpoint.agreement import check_agreement
     from topovlm.checkpoint.loading import read_stock_config
+    from topovlm.checkpoint.processors import load_processor
     from topovlm.exporters.onnx.graphs import check_family
 
     config = read_json(model_dir / "config.json")
-    family_of(config, "export")
+    family = family_of(config, "export")
     check_family(read_stock_config(model_dir))
+    processor = processor or load_processor(model_dir)
     _check_prompts(model_dir, config, processor)
+    check_agreement(processor, ModelFacts(config, read_preprocessor(model_dir)), family, model_dir)
 
 
-def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object | None) -> None:
+def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object) -> None:
     """Prompts with no, one and two small pictures, made as the runtime makes them."""
     from PIL import Image
 
-    from topovlm.checkpoint.processors import fast_tokenizer, load_processor
+    from topovlm.checkpoint.processors import fast_tokenizer
     from topovlm.runtime.pictures import strategy
     from topovlm.runtime.template import messages, render, special_tokens
 
@@ -45,7 +50,7 @@ def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object | None) 
     name = strategy_name(config, family)
     template = "" if family.prompt == "plain" else chat_template(model_dir)
     tokens = special_tokens(tokenizer_settings(model_dir))
-    tokenizer = fast_tokenizer(loaded or load_processor(model_dir), model_dir)
+    tokenizer = fast_tokenizer(loaded, model_dir)
     if name is None:
         render(template, messages(0, "words", parts=False), tokens=tokens)
         return
