@@ -12,6 +12,7 @@ from tests.exporters.answers import greedy
 from topovlm.checkpoint.live import load
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.checkpoint.verify import verify_checkpoint
+from topovlm.errors import InputError
 from topovlm.exporters.onnx.export import export_onnx
 from topovlm.families.facts import ModelFacts
 from topovlm.runtime.engine import Engine
@@ -63,4 +64,5 @@ def test_an_older_name_of_its_layers_is_read(dense: Path) -> None:
     stated = config.pop("vision_feature_layer")
     older = ModelFacts({**config, "vision_feature_layers": stated})
     assert older.shape == ModelFacts({**config, "vision_feature_layer": stated}).shape
-    assert older.shape != ModelFacts(config).shape
+    with pytest.raises(InputError, match="vision_feature_layer"):  # its default is of deeper towers
+        _ = ModelFacts(config).shape

@@ -42,15 +42,15 @@ def check_limits(content: ModelConfig, file: str = "config.json") -> None:
     limits = _by_field()
     for path, name, number in _numbers(content):
         limit = limits.get(name)
-        if isinstance(number, float) and not math.isfinite(number):
-            rule = "is not a finite number"
+        if limit is not None and isinstance(number, float) and not math.isfinite(number):
+            rule = "is not a finite number"  # elsewhere infinity may mean: no limit
         elif isinstance(number, int) and abs(number) >= _LARGEST:
             rule = "is larger than any number of a model"
         elif limit is not None and number > limit.most:
             rule = f"must be at most {limit.most}: no model has so many {limit.what}"
         else:
             continue
-        shown = number if abs(number) < 1e300 else "a huge number"
+        shown = number if abs(number) < _LARGEST else "a huge number"
         raise InputError(explain(f"{file}: {path}", shown, rule, "Is this a model's own file?"))
 
 

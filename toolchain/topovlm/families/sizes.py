@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,6 @@ _NUMBERS = frozenset(
     {
         "downsample_ratio",
         "hidden_stride",
-        "mlp_ratio",
         "out_hidden_size",
         "projector_pooling_ratio",
         "scale_factor",
@@ -115,8 +115,7 @@ def _size(config: ModelConfig, part: str, *names: str) -> int:
         value: Any = config.get(name)
         if isinstance(value, (list, tuple)) and value and all(side == value[0] for side in value):
             value = value[0]
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and value >= 1 and value == int(value):
+        if _is_positive(value) and value >= 1 and value == int(value):
             return int(value)
     value = next((config[name] for name in names if name in config), None)
     rule = "must be there as a positive whole number"
@@ -219,7 +218,10 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
     if tower.mlp_width in vision:
         intermediate = _size(vision, "vision", tower.mlp_width)
     else:
-        intermediate = int(hidden * vision.get("mlp_ratio", 4))
+        ratio = vision.get("mlp_ratio", 4)  # 0 of towers whose sizes are not here
+        if not _is_positive(ratio) and ratio != 0:
+            raise InputError(explain("config.json: vision.mlp_ratio", ratio, "must be a number"))
+        intermediate = int(hidden * ratio)
     patch = _size(vision, "vision", "patch_size")
     image_size = 0 if rules.any_size else _size(vision, "vision", "image_size", "img_size")
     if 0 < image_size < patch:
@@ -251,14 +253,18 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
 def _refuse_misfits(fields: ModelConfig) -> None:
     """Raise `InputError` naming a field that is there and is not what it must be."""
     for name, value in fields.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-        if name in _NUMBERS and value is not None and not number:
+        if name in _NUMBERS and value is not None and not _is_positive(value):
             rule = "must be a positive number"
         elif name in _LISTS and value is not None and not isinstance(value, (list, tuple)):
             rule = "must be a list"
         else:
             continue
         raise InputError(explain(f"config.json: {name}", value, rule, "Is this a model's config.json?"))
+
+
+def _is_positive(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value > 0
 
 
 def _merge(values: ModelConfig, rules: Tokens) -> int:
