@@ -263,8 +263,7 @@ def _refuse_misfits(fields: ModelConfig) -> None:
 
 
 def _is_positive(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _merge(values: ModelConfig, rules: Tokens) -> int:
