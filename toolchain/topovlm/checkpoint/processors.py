@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from topovlm.checkpoint.files import read_json_object, read_preprocessor
-from topovlm.checkpoint.loading import load_errors, quiet_transformers, read_stock_config, said
+from topovlm.checkpoint.loading import load_errors, quiet_transformers, read_stock_config
 from topovlm.checkpoint.whole_prompts import see_whole_prompts
 from topovlm.errors import InputError, explain, located
 from topovlm.families.catalogue import find_family
