@@ -131,7 +131,7 @@ def write_questions(file: Path, count: int = 64) -> Path:
 
     words = ("city", "river", "tool", "fruit", "colour", "bird", "month", "metal")
     rows = [
-        {"id": f"q{index}", "prompt": question, "answer": "", "group": f"q{index}"}
+        {"id": f"q{index}", "prompt": question, "group": f"q{index}"}
         for index, question in enumerate(
             [*QUESTIONS, *(f"Tell me about a {words[i % 8]}, number {i}." for i in range(count - 8))]
         )

@@ -16,7 +16,6 @@ from topovlm.checkpoint.loading import TooLargeError
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.checkpoint.verify import verify_checkpoint, verify_files
 from topovlm.errors import InputError, VerificationError
-from topovlm.machine.look import meminfo
 
 # What generation_config.json may say that only constrains how answers are drawn.
 SETTINGS: dict[str, Any] = {
@@ -223,10 +222,7 @@ def test_a_model_larger_than_memory_is_refused_before_loading(
     """The message names what is needed and what is free; it is no finding about a written checkpoint."""
     from topovlm.checkpoint import loading
 
-    (tmp_path / "meminfo").write_text("MemTotal: 8 kB\nMemAvailable:      2 kB\n")
-    assert meminfo(str(tmp_path / "meminfo")) == {"MemTotal": 8192, "MemAvailable": 2048}
-    assert meminfo(str(tmp_path / "nowhere")) == {}
-    monkeypatch.setattr(loading, "meminfo", lambda: meminfo(str(tmp_path / "meminfo")))
+    monkeypatch.setattr(loading, "free_memory_bytes", lambda: 2048)
     for load_it in (load, verify_checkpoint):
         with pytest.raises(TooLargeError, match=r"needs 1\.04 MiB of memory as float32, 2\.00 KiB are free"):
             load_it(tiny_siglip_qwen2)
@@ -270,7 +266,7 @@ def test_prune_without_memory(
     from topovlm.checkpoint import loading
     from topovlm.cli import main
 
-    monkeypatch.setattr(loading, "meminfo", lambda: {"MemAvailable": 2048})
+    monkeypatch.setattr(loading, "free_memory_bytes", lambda: 2048)
     words = [
         "prune",
         "--model",

@@ -19,13 +19,14 @@ from topovlm.pipeline import lock
 
 @pytest.fixture(params=["ENOLCK", "EOPNOTSUPP", "EINVAL", "ENOSYS"])
 def lockless(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system that refuses `flock`."""
+    """A file system that has locks of neither kind."""
     code = getattr(errno, request.param)
 
     def refuse(handle: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
 
 
 def refused(folder: Path, words: str) -> str:

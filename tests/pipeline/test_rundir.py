@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import multiprocessing
 import os
@@ -344,23 +343,3 @@ def test_temporary_files_of_others_stay(tmp_path: Path) -> None:
         (run.root / ".report.json.17.tmp").write_text("half")
     with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
         assert sorted(path.name for path in run.root.glob(".*.tmp")) == [".notes.tmp"]
-
-
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
-def test_a_file_system_without_locks_is_used_and_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
-) -> None:
-    """Some network file systems have one kind of lock, some have none."""
-    import fcntl
-
-    def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with RunDir(tmp_path / "run", Display()).locked() as run:
-        write(run, "a", {})
-    assert "no locks" not in capsys.readouterr().err
-    monkeypatch.setattr(fcntl, "lockf", refuse)
-    with RunDir(tmp_path / "run", Display()).locked() as run:
-        assert write(run, "a", {}).cached
-    assert "no locks" in capsys.readouterr().err

@@ -55,8 +55,8 @@ def test_folder_and_file_both_open(report: Report, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "truncated"),
-        ("not json", "JSON is malformed"),
+        ("", "is not JSON"),
+        ("not json", "is not JSON"),
         ("[]", "Expected `object`, got `array`"),
         ('{"schema_version": 2, "x": ' + "[" * 100_000, "nested too deeply"),
         ("{}", "schema_version"),

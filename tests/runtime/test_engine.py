@@ -207,7 +207,7 @@ def test_bad_folders(toy: Toy, tmp_path: Path) -> None:
     manifest = folder / "topovlm_runtime.json"
     whole = manifest.read_text()
     for text, message in (
-        ("{", "truncated"),
+        ("{", "is not JSON"),
         ("[]", "Expected `object`"),
         (json.dumps({**json.loads(whole), "schema": 9}), "has schema 9, this topovlm reads 2"),
         (json.dumps({"schema": 2}), "missing required field `model_type`"),
@@ -239,7 +239,7 @@ def test_bad_calls(engine: Engine, toy: Toy, tmp_path: Path) -> None:
         engine.generate([], "red", 0)
     with pytest.raises(InputError, match="stands for a picture"):
         engine.generate([], "<image> red")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="does not exist"):
         engine.generate([tmp_path / "none.png"], "red")
     with pytest.raises(InputError, match="batch_size"):
         engine.generate_batch([([], "red")], batch_size=0)

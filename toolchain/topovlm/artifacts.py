@@ -142,21 +142,34 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, *, field: str = "file", most_bytes: int = MOST_JSON_BYTES, remedy: str = "") -> Any:
+def read_json(
+    path: Path,
+    *,
+    field: str = "file",
+    most_bytes: int = MOST_JSON_BYTES,
+    remedy: str = "",
+    constants: bool = False,
+) -> Any:
     """Parsed JSON; raises `InputError` naming the file (and the line) when it is absent, broken or a bomb.
 
-    Objects take some twenty times the room of their text.
+    Objects take some twenty times the room of their text. `constants`: as in `json_text.parse`.
     """
     data = read_plain(path, field=field, most_bytes=most_bytes, remedy=remedy)
-    return parse_json(data, field=field, name=str(path), remedy=remedy)
+    return parse_json(data, field=field, name=str(path), remedy=remedy, constants=constants)
 
 
 def parse_json(
-    text: str | bytes, *, field: str, name: str, remedy: str = "", unique_keys: bool = False
+    text: str | bytes,
+    *,
+    field: str,
+    name: str,
+    remedy: str = "",
+    unique_keys: bool = False,
+    constants: bool = False,
 ) -> Any:
     """`json_text.parse` for people: raises `InputError` with `field` and `name`, which say what is read."""
     try:
-        return json_text.parse(text, unique_keys=unique_keys)
+        return json_text.parse(text, unique_keys=unique_keys, constants=constants)
     except json_text.NotJsonError as error:
         raise InputError(explain(field, name, str(error), remedy)) from None
 

@@ -22,15 +22,16 @@ class NotJsonError(ValueError):
     """`str()` is the rule that is broken, to stand behind what was read: "is not JSON (... at line 3)"."""
 
 
-def parse(text: str | bytes, *, unique_keys: bool = False) -> Any:
-    """Plain data. Raises `NotJsonError` and nothing else."""
+def parse(text: str | bytes, *, unique_keys: bool = False, constants: bool = False) -> Any:
+    """Plain data. `constants`: NaN and infinities are taken, as Python writes them. Raises `NotJsonError` and
+    nothing else."""
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
         if text.startswith(_MARK):
             raise NotJsonError("begins with a byte order mark: save it as UTF-8 without one")
         value = json.loads(
             text,
-            parse_constant=_constant,
+            parse_constant=float if constants else _constant,
             parse_int=_integer,
             parse_float=_float,
             object_pairs_hook=_unique if unique_keys else None,

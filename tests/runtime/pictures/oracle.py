@@ -16,7 +16,7 @@ from tests import tiny
 from topovlm.runtime.pictures import strategy
 from topovlm.runtime.pictures.seen import Seen, Strategy
 
-MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "YCbCr", "HSV", "I;16", "I", "F")
+MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "YCbCr", "HSV", "L", "RGB", "LA")
 BOS = "<bos>"
 
 
@@ -28,10 +28,6 @@ def picture(mode: str, width: int, height: int, seed: int = 0) -> Image.Image:
     rows = np.linspace(0, 120, height)[:, None, None]
     columns = np.linspace(0, 75, width)[None, :, None]
     image = Image.fromarray((noise + rows + columns).astype(np.uint8), "RGBA")
-    if mode in ("I;16", "I", "F"):
-        grey = np.asarray(image.convert("L"))
-        wide = {"I;16": grey.astype(np.uint16) * 3, "I": grey.astype(np.int32), "F": grey.astype(np.float32)}
-        return Image.fromarray(wide[mode])
     if mode == "PA":
         return image.convert("RGB").convert("P").convert("PA")
     return image.convert(mode)

@@ -52,7 +52,12 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         SQUARE,
     ),
     "llava pixtral": ("llava", PIXTRAL, {"vision_feature_layer": -1}, {"size": {"longest_edge": 64}}),
-    "vipllava": ("vipllava", {"model_type": "clip_vision_model", **SMALL}, {}, EDGE),
+    "vipllava": (
+        "vipllava",
+        {"model_type": "clip_vision_model", **SMALL},
+        {"vision_feature_layers": [-2, -1, 1]},
+        EDGE,
+    ),
     "fast_vlm": ("fast_vlm", {"architecture": "fastvit_mci3", **SMALL}, {}, EDGE),
     "paligemma": ("paligemma", SMALL, {}, SQUARE),
     "gemma3": ("gemma3", SMALL, {"mm_tokens_per_image": 4}, SQUARE),

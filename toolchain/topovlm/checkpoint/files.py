@@ -123,7 +123,8 @@ def _from_hub(source: str, config_only: bool) -> Path:
 
 def read_json_object(path: Path, what: str) -> ModelConfig:
     """A JSON object from a checkpoint's file; `InputError` names the file, and the line when it is broken."""
-    value: Any = read_json(path, field=what)
+    # transformers writes infinities; whether one makes sense is the field's business.
+    value: Any = read_json(path, field=what, constants=True)
     if not isinstance(value, dict):
         raise InputError(explain(what, str(path), "must hold a JSON object"))
     return value
@@ -179,11 +180,11 @@ def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
             rule, remedy = "has no config.json", "Give the folder of a transformers checkpoint"
         raise InputError(explain("--model", source, rule, remedy))
     config = read_json_object(path, "config.json")
-    check_limits(config)
     known = find_family(config.get("model_type"))
     if not (known and known.own_code):
         refuse_own_code(folder)
     family = family_of(config, action)
+    check_limits(config)
     if "prune" in family.actions:
         layer_count(config, family, decoder_of(config, family))
     if not family.text_only and not isinstance(config.get(VISION_KEY), dict):

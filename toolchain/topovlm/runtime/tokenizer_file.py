@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from topovlm.errors import InputError, explain
+from topovlm.plain_files import read_plain
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,14 +51,12 @@ def check_tokenizer(file: Path) -> None:
     """Raises `InputError` for a file that is no tokenizer, and for steps that multiply words."""
     if not file.is_file():
         return
-    if file.stat().st_size > _LONGEST_FILE:
-        rule = f"has more than {_LONGEST_FILE >> 20} MiB"
-        raise InputError(explain("tokenizer", str(file), rule, "Give the model's own"))
+    remedy = "Give the model's own"
+    data = read_plain(file, field="tokenizer", most_bytes=_LONGEST_FILE, remedy=remedy)
     try:
-        steps = msgspec.json.decode(file.read_bytes(), type=_Steps)
+        steps = msgspec.json.decode(data, type=_Steps)  # passes over the vocabulary, which may be large
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        rule = f"cannot be read: {error}"
-        raise InputError(explain("tokenizer", str(file), rule, "Give the model's own")) from None
+        raise InputError(explain("tokenizer", str(file), f"cannot be read: {error}", remedy)) from None
     before = [*_replacements(steps.normalizer), *_replacements(steps.pre_tokenizer)]
     for replaced in (before, _replacements(steps.decoder)):
         if len(replaced) > _MOST_STEPS or _multiplies(replaced):
