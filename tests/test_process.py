@@ -101,6 +101,12 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*"))
 
 
+def _heed_signals() -> None:
+    """Tests may run under `nohup`, and what was ignored stays ignored."""
+    for name in ("SIGHUP", "SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("signals", "code"),
     [
@@ -121,6 +127,7 @@ def test_a_signal_tidies_up_and_has_its_exit_code(signals: list[str], code: int,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(room)},
+        preexec_fn=_heed_signals,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"

@@ -36,7 +36,7 @@ __all__ = [
 SCHEMA = 2
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Depth = Annotated[int, Meta(ge=1, le=1 << 20)]
-Bytes = Annotated[float, Meta(ge=-1e18, le=1e18)]
+Bytes = Annotated[float, Meta(ge=-(10**18), le=10**18)]
 _NOISY = ("prefill", "token")  # phases whose noise widens predictions at other lengths
 _REMEDY = "Measure again: `topovlm profile`"
 
@@ -46,7 +46,7 @@ class MemoryLine(Part, frozen=True, kw_only=True):
 
     intercept_bytes: Bytes
     slope_bytes_per_layer: Bytes
-    libraries_bytes: Annotated[float, Meta(ge=0, le=1e18)] = 0.0
+    libraries_bytes: Annotated[float, Meta(ge=0, le=10**18)] = 0.0
 
     def at(self, layers: float) -> float:
         """Bytes in all, libraries included; the model's never negative."""
