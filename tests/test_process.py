@@ -127,7 +127,7 @@ def test_a_signal_tidies_up_and_has_its_exit_code(signals: list[str], code: int,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(room)},
-        preexec_fn=_heed_signals,
+        preexec_fn=_heed_signals,  # noqa: PLW1509 - no threads here
     )
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
