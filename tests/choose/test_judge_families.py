@@ -18,7 +18,9 @@ from topovlm.checkpoint.live import Live, encode, greedy, load
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.choose.calibration import collect_states
 from topovlm.choose.judge import Judge
-from topovlm.choose.repair.patch import Cut, ends_in_its_projection, fit_repair, gather, solve
+from topovlm.choose.repair.fit import fit_repair
+from topovlm.choose.repair.front import Front
+from topovlm.choose.repair.patch import Cut, solve
 from topovlm.choose.rollouts import recorded_blocks, roll_out
 from topovlm.errors import InputError
 from topovlm.families.layers import tied_layers
@@ -165,7 +167,10 @@ def test_repair_folds_where_it_can(family: tuple[str, Live]) -> None:
     """Into down-projections that end their block; behind a norm, or among experts, cuts are left alone."""
     name, live = family
     rollouts = list(roll_out(live, tiny_families.samples(name), max_new_tokens=TOKENS))
-    folds = [ends_in_its_projection(live, layer, rollouts[0]) for layer in range(live.layers)]
+    front, folds = Front(live, rollouts, []), []
+    for layer in range(live.layers):
+        front.advance(layer)
+        folds.append(front.ends_in_its_projection())
     if name == "qwen3_vl_moe":
         assert folds == [layer in (1, 4) for layer in range(live.layers)]
     else:
@@ -196,14 +201,16 @@ def test_tied_layers_are_not_judged(deepstack: Live) -> None:
 def test_repair_behind_deepstack_aims_at_the_stream_with_its_features(deepstack: Live) -> None:
     """If the removed layer's work is linear in the anchor's activations, the repair is exact there too."""
     samples = [*tiny_families.sample("qwen3_vl", 12, 1), *tiny_families.sample("qwen3_vl", 12, 2, images=2)]
-    rollouts = list(roll_out(deepstack, samples, max_new_tokens=3))
+    rollouts = list(roll_out(deepstack, samples, max_new_tokens=3, batch_size=len(samples)))
     anchor = deepstack.down_projection(1)
     shift = torch.randn(anchor.weight.shape, generator=torch.Generator().manual_seed(1)) * 0.2
     seen: dict[str, torch.Tensor] = {}
     reader = anchor.register_forward_pre_hook(lambda _m, args: seen.update(inner=args[0]))
     writer = deepstack.blocks[2].register_forward_hook(lambda _m, args, _o: args[0] + seen["inner"] @ shift.T)
     try:
-        gram = gather(deepstack, rollouts, [2], Cut(1, 2, 2), repaired={}, visual_weight=1.0)
+        front = Front(deepstack, rollouts, [2])
+        front.advance(1)
+        gram = front.gather(Cut(1, 2, 2), visual_weight=1.0)
         fitted = solve(gram, anchor.weight.data, "input", 1e-12).float()
     finally:
         reader.remove()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -20,6 +20,9 @@ class Additive:
 
     def __init__(self, prices: list[float], pairs: dict[tuple[int, int], float] | None = None) -> None:
         self.prices, self.pairs, self.asked = prices, pairs or {}, 0
+
+    def kls(self, drops: Sequence[Collection[int]]) -> list[float]:
+        return [self.kl(drop) for drop in drops]
 
     def kl(self, drop: Collection[int]) -> float:
         self.asked += 1

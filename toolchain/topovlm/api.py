@@ -99,6 +99,7 @@ def deploy(
     max_latency: str | LatencyBudget | None = None,
     max_token_latency: str | None = None,
     max_memory: str | None = None,
+    memory: str | None = None,
     sparsity: str | float | None = None,
     drop: str | Sequence[int] | None = None,
     scorer: str | None = None,
@@ -134,6 +135,7 @@ def deploy(
         max_latency=max_latency,
         max_token_latency=max_token_latency,
         max_memory=max_memory,
+        memory=memory,
         sparsity=sparsity,
         drop=drop,
         scorer=scorer,
@@ -168,11 +170,20 @@ def score(
     k: int | None = None,
     samples: int | None = None,
     seed: int | None = None,
+    memory: str | None = None,
     config: AnyPath | None = None,
 ) -> Scores:
     """Every decoder layer's score by every scorer, on calibration samples. A high score says: may go."""
     resolved = _resolve(
-        config, model=model, task=task, data=data, scorer=scorer, k=k, samples=samples, seed=seed
+        config,
+        model=model,
+        task=task,
+        data=data,
+        scorer=scorer,
+        k=k,
+        samples=samples,
+        seed=seed,
+        memory=memory,
     )
     from topovlm.pipeline.alone import score_model
 
@@ -185,20 +196,23 @@ def prune(
     output: AnyPath,
     *,
     verify: bool = True,
+    memory: str | None = None,
 ) -> PruneRecord:
     """`model` without the decoder layers `drop`, as a new checkpoint folder `output`.
 
     Verified by reloading and generating; with `verify=False` only the files are compared.
     """
-    resolved = _resolve(None, model=model, drop=drop, output=output)
+    resolved = _resolve(None, model=model, drop=drop, output=output, memory=memory)
     from topovlm.pipeline.alone import prune_model
 
     return prune_model(resolved, Display(quiet=True), verify=verify)
 
 
-def export(model: AnyPath, output: AnyPath, *, dtype: str | None = None) -> ExportRecord:
+def export(
+    model: AnyPath, output: AnyPath, *, dtype: str | None = None, memory: str | None = None
+) -> ExportRecord:
     """ONNX graphs of `model` in a new folder `output`, checked number by number against torch."""
-    resolved = _resolve(None, model=model, output=output, dtype=dtype)
+    resolved = _resolve(None, model=model, output=output, dtype=dtype, memory=memory)
     from topovlm.pipeline.alone import export_model
 
     return export_model(resolved, Display(quiet=True))

@@ -50,6 +50,7 @@ class Config:
     max_latency: LatencyBudget | None
     max_token_latency_ms: float | None
     max_memory_bytes: int | None
+    memory_bytes: int | None
     sparsity: float | None
     drop: tuple[int, ...] | None
     scorer: str
@@ -248,6 +249,15 @@ OPTIONS: tuple[Option, ...] = (
         parse_bytes,
         None,
         "memory of weights, cache and activations, e.g. 6GiB",
+        "SIZE",
+        spell=spell_bytes,
+        unit="bytes",
+    ),
+    Option(
+        "memory",
+        parse_bytes,
+        None,
+        "memory that this command may take here, e.g. 8GiB (default: what is free)",
         "SIZE",
         spell=spell_bytes,
         unit="bytes",

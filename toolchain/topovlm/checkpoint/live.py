@@ -20,8 +20,9 @@ from topovlm.checkpoint.agreement import check_agreement
 from topovlm.checkpoint.asking import refuse_sample_too_long
 from topovlm.checkpoint.encoded import Encoded, in_a_row
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
-from topovlm.checkpoint.loading import load_model, quiet_transformers
+from topovlm.checkpoint.loading import fits, load_model, quiet_transformers
 from topovlm.checkpoint.processors import load_processor, processed_sample, tokenizer_of
+from topovlm.families.mapped import Weights
 from topovlm.families.torch_parts import TorchParts, parts_of
 from topovlm.machine.host import usable_cores
 from topovlm.samples import Sample
@@ -38,8 +39,26 @@ class Live:
     layers: int
 
     @property
+    def weights(self) -> Weights:
+        """Where the model's parameters are while nothing computes with them."""
+        return self.parts.weights
+
+    @property
     def device(self) -> torch.device:
-        return torch.device(self.model.device)
+        return self.weights.device or torch.device(self.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return self.parts.dtype
+
+    def ends(self, *, head: bool = True) -> contextlib.AbstractContextManager[None]:
+        """Within the block all that lies outside of the decoder's blocks is in memory."""
+        return self.weights.held(self.parts.around(head=head))
+
+    def end(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block what makes logits of a stream is in memory."""
+        return self.weights.held([*self.norm.parameters(), *self.head.parameters()])
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -101,7 +120,8 @@ class Live:
 
     def logits(self, stream: torch.Tensor) -> torch.Tensor:
         """Logits [..., vocabulary] of what leaves the last block [..., width]."""
-        logits: torch.Tensor = self.head(self.norm(stream))
+        with self.end():
+            logits: torch.Tensor = self.head(self.norm(stream))
         bound = self.parts.logit_cap
         return logits if bound is None else torch.tanh(logits / bound) * bound
 
@@ -113,25 +133,36 @@ _ONE_THREAD_PARAMETERS = 20_000_000
 
 
 def load(
-    source: Path | str | Checkpoint, *, dtype: str = "float32", device: str = "auto", processor: Any = None
+    source: Path | str | Checkpoint,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    processor: Any = None,
+    mapped: bool | None = None,
 ) -> Live:
     """Load a checkpoint with stock transformers, for inference.
 
-    `dtype` is a torch dtype's name, or "stored". `device` "auto" takes CUDA when there is one. `processor`:
-    the folder's own, where somebody has loaded it already. Raises
-    `InputError` when transformers cannot load it, weights are missing, or memory is (`TooLargeError`).
+    `dtype`: what it computes in, a torch dtype's name, or "stored". `device` "auto" takes CUDA when there is
+    one. `processor`: the folder's own, where somebody has loaded it already. `mapped`: whether the weights
+    stay in their files, see `mapped.Mapped`; None: where they would take more than most of the free memory.
+    The numbers are the same. Raises `InputError` when transformers cannot load it, weights are missing, or
+    memory is even for one layer at a time (`TooLargeError`).
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = checkpoint.folder
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if mapped is None:
+        mapped = dtype != "stored" and not fits(checkpoint, dtype)
     processor = load_processor(folder) if processor is None else processor
     check_agreement(processor, checkpoint.facts, checkpoint.family, folder)
-    model = load_model(checkpoint, dtype=dtype)
+    model = load_model(checkpoint, dtype=dtype, mapped=mapped, device=device)
     one = model.num_parameters() < _ONE_THREAD_PARAMETERS
     # Torch counts the machine's cores, also where a container may use few of them.
     torch.set_num_threads(1 if one else min(torch.get_num_threads(), usable_cores()))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Live(folder, model.to(device), processor, parts_of(model), checkpoint.layers)
+    if not mapped:
+        model = model.to(device)
+    return Live(folder, model, processor, parts_of(model), checkpoint.layers)
 
 
 def as_live(source: Path | str | Live) -> Live:
@@ -195,7 +226,7 @@ def collate(live: Live, prompts: Sequence[Encoded], side: str = "right") -> dict
     for name in sorted({name for prompt in prompts for name in prompt.extra}):
         batch[name] = in_a_row([prompt.extra[name] for prompt in prompts if name in prompt.extra], prompts)
         if batch[name].is_floating_point():
-            batch[name] = batch[name].to(live.model.dtype)
+            batch[name] = batch[name].to(live.dtype)
     return {name: value.to(live.device) for name, value in batch.items()}
 
 
@@ -203,7 +234,8 @@ def collate(live: Live, prompts: Sequence[Encoded], side: str = "right") -> dict
 def forward_decoder(live: Live, batch: dict[str, torch.Tensor]) -> None:
     """Run tower, projector and decoder on a right-padded batch, for its hooks; no head, no cache."""
     inputs = {name: value for name, value in batch.items() if name != "attention_mask"}
-    live.model.base_model(**inputs, use_cache=False)
+    with live.ends(head=False):
+        live.model.base_model(**inputs, use_cache=False)
 
 
 @torch.inference_mode()
@@ -213,7 +245,8 @@ def last_stream_and_logits(live: Live, batch: dict[str, torch.Tensor]) -> tuple[
     inputs = {name: value for name, value in batch.items() if name != "attention_mask"}
     handle = live.norm.register_forward_pre_hook(lambda _norm, args: found.append(args[0]))
     try:
-        logits = live.model(**inputs, use_cache=False, logits_to_keep=1).logits
+        with live.ends():
+            logits = live.model(**inputs, use_cache=False, logits_to_keep=1).logits
     finally:
         handle.remove()
     return found[0], logits
@@ -224,7 +257,7 @@ def greedy(live: Live, prompts: Sequence[Encoded], max_new_tokens: int) -> list[
     """The model's own greedy continuation of each prompt, up to and including the end token."""
     ends = list(live.eos_token_ids)
     batch = collate(live, prompts, side="left")
-    with quiet_transformers(), greedy_settings(live):
+    with quiet_transformers(), greedy_settings(live), live.ends():
         tokens = live.model.generate(**batch, max_new_tokens=max_new_tokens)
     answers = []
     for row in tokens[:, batch["input_ids"].shape[1] :].tolist():

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 
+from topovlm.checkpoint.computing import MOST_OF_MEMORY
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.errors import InputError, TopovlmError, explain
+from topovlm.families.mapped import Mapped
+from topovlm.families.torch_parts import TorchParts, parts_of
 from topovlm.machine.host import free_memory_bytes
 from topovlm.units import format_bytes
 
@@ -83,11 +86,18 @@ def read_stock_config(folder: Path) -> Any:
 
 
 def load_model(
-    source: Path | str | Checkpoint, *, dtype: str = "float32", attention_kind: str | None = None
+    source: Path | str | Checkpoint,
+    *,
+    dtype: str = "float32",
+    attention_kind: str | None = None,
+    mapped: bool = False,
+    device: str = "cpu",
 ) -> Any:
     """The stock transformers model on the CPU, in evaluation mode, without gradients.
 
     `dtype` is a torch dtype's name, or "stored"; `attention_kind` is transformers' own choice by default.
+    `mapped`: the weights stay in their files until they are used, as `dtype` and on `device`
+    (`families.mapped`).
     Raises `InputError` when the checkpoint is incomplete, transformers cannot load it, or memory is short
     (`TooLargeError`).
     """
@@ -95,13 +105,14 @@ def load_model(
 
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     loader: Any = AutoModelForCausalLM if checkpoint.family.text_only else AutoModelForImageTextToText
-    refuse_too_large(checkpoint, dtype)
+    if not mapped:
+        refuse_too_large(checkpoint, dtype)
     _refuse_unfilled(checkpoint)
     more = {} if attention_kind is None else {"attn_implementation": attention_kind}
     with load_errors(checkpoint.folder):
         model, facts = loader.from_pretrained(
             checkpoint.folder,
-            dtype="auto" if dtype == "stored" else getattr(torch, dtype),
+            dtype="auto" if mapped or dtype == "stored" else getattr(torch, dtype),
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
@@ -116,7 +127,20 @@ def load_model(
             raise InputError(
                 explain("--model", str(checkpoint.folder), rule, "The checkpoint and its config disagree")
             )
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    if mapped:
+        parts, kind = parts_of(model), model.dtype if dtype == "stored" else getattr(torch, dtype)
+        _refuse_too_large_in_parts(checkpoint.folder, parts, kind)
+        units, around = [*parts.blocks, parts.head], parts.around(head=False)
+        Mapped(
+            model,
+            units=units,
+            around=around,
+            dtype=kind,
+            device=torch.device(device),
+            files=checkpoint.metadata,
+        )
+    return model
 
 
 def _refuse_unfilled(checkpoint: Checkpoint) -> None:
@@ -145,14 +169,34 @@ def attention(model: Any, kind: str) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
+def needed_bytes(checkpoint: Checkpoint, dtype: str) -> int:
+    """Memory of all weights in that type."""
+    if dtype == "stored":
+        return checkpoint.weight_bytes
+    itemsize: int = getattr(torch, dtype).itemsize
+    return checkpoint.parameters * itemsize
+
+
+def fits(checkpoint: Checkpoint, dtype: str, copies: int = 1) -> bool:
+    """Whether all weights take less than most of the memory that is free; true where nobody tells."""
+    free = free_memory_bytes()
+    return free is None or copies * needed_bytes(checkpoint, dtype) <= MOST_OF_MEMORY * free
+
+
 def refuse_too_large(checkpoint: Checkpoint, dtype: str = "float32") -> None:
     """Raise `TooLargeError` before loading weights that will not fit, where the system tells what is free."""
-    needed = checkpoint.weight_bytes
-    if dtype != "stored":
-        needed = checkpoint.parameters * getattr(torch, dtype).itemsize
+    _refuse(checkpoint.folder, needed_bytes(checkpoint, dtype), f"as {dtype}")
+
+
+def _refuse_too_large_in_parts(folder: Path, parts: TorchParts, dtype: torch.dtype) -> None:
+    """As `refuse_too_large`, of a model that has all but its layers in memory, and one of these at a time."""
+    layer = max(sum(parameter.numel() for parameter in block.parameters()) for block in parts.blocks)
+    numbers = sum(parameter.numel() for parameter in parts.around()) + layer
+    _refuse(folder, numbers * dtype.itemsize, f"as {dtype}, with one layer at a time".replace("torch.", ""))
+
+
+def _refuse(folder: Path, needed: int, how: str) -> None:
     free = free_memory_bytes()
     if free is not None and needed > free:
-        rule = f"needs {format_bytes(needed)} of memory as {dtype}, {format_bytes(free)} are free"
-        raise TooLargeError(
-            explain("--model", str(checkpoint.folder), rule, "Use a machine with more memory")
-        )
+        rule = f"needs {format_bytes(needed)} of memory {how}, {format_bytes(free)} are free"
+        raise TooLargeError(explain("--model", str(folder), rule, "Use a machine with more memory"))

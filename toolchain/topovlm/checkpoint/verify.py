@@ -71,11 +71,14 @@ def verify_checkpoint(
         raise VerificationError(explain("num_hidden_layers", checkpoint.layers, rule))
     questions = list(samples) if samples else _built_in_samples(live.image_token_id is not None)
     dense_difference = None
-    with standing_clock():  # a template may write the date: prompts are compared with themselves
+    # A template may write the date: prompts are compared with themselves.
+    with standing_clock(), live.ends():
         batch_difference = _check_batch(live, questions)
         tokens, cache_difference = _check_cache(live, questions, new_tokens)
         if dense is not None:
-            dense_difference = _check_against_dense(live, as_live(dense), tuple(dropped), questions)
+            other = as_live(dense)
+            with other.ends():
+                dense_difference = _check_against_dense(live, other, tuple(dropped), questions)
     return VerifyReport(
         layers=checkpoint.layers,
         tensors=len(checkpoint.tensors),

@@ -5,7 +5,7 @@ Heavy imports happen inside `collect_states`; importing this module costs nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,16 +31,18 @@ def collect_states(
     *,
     token: str = "last",
     batch_size: int = 16,
+    stream_bytes: int = 1 << 30,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """Residual stream after each decoder block, before the final norm: float32 [layers, samples, width].
 
     `token`: "last" (alias "ret") takes the last prompt token after the chat template, the one that predicts
     the answer; "text-mean" and "image-mean" average over the prompt's text or image tokens. A sample gives
-    the same vectors alone and in a batch. `progress(done, total)` counts samples. Raises `InputError`.
+    the same vectors alone and in a batch. `stream_bytes` bounds the streams that are in memory together: with
+    less, the weights are read more often. `progress(done, total)` counts samples times layers.
+    Raises `InputError`.
     """
-    from topovlm.checkpoint.encoded import batches_by_length
-    from topovlm.checkpoint.live import as_live, collate, encode
+    from topovlm.checkpoint.live import as_live
 
     token = _ALIASES.get(token, token)
     if token not in TOKEN_CHOICES:
@@ -57,17 +59,15 @@ def collect_states(
     width = live.model.config.get_text_config().hidden_size
     states = np.empty((live.layers, len(samples), width), dtype=np.float32)
     done = 0
-    # One stretch of decoded pictures is in memory at a time; in it, prompts of like length share a batch.
-    stretch = _BATCHES_PER_STRETCH * batch_size
-    for start in range(0, len(samples), stretch):
-        prompts = [encode(live, sample, new_tokens=0) for sample in samples[start : start + stretch]]
-        for members in batches_by_length([prompt.length for prompt in prompts], batch_size):
-            batch = collate(live, [prompts[member] for member in members])
-            rows = [start + member for member in members]
-            states[:, rows] = _token_states(live, batch, token)
-            done += len(rows)
-            if progress:
-                progress(done, len(samples))
+
+    def passed(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if progress:
+            progress(done, len(samples) * live.layers)
+
+    for rows, batches in _stretches(live, samples, batch_size, stream_bytes):
+        _fill(live, states, rows, batches, token=token, passed=passed)
     if not np.isfinite(states).all():
         layer = int(np.argwhere(~np.isfinite(states))[0, 0])
         rule = f"the residual stream after layer {layer} is not finite"
@@ -75,30 +75,64 @@ def collect_states(
     return states
 
 
-def _token_states(live: Live, batch: dict[str, torch.Tensor], token: str) -> np.ndarray:
-    """float32 [layers, B, width]: the chosen token's residual stream after every block of one batch."""
+def _stretches(
+    live: Live, samples: Sequence[Sample], batch_size: int, stream_bytes: int
+) -> Iterator[tuple[list[list[int]], list[dict[str, torch.Tensor]]]]:
+    """Samples (by index) in batches of like length, as many batches at a time as their streams have room for.
+
+    One stretch of decoded pictures is in memory at a time.
+    """
+    from topovlm.checkpoint.encoded import batches_by_length
+    from topovlm.checkpoint.live import collate, encode
+
+    width = live.model.config.get_text_config().hidden_size * live.dtype.itemsize
+    rows: list[list[int]] = []
+    batches: list[dict[str, torch.Tensor]] = []
+    held = 0
+    for start in range(0, len(samples), _BATCHES_PER_STRETCH * batch_size):
+        stretch = samples[start : start + _BATCHES_PER_STRETCH * batch_size]
+        prompts = [encode(live, sample, new_tokens=0) for sample in stretch]
+        for members in batches_by_length([prompt.length for prompt in prompts], batch_size):
+            batch = collate(live, [prompts[member] for member in members])
+            size = batch["input_ids"].numel() * width
+            if batches and held + size > stream_bytes:
+                yield rows, batches
+                rows, batches, held = [], [], 0
+            rows.append([start + member for member in members])
+            batches.append(batch)
+            held += size
+    if batches:
+        yield rows, batches
+
+
+def _fill(
+    live: Live,
+    states: np.ndarray,
+    rows: Sequence[Sequence[int]],
+    batches: Sequence[dict[str, torch.Tensor]],
+    *,
+    token: str,
+    passed: Callable[[int], None],
+) -> None:
+    """Write the chosen token's residual stream after every block, of all batches, in one pass.
+
+    `passed` is told how many samples have passed one more layer.
+    """
     import torch
 
-    from topovlm.checkpoint.live import forward_decoder
+    from topovlm.choose.sweep import Variant, enter, sweep
 
-    weights = _token_weights(batch, live.image_token_id, token)
-    kept: list[np.ndarray] = []
-
-    def keep(
-        _module: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]
-    ) -> None:
-        stream = args[0] if args else kwargs["hidden_states"]
-        kept.append(torch.einsum("btd,bt->bd", stream.float(), weights).cpu().numpy())
+    weights = [_token_weights(batch, live.image_token_id, token) for batch in batches]
+    with live.ends(head=False):
+        entered = [enter(live, batch) for batch in batches]
 
     # What enters the block behind: some families add features of pictures between the two.
-    behind = [*list(live.blocks)[1:], live.norm]
-    handles = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in behind]
-    try:
-        forward_decoder(live, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return np.stack(kept)
+    def keep(layer: int, _members: tuple[int, ...], number: int, stream: torch.Tensor) -> None:
+        chosen = torch.einsum("btd,bt->bd", stream.float(), weights[number])
+        states[layer, rows[number]] = chosen.cpu().numpy()
+        passed(len(rows[number]))
+
+    sweep(live, entered, [Variant()], visit=keep)
 
 
 def _token_weights(batch: dict[str, torch.Tensor], image_token_id: int | None, token: str) -> torch.Tensor:

@@ -1,14 +1,14 @@
 """The judge: how far a slim model's answer distribution is from the dense model's, on held-out samples.
 
-KL(dense || slim) in nats per answer token, the dense model's own greedy answers being forced on both. Layers
-are bypassed in memory, and the residual stream before the first cut is taken from a cache. Of the dense
-answers only the residual streams are kept: the head makes distributions of them some rows at a time.
+KL(dense || slim) in nats per answer token, the dense model's own greedy answers being forced on both. Sets of
+layers are judged side by side, in one pass over the weights, from where the first of them cuts on. Of the
+dense answers only the residual streams are kept: the head makes distributions of them some rows at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +16,8 @@ import torch
 
 from topovlm.checkpoint.live import Live, bypassed, last_stream_and_logits
 from topovlm.checkpoint.verify import RELATIVE_TOLERANCE, relative_difference
-from topovlm.choose.rollouts import Arguments, Rollouts, recorded_blocks, roll_out, stream_of
+from topovlm.choose.rollouts import Arguments, Rollouts, roll_out
+from topovlm.choose.sweep import Entered, Streams, Variant, enter, sweep
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.families.layers import refuse_tied_layers, tied_layers
@@ -30,32 +31,30 @@ _TOLERANCE = {torch.float32: RELATIVE_TOLERANCE, torch.float64: RELATIVE_TOLERAN
 @dataclass(frozen=True)
 class _Batch:
     """What is kept of one batch. `rows`, `positions` [n]: the places that predict answer tokens; `samples`
-    [B]: indices into the caller's list; `arguments`: of each block, one copy for all blocks that were given
-    the same; `added`: what the family adds to the stream behind a block; `answers` [n, width]: the dense
-    stream after the last block at those places; `streams`: the dense stream [B, T, width] that enters a
+    [B]: indices into the caller's list; `entered`: what the first block is given; `answers` [n, width]: the
+    dense stream after the last block at those places; `streams`: the dense stream [B, T, width] that enters a
     layer, for those that a judgement can start from."""
 
     rows: torch.Tensor
     positions: torch.Tensor
     samples: tuple[int, ...]
-    arguments: tuple[Arguments, ...]
-    added: dict[int, torch.Tensor]
+    entered: Entered
     answers: torch.Tensor
     streams: dict[int, torch.Tensor]
 
     @property
     def held_bytes(self) -> int:
-        values = [value for arguments in self.arguments for value in arguments.values()]
-        streams = [self.answers, *self.added.values(), *self.streams.values()]
+        values = [value for arguments in self.entered.arguments for value in arguments.values()]
+        streams = [self.answers, *self.entered.added.values(), *self.streams.values()]
         return _bytes_of([self.rows, self.positions, *streams, *values])
 
 
 class Judge:
-    """Built once per set of held-out samples; then `kl(drop)` for as many sets of layers as wanted.
+    """Built once per set of held-out samples; then `kls(drops)` for as many sets of layers as wanted.
 
     `cache_bytes` bounds all that is kept between judgements: with less, fewer layers are start points. What
     no judgement can do without is kept in any case: the streams that enter layer 0, the blocks' arguments and
-    the dense answers' streams.
+    the dense answers' streams. As much again bounds the streams of sets that are judged at a time.
     """
 
     def __init__(
@@ -72,78 +71,116 @@ class Judge:
         self.samples = len(samples)
         self._known: dict[frozenset[int], np.ndarray] = {}
         self._config = live.model.config.to_dict()
-        self._batches: list[_Batch] = []
-        for rollouts in roll_out(
+        self._cache_bytes = cache_bytes
+        rolled = roll_out(
             live, samples, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
-        ):
-            self._batches.append(_dense(live, rollouts))
-            if len(self._batches) == 1:
-                self._check_itself(rollouts)
-        self._starts = self._cache_streams(cache_bytes)
+        )
+        parts: list[tuple[Rollouts, Entered]] = []
+        with live.ends():
+            for rollouts in rolled:
+                parts.append((rollouts, _sharing(enter(live, rollouts.batch))))
+                if len(parts) == 1:
+                    self._check_itself(*parts[0])
+        self._starts, self._batches = self._run_dense(parts)
         self._head_rows = max(1, _HEAD_BYTES // self._bytes_of_a_distribution())
 
     def kl(self, drop: Collection[int]) -> float:
         """Mean over samples of the mean over answer tokens of KL(dense || slim), in nats."""
-        return float(self.kl_per_sample(drop).mean())
+        return self.kls([drop])[0]
+
+    def kls(self, drops: Sequence[Collection[int]]) -> list[float]:
+        """As `kl`, of many sets in as few passes over the weights as memory allows."""
+        keys = [frozenset(drop) for drop in drops]
+        for key in keys:
+            refuse_tied_layers(self._config, self.live.parts.family, sorted(key))
+        new = sorted({key for key in keys if key not in self._known}, key=sorted)
+        self._known |= dict(zip(new, self._judge([Variant(key) for key in new]), strict=True))
+        return [float(self._known[key].mean()) for key in keys]
 
     def kl_per_sample(self, drop: Collection[int]) -> np.ndarray:
         """float64 [samples], in the order given; remembered, so a set is run once."""
-        key = frozenset(drop)
-        refuse_tied_layers(self._config, self.live.parts.family, sorted(key))
-        if key not in self._known:
-            self._known[key] = self._run(key, min(key, default=self.live.layers - 1))
-        return self._known[key]
+        self.kls([drop])
+        return self._known[frozenset(drop)]
 
-    def kl_of_changed_weights(self, drop: Collection[int], first_changed: int) -> float:
-        """As `kl`, for weights that differ from the dense model's in layers from `first_changed` on."""
-        return float(self._run(frozenset(drop), min(first_changed, *drop)).mean())
+    def kls_of(self, variants: Sequence[Variant]) -> list[float]:
+        """As `kls`, also for other weights; nothing is remembered."""
+        return [float(values.mean()) for values in self._judge(variants)]
 
-    @torch.inference_mode()
-    def _cache_streams(self, cache_bytes: int) -> range:
-        """Keep the streams that enter evenly spaced layers, as many as there is room for; always layer 0."""
-        room = cache_bytes - sum(batch.held_bytes for batch in self._batches)
-        one_layer = sum(_bytes_of(batch.streams.values()) for batch in self._batches)
-        count = 1 + max(0, room) // one_layer
+    def _run_dense(self, parts: Sequence[tuple[Rollouts, Entered]]) -> tuple[range, list[_Batch]]:
+        """One pass of the dense model: what leaves it, and what enters evenly spaced layers, as many as there
+        is room for; always layer 0. Pictures and padding are not kept."""
+        entered = [held for _, held in parts]
+        one_layer = sum(held.stream.nbytes for held in entered)
+        fixed = sum(
+            _bytes_of([*held.added.values(), *(v for given in held.arguments for v in given.values())])
+            for held in entered
+        )
+        count = 1 + max(0, self._cache_bytes - fixed - one_layer) // one_layer
         starts = range(0, self.live.layers, -(-self.live.layers // count))
-        for batch in self._batches:
-            for start, following in pairwise(starts):
-                batch.streams[following] = self._stream(batch, (), start, following)
-        return starts
+        kept: list[dict[int, torch.Tensor]] = [{0: held.stream} for held in entered]
+
+        def keep(layer: int, _members: tuple[int, ...], number: int, stream: torch.Tensor) -> None:
+            if layer + 1 in starts:
+                kept[number][layer + 1] = stream
+
+        (leaving,) = sweep(self.live, entered, [Variant()], visit=keep)
+        batches = [
+            _Batch(
+                rows=rollouts.rows,
+                positions=rollouts.positions,
+                samples=rollouts.samples,
+                entered=held,
+                answers=stream[rollouts.rows, rollouts.positions],
+                streams=streams,
+            )
+            for (rollouts, held), stream, streams in zip(parts, leaving, kept, strict=True)
+        ]
+        return starts, batches
 
     def _bytes_of_a_distribution(self) -> int:
         """One row of float32 logits."""
         return 4 * int(self._log_probabilities(self._batches[0].answers[:1]).shape[-1])
 
     @torch.inference_mode()
-    def _run(self, drop: frozenset[int], first_difference: int) -> np.ndarray:
-        values = np.zeros(self.samples)
-        start = max(layer for layer in self._starts if layer <= first_difference)
-        for batch in self._batches:
-            slim = self._stream(batch, drop, start, self.live.layers)[batch.rows, batch.positions]
-            divergence = torch.cat(list(self._divergences(batch.answers, slim)))
-            totals = torch.zeros(len(batch.samples), dtype=torch.float64, device=divergence.device)
-            counts = torch.zeros_like(totals)
-            totals.index_add_(0, batch.rows, divergence)
-            counts.index_add_(0, batch.rows, torch.ones_like(divergence))
-            values[list(batch.samples)] = (totals / counts).cpu().numpy()
+    def _judge(self, variants: Sequence[Variant]) -> list[np.ndarray]:
+        """float64 [samples] of each variant: KL to the dense model."""
+        values = [np.zeros(self.samples) for _ in variants]
+        # Neighbours in this order agree the longest.
+        layers = self.live.layers
+        order = sorted(range(len(variants)), key=lambda n: [x in variants[n].drop for x in range(layers)])
+        one_set = sum(batch.entered.stream.nbytes for batch in self._batches)
+        together = max(1, self._cache_bytes // one_set)
+        for first in range(0, len(order), together):
+            members = order[first : first + together]
+            for batches in self._in_parts():
+                found = self._leaving(batches, [variants[member] for member in members])
+                with self.live.end():
+                    for number, batch in enumerate(batches):
+                        slim = [streams[number][batch.rows, batch.positions] for streams in found]
+                        for member, divergence in zip(members, self._divergence(batch, slim), strict=True):
+                            values[member][list(batch.samples)] = _per_sample(batch, divergence)
         return values
 
-    def _stream(self, batch: _Batch, drop: Collection[int], start: int, stop: int) -> torch.Tensor:
-        """The stream [B, T, width] that enters layer `stop`, run from layer `start` without `drop`."""
-        return self._through(batch, batch.streams[start], drop, range(start, stop))
+    def _in_parts(self) -> Iterator[list[_Batch]]:
+        """Batches whose streams are in memory together."""
+        part: list[_Batch] = []
+        for batch in self._batches:
+            held = sum(one.entered.stream.nbytes for one in part)
+            if part and held + batch.entered.stream.nbytes > self._cache_bytes:
+                yield part
+                part = []
+            part.append(batch)
+        yield part
 
-    def _through(
-        self, batch: _Batch, hidden: torch.Tensor, drop: Collection[int], layers: range
-    ) -> torch.Tensor:
-        for layer in layers:
-            if layer not in drop:
-                hidden = stream_of(self.live.blocks[layer](hidden, **batch.arguments[layer]))
-            if layer in batch.added:
-                hidden = hidden + batch.added[layer]
-        return hidden
+    def _leaving(self, batches: Sequence[_Batch], variants: Sequence[Variant]) -> list[Streams]:
+        first = min(variant.first_difference(self.live.layers - 1) for variant in variants)
+        start = max(layer for layer in self._starts if layer <= first)
+        given = [batch.streams[start] for batch in batches]
+        entered = [batch.entered for batch in batches]
+        return sweep(self.live, entered, variants, start=start, streams=[given] * len(variants))
 
     @torch.inference_mode()
-    def _check_itself(self, rollouts: Rollouts) -> None:
+    def _check_itself(self, rollouts: Rollouts, entered: Entered) -> None:
         """Blocks one by one, without some, give what the model gives with those bypassed; else `InputError`.
 
         Blocks that read more than the stream and their arguments (keys and values of another layer) would be
@@ -153,41 +190,49 @@ class Judge:
         tied = tied_layers(self._config, family)
         probe = [layer for layer in range(self.live.layers) if layer not in tied][1::2]
         remedy = "Layers of this model cannot be removed safely"
-        if not self._agrees(rollouts, probe):
-            layer = next((layer for layer in probe if not self._agrees(rollouts, [layer])), probe)
+        if not self._agrees(rollouts, entered, probe):
+            layer = next((layer for layer in probe if not self._agrees(rollouts, entered, [layer])), probe)
             rule = f"without it, this {family.model_type} model is not its other blocks one by one"
             raise InputError(explain("layer", layer, rule, remedy))
-        reader = self._reader_of_others()
+        reader = self._reader_of_others(entered)
         if reader is not None:
             rule = f"this block of a {family.model_type} model reads more than the stream that enters it"
             raise InputError(explain("layer", reader, rule, remedy))
 
-    def _agrees(self, rollouts: Rollouts, drop: Sequence[int]) -> bool:
+    def _agrees(self, rollouts: Rollouts, entered: Entered, drop: Sequence[int]) -> bool:
         """Whether stream and last logits without `drop` are those of the model with these bypassed."""
-        ours = self._stream(self._batches[0], drop, 0, self.live.layers)
+        ((ours,),) = sweep(self.live, [entered], [Variant(frozenset(drop))])
         with bypassed(self.live, drop):
             theirs, logits = last_stream_and_logits(self.live, rollouts.batch)
         return _same(ours, theirs) and _same(self.live.logits(ours[:, -1:]), logits)
 
-    def _reader_of_others(self) -> int | None:
+    def _reader_of_others(self, entered: Entered) -> int | None:
         """A block of the later half that depends on what the earlier ones last saw, beside the stream."""
-        batch, half = self._batches[0], self.live.layers // 2
-        hidden = self._stream(batch, (), 0, half)
-        dense = [hidden]
-        for layer in range(half, self.live.layers):
-            dense.append(self._through(batch, dense[-1], (), range(layer, layer + 1)))
-        self._through(batch, 2 * batch.streams[0], (), range(half))
+        live, half = self.live, self.live.layers // 2
+
+        def through(stream: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+            ((found,),) = sweep(live, [entered], [Variant()], start=start, stop=stop, streams=[[stream]])
+            return found
+
+        dense = [through(entered.stream, 0, half)]
+        for layer in range(half, live.layers):
+            dense.append(through(dense[-1], layer, layer + 1))
+        through(2 * entered.stream, 0, half)
         for layer, (entering, leaving) in enumerate(pairwise(dense), half):
-            if not _same(self._through(batch, entering, (), range(layer, layer + 1)), leaving):
+            if not _same(through(entering, layer, layer + 1), leaving):
                 return layer
         return None
 
-    def _divergences(self, dense: torch.Tensor, slim: torch.Tensor) -> Iterator[torch.Tensor]:
-        """KL of each row of two streams [n, width] after the last block: float64, block by block."""
-        for start in range(0, len(dense), self._head_rows):
+    def _divergence(self, batch: _Batch, slim: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """KL [n] float64 of the dense answers to each of several streams [n, width] after the last block."""
+        found: list[list[torch.Tensor]] = [[] for _ in slim]
+        for start in range(0, len(batch.answers), self._head_rows):
             block = slice(start, start + self._head_rows)
-            log_p, log_q = self._log_probabilities(dense[block]), self._log_probabilities(slim[block])
-            yield (log_p.exp() * (log_p - log_q)).sum(-1).double().clamp_min(0)
+            log_p = self._log_probabilities(batch.answers[block])
+            for parts, stream in zip(found, slim, strict=True):
+                log_q = self._log_probabilities(stream[block])
+                parts.append((log_p.exp() * (log_p - log_q)).sum(-1).double().clamp_min(0))
+        return [torch.cat(parts) for parts in found]
 
     @torch.inference_mode()
     def _log_probabilities(self, answers: torch.Tensor) -> torch.Tensor:
@@ -195,18 +240,19 @@ class Judge:
         return self.live.logits(answers).float().log_softmax(-1)
 
 
-def _dense(live: Live, rollouts: Rollouts) -> _Batch:
-    """One pass of the dense model; its pictures and padding are not kept."""
-    seen = recorded_blocks(live, rollouts.batch)
-    return _Batch(
-        rows=rollouts.rows,
-        positions=rollouts.positions,
-        samples=rollouts.samples,
-        arguments=_shared(seen.arguments),
-        added=seen.added,
-        answers=seen.leaving[rollouts.rows, rollouts.positions],
-        streams={0: seen.entering},
-    )
+def _per_sample(batch: _Batch, divergence: torch.Tensor) -> np.ndarray:
+    """float64 [B]: the mean over each sample's answer tokens."""
+    totals = torch.zeros(len(batch.samples), dtype=torch.float64, device=divergence.device)
+    counts = torch.zeros_like(totals)
+    totals.index_add_(0, batch.rows, divergence)
+    counts.index_add_(0, batch.rows, torch.ones_like(divergence))
+    means: np.ndarray = (totals / counts).cpu().numpy()
+    return means
+
+
+def _sharing(entered: Entered) -> Entered:
+    """The same, one object for all blocks whose arguments are the same objects (layers of a kind)."""
+    return replace(entered, arguments=_shared(entered.arguments))
 
 
 def _same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:

@@ -1,11 +1,11 @@
 """From a proposal to a good set: scorers propose, the judge repairs by swapping one layer at a time.
 
-Half of the samples choose, the other half confirms. Torch-free; a judge is anything with `kl(drop)`.
+Half of the samples choose, the other half confirms. Torch-free; a judge is anything with `kls(drops)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,9 +17,9 @@ from topovlm.samples import Sample
 
 
 class KlJudge(Protocol):
-    """What the search needs of a judge."""
+    """What the search needs of a judge: several sets at once cost it little more than one."""
 
-    def kl(self, drop: Collection[int]) -> float: ...
+    def kls(self, drops: Sequence[Collection[int]]) -> list[float]: ...
 
 
 def split_samples(samples: Sequence[Sample], seed: int = 0) -> tuple[list[Sample], list[Sample]]:
@@ -47,13 +47,22 @@ class _Budget:
     def spent(self) -> bool:
         return len(self.known) >= self.limit
 
-    def kl(self, drop: Collection[int]) -> float:
-        key = frozenset(drop)
-        if key not in self.known:
-            self.known[key] = self.judge.kl(key)
+    def kls(self, drops: Iterable[frozenset[int]]) -> list[float | None]:
+        """As many as the budget still pays for, in their order; None for the others."""
+        keys = list(drops)
+        room = max(0, self.limit - len(self.known))
+        new = [key for key in dict.fromkeys(keys) if key not in self.known][:room]
+        if new:
+            self.known |= dict(zip(new, self.judge.kls(new), strict=True))
             if self.progress:
                 self.progress(min(len(self.known), self.limit), self.limit)
-        return self.known[key]
+        return [self.known.get(key) for key in keys]
+
+    def kl(self, drop: frozenset[int]) -> float:
+        """Also of a set beyond the budget, which nobody asks for but once."""
+        if drop not in self.known:
+            self.known[drop] = self.judge.kls([drop])[0]
+        return self.known[drop]
 
 
 def search(
@@ -79,6 +88,7 @@ def search(
     free = frozenset(range(layers)) - frozenset(protected)
     _check(sets, start, free)
     bounded = _Budget(judge, max(budget, len(set(sets.values()))), progress)
+    bounded.kls(sets.values())
     values = {name: bounded.kl(drop) for name, drop in sets.items()}
     best, steps = _descend(bounded, sets[start], free)
     origin = start
@@ -89,7 +99,8 @@ def search(
             best, steps, origin = alternative, more, other
     confirmed, confirmed_values = None, dict[str, float]()
     if confirm:
-        seen = {drop: confirm.kl(drop) for drop in {best, *sets.values()}}
+        asked = sorted({best, *sets.values()}, key=sorted)
+        seen = dict(zip(asked, confirm.kls(asked), strict=True))
         confirmed_values = {name: seen[drop] for name, drop in sets.items()}
         if seen[best] > confirmed_values[start]:
             best, steps, origin = sets[start], [], start
@@ -150,19 +161,15 @@ def _better_swap(
     bounded: _Budget, current: frozenset[int], value: float, free: frozenset[int]
 ) -> tuple[int, int] | None:
     """The best replacement of the dropped layer that is missed most; then of the next; None if none helps."""
-    relief = {}
-    for layer in sorted(current):
-        if bounded.spent:
-            return None
-        relief[layer] = bounded.kl(current - {layer})
-    for out in sorted(relief, key=lambda layer: (relief[layer], layer)):
-        if relief[out] >= value:
-            continue  # even a free return does not help
-        candidates = {}
-        for into in sorted(free - current):
-            if bounded.spent:
-                break
-            candidates[into] = bounded.kl(current - {out} | {into})
+    layers = sorted(current)
+    relief = dict(zip(layers, bounded.kls(current - {layer} for layer in layers), strict=True))
+    helpful = {layer: found for layer, found in relief.items() if found is not None and found < value}
+    if None in relief.values():
+        return None  # the budget ended
+    for out in sorted(helpful, key=lambda layer: (helpful[layer], layer)):
+        others = sorted(free - current)
+        asked = zip(others, bounded.kls(current - {out} | {into} for into in others), strict=True)
+        candidates = {into: found for into, found in asked if found is not None}
         if candidates:
             into = min(candidates, key=lambda layer: (candidates[layer], layer))
             if candidates[into] < value:

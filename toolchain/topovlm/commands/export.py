@@ -13,7 +13,7 @@ from topovlm.console import Display, print_json, say
 from topovlm.records import plain
 from topovlm.units import format_bytes
 
-_OPTIONS = ("model", "dtype", "output")
+_OPTIONS = ("model", "dtype", "output", "memory")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,8 @@
 """Remove decoder layers from a checkpoint, tensor by tensor, and verify what was written.
 
 The result is a stock Hugging Face checkpoint; nothing is written unless it loads and generates the same with
-and without a cache, with the logits of the dense model whose layers are bypassed. --no-verify compares the
-written files with the source's instead: for a checkpoint that is larger than this machine's memory.
+and without a cache, with the logits of the dense model whose layers are bypassed. A checkpoint that is larger
+than memory is asked layer by layer. --no-verify compares the written files with the source's instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from topovlm.commands.common import add_options, config_of
 from topovlm.console import Display, print_json, say
 from topovlm.records import plain
 
-_OPTIONS = ("model", "drop", "output")
+_OPTIONS = ("model", "drop", "output", "memory")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-verify",
         action="store_true",
-        help="compare files only, load no model: for checkpoints larger than memory",
+        help="compare files only, load no model: quick, for checkpoints larger than memory",
     )
 
 

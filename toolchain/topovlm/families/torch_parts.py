@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from topovlm.families.catalogue import DECODERS, family_for, family_of
 from topovlm.families.family import Decoder, Family, Modules
+from topovlm.families.mapped import InMemory, Weights, weights_of
 from topovlm.families.shape import DecoderShape
 from topovlm.families.sizes import read_shape
 
@@ -27,6 +29,7 @@ class TorchParts:
     model: Any
     family: Family
     decoder: Decoder
+    weights: Weights = field(default_factory=InMemory)
 
     @property
     def modules(self) -> Modules:
@@ -34,6 +37,12 @@ class TorchParts:
         if self.family.modules is None:
             raise ValueError(f"{self.family.model_type}: the family's record has no modules")
         return self.family.modules
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in, which may not be what its weights are stored in."""
+        held: torch.dtype = self.weights.dtype or self.model.dtype
+        return held
 
     @property
     def text(self) -> Any:
@@ -70,6 +79,16 @@ class TorchParts:
         """Token ids -> embeddings."""
         return _checked(self.model.get_input_embeddings(), nn.Module)
 
+    def around(self, *, head: bool = True) -> list[nn.Parameter]:
+        """Every parameter outside of the decoder's blocks; without `head` none that the head alone has."""
+        inside = {id(parameter) for parameter in self.blocks.parameters()}
+        if not head:
+            outside = {
+                id(p) for name, m in self.model.named_children() if m is not self.head for p in m.parameters()
+            }
+            inside |= {id(parameter) for parameter in self.head.parameters()} - outside
+        return [parameter for parameter in self.model.parameters() if id(parameter) not in inside]
+
     @property
     def tower(self) -> nn.Module:
         """Pixels -> features."""
@@ -99,7 +118,8 @@ def parts_of(model: Any) -> TorchParts:
     config = model.config.to_dict()
     family = family_for(config) or family_of(config, "score")
     kind = model.config.get_text_config().model_type
-    return TorchParts(model, family, DECODERS.get(kind) or Decoder(model_type=kind))
+    decoder = DECODERS.get(kind) or Decoder(model_type=kind)
+    return TorchParts(model, family, decoder, weights_of(model))
 
 
 def cache_name(module: nn.Module) -> str:

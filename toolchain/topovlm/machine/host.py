@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -11,6 +14,7 @@ from topovlm.travel import agent, limits
 
 Cores = Annotated[int, Meta(ge=1, le=1 << 16)]
 Bytes = Annotated[int, Meta(ge=0, le=1 << 53)]
+_BOUND: ContextVar[int | None] = ContextVar("memory_bound", default=None)
 
 
 class Host(Part, frozen=True, kw_only=True):
@@ -38,6 +42,28 @@ def usable_cores() -> int:
     return limits.usable_cores()
 
 
+@contextlib.contextmanager
+def memory_bound(most_bytes: int | None) -> Iterator[None]:
+    """Within the block this process takes itself for bound to so much memory (None: as it is)."""
+    held = _BOUND.set(most_bytes if most_bytes is not None else _BOUND.get())
+    try:
+        yield
+    finally:
+        _BOUND.reset(held)
+
+
 def free_memory_bytes() -> int | None:
-    """What this process may still take without swapping: the system's, cut by its control groups' bounds."""
-    return limits.memory_limits().free_bytes
+    """What this process may still take without swapping: the system's, cut by its control groups' bounds and
+    by that of `memory_bound`."""
+    free = limits.memory_limits().free_bytes
+    bound = _BOUND.get()
+    if bound is None:
+        return free
+    left = max(0, bound - limits.resident_bytes())
+    return left if free is None else min(free, left)
+
+
+def memory_bytes() -> int | None:
+    """What this process may take at most, whatever it holds and others use: the same in every run."""
+    known = [value for value in (limits.memory_limits().total_bytes, _BOUND.get()) if value is not None]
+    return min(known, default=None)

@@ -15,6 +15,7 @@ from topovlm.artifacts import check_output, move_into_place, staged_folder
 from topovlm.config import Config, exported_dtype
 from topovlm.console import Display, library_chatter
 from topovlm.errors import InputError, explain
+from topovlm.machine.host import memory_bound
 from topovlm.pipeline.context import Context
 from topovlm.pipeline.final_names import called
 from topovlm.pipeline.record import PruneRecord
@@ -40,6 +41,7 @@ def scratch_run(config: Config, display: Display) -> Iterator[Context]:
     here = config if config.target else replace(config, target=LOCAL)
     target = resolve_target(replace(here, device=LOCAL))
     with (
+        memory_bound(config.memory_bytes),
         tempfile.TemporaryDirectory(prefix="topovlm-") as folder,
         RunDir(Path(folder), display).locked() as run,
         library_chatter(run.root / "logs" / "libraries.log"),
@@ -65,7 +67,7 @@ def prune_model(config: Config, display: Display, *, verify: bool = True) -> Pru
         raise InputError(explain("--drop", None, "is missing", "Name layers, e.g. --drop 12,13,20-24"))
     folder, source = new_folder(config.output), find_model(config.model)
     what = "prune and verify" if verify else "prune"
-    with display.stage(what) as progress:
+    with memory_bound(config.memory_bytes), display.stage(what) as progress:
         # What is wrong with the source is said of the source, before anything is written.
         dense = _loaded(source.checkpoint) if verify else None
         with staged_folder(folder) as work:
@@ -111,6 +113,7 @@ def export_model(config: Config, display: Display) -> ExportRecord:
     request = ExportRequest(model_dir=source.folder, dtype=exported_dtype(config, "fp32", exporter.dtypes))
     exporter.check(request)
     with (
+        memory_bound(config.memory_bytes),
         display.stage("export") as progress,
         tempfile.TemporaryDirectory(prefix="topovlm-") as scratch,
         library_chatter(Path(scratch) / "libraries.log"),

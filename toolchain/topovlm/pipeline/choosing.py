@@ -171,7 +171,7 @@ def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:
         live, folder = context.dense.live, work / MODEL
         surgery = prune_checkpoint(context.source.checkpoint, folder, dropped)
         with called(folder, context.run.root / MODEL):
-            verified = verify_checkpoint(folder, dense=live, dropped=dropped)
+            verified = verify_checkpoint(folder, dense=context.dense.exact, dropped=dropped)
         if not repairing:
             return Pruned(surgery=surgery, verified=verified, repair=None)
         from topovlm.choose.repair.apply import repair_checkpoint

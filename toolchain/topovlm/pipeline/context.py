@@ -147,6 +147,7 @@ def numeric_versions() -> dict[str, str]:
 _FACTS: Mapping[str, Callable[[Context], object]] = {
     "model": lambda context: {"files": context.model_digest, "family": context.family},
     "family": lambda context: context.family,
+    "computing": lambda context: context.dense.computing,
     "packages": lambda _: {"topovlm": __version__, **numeric_versions()},
     "target": lambda context: target_fact(context.target),
     "machine": _machine_fact,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from topovlm.config import BY_NAME, Config
 from topovlm.console import Display, library_chatter
 from topovlm.errors import BudgetError, Explained, explain
+from topovlm.machine.host import memory_bound
 from topovlm.pipeline import choosing, exporting, measuring, planning, reporting
 from topovlm.pipeline.attempts import assess
 from topovlm.pipeline.checks import checked_inputs
@@ -52,7 +53,11 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> Deployment:
     display.note(f"target: {target.describe()}")
     context = Context(config, find_model(config.model), target, run, identity)
     context = checked(context)
-    with run.locked(), library_chatter(run.root / "logs" / "libraries.log"):
+    with (
+        memory_bound(config.memory_bytes),
+        run.locked(),
+        library_chatter(run.root / "logs" / "libraries.log"),
+    ):
         return _stages(context, argv, began)
 
 

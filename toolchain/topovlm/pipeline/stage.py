@@ -24,6 +24,7 @@ T = TypeVar("T")
 FACTS: Mapping[str, frozenset[str]] = {
     "model": frozenset({"model"}),
     "family": frozenset({"model"}),
+    "computing": frozenset({"model"}),
     "packages": frozenset(),
     "target": frozenset({"target", "mode", "device"}),
     "machine": frozenset({"device", "threads", "measure_time_ms", "seed"}),
@@ -37,6 +38,7 @@ FACTS: Mapping[str, frozenset[str]] = {
 IRRELEVANT: Mapping[str, str] = {
     "output": "where results are written",
     "format": "which exporters run; each has a stage of its own",
+    "memory_bytes": "how much is in memory at a time; what a large model computes in is a fact (computing)",
 }
 
 

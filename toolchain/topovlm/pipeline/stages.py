@@ -73,7 +73,7 @@ SCORE = Stage(
     Scores,
     outputs=(SCORES, STATES),
     reads=("scorer", "k"),
-    facts=("model", "packages", "choosing"),
+    facts=("model", "packages", "choosing", "computing"),
     constants=("judge_samples",),
     feeds=_from_scores,
 )
@@ -82,7 +82,7 @@ SELECT = Stage(
     Selection,
     outputs=(SELECTION,),
     reads=("scorer", "drop"),
-    facts=("model", "packages", "choosing"),
+    facts=("model", "packages", "choosing", "computing"),
     constants=("judge_samples", "judgements"),
     feeds=_from_selection,
 )
@@ -91,7 +91,7 @@ PRUNE = Stage(
     Pruned,
     outputs=(MODEL,),
     reads=("scorer", "repair"),
-    facts=("model", "packages", "choosing"),
+    facts=("model", "packages", "choosing", "computing"),
     constants=("judge_samples", "repair_samples"),
     feeds=_from_model,
 )

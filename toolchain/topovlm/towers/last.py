@@ -38,7 +38,7 @@ class TiledFeatures(LastFeatures):
         """Two blank tiles of the size that the tower is made with."""
         side = self.parts.model.config.vision_config.model_args["img_size"]
         height, width = (side, side) if isinstance(side, int) else side
-        return {"pixel_values": torch.zeros((2, 3, height, width), dtype=self.parts.model.dtype)}
+        return {"pixel_values": torch.zeros((2, 3, height, width), dtype=self.parts.dtype)}
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         first = 1 if self.parts.model.config.vision_use_cls_token else 0
@@ -74,7 +74,7 @@ class FeatureMaps(LastFeatures):
 
     def samples(self) -> dict[str, torch.Tensor]:
         """Two blank pictures of 2 x 3 tokens at FastViT's 64 px per token."""
-        return {"pixel_values": torch.zeros((2, 3, 128, 192), dtype=self.parts.model.dtype)}
+        return {"pixel_values": torch.zeros((2, 3, 128, 192), dtype=self.parts.dtype)}
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return super().features(pixel_values).flatten(2).transpose(1, 2)

@@ -33,7 +33,7 @@ class NativePicture(nn.Module):
 
     def __init__(self, parts: TorchParts) -> None:
         super().__init__()
-        self.dtype = parts.model.dtype
+        self.dtype = parts.dtype
         self.tower: Any = parts.tower
         self.projector: Any = parts.projector
         config = parts.model.config

@@ -27,7 +27,7 @@ class WholePictures(nn.Module):
         tower = self.parts.model.config.vision_config
         size = tower.image_size
         height, width = (size, size) if isinstance(size, int) else size
-        blank = torch.zeros((2, tower.num_channels, height, width), dtype=self.parts.model.dtype)
+        blank = torch.zeros((2, tower.num_channels, height, width), dtype=self.parts.dtype)
         return {"pixel_values": blank}
 
 

@@ -14,9 +14,11 @@ from topovlm.checkpoint.safetensors_file import write_file
 from topovlm.checkpoint.surgery import check_drop
 from topovlm.choose.judge import Judge
 from topovlm.choose.record import RepairRecord
-from topovlm.choose.repair.patch import FORMS, LAMBDAS, Form, fit_repair, weights_in_place
+from topovlm.choose.repair.fit import fit_repair
+from topovlm.choose.repair.patch import FORMS, LAMBDAS, Form
 from topovlm.choose.rollouts import roll_out
 from topovlm.choose.search import split_samples
+from topovlm.choose.sweep import Variant
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample
@@ -73,8 +75,7 @@ def repair_checkpoint(
     )
     before = after = confirming.kl(drop)
     if repaired:
-        with weights_in_place(live, {k: v.to(live.down_projection(k).weight) for k, v in repaired.items()}):
-            after = confirming.kl_of_changed_weights(drop, min(repaired))
+        after = confirming.kls_of([Variant(frozenset(drop), repaired)])[0]
     kept = bool(repaired) and after < before
     report = RepairRecord(
         kept=kept,

@@ -58,7 +58,7 @@ def facts_of(parts: TorchParts) -> str:
     text = config[parts.family.text_key] if parts.family.text_key else config
     for name in parts.decoder.depth_fields:
         text.pop(name, None)
-    return json.dumps([config, str(parts.model.dtype)], sort_keys=True, default=str)
+    return json.dumps([config, str(parts.dtype)], sort_keys=True, default=str)
 
 
 def trace_decoder(model: Any) -> DecoderPieces:
@@ -98,7 +98,7 @@ class _Samples:
         batch, new = 2, 3
         positions = torch.arange(new).repeat(batch, 1)
         return cls(
-            hidden=torch.zeros(batch, new, parts.decoder_shape().hidden, dtype=parts.model.dtype),
+            hidden=torch.zeros(batch, new, parts.decoder_shape().hidden, dtype=parts.dtype),
             attention_mask=torch.ones(batch, cls.past + new, dtype=torch.long),
             position_ids=positions if rules.rows == 1 else positions.repeat(rules.rows, 1, 1),
             block_ids=torch.ones(batch, new, dtype=torch.long),
@@ -132,7 +132,9 @@ def _trace_ends(parts: TorchParts, rules: Rules) -> dict[str, ir.Model]:
     }
     if rules.blocks:
         inputs["block_ids"] = samples.block_ids
-    head = trace(Head(parts), {"hidden": samples.hidden}, {"hidden": _TOKENS}, ["logits"])
+    ends = Head(parts)
+    with parts.weights.held(ends.parameters()):
+        head = trace(ends, {"hidden": samples.hidden}, {"hidden": _TOKENS}, ["logits"])
     return {"prelude": trace(prelude, inputs, axes, prelude.outputs), "head": head}
 
 
@@ -169,7 +171,7 @@ def _trace_layer(parts: TorchParts, rules: Rules, layer: torch.nn.Module) -> dic
         "past_value": {0: BATCH, 2: PAST},
     }
     outputs = ["hidden_out", "present_key", "present_value"]
-    with all_computed(layer):
+    with parts.weights.held(layer.parameters()), all_computed(layer):
         return {"layer": trace(Layer(layer), inputs, axes, outputs)}
 
 
@@ -185,7 +187,7 @@ def decoder_graph(model: Any, pieces: DecoderPieces, kept: int = 0) -> ir.Model:
     from topovlm.exporters.onnx.trace import OPSET
     from topovlm.families.torch_parts import parts_of
 
-    parts, stack, rules = parts_of(model), Stack("decoder", OPSET), pieces.rules
+    parts, stack, rules = parts_of(model), Stack("decoder", OPSET, parts_of(model).weights), pieces.rules
     layers = list(parts.blocks)
     given = graph_inputs(stack, pieces)
     shared = stack.append(pieces.prelude, "prelude.", given)

@@ -117,11 +117,23 @@ def write_folder(
         processor = processor or load_processor(model_dir)
         graphs = write_graphs(loaded, out, variants, dtype, single_file_bytes=single_file_bytes, kept=kept)
         layouts.write_texts(model_dir, out, graphs=graphs.paths, decoder=graphs.decoder, processor=processor)
-        # The reference is the model as it was exported: fp16 weights, computed with in fp32.
-        whole = loaded.float()
+        whole = _reference(loaded)
         parts = parts_of(whole)
         live = Live(model_dir, whole, processor, parts, len(parts.blocks))
         return check_graphs(live, out), graphs
+
+
+def _reference(model: Any) -> Any:
+    """The model as it was exported: with fp16 weights where they are, computed with in fp32."""
+    import torch
+
+    from topovlm.families.mapped import Mapped, weights_of
+
+    weights = weights_of(model)
+    if not isinstance(weights, Mapped):
+        return model.float()
+    weights.rounded_to, weights.dtype = weights.dtype, torch.float32
+    return model
 
 
 @contextlib.contextmanager
@@ -130,7 +142,8 @@ def _traceable(model_dir: Path, dtype: str, model: Any) -> Iterator[Any]:
 
     Eager attention traces to plain MatMul and Softmax; parity compares with the default attention.
     """
-    from topovlm.checkpoint.loading import attention, load_model, read_stock_config
+    from topovlm.checkpoint.files import open_checkpoint
+    from topovlm.checkpoint.loading import attention, fits, load_model, read_stock_config
     from topovlm.exporters.onnx.graphs import check_family
 
     if not (model_dir / "config.json").is_file():
@@ -141,7 +154,10 @@ def _traceable(model_dir: Path, dtype: str, model: Any) -> Iterator[Any]:
         with attention(model, "eager"):
             yield model
     else:
-        yield load_model(model_dir, dtype=wanted, attention_kind="eager")
+        checkpoint = open_checkpoint(model_dir)
+        # ONNX Runtime will have it in memory, too.
+        mapped = not fits(checkpoint, wanted, copies=2)
+        yield load_model(checkpoint, dtype=wanted, attention_kind="eager", mapped=mapped)
 
 
 def write_graphs(

@@ -85,7 +85,7 @@ class FusedDecoder:
         self.norm, self.lm_head = parts.norm, parts.head
         shape = parts.decoder_shape()
         self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
-        self.stack = Stack("decoder", OPSET)
+        self.stack = Stack("decoder", OPSET, parts.weights)
         self.stack.graph.opset_imports[MICROSOFT] = 1
 
     def build(self) -> ir.Model:

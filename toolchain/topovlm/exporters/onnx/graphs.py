@@ -51,10 +51,11 @@ def vision_graph(model: Any) -> ir.Model:
     module: Any = vision_of(parts)
 
     def make() -> dict[str, ir.Model]:
-        return {"vision": trace(module, module.samples(), module.axes, module.outputs)}
+        with parts.weights.held(module.parameters()):
+            return {"vision": trace(module, module.samples(), module.axes, module.outputs)}
 
     piece = remembered(facts_of(parts), ("vision",), make, type(module))["vision"]
-    stack = Stack("image_features", OPSET)
+    stack = Stack("image_features", OPSET, parts.weights)
     like = {str(value.name): value for value in piece.graph.inputs}
     # An input that the traced code does not read is none: nobody feeds it.
     bound = {name: stack.input(name, like[name]) for name in module.samples() if name in like}
@@ -78,13 +79,12 @@ def embed_graph(model: Any) -> ir.Model:
     module: Any = named(own, __name__)(parts) if own else Embed(parts)
 
     def make() -> dict[str, ir.Model]:
-        ids = torch.zeros(2, 3, dtype=torch.long)
-        return {
-            "embed": trace(module, {"input_ids": ids}, {"input_ids": {0: BATCH, 1: SEQUENCE}}, ["embeds"])
-        }
+        ids, axes = torch.zeros(2, 3, dtype=torch.long), {"input_ids": {0: BATCH, 1: SEQUENCE}}
+        with parts.weights.held(module.parameters()):
+            return {"embed": trace(module, {"input_ids": ids}, axes, ["embeds"])}
 
     piece = remembered(facts_of(parts), ("embed",), make, type(module))["embed"]
-    stack = Stack("inputs_embeds", OPSET)
+    stack = Stack("inputs_embeds", OPSET, parts.weights)
     bound = {"input_ids": stack.input("input_ids", piece.graph.inputs[0])}
     results = stack.append(piece, "embed.", bound, dict(module.named_parameters()))
     stack.output(results["embeds"], "inputs_embeds")

@@ -9,7 +9,7 @@ the gate does not notice, it is blind and the export fails too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import numpy as np
 from topovlm.errors import VerificationError, explain
 from topovlm.exporters.onnx.awkward import check_words
 from topovlm.exporters.onnx.prompts import Question, make_questions
-from topovlm.exporters.onnx.sessions import Broken, FloatType, OpenGraphs, open_graphs
+from topovlm.exporters.onnx.sessions import WHOLE, Asked, Broken, FloatType, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult
 from topovlm.runtime.clock import standing_clock
 from topovlm.runtime.runtime_file import decoder_keys, read_runtime_file
@@ -69,11 +69,31 @@ def check_graphs(live: Live, folder: Path, tolerance: float | None = None) -> tu
     for key in decoder_keys(content):
         graphs = open_graphs(folder, content, key)
         limit = tolerance if tolerance is not None else TOLERANCES[graphs.float_type]
-        results += [_check_one(graphs, key, reference, limit) for reference in references]
+        # All at once: a graph that is run in parts is read once.
+        answers = graphs.answers(_asked(references, batch=graphs.dynamic_batch))
+        results += [_check_one(answers, key, reference, limit) for reference in references]
         if graphs.dynamic_batch:
-            results.append(_check_padded_batch(graphs, key, references, limit))
-        del graphs  # before the next one is opened: large models fit once
+            results.append(_check_padded_batch(next(answers), key, references, limit))
+        del graphs, answers  # before the next one is opened: large models fit once
     return tuple(results)
+
+
+def _broken(reference: Reference) -> dict[str, Broken]:
+    """The negative controls of a prompt."""
+    found = {"a shifted position": Broken(shift_positions=1), "a masked token": Broken(hide_slot=1)}
+    return {**found, "no picture": Broken(blind=True)} if reference.prompt.pictures else found
+
+
+def _asked(references: Sequence[Reference], *, batch: bool) -> list[Asked]:
+    """What `_check_one` reads of each reference in turn, and `_check_padded_batch` at the end."""
+    asked = [
+        Asked((reference.prompt,), (reference.tokens[:-1],), how)
+        for reference in references
+        for how in (WHOLE, *_broken(reference).values())
+    ]
+    forced = tuple(reference.tokens[:-1] for reference in references)
+    together = Asked(tuple(reference.prompt for reference in references), forced)
+    return [*asked, together] if batch else asked
 
 
 def parity_checks(rows: Sequence[ParityResult], graphs: str = "") -> tuple[Check, ...]:
@@ -127,7 +147,7 @@ def _reference(live: Live, question: Question) -> Reference:
         rule = f"is not the processor's prompt: {len(ids)} tokens there, and place {place} differs"
         raise VerificationError(explain(f"prompt, {question.name}", len(question.prompt.ids), rule))
     forbidden = live.picture_token_ids
-    with attention(model, _usual(model)), torch.no_grad():
+    with attention(model, _usual(model)), torch.no_grad(), live.ends():
         step = model(**batch, use_cache=True)
         tokens = [_choice(step.logits[0, -1].float().numpy(), forbidden)]
         for _ in range(STEPS):
@@ -167,9 +187,11 @@ def _choice(logits: np.ndarray, forbidden: Sequence[int]) -> int:
     return int(allowed.argmax())
 
 
-def _check_one(graphs: OpenGraphs, key: str, reference: Reference, tolerance: float) -> ParityResult:
-    prompt, forced = reference.prompt, reference.tokens[:-1]
-    logits = graphs.run(prompt, forced)
+def _check_one(
+    answers: Iterator[np.ndarray], key: str, reference: Reference, tolerance: float
+) -> ParityResult:
+    """Reads the answers to the prompt and to its negative controls."""
+    prompt, logits = reference.prompt, next(answers)[0]
     scale = max(1.0, float(np.abs(reference.logits).max()))
     limit = tolerance * scale
     error = _error(logits, reference.logits)
@@ -177,12 +199,9 @@ def _check_one(graphs: OpenGraphs, key: str, reference: Reference, tolerance: fl
         rule = f"is more than {limit:.3g} ({tolerance:g} of the largest logit)"
         raise VerificationError(explain(f"{key}: logit error against torch, {reference.name}", error, rule))
     ties = _compare_tokens(key, reference, logits, limit)
-    broken = {"a shifted position": Broken(shift_positions=1), "a masked token": Broken(hide_slot=1)}
-    if prompt.pictures:
-        broken["no picture"] = Broken(blind=True)
     controls = {}
-    for control, how in broken.items():
-        seen = controls[control] = _error(graphs.run(prompt, forced, how), reference.logits)
+    for control in _broken(reference):
+        seen = controls[control] = _error(next(answers)[0], reference.logits)
         if seen <= limit:
             rule = f"changed the logits by no more than the tolerance {limit:.3g}: the gate is blind to it"
             raise VerificationError(explain(f"{key}: {control}, {reference.name}", seen, rule))
@@ -218,12 +237,12 @@ def _compare_tokens(key: str, reference: Reference, logits: np.ndarray, limit: f
 
 
 def _check_padded_batch(
-    graphs: OpenGraphs, key: str, references: list[Reference], tolerance: float
+    rows: np.ndarray, key: str, references: list[Reference], tolerance: float
 ) -> ParityResult:
     """Both prompts in one batch, the shorter one padded on the left: each row must match its reference."""
-    rows = graphs.run_batch([r.prompt for r in references], [r.tokens[:-1] for r in references])
     worst, scale = 0.0, 1.0
-    for logits, reference in zip(rows, references, strict=True):
+    for row, reference in zip(rows, references, strict=True):
+        logits = row[-len(reference.logits) :]
         top = max(1.0, float(np.abs(reference.logits).max()))
         error = _error(logits, reference.logits)
         if not error <= tolerance * top:

@@ -143,7 +143,7 @@ def _write_int4(source: Path, target: Path) -> None:
 
 
 def _compare(out: Path, content: RuntimeFile, key: str, new_key: str, kind: str) -> QuantizedGraph:
-    reference, quantized = open_graphs(out, content, key), open_graphs(out, content, new_key)
+    reference, quantized = (open_graphs(out, content, name, whole=True) for name in (key, new_key))
     errors, scales, same, compared = [], [1.0], 0, 0
     for question in make_questions(out, STEPS):
         tokens, expected = reference.greedy(question.prompt, STEPS)

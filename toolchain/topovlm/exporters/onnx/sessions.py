@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from topovlm.exporters.onnx.parts import Parts
+from topovlm.machine.host import free_memory_bytes
 from topovlm.runtime.runtime_file import RuntimeFile
 from topovlm.travel.ort_graphs import INPUT_TYPES
 from topovlm.travel.prompts import Prompt
 
+# Laid out for products, weights are in memory twice for a while; half precision is computed with as fp32.
+_COPIES, _MOST_OF_MEMORY = 3, 0.6
 FloatType = Literal["float32", "float16"]
 Feeds = dict[str, np.ndarray]
 Choose = Callable[[int, np.ndarray], np.ndarray]  # step, logits `[B, vocab]` before it -> tokens `[B]`
@@ -34,8 +38,17 @@ WHOLE = Broken()
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Prompts, several of them padded to one batch, and the tokens `[T]` that follow each."""
+
+    prompts: tuple[Prompt, ...]
+    forced: tuple[np.ndarray, ...]
+    broken: Broken = WHOLE
+
+
+@dataclass(frozen=True)
 class OpenGraphs:
-    """Vision (None for a model without pictures), embedding and one decoder graph, loaded.
+    """Vision (None for a model without pictures), embedding and one decoder graph: loaded, or in `Parts`.
 
     `float_type`: of the decoder's weights, whatever its inputs are.
     """
@@ -46,14 +59,36 @@ class OpenGraphs:
     float_type: FloatType
     dynamic_batch: bool
 
+    def answers(self, asked: Sequence[Asked]) -> Iterator[np.ndarray]:
+        """Logits `[B, S + T, vocab]` of each in turn: the prompts, then a cached step per token."""
+        if not isinstance(self.decoder, Parts):
+            for one in asked:
+                yield self._decode(*self._first(one), len(one.forced[0]), _given(np.stack(one.forced)))
+            return
+        for pieces in self.decoder.run([self._calls(one) for one in asked]):
+            yield np.concatenate(pieces, axis=1)
+
     def run(self, prompt: Prompt, forced: np.ndarray, broken: Broken = WHOLE) -> np.ndarray:
         """Prefill the prompt, then a cached step per token of `forced` `[T]`; logits `[S + T, vocab]`."""
-        feeds = self._alone(prompt, blind=broken.blind)
+        (logits,) = self.answers([Asked((prompt,), (forced,), broken)])
+        answer: np.ndarray = logits[0]
+        return answer
+
+    def _first(self, asked: Asked) -> tuple[Feeds, np.ndarray]:
+        """What the decoder is given first, and the position of the first token that follows, by row."""
+        prompts, broken = asked.prompts, asked.broken
+        feeds = self._together(prompts) if len(prompts) > 1 else self._alone(prompts[0], blind=broken.blind)
         if broken.hide_slot is not None:
             feeds["attention_mask"][0, broken.hide_slot] = 0
-        following = np.asarray([prompt.next_position + broken.shift_positions])
-        logits: np.ndarray = self._decode(feeds, following, len(forced), _given(forced[None]))[0]
-        return logits
+        return feeds, np.asarray([prompt.next_position + broken.shift_positions for prompt in prompts])
+
+    def _calls(self, asked: Asked) -> list[Feeds]:
+        """What the decoder is given call by call, but for its cache."""
+        feeds, following = self._first(asked)
+        calls = [feeds]
+        for step, tokens in enumerate(np.stack(asked.forced, axis=1)):
+            calls.append(self._following(calls[-1], following + step, tokens))
+        return calls
 
     def greedy(self, prompt: Prompt, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """The first `steps` greedy tokens `[steps]`, whatever they are; logits as of `run` with them."""
@@ -67,8 +102,8 @@ class OpenGraphs:
         logits: np.ndarray = self._decode(feeds, np.asarray([prompt.next_position]), steps, choose)[0]
         return np.concatenate(tokens), logits
 
-    def run_batch(self, prompts: Sequence[Prompt], forced: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Several prompts in one batch, padded on the left; each row's logits without its padding."""
+    def _together(self, prompts: Sequence[Prompt]) -> Feeds:
+        """Several prompts in one batch, padded on the left."""
         longest = max(len(prompt.ids) for prompt in prompts)
         pads = [longest - len(prompt.ids) for prompt in prompts]
         rows = [self._prompt_feeds(prompt) for prompt in prompts]
@@ -79,9 +114,7 @@ class OpenGraphs:
         feeds["attention_mask"] = np.array([[0] * pad + [1] * (longest - pad) for pad in pads], np.int64)
         positions = [_left(p.positions, pad, -1) for p, pad in zip(prompts, pads, strict=True)]
         feeds["position_ids"] = np.stack(positions, axis=-2)
-        following = np.asarray([prompt.next_position for prompt in prompts])
-        logits = self._decode(feeds, following, len(forced[0]), _given(np.stack(forced)))
-        return [row[pad:] for row, pad in zip(logits, pads, strict=True)]
+        return feeds
 
     def _alone(self, prompt: Prompt, *, blind: bool = False) -> Feeds:
         """What the decoder is given for this prompt in a batch of one."""
@@ -137,18 +170,24 @@ class OpenGraphs:
             if step == steps:
                 break
             token = choose(step, results["logits"][:, -1])
-            (embeds,) = self.embed.run(None, {"input_ids": token[:, None]})
-            more = np.ones((batch, 1), np.int64)
-            rows = feeds["position_ids"].shape[:-2]
-            feeds = {
-                **{name: np.zeros_like(embeds) for name in inputs if name.startswith("deepstack_embeds.")},
-                "inputs_embeds": embeds,
-                "attention_mask": np.concatenate([feeds["attention_mask"], more], axis=1),
-                "position_ids": np.broadcast_to((following + step)[:, None], (*rows, batch, 1)),
-                "block_ids": np.zeros((batch, 1), np.int64),
-                **{n.replace("present", "past_key_values"): v for n, v in results.items() if n != "logits"},
-            }
+            cache = {n.replace("present", "past_key_values"): v for n, v in results.items() if n != "logits"}
+            feeds = {**self._following(feeds, following + step, token), **cache}
         return np.concatenate(pieces, axis=1)
+
+    def _following(self, before: Feeds, positions: np.ndarray, tokens: np.ndarray) -> Feeds:
+        """The inputs of a step with these tokens `[B]` at these positions `[B]`, but for its cache."""
+        (embeds,) = self.embed.run(None, {"input_ids": tokens[:, None]})
+        names = [value.name for value in self.decoder.get_inputs()]
+        batch, rows = len(tokens), before["position_ids"].shape[:-2]
+        return {
+            "inputs_embeds": embeds,
+            **{name: np.zeros_like(embeds) for name in names if name.startswith("deepstack_embeds.")},
+            "attention_mask": np.concatenate(
+                [before["attention_mask"], np.ones((batch, 1), np.int64)], axis=1
+            ),
+            "position_ids": np.broadcast_to(positions[:, None], (*rows, batch, 1)),
+            "block_ids": np.zeros((batch, 1), np.int64),
+        }
 
 
 def _given(forced: np.ndarray) -> Choose:
@@ -163,10 +202,15 @@ def _left(values: np.ndarray, pad: int, axis: int) -> np.ndarray:
     return np.pad(values, widths)
 
 
-def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str) -> OpenGraphs:
-    """Load the graphs that the folder names, with the options that users get by default."""
+def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str, *, whole: bool = False) -> OpenGraphs:
+    """Load the graphs that the folder names, with the options that users get by default.
+
+    A decoder that would take more than most of the free memory is run in parts, unless it has to be `whole`:
+    tokens cannot be chosen one by one from parts.
+    """
     paths = content.graphs
-    decoder = open_session(folder / paths[decoder_key])
+    file, layers = folder / paths[decoder_key], content.decoder.layers
+    decoder: Any = open_session(file) if whole or fits(file) else Parts(file, layers, _part_bytes())
     first = decoder.get_inputs()[0]
     return OpenGraphs(
         vision=open_session(folder / paths["vision"]) if "vision" in paths else None,
@@ -175,6 +219,19 @@ def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str) -> OpenGra
         float_type="float16" if "_fp16" in paths[decoder_key] else "float32",
         dynamic_batch=not isinstance(first.shape[0], int),
     )
+
+
+def fits(graph: Path) -> bool:
+    """Whether ONNX Runtime may have the graph in memory: its weights, and once more as it lays them out."""
+    free, weights = free_memory_bytes(), graph.with_name(f"{graph.name}_data")
+    if free is None or not weights.is_file():
+        return True
+    return _COPIES * weights.stat().st_size <= _MOST_OF_MEMORY * free
+
+
+def _part_bytes() -> int:
+    """Weights of one part: with its copies, half of what is free."""
+    return int(_MOST_OF_MEMORY * (free_memory_bytes() or 0)) // (2 * _COPIES)
 
 
 def open_session(path: Path) -> Any:

@@ -15,12 +15,19 @@ import onnx_ir as ir
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from topovlm.families.mapped import Weights
 
 
 class Stack:
-    """A graph under construction: inputs, then pieces one after the other, then outputs."""
+    """A graph under construction: inputs, then pieces one after the other, then outputs.
 
-    def __init__(self, name: str, opset: int) -> None:
+    `weights`: where the model's parameters are while nothing is done with them.
+    """
+
+    def __init__(self, name: str, opset: int, weights: Weights) -> None:
+        self.weights = weights
         self.graph = ir.Graph([], [], nodes=[], opset_imports={"": opset}, name=name)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
@@ -45,7 +52,7 @@ class Stack:
         value.name = name
         self.graph.outputs.append(value)
 
-    def weight(self, name: str, *tensors: torch.Tensor, permutation: Sequence[int] = ()) -> ir.Value:
+    def weight(self, name: str, *tensors: nn.Parameter, permutation: Sequence[int] = ()) -> ir.Value:
         """An initializer: `tensors` joined along axis 0, then permuted.
 
         It is computed when the graph is saved, tensor by tensor: no second copy of the model in memory.
@@ -57,11 +64,13 @@ class Stack:
         def compute() -> ir.TensorProtocol:
             import torch
 
-            joined = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
-            placed = joined.permute(*permutation) if permutation else joined
-            return ir.tensor(placed.detach().contiguous(), name=name)
+            with self.weights.held(tensors):
+                joined = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+                placed = joined.permute(*permutation) if permutation else joined
+                # What is held goes again: what is written from must stay.
+                return ir.tensor(placed.detach().contiguous(), name=name)
 
-        kind = ir.tensor(tensors[0].detach()).dtype
+        kind = _kind_of(self.weights.dtype or tensors[0].dtype)
         held = ir.LazyTensor(compute, dtype=kind, shape=ir.Shape(shape), name=name)
         value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(kind), const_value=held)
         self.graph.register_initializer(value)
@@ -102,7 +111,7 @@ class Stack:
         piece: ir.Model,
         prefix: str,
         inputs: Mapping[str, ir.Value],
-        weights: Mapping[str, torch.Tensor] | None = None,
+        weights: Mapping[str, nn.Parameter] | None = None,
     ) -> dict[str, ir.Value]:
         """Copy a traced piece behind what is there; every input of the piece is bound or is a weight.
 
@@ -167,3 +176,9 @@ class Stack:
     def model(self, producer: str, version: str) -> ir.Model:
         """The finished model."""
         return ir.Model(self.graph, ir_version=10, producer_name=producer, producer_version=version)
+
+
+def _kind_of(dtype: torch.dtype) -> ir.DataType:
+    import torch
+
+    return ir.tensor(torch.zeros(0, dtype=dtype)).dtype

@@ -1,0 +1,76 @@
+"""Weights that stay in their files: the same numbers as from memory, and nothing of them left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny, tiny_families
+from topovlm.checkpoint.live import Live, encode, greedy, load
+from topovlm.choose.calibration import collect_states
+from topovlm.choose.judge import Judge
+from topovlm.choose.repair.fit import fit_repair
+from topovlm.choose.rollouts import roll_out
+from topovlm.families.mapped import Mapped
+from topovlm.samples import Sample
+
+FAMILIES = ("gemma3", "qwen3_vl", "qwen3_vl_moe", "llava_next", "smollm3")
+Pair = tuple[Live, Live, list[Sample]]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A checkpoint in half precision: from memory as float32, and mapped, computing in float32."""
+    room = tmp_path_factory.mktemp("half")
+    folder = tiny_families.build(room / "model", request.param, dtype="bfloat16")
+    return load(folder), load(folder, mapped=True), list(tiny_families.samples(request.param))
+
+
+def test_half_precision_in_the_files_is_float32_in_use(pair: Pair) -> None:
+    """Outside of its use every weight is as it is stored, and lies in the file."""
+    _, mapped, samples = pair
+    assert isinstance(mapped.weights, Mapped)
+    assert mapped.dtype == torch.float32
+    before = [(parameter.dtype, parameter.data_ptr()) for parameter in mapped.model.parameters()]
+    assert {dtype for dtype, _ in before} == {torch.bfloat16}
+    greedy(mapped, [encode(mapped, samples[0])], 3)
+    assert [(parameter.dtype, parameter.data_ptr()) for parameter in mapped.model.parameters()] == before
+
+
+def test_answers_and_states_are_bit_equal(pair: Pair) -> None:
+    """Greedy tokens, and the residual stream behind every layer."""
+    memory, mapped, samples = pair
+    for sample in samples[:2]:
+        assert greedy(memory, [encode(memory, sample)], 4) == greedy(mapped, [encode(mapped, sample)], 4)
+    assert np.array_equal(collect_states(memory, samples), collect_states(mapped, samples))
+    few = collect_states(mapped, samples, batch_size=1, stream_bytes=1)
+    assert np.array_equal(few, collect_states(memory, samples, batch_size=1))
+
+
+def test_judgements_and_repairs_are_bit_equal(pair: Pair) -> None:
+    """Many sets at once from the files, one by one from memory."""
+    memory, mapped, samples = pair
+    drops = [[5], [4, 5], [5, 7], [4, 7], [4, 5, 7]]
+    judges = [Judge(live, samples, max_new_tokens=3) for live in (memory, mapped)]
+    assert [judges[0].kl(drop) for drop in drops] == judges[1].kls(drops)
+    fits = [
+        fit_repair(live, [5, 7], list(roll_out(live, samples, max_new_tokens=3)), judge, torch.bfloat16)
+        for live, judge in zip((memory, mapped), judges, strict=True)
+    ]
+    assert fits[0][1] == fits[1][1]
+    assert fits[0][0].keys() == fits[1][0].keys()
+    assert all(torch.equal(weight, fits[1][0][layer]) for layer, weight in fits[0][0].items())
+
+
+def test_a_failure_gives_the_weights_back(tmp_path: Path) -> None:
+    """Whatever a forward pass raises, the parameters are those of the file again."""
+    live = load(tiny.build(tmp_path / "model"), mapped=True)
+    before = [parameter.data_ptr() for parameter in live.model.parameters()]
+    handle = live.blocks[2].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), live.ends():
+        live.model(input_ids=torch.ones(1, 3, dtype=torch.long))
+    handle.remove()
+    assert [parameter.data_ptr() for parameter in live.model.parameters()] == before

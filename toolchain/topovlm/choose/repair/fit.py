@@ -1,0 +1,109 @@
+"""The repair of all cuts, from the left: each is fitted, tried in every strength, and kept where it helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from topovlm.checkpoint.live import Live
+from topovlm.choose.judge import Judge
+from topovlm.choose.record import CutRepair
+from topovlm.choose.repair.front import Front
+from topovlm.choose.repair.patch import FORMS, LAMBDAS, Cut, Form, Gram, find_cuts, solve
+from topovlm.choose.rollouts import Rollouts
+from topovlm.choose.sweep import Variant
+from topovlm.console import Progress
+
+
+def fit_repair(
+    live: Live,
+    drop: Sequence[int],
+    fit: Sequence[Rollouts],
+    tune: Judge,
+    stored_dtype: torch.dtype,
+    *,
+    forms: Sequence[Form] = FORMS,
+    lambdas: Sequence[float] = LAMBDAS,
+    visual_weight: float = 0.1,
+    progress: Progress | None = None,
+) -> tuple[dict[int, torch.Tensor], list[CutRepair]]:
+    """New down-projections (in `stored_dtype`, by dense layer) and what was tried, cut by cut from the left.
+
+    A cut's repair is chosen by the KL on the samples of `tune`, with everything repaired so far in place, and
+    left out when it does not lower it. A cut whose anchor does not end in its down-projection (a norm behind
+    it, experts) is left alone.
+    """
+    cuts, reports = find_cuts(drop), list[CutRepair]()
+    front = Front(live, fit, drop)
+    current = tune.kl(drop)
+    for number, cut in enumerate(cuts):
+        front.advance(cut.anchor)
+        if not front.ends_in_its_projection():
+            reports.append(_left_alone(cut, current))
+            continue
+        gram = front.gather(cut, visual_weight)
+        tried = _candidates(live, cut, gram, stored_dtype, forms=forms, lambdas=lambdas)
+        variants = [
+            Variant(frozenset(drop), {**front.repaired, cut.anchor: weight}) for _, _, weight in tried
+        ]
+        values = tune.kls_of(variants)
+        best = min(range(len(tried)), key=values.__getitem__, default=None)
+        kept = best is not None and values[best] < current
+        form, ridge = tried[best][:2] if best is not None else (None, None)
+        after = values[best] if best is not None and kept else current
+        reports.append(
+            CutRepair(
+                anchor=cut.anchor,
+                first=cut.first,
+                last=cut.last,
+                tokens=gram.tokens,
+                kl_before=current,
+                kl_after=after,
+                form=form,
+                ridge=ridge,
+                kept=kept,
+            )
+        )
+        if best is not None and kept:
+            front.repaired[cut.anchor] = tried[best][2]
+        current = after
+        if progress:
+            progress(number + 1, len(cuts))
+    return front.repaired, reports
+
+
+def _candidates(
+    live: Live,
+    cut: Cut,
+    gram: Gram,
+    stored_dtype: torch.dtype,
+    *,
+    forms: Sequence[Form],
+    lambdas: Sequence[float],
+) -> list[tuple[Form, float, torch.Tensor]]:
+    """Form, lambda and down-projection of every repair that is finite in the type it will be stored in."""
+    down = live.down_projection(cut.anchor)
+    with live.weights.held(down.parameters()):
+        weight = down.weight.data.double()
+    made = [
+        (form, ridge, solve(gram, weight, form, ridge).to(stored_dtype))
+        for form in forms
+        for ridge in lambdas
+    ]
+    return [row for row in made if torch.isfinite(row[2]).all()]
+
+
+def _left_alone(cut: Cut, current: float) -> CutRepair:
+    """The record of a cut behind which nothing can be folded in."""
+    return CutRepair(
+        anchor=cut.anchor,
+        first=cut.first,
+        last=cut.last,
+        tokens=0,
+        kl_before=current,
+        kl_after=current,
+        form=None,
+        ridge=None,
+        kept=False,
+    )
