@@ -195,7 +195,11 @@ def main(argv: list[str] | None = None) -> int:
         for room in rooms:
             room.close()
     if args.json:
-        tallies = {name: asdict(tally) for name, tally in fuzz.tallies.items() if tally.tried}
+        tallies = {
+            name: {"tried": tally.tried, "codes": dict(tally.codes), "failed": dict(tally.failed)}
+            for name, tally in fuzz.tallies.items()
+            if tally.tried
+        }
         failures = [asdict(failure) for failure in fuzz.failures]
         print(
             json.dumps(
