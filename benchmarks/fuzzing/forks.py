@@ -72,6 +72,8 @@ def _end_session(pid: int) -> None:
 def _limits() -> None:
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Should the watch below come too late: a machine that swaps watches nothing.
+    resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 30, 2 << 30))
 
 
