@@ -18,6 +18,7 @@ from topovlm.exporters.onnx.stack import Stack
 from topovlm.exporters.onnx.trace import OPSET, trace
 from topovlm.families import torch_parts
 from topovlm.families.family import Modules
+from topovlm.families.mapped import InMemory
 from topovlm.families.torch_parts import TorchParts
 from topovlm.towers.vision import Vision
 
@@ -76,7 +77,7 @@ class Graph:
     def __init__(self, module: Vision) -> None:
         assert isinstance(module, torch.nn.Module)
         piece = trace(module, module.samples(), module.axes, module.outputs)
-        stack = Stack("vision", OPSET)
+        stack = Stack("vision", OPSET, InMemory())
         like = {str(value.name): value for value in piece.graph.inputs}
         bound = {name: stack.input(name, like[name]) for name in module.samples()}
         self.weights = set(like) - set(bound)
