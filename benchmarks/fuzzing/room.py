@@ -120,7 +120,8 @@ class Room:
 
     def _sweep(self) -> str | None:
         """Empty the folder for temporary files; returns the name of one that was left there."""
-        left = sorted(self.temporary.iterdir())
-        for path in left:
+        found = sorted(self.temporary.iterdir())
+        for path in found:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+        left = [path for path in found if not path.name.startswith("torchinductor_")]  # torch's compiler's
         return left[0].name if left else None

@@ -123,8 +123,7 @@ def _from_hub(source: str, config_only: bool) -> Path:
 
 def read_json_object(path: Path, what: str) -> ModelConfig:
     """A JSON object from a checkpoint's file; `InputError` names the file, and the line when it is broken."""
-    # transformers writes infinities; whether one makes sense is the field's business.
-    value: Any = read_json(path, field=what, constants=True)
+    value: Any = read_json(path, field=what)
     if not isinstance(value, dict):
         raise InputError(explain(what, str(path), "must hold a JSON object"))
     return value
@@ -179,7 +178,14 @@ def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
         else:
             rule, remedy = "has no config.json", "Give the folder of a transformers checkpoint"
         raise InputError(explain("--model", source, rule, remedy))
-    config = read_json_object(path, "config.json")
+    try:
+        config = read_json_object(path, "config.json")
+    except InputError:
+        # transformers writes infinities for some types: those are refused by their name, if they are.
+        loose = read_json(path, field="config.json", constants=True)
+        if isinstance(loose, dict):
+            family_of(loose, action)
+        raise
     known = find_family(config.get("model_type"))
     if not (known and known.own_code):
         refuse_own_code(folder)
