@@ -50,9 +50,8 @@ class _Count:
         self.outcomes: dict[str, Counter[str]] = defaultdict(Counter)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if (
-            report.when == "call" or report.outcome != "passed"
-        ):  # set-up and tear-down count when they go wrong
+        # Set-up and tear-down count when they go wrong.
+        if report.when == "call" or report.outcome != "passed":
             self.outcomes[Path(report.nodeid.partition("::")[0]).name][report.outcome] += 1
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError
-from topovlm.measure.footprint import Footprint, FootprintRequest, measure_footprint, resident_bytes
+from topovlm.machine.host import resident_bytes
+from topovlm.measure.footprint import Footprint, FootprintRequest, measure_footprint
 from topovlm.measure.ssh.parcel import Preparer
 from topovlm.measure.timing import PHASES, Comparison, TimingRules, compare
 from topovlm.measure.timing_workload import Blank, TimingWorkload, synthetic_workload

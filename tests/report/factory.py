@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+from msgspec.structs import replace
 
 from topovlm.evaluation.evaluate import Outcome
 from topovlm.evaluation.task import ParseState
@@ -369,3 +370,16 @@ def report(
 def standard(pruned: bool = True) -> Report:
     """The report that most tests start from; frozen, so it can be shared."""
     return report(pruned=pruned)
+
+
+@cache
+def small(every: int) -> Report:
+    """A whole report with one question of so many, few timings and few rows of the plan."""
+    whole, dense = standard(), dense_answers()
+    few = [outcomes(answers)[::every] for answers in (dense, slim_answers(dense))]
+    return replace(
+        whole,
+        accuracy=accuracy_section(*few, source="engine", sample_source="few", task="test"),
+        plan=replace(whole.plan, rows=whole.plan.rows[-7:]),
+        latency=latency(n=8),
+    )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tests.report import factory
@@ -19,20 +17,10 @@ from topovlm.report import store
 from topovlm.report.document import Report
 from topovlm.report.gate import compare
 from topovlm.report.markdown import render_markdown
-from topovlm.report.sections import accuracy_section
-
-replace = msgspec.structs.replace
 
 
-@cache
 def small() -> Report:
-    """A whole report with few questions, timings and rows."""
-    whole = factory.standard()
-    dense = factory.dense_answers()
-    few = [factory.outcomes(answers)[::40] for answers in (dense, factory.slim_answers(dense))]
-    accuracy = accuracy_section(*few, source="engine", sample_source="few", task="test")
-    plan = replace(whole.plan, rows=whole.plan.rows[-7:])
-    return replace(whole, accuracy=accuracy, plan=plan, latency=factory.latency(n=8))
+    return factory.small(every=40)
 
 
 def document() -> dict[str, Any]:

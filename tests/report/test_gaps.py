@@ -18,21 +18,13 @@ from topovlm.report import store
 from topovlm.report.checks import CheckResult
 from topovlm.report.document import Report, check
 from topovlm.report.gate import compare, run_check
-from topovlm.report.sections import accuracy_section
 
 replace = msgspec.structs.replace
 Document = dict[str, Any]
 
 
-@cache
 def sound() -> Report:
-    """A whole report with few questions, timings and rows."""
-    whole = factory.standard()
-    dense = factory.dense_answers()
-    few = [factory.outcomes(answers)[::20] for answers in (dense, factory.slim_answers(dense))]
-    accuracy = accuracy_section(*few, source="engine", sample_source="few", task="test")
-    plan = replace(whole.plan, rows=whole.plan.rows[-7:])
-    return replace(whole, accuracy=accuracy, plan=plan, latency=factory.latency(n=8))
+    return factory.small(every=20)
 
 
 @cache

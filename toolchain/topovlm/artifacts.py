@@ -179,20 +179,21 @@ def as_stored(value: Any) -> Any:
     return json_text.parse(canonical_json(value))
 
 
-def inside(folder: Path, name: str) -> Path | None:
+def inside(folder: Path, name: str, *homes: Path) -> Path | None:
     """The path of `name` in `folder`; None for a name that leads out of it, by itself or through links.
 
-    That is: an absolute name, one with `..` or a NUL, an empty one. What is named need not exist.
+    That is: an absolute name, one with `..` or a NUL, an empty one. What is named need not exist. `homes`:
+    where links may lead as well.
     """
     parts = PurePosixPath(name).parts
     if not name or "\0" in name or "\\" in name or ".." in parts or PurePosixPath(name).is_absolute():
         return None
     path = folder / name
     try:
-        within = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links that lead in a circle
+        found, around = path.resolve(), (folder.resolve(), *homes)
+    except (OSError, ValueError, RuntimeError):  # a name too long or no text, links in a circle
         return None
-    return path if within else None
+    return path if any(map(found.is_relative_to, around)) else None
 
 
 def move_into_place(staged: Path, final: Path) -> None:

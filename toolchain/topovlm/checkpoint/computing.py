@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from topovlm.checkpoint.files import Checkpoint
 from topovlm.machine.fast_types import fast_bfloat16
-from topovlm.machine.host import memory_bytes
+from topovlm.machine.host import MOST_OF_MEMORY, memory_bytes
 
-# Beside the weights there are activations, pictures and the libraries.
-MOST_OF_MEMORY = 0.6
 _HALF = {"BF16", "F32"}
 
 

@@ -137,31 +137,24 @@ def read_facts(source: Path | str) -> ModelFacts:
 
 def _facts(folder: Path, source: str, action: Action) -> ModelFacts:
     check_folder(folder)
-    config = _checked_config(folder, source, action)
-    for name, key in _PREPROCESSORS:
-        held = _object(folder, name)
-        if held is not None:
-            check_limits(held, name)
-            _check_images(held, key, name)
-    return ModelFacts(config, read_preprocessor(folder))
-
-
-def _check_images(content: ModelConfig, key: str | None, name: str) -> None:
-    held = content if key is None else content.get(key)
-    if held is not None and not isinstance(held, dict):
-        raise InputError(explain(f"{name}: {key}", held, "must be an object", "Use the model's own file"))
-    if held:
-        checked_images(held, name if key is None else f"{name}: {key}")
+    return ModelFacts(_checked_config(folder, source, action), read_preprocessor(folder))
 
 
 def read_preprocessor(folder: Path) -> ModelConfig | None:
-    """The image processor's configuration beside config.json, where there is one. All must be readable."""
+    """The image processor's configuration beside config.json, where there is one. All must be sound."""
     found = None
     for name, key in _PREPROCESSORS:
         content = _object(folder, name)
-        held = content if key is None or content is None else content.get(key)
-        if found is None and isinstance(held, dict):
-            found = checked_images(held, name)
+        if content is None:
+            continue
+        check_limits(content, name)
+        field, held = (name, content) if key is None else (f"{name}: {key}", content.get(key))
+        if held is None:
+            continue
+        if not isinstance(held, dict):
+            raise InputError(explain(field, held, "must be an object", "Use the model's own file"))
+        images = checked_images(held, field)
+        found = images if found is None else found
     return found
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from topovlm.checkpoint.computing import MOST_OF_MEMORY
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.errors import InputError, TopovlmError, explain
 from topovlm.families.mapped import Mapped
 from topovlm.families.torch_parts import TorchParts, parts_of
-from topovlm.machine.host import free_memory_bytes
+from topovlm.machine.host import MOST_OF_MEMORY, free_memory_bytes
 from topovlm.units import format_bytes
 
 _MOST_SAID = 300  # letters of another library's error

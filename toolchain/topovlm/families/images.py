@@ -12,10 +12,10 @@ from typing import Any
 
 from topovlm.errors import InputError, explain
 from topovlm.families.configs import ModelConfig
+from topovlm.families.limits import MOST_AREA_PX, MOST_CANVASES, MOST_TILES
 
 MOST_SIDE = 8192  # px
-_MOST_AREA, _MOST_LEAST_AREA = 1 << 27, 1 << 24  # px; the second: of a lower bound, which enlarges
-_MOST_TILES, _MOST_CANVASES = 128, 1024
+_MOST_AREA = 1 << 27  # px; a lower bound, which enlarges pictures, may be MOST_AREA_PX
 _SIZES = ("size", "crop_size", "max_image_size", "pad_size", "tile_size")
 _SMALL = ("patch_size", "merge_size", "temporal_patch_size")
 _TILES = ("min_patches", "max_patches", "max_num_tiles", "pan_and_scan_max_num_crops")
@@ -52,9 +52,9 @@ def _check(images: ModelConfig, name: str, value: Any, field: str) -> None:
         for part in value.values() if isinstance(value, Mapping) else [value]:
             _whole(part, field, 1024)
     elif name in _TILES:
-        _whole(value, field, _MOST_TILES)
+        _whole(value, field, MOST_TILES)
     elif name in ("min_pixels", "max_pixels"):
-        _whole(value, field, _MOST_LEAST_AREA if name == "min_pixels" else _MOST_AREA)
+        _whole(value, field, MOST_AREA_PX if name == "min_pixels" else _MOST_AREA)
     elif name in ("image_mean", "image_std", "mean", "std"):
         _check_channels(value, field, positive=name.endswith("std"))
     elif name == "resample":
@@ -78,7 +78,7 @@ def _check_size(value: Any, field: str, *, areas: bool) -> None:
         if side is None:
             continue
         edge = key in ("shortest_edge", "longest_edge")
-        area = _MOST_LEAST_AREA if key == "shortest_edge" else _MOST_AREA
+        area = MOST_AREA_PX if key == "shortest_edge" else _MOST_AREA
         _whole(side, f"{field}.{key}", area if areas and edge else MOST_SIDE)
 
 
@@ -95,8 +95,8 @@ def _check_canvases(value: Any, field: str) -> None:
     pairs = isinstance(value, (list, tuple)) and all(
         isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value
     )
-    if not pairs or not 0 < len(value) <= _MOST_CANVASES:
-        rule = f"must be a list of (height, width), at most {_MOST_CANVASES}"
+    if not pairs or not 0 < len(value) <= MOST_CANVASES:
+        rule = f"must be a list of (height, width), at most {MOST_CANVASES}"
         raise InputError(explain(field, type(value).__name__, rule))
     for pair in value:
         for side in pair:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Annotated, Literal
@@ -10,10 +11,11 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from topovlm.records import Part, convert
-from topovlm.travel import agent, limits
+from topovlm.travel import agent, limits, timer
 
 Cores = Annotated[int, Meta(ge=1, le=1 << 16)]
 Bytes = Annotated[int, Meta(ge=0, le=1 << 53)]
+MOST_OF_MEMORY = 0.6  # for weights: beside them are activations, pictures and the libraries
 _BOUND: ContextVar[int | None] = ContextVar("memory_bound", default=None)
 
 
@@ -59,8 +61,20 @@ def free_memory_bytes() -> int | None:
     bound = _BOUND.get()
     if bound is None:
         return free
-    left = max(0, bound - limits.resident_bytes())
+    left = max(0, bound - resident_bytes())
     return left if free is None else min(free, left)
+
+
+def resident_bytes(*, peak: bool = False) -> int:
+    """Resident memory of this process, now or at its highest."""
+    try:
+        # Not ru_maxrss on Linux: it keeps the parent's peak through fork and exec.
+        return timer.resident_bytes("VmHWM" if peak else "VmRSS")
+    except (OSError, StopIteration):
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return used if sys.platform == "darwin" else used * 1024
 
 
 def memory_bytes() -> int | None:

@@ -11,8 +11,8 @@ import sys
 import msgspec
 
 from topovlm.errors import InputError
+from topovlm.machine.host import resident_bytes
 from topovlm.records import Part, decode
-from topovlm.travel import timer
 
 
 class Footprint(Part, frozen=True, kw_only=True):
@@ -58,24 +58,12 @@ def measure_footprint(request: FootprintRequest, timeout_s: float = 300) -> Foot
         raise RuntimeError(f"the memory measurement gave no answer: {last}") from None
 
 
-def resident_bytes(peak: bool) -> int:
-    """Resident memory of this process, now or at its highest."""
-    try:
-        # Not ru_maxrss on Linux: it keeps the parent's peak through fork and exec.
-        return timer.resident_bytes("VmHWM" if peak else "VmRSS")
-    except (OSError, StopIteration):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return used if sys.platform == "darwin" else used * 1024
-
-
 def _child(request: FootprintRequest) -> Footprint:
     """Open the folder and generate once."""
     from topovlm.measure.timing_workload import synthetic_workload
     from topovlm.runtime.engine import Engine
 
-    libraries = resident_bytes(peak=False)
+    libraries = resident_bytes()
     engine = Engine(
         request.folder, variant=request.variant, threads=request.threads, providers=request.providers
     )

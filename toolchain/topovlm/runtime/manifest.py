@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from topovlm.artifacts import inside
 from topovlm.errors import InputError, explain
 from topovlm.families.facts import ModelFacts
 from topovlm.families.images import MOST_SIDE, checked_images
@@ -152,18 +153,12 @@ def _inside(folder: Path, path: str, field: str) -> Path:
 
     What is named here is opened, and sent to boards. A snapshot of the hub's cache is links into its blobs.
     """
-    rule = "must be a path inside the exported folder"
-    try:
-        found = (folder / path).resolve()
-    except (OSError, ValueError, RuntimeError):  # a name too long, a NUL in it, links in a circle
-        raise InputError(explain(field, path, rule, "Export again")) from None
-    homes = [folder]
-    if folder.parent.name == "snapshots":
-        homes.append(folder.parent.parent / "blobs")
-    plain = not Path(path).is_absolute() and ".." not in Path(path).parts
-    if not plain or not any(found.is_relative_to(home) for home in homes):
+    homes = [folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else []
+    found = inside(folder, path, *homes)
+    if found is None:
+        rule = "must be a path inside the exported folder"
         raise InputError(explain(field, path, rule, "Export again"))
-    return folder / path
+    return found
 
 
 def _check_weights(folder: Path, graph: Path) -> None:

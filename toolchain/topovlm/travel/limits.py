@@ -49,12 +49,6 @@ def memory_limits(root: str = "/") -> MemoryLimits:
     return MemoryLimits(min(totals) if totals else None, min(frees) if frees else None)
 
 
-def resident_bytes(root: str = "/") -> int:
-    """Memory that this process holds; 0 where nobody tells."""
-    found = re.search(r"^VmRSS:\s+(\d+) kB", _read(os.path.join(root, "proc/self/status")), re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else 0
-
-
 def parse_meminfo(text: str) -> dict[str, int]:
     """Bytes by field of Linux's memory table (MemAvailable: what is free without swapping)."""
     return {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+):\s+(\d{1,15}) kB", text, re.MULTILINE)}

@@ -76,6 +76,14 @@ def drawn_words() -> list[str]:
     return ["".join(rng.choice(letters, rng.integers(1, _LONGEST))) for _ in range(_DRAWN)]
 
 
+def first_difference(wanted: np.ndarray, found: np.ndarray) -> int | None:
+    """The first place at which token ids differ, or that one alone has; None where they are the same."""
+    if np.array_equal(wanted, found):
+        return None
+    shortest = min(len(wanted), len(found))
+    return int(np.argmin(np.append(wanted[:shortest] == found[:shortest], False)))
+
+
 def _special(live: Live) -> Sequence[str]:
     """The tokenizer's own special tokens, in the middle of words and with blanks around."""
     own = map(str, tokenizer_of(live.processor).all_special_tokens)
@@ -83,10 +91,9 @@ def _special(live: Live) -> Sequence[str]:
 
 
 def _compare(wanted: np.ndarray, found: np.ndarray, words: str, pictures: int) -> None:
-    if np.array_equal(wanted, found):
+    place = first_difference(wanted, found)
+    if place is None:
         return
-    shortest = min(len(wanted), len(found))
-    place = int(np.argmin(np.append(wanted[:shortest] == found[:shortest], False)))
     rule = (
         f"with {pictures} pictures becomes {len(found)} tokens here and {len(wanted)} in the model's own "
         f"processor; place {place} is the first that differs"

@@ -187,7 +187,8 @@ def decoder_graph(model: Any, pieces: DecoderPieces, kept: int = 0) -> ir.Model:
     from topovlm.exporters.onnx.trace import OPSET
     from topovlm.families.torch_parts import parts_of
 
-    parts, stack, rules = parts_of(model), Stack("decoder", OPSET, parts_of(model).weights), pieces.rules
+    parts, rules = parts_of(model), pieces.rules
+    stack = Stack("decoder", OPSET, parts.weights)
     layers = list(parts.blocks)
     given = graph_inputs(stack, pieces)
     shared = stack.append(pieces.prelude, "prelude.", given)

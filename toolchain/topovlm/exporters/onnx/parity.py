@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topovlm.errors import VerificationError, explain
-from topovlm.exporters.onnx.awkward import check_words
+from topovlm.exporters.onnx.awkward import check_words, first_difference
 from topovlm.exporters.onnx.prompts import Question, make_questions
 from topovlm.exporters.onnx.sessions import WHOLE, Asked, Broken, FloatType, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult
@@ -142,8 +142,8 @@ def _reference(live: Live, question: Question) -> Reference:
     encoded = encode(live, question.sample)
     batch = collate(live, [encoded])
     ids = batch["input_ids"][0].numpy()
-    if not np.array_equal(ids, question.prompt.ids):
-        place = int(np.argmin(_equal_places(ids, question.prompt.ids)))
+    place = first_difference(ids, question.prompt.ids)
+    if place is not None:
         rule = f"is not the processor's prompt: {len(ids)} tokens there, and place {place} differs"
         raise VerificationError(explain(f"prompt, {question.name}", len(question.prompt.ids), rule))
     forbidden = live.picture_token_ids
@@ -173,11 +173,6 @@ def _usual(model: Any) -> str:
 
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
     return "sdpa" if all(part._supports_sdpa for part in parts) else "eager"
-
-
-def _equal_places(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    shortest = min(len(one), len(other))
-    return np.append(one[:shortest] == other[:shortest], False)
 
 
 def _choice(logits: np.ndarray, forbidden: Sequence[int]) -> int:

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from topovlm.exporters.onnx.parts import Parts
-from topovlm.machine.host import free_memory_bytes
+from topovlm.machine.host import MOST_OF_MEMORY, free_memory_bytes
 from topovlm.runtime.runtime_file import RuntimeFile
 from topovlm.travel.ort_graphs import INPUT_TYPES
 from topovlm.travel.prompts import Prompt
 
 # Laid out for products, weights are in memory twice for a while; half precision is computed with as fp32.
-_COPIES, _MOST_OF_MEMORY = 3, 0.6
+_COPIES = 3
 FloatType = Literal["float32", "float16"]
 Feeds = dict[str, np.ndarray]
 Choose = Callable[[int, np.ndarray], np.ndarray]  # step, logits `[B, vocab]` before it -> tokens `[B]`
@@ -226,12 +226,12 @@ def fits(graph: Path) -> bool:
     free, weights = free_memory_bytes(), graph.with_name(f"{graph.name}_data")
     if free is None or not weights.is_file():
         return True
-    return _COPIES * weights.stat().st_size <= _MOST_OF_MEMORY * free
+    return _COPIES * weights.stat().st_size <= MOST_OF_MEMORY * free
 
 
 def _part_bytes() -> int:
     """Weights of one part: with its copies, half of what is free."""
-    return int(_MOST_OF_MEMORY * (free_memory_bytes() or 0)) // (2 * _COPIES)
+    return int(MOST_OF_MEMORY * (free_memory_bytes() or 0)) // (2 * _COPIES)
 
 
 def open_session(path: Path) -> Any:

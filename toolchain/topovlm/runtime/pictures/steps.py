@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
+from topovlm.pictures import MOST_PIXELS
 
 # What the image processors take where their file states none.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
-_MOST_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def resized(image: Image.Image, size: tuple[int, int], resample: int) -> Image.I
 
 def _check_size(size: tuple[int, int], old: tuple[int, int]) -> None:
     """Long thin pictures that keep their shape, or are padded to a square, become larger than memory."""
-    if min(size) < 1 or size[0] * size[1] > _MOST_PIXELS:
-        rule = f"would become {size[0]}x{size[1]}; a picture may have 1 to {_MOST_PIXELS >> 20} Mi pixels"
+    if min(size) < 1 or size[0] * size[1] > MOST_PIXELS:
+        rule = f"would become {size[0]}x{size[1]}; a picture may have 1 to {MOST_PIXELS >> 20} Mi pixels"
         raise InputError(explain("picture", f"{old[0]}x{old[1]}", rule, "Cut it"))
 
 
