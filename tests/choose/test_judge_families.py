@@ -20,7 +20,7 @@ from topovlm.choose.calibration import collect_states
 from topovlm.choose.judge import Judge
 from topovlm.choose.repair.fit import fit_repair
 from topovlm.choose.repair.front import Front
-from topovlm.choose.repair.patch import Cut, solve
+from topovlm.choose.repair.patch import Cut, Equations
 from topovlm.choose.rollouts import recorded_blocks, roll_out
 from topovlm.errors import InputError
 from topovlm.families.layers import tied_layers
@@ -211,7 +211,7 @@ def test_repair_behind_deepstack_aims_at_the_stream_with_its_features(deepstack:
         front = Front(deepstack, rollouts, [2])
         front.advance(1)
         gram = front.gather(Cut(1, 2, 2), visual_weight=1.0)
-        fitted = solve(gram, anchor.weight.data, "input", 1e-12).float()
+        fitted = Equations(gram, anchor.weight.data, "input").solve(1e-12).float()
     finally:
         reader.remove()
         writer.remove()

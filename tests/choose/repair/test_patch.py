@@ -13,7 +13,7 @@ from topovlm.checkpoint.live import Live, load
 from topovlm.choose.judge import Judge
 from topovlm.choose.repair.fit import fit_repair
 from topovlm.choose.repair.front import Front
-from topovlm.choose.repair.patch import Cut, Gram, find_cuts, solve, token_weights
+from topovlm.choose.repair.patch import Cut, Equations, Form, Gram, find_cuts, token_weights
 from topovlm.choose.rollouts import Rollouts, roll_out
 from topovlm.choose.sweep import Variant
 
@@ -30,6 +30,13 @@ def gathered(
     front = Front(live, rollouts, drop)
     front.advance(cut.anchor)
     return front.gather(cut, visual_weight)
+
+
+def solve(gram: Gram, weight: torch.Tensor, form: Form, ridge: float) -> torch.Tensor:
+    """In the second of two strengths: what the first left in the buffer must not matter."""
+    equations = Equations(gram, weight, form)
+    equations.solve(100 * ridge)
+    return equations.solve(ridge)
 
 
 def test_cuts_are_the_runs_of_dropped_layers() -> None:

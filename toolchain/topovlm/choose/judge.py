@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from topovlm.checkpoint.live import Live, bypassed, last_stream_and_logits
+from topovlm.checkpoint.live import Live, bypassed, collate, encode, last_stream_and_logits
 from topovlm.checkpoint.verify import RELATIVE_TOLERANCE, relative_difference
 from topovlm.choose.rollouts import Arguments, Rollouts, roll_out
 from topovlm.choose.sweep import Entered, Streams, Variant, enter, sweep
@@ -78,9 +78,9 @@ class Judge:
         parts: list[tuple[Rollouts, Entered]] = []
         with live.ends():
             for rollouts in rolled:
+                if not parts:
+                    self._check_itself(collate(live, [encode(live, samples[0])]))
                 parts.append((rollouts, _sharing(enter(live, rollouts.batch))))
-                if len(parts) == 1:
-                    self._check_itself(*parts[0])
         self._starts, self._batches = self._run_dense(parts)
         self._head_rows = max(1, _HEAD_BYTES // self._bytes_of_a_distribution())
 
@@ -180,18 +180,18 @@ class Judge:
         return sweep(self.live, entered, variants, start=start, streams=[given] * len(variants))
 
     @torch.inference_mode()
-    def _check_itself(self, rollouts: Rollouts, entered: Entered) -> None:
+    def _check_itself(self, batch: dict[str, torch.Tensor]) -> None:
         """Blocks one by one, without some, give what the model gives with those bypassed; else `InputError`.
 
         Blocks that read more than the stream and their arguments (keys and values of another layer) would be
         judged wrong, and so would a head that does more than `Live.logits`.
         """
-        family = self.live.parts.family
+        family, entered = self.live.parts.family, _sharing(enter(self.live, batch))
         tied = tied_layers(self._config, family)
         probe = [layer for layer in range(self.live.layers) if layer not in tied][1::2]
         remedy = "Layers of this model cannot be removed safely"
-        if not self._agrees(rollouts, entered, probe):
-            layer = next((layer for layer in probe if not self._agrees(rollouts, entered, [layer])), probe)
+        if not self._agrees(batch, entered, probe):
+            layer = next((layer for layer in probe if not self._agrees(batch, entered, [layer])), probe)
             rule = f"without it, this {family.model_type} model is not its other blocks one by one"
             raise InputError(explain("layer", layer, rule, remedy))
         reader = self._reader_of_others(entered)
@@ -199,11 +199,11 @@ class Judge:
             rule = f"this block of a {family.model_type} model reads more than the stream that enters it"
             raise InputError(explain("layer", reader, rule, remedy))
 
-    def _agrees(self, rollouts: Rollouts, entered: Entered, drop: Sequence[int]) -> bool:
+    def _agrees(self, batch: dict[str, torch.Tensor], entered: Entered, drop: Sequence[int]) -> bool:
         """Whether stream and last logits without `drop` are those of the model with these bypassed."""
         ((ours,),) = sweep(self.live, [entered], [Variant(frozenset(drop))])
         with bypassed(self.live, drop):
-            theirs, logits = last_stream_and_logits(self.live, rollouts.batch)
+            theirs, logits = last_stream_and_logits(self.live, batch)
         return _same(ours, theirs) and _same(self.live.logits(ours[:, -1:]), logits)
 
     def _reader_of_others(self, entered: Entered) -> int | None:

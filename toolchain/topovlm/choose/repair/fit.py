@@ -10,7 +10,7 @@ from topovlm.checkpoint.live import Live
 from topovlm.choose.judge import Judge
 from topovlm.choose.record import CutRepair
 from topovlm.choose.repair.front import Front
-from topovlm.choose.repair.patch import FORMS, LAMBDAS, Cut, Form, Gram, find_cuts, solve
+from topovlm.choose.repair.patch import FORMS, LAMBDAS, Cut, Equations, Form, Gram, find_cuts
 from topovlm.choose.rollouts import Rollouts
 from topovlm.choose.sweep import Variant
 from topovlm.console import Progress
@@ -43,7 +43,9 @@ def fit_repair(
             reports.append(_left_alone(cut, current))
             continue
         gram = front.gather(cut, visual_weight)
+        tokens = gram.tokens
         tried = _candidates(live, cut, gram, stored_dtype, forms=forms, lambdas=lambdas)
+        del gram  # gigabytes of a wide model
         variants = [
             Variant(frozenset(drop), {**front.repaired, cut.anchor: weight}) for _, _, weight in tried
         ]
@@ -57,7 +59,7 @@ def fit_repair(
                 anchor=cut.anchor,
                 first=cut.first,
                 last=cut.last,
-                tokens=gram.tokens,
+                tokens=tokens,
                 kl_before=current,
                 kl_after=after,
                 form=form,
@@ -86,11 +88,11 @@ def _candidates(
     down = live.down_projection(cut.anchor)
     with live.weights.held(down.parameters()):
         weight = down.weight.data.double()
-    made = [
-        (form, ridge, solve(gram, weight, form, ridge).to(stored_dtype))
-        for form in forms
-        for ridge in lambdas
-    ]
+    made = []
+    for form in forms:
+        equations = Equations(gram, weight, form)
+        made += [(form, ridge, equations.solve(ridge).to(stored_dtype)) for ridge in lambdas]
+        del equations  # before the next one is made
     return [row for row in made if torch.isfinite(row[2]).all()]
 
 

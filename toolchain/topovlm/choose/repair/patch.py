@@ -77,17 +77,35 @@ def token_weights(
     return weights * usable
 
 
-def solve(gram: Gram, weight: torch.Tensor, form: Form, ridge: float) -> torch.Tensor:
-    """The repaired down-projection W + D, float64 [d, m]; `ridge` is lambda over the mean diagonal."""
-    weight = weight.double()
-    if form == "output":
-        inner, cross = weight @ gram.inner @ weight.T, weight @ gram.cross
-    else:
+class Equations:
+    """The normal equations of one form, to be solved in several strengths.
+
+    Wide models have Gram matrices of gigabytes: each is factorised in one buffer, which the next one gets.
+    """
+
+    def __init__(self, gram: Gram, weight: torch.Tensor, form: Form) -> None:
+        self.weight, self.form = weight.double(), form
         inner, cross = gram.inner, gram.cross
-    strength = ridge * inner.trace() / len(inner)
-    if not strength > 0:
-        return weight  # no token counted: nothing to learn from
-    shifted = inner.clone()
-    shifted.diagonal().add_(strength)
-    solution: torch.Tensor = torch.linalg.solve(shifted, cross).T
-    return weight + (solution @ weight if form == "output" else solution)
+        if form == "output":
+            inner, cross = self.weight @ inner @ self.weight.T, self.weight @ cross
+        self._inner, self._cross = inner, cross
+        self._mean = float(inner.trace()) / len(inner)
+        self._factor = torch.empty_like(inner).mT  # columns first, as LAPACK works in place
+
+    def solve(self, ridge: float) -> torch.Tensor:
+        """The repaired down-projection W + D, float64 [d, m]; `ridge` is lambda over the mean diagonal.
+
+        Not finite where the equations have no solution in float64.
+        """
+        strength = ridge * self._mean
+        if not strength > 0:
+            return self.weight  # no token counted: nothing to learn from
+        factor = self._factor.copy_(self._inner)
+        factor.diagonal().add_(strength)
+        failed = torch.empty((), dtype=torch.int32, device=factor.device)
+        torch.linalg.cholesky_ex(factor, out=(factor, failed))
+        if failed.item():  # sums that are not finite, or too many ways to be right for float64
+            return torch.full_like(self.weight, torch.nan)
+        half = torch.linalg.solve_triangular(factor, self._cross, upper=False)
+        solution = torch.linalg.solve_triangular(factor.mT, half, upper=True).mT
+        return self.weight + (solution @ self.weight if self.form == "output" else solution)

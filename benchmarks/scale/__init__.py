@@ -1,0 +1,1 @@
+"""What `benchmarks.large` runs: a checkpoint of a published size, stages alone in a process, their floors."""
