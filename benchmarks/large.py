@@ -3,11 +3,11 @@
     python -m benchmarks.large [--layers 32] [--memory 8GiB] [--samples 4] [--drop 8]
         [--stages score,select,...] [--room DIR] [--write] [--json]
 
-The shape of LLaVA-NeXT-Llama-3-8B with random weights in bfloat16 (16.7 GB), made on the spot. Each stage runs
-in a process of its own, bound as --memory bounds a command, from files that are not cached. Its floor is what
-its products with weights take at the rate of one matrix product on this machine, or their bytes at the rate of
-a cached file, whichever is more, and never less than reading the model once from the disk. `--room`: work
-there, keep what stages leave, and take what an earlier call left. `--write` keeps the table in
+The shape of LLaVA-NeXT-Llama-3-8B with random weights in bfloat16 (16.7 GB), made on the spot. Each stage
+runs in a process of its own, bound as --memory bounds a command, from files that are not cached. Its floor is
+what its products with weights take at the rate of one matrix product on this machine, or their bytes at the
+rate of a cached file, whichever is more, and never less than reading the model once from the disk. `--room`:
+work there, keep what stages leave, and take what an earlier call left. `--write` keeps the table in
 benchmarks/data/large.json. Exit code 1 where a stage fails or takes more memory.
 """
 

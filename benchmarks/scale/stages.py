@@ -156,7 +156,7 @@ def verify(task: Task) -> Found:
     from topovlm.checkpoint.live import load
     from topovlm.checkpoint.verify import verify_checkpoint
 
-    repaired = "## Repair" in (task.slim / "README.md").read_text() if (task.slim / "README.md").is_file() else False
+    repaired = "## Repair" in (task.slim / "README.md").read_text()
     with watched("asked in float32", task.rates) as row:
         dense = None if repaired else load(task.dense)
         record = verify_checkpoint(task.slim, dense=dense, dropped=() if repaired else task.chosen)

@@ -239,14 +239,16 @@ def forward_decoder(live: Live, batch: dict[str, torch.Tensor]) -> None:
 
 
 @torch.inference_mode()
-def last_stream_and_logits(live: Live, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What leaves the last block [B, T, width] of a right-padded batch, and the logits at T - 1 [B, 1, V]."""
+def last_stream_and_logits(
+    live: Live, batch: dict[str, torch.Tensor], tokens: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What leaves the last block [B, T, width] of a right-padded batch, and last logits [B, tokens, V]."""
     found: list[torch.Tensor] = []
     inputs = {name: value for name, value in batch.items() if name != "attention_mask"}
     handle = live.norm.register_forward_pre_hook(lambda _norm, args: found.append(args[0]))
     try:
         with live.ends():
-            logits = live.model(**inputs, use_cache=False, logits_to_keep=1).logits
+            logits = live.model(**inputs, use_cache=False, logits_to_keep=tokens).logits
     finally:
         handle.remove()
     return found[0], logits

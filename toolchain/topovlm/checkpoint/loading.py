@@ -129,16 +129,16 @@ def load_model(
     model.eval().requires_grad_(False)
     if mapped:
         parts, kind = parts_of(model), model.dtype if dtype == "stored" else getattr(torch, dtype)
-        _refuse_too_large_in_parts(checkpoint.folder, parts, kind)
-        units, around = [*parts.blocks, parts.head], parts.around(head=False)
         Mapped(
             model,
-            units=units,
-            around=around,
+            units=[*parts.blocks, parts.head],
+            around=parts.around(head=False),
+            embedding=parts.embedding,
             dtype=kind,
             device=torch.device(device),
             files=checkpoint.metadata,
         )
+        _refuse_too_large_in_parts(checkpoint.folder, parts_of(model), kind)
     return model
 
 

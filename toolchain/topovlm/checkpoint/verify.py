@@ -21,10 +21,13 @@ from topovlm.runtime.clock import standing_clock
 from topovlm.samples import Sample
 
 if TYPE_CHECKING:
+    import torch
+
     from topovlm.checkpoint.live import Live
 
 # float32 through some dozens of layers; a wrong layer or position is off by the size of the logits.
 RELATIVE_TOLERANCE = 1e-3
+_LOGITS_COMPARED = 64  # tokens; all of a long prompt's would be a gigabyte
 _WORDS = ("Name the days of the week.", "Which of these is the largest: a mouse, a house, or a mountain?")
 _PROMPTS = ("Describe the picture.", "What is the largest object, and which colour does it have?")
 
@@ -72,13 +75,12 @@ def verify_checkpoint(
     questions = list(samples) if samples else _built_in_samples(live.image_token_id is not None)
     dense_difference = None
     # A template may write the date: prompts are compared with themselves.
-    with standing_clock(), live.ends():
-        batch_difference = _check_batch(live, questions)
-        tokens, cache_difference = _check_cache(live, questions, new_tokens)
+    with standing_clock():
+        with live.ends():
+            batch_difference = _check_batch(live, questions)
+            tokens, cache_difference = _check_cache(live, questions, new_tokens)
         if dense is not None:
-            other = as_live(dense)
-            with other.ends():
-                dense_difference = _check_against_dense(live, other, tuple(dropped), questions)
+            dense_difference = _check_against_dense(live, as_live(dense), tuple(dropped), questions)
     return VerifyReport(
         layers=checkpoint.layers,
         tensors=len(checkpoint.tensors),
@@ -161,7 +163,8 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
                 raise VerificationError(explain("logits", sample.id, "are not finite"))
             chosen = cached.sequences[0, prompt.length :]
             whole = collate(live, [answered(live, prompt, chosen.tolist())])
-            logits = live.model(**whole, use_cache=False).logits[0, prompt.length - 1 : -1].float()
+            last = live.model(**whole, use_cache=False, logits_to_keep=len(chosen) + 1).logits
+            logits = last[0, :-1].float()
         difference = relative_difference(stepwise, logits)
         if difference > RELATIVE_TOLERANCE:
             rule = f"cached and uncached generation disagree (relative difference {difference:.2g})"
@@ -199,29 +202,42 @@ def _check_batch(live: Live, samples: Sequence[Sample]) -> float:
 
 
 def _check_against_dense(live: Live, dense: Live, dropped: Sequence[int], samples: Sequence[Sample]) -> float:
-    """Worst relative logit difference to the dense model with the dropped layers bypassed in memory."""
-    import torch
-
-    from topovlm.checkpoint.live import bypassed, collate, encode
+    """Worst relative difference to the dense model with the dropped layers bypassed in memory: of the stream
+    behind the last layer at every token, and of the last tokens' logits."""
+    from topovlm.checkpoint.live import bypassed
 
     if dense.layers - len(dropped) != live.layers:
         rule = f"{dense.layers} layers less {len(dropped)} are not {live.layers}"
         raise VerificationError(explain("dropped", list(dropped), rule))
+    # One model after the other: what lies around the layers of a large one is gigabytes.
+    ours = _seen_of(live, samples)
+    with bypassed(dense, dropped):
+        theirs = _seen_of(dense, samples)
     worst = 0.0
-    for sample in samples:
-        with torch.inference_mode():
-            ours = live.model(**collate(live, [encode(live, sample)]), use_cache=False).logits
-            with bypassed(dense, dropped):
-                batch = collate(dense, [encode(dense, sample)])
-                theirs = dense.model(**batch, use_cache=False).logits
-        if ours.shape != theirs.shape:
-            raise VerificationError(explain("prompt", sample.prompt, "is tokenised differently by the copy"))
-        difference = relative_difference(ours.cpu(), theirs.cpu())
-        if difference > RELATIVE_TOLERANCE:
-            rule = f"its logits are not those of the source without the layers (off by {difference:.2g})"
-            raise VerificationError(explain("dropped", list(dropped), rule))
-        worst = max(worst, difference)
+    for sample, here, there in zip(samples, ours, theirs, strict=True):
+        for one, other in zip(here, there, strict=True):
+            if one.shape != other.shape:
+                rule = "is tokenised differently by the copy"
+                raise VerificationError(explain("prompt", sample.prompt, rule))
+            difference = relative_difference(one, other)
+            if difference > RELATIVE_TOLERANCE:
+                rule = f"its logits are not those of the source without the layers (off by {difference:.2g})"
+                raise VerificationError(explain("dropped", list(dropped), rule))
+            worst = max(worst, difference)
     return worst
+
+
+def _seen_of(live: Live, samples: Sequence[Sample]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of each prompt the stream [1, T, width] behind the last layer and the last logits [1, n, V]."""
+    from topovlm.checkpoint.live import collate, encode, last_stream_and_logits
+
+    found = []
+    with live.ends():
+        for sample in samples:
+            batch = collate(live, [encode(live, sample)])
+            stream, logits = last_stream_and_logits(live, batch, _LOGITS_COMPARED)
+            found.append((stream.cpu(), logits.cpu()))
+    return found
 
 
 def relative_difference(left: Any, right: Any) -> float:

@@ -26,11 +26,13 @@ _DONTNEED, _WILLNEED = 4, 3  # of Linux's madvise
 class Weights(Protocol):
     """Where the parameters of a model are. `held`: within the block they can be used.
 
-    `dtype`, `device`: what they are brought to; None where they stay as they are.
+    `dtype`, `device`: what they are brought to; None where they stay as they are. `looked_up`: ids of
+    parameters that are read row by row, from where they lie.
     """
 
     dtype: torch.dtype | None
     device: torch.device | None
+    looked_up: Collection[int]
 
     def held(self, parameters: Iterable[nn.Parameter]) -> contextlib.AbstractContextManager[None]: ...
 
@@ -43,6 +45,7 @@ class InMemory:
 
     dtype: torch.dtype | None = None
     device: torch.device | None = None
+    looked_up: Collection[int] = ()
 
     def held(self, _parameters: Iterable[nn.Parameter]) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -63,8 +66,9 @@ class Mapped:
     """Parameters of `model`, mapped on the CPU, which computes as `dtype` on `device`.
 
     The modules `units` (decoder blocks, the head) hold their own when they run, the whole model holds
-    `around`: who runs it more than once holds these for longer. `rounded_to`: a type that weights are rounded
-    to before they are computed with.
+    `around`: who runs it more than once holds these for longer. A table of words, `embedding`, stays where it
+    is: it may be a gigabyte, and a prompt takes some rows of it. `rounded_to`: a type that weights are
+    rounded to before they are computed with.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Mapped:
         *,
         units: Iterable[nn.Module],
         around: Sequence[nn.Parameter],
+        embedding: nn.Module,
         dtype: torch.dtype,
         device: torch.device,
         files: Iterable[Path],
@@ -84,10 +89,12 @@ class Mapped:
         self._counts: dict[int, int] = {}
         self._files = _addresses({str(file.resolve()) for file in files})
         self._stored = {id(parameter): parameter.data for parameter in model.parameters()}
+        units = list(units)
+        self.looked_up: frozenset[int] = self._looked_up_in(embedding, units)
         for unit in units:
             self._held_by(unit, list(unit.parameters()))
         for whole in {model, model.base_model}:
-            self._held_by(whole, around)
+            self._held_by(whole, [one for one in around if id(one) not in self.looked_up])
 
     @contextlib.contextmanager
     def held(self, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
@@ -111,8 +118,12 @@ class Mapped:
         self._counts[id(parameter)] = count + 1
         if count == 0:
             stored = self._stored[id(parameter)]
-            exact = stored if self.rounded_to is None else stored.to(self.rounded_to)
-            parameter.data = exact.to(self.device, self.dtype)
+            parameter.data = self._brought(stored)
+
+    def _brought(self, stored: torch.Tensor) -> torch.Tensor:
+        """As it is computed with."""
+        exact = stored if self.rounded_to is None else stored.to(self.rounded_to)
+        return exact.to(self.device, self.dtype)
 
     def _give_back(self, parameter: nn.Parameter) -> None:
         count = self._counts.get(id(parameter), 0) - 1
@@ -120,6 +131,23 @@ class Mapped:
         if count == 0:
             parameter.data = self._stored[id(parameter)]
             self._advise(parameter.data, _DONTNEED)
+
+    def _looked_up_in(self, table: nn.Module, units: Iterable[nn.Module]) -> frozenset[int]:
+        """Rows are brought as they are found. Not where the head has the table too, and brings all of it, nor
+        where the lookup computes: it would, in another precision."""
+        shared = {id(parameter) for unit in units for parameter in unit.parameters()}
+        if type(table) is not nn.Embedding or id(table.weight) in shared:
+            return frozenset()
+
+        def to_the_table(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return tuple(ids.to(module.weight.device) for ids in args)
+
+        def brought(_module: nn.Module, _args: object, rows: torch.Tensor) -> torch.Tensor:
+            return rows if self._counts.get(id(table.weight)) else self._brought(rows)
+
+        table.register_forward_pre_hook(to_the_table)
+        table.register_forward_hook(brought)
+        return frozenset({id(table.weight)})
 
     def _advise(self, tensor: torch.Tensor, advice: int) -> None:
         """Tell the kernel about the pages of a tensor; one that lies in no file has no other copy."""

@@ -80,8 +80,9 @@ class TorchParts:
         return _checked(self.model.get_input_embeddings(), nn.Module)
 
     def around(self, *, head: bool = True) -> list[nn.Parameter]:
-        """Every parameter outside of the decoder's blocks; without `head` none that the head alone has."""
-        inside = {id(parameter) for parameter in self.blocks.parameters()}
+        """Every parameter outside of the decoder's blocks that has to be in memory; without `head` none that
+        the head alone has."""
+        inside = {*self.weights.looked_up, *(id(parameter) for parameter in self.blocks.parameters())}
         if not head:
             outside = {
                 id(p) for name, m in self.model.named_children() if m is not self.head for p in m.parameters()
