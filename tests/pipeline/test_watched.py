@@ -19,7 +19,7 @@ def test_stages_read_only_what_they_declare(observed: Observed) -> None:
 
 def test_stages_use_only_constants_that_they_declare(observed: Observed) -> None:
     """The same for the numbers in the code."""
-    assert {name for _, name in observed.constants} >= {"judge_samples", "judgements", "timed_tokens"}
+    assert {name for _, name in observed.constants} >= {"repair_samples", "answer_tokens", "timed_tokens"}
     undeclared = {used for name, used in observed.constants if used not in STAGES[name].constants}
     assert undeclared <= set(constants.IRRELEVANT)
 

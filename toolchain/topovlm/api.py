@@ -106,6 +106,8 @@ def deploy(
     repair: str | None = None,
     k: int | None = None,
     samples: int | None = None,
+    judge_samples: int | None = None,
+    judgements: int | None = None,
     eval_samples: int | None = None,
     prompt_tokens: int | None = None,
     new_tokens: int | None = None,
@@ -116,12 +118,15 @@ def deploy(
     seed: int | None = None,
     threads: int | None = None,
     measure_time: str | None = None,
+    until: str | None = None,
     output: AnyPath | None = None,
     device: str | None = None,
     config: AnyPath | None = None,
     display: Display | None = None,
 ) -> Deployment:
     """The whole chain, from a budget to a report, in the run directory `output`; resumes what is there.
+
+    With `until`, what the stages up to that one decided: `report` is empty then.
 
     Nothing is written before all inputs are checked. Progress goes to `display` (default: nowhere).
     """
@@ -142,6 +147,8 @@ def deploy(
         repair=repair,
         k=k,
         samples=samples,
+        judge_samples=judge_samples,
+        judgements=judgements,
         eval_samples=eval_samples,
         prompt_tokens=prompt_tokens,
         new_tokens=new_tokens,
@@ -152,6 +159,7 @@ def deploy(
         seed=seed,
         threads=threads,
         measure_time=measure_time,
+        until=until,
         output=output,
         device=device,
     )

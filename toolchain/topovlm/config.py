@@ -36,6 +36,8 @@ from topovlm.units import (
 DTYPES = ("auto", *dict.fromkeys((*WEIGHT_FORMATS, *WRITTEN)))  # what can be planned for or written
 EXPORTED: tuple[Dtype, ...] = ("fp32", "fp16")  # what a deployment writes and measures its graphs in
 REFERENCE_MODEL = "reference"
+LAST = "report"
+UNTIL = ("plan", "score", "select", "prune", "export", LAST)  # where a deployment may stop
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Config:
     repair: str
     k: int | None
     samples: int
+    judge_samples: int
+    judgements: int
     eval_samples: int
     prompt_tokens: int | None
     new_tokens: int
@@ -67,6 +71,7 @@ class Config:
     seed: int
     threads: int | None
     measure_time_ms: float
+    until: str
     output: Path
     device: str
 
@@ -290,6 +295,8 @@ OPTIONS: tuple[Option, ...] = (
         "N",
     ),
     Option("samples", integer(8), 256, "calibration samples", "N"),
+    Option("judge_samples", integer(2), 96, "samples that judge sets of layers; half confirm", "N"),
+    Option("judgements", integer(1), 120, "sets of layers that the judge may try", "N"),
     Option("eval_samples", integer(1), 600, "held-out questions to answer, dense and slim", "N"),
     Option(
         "prompt_tokens",
@@ -328,6 +335,13 @@ OPTIONS: tuple[Option, ...] = (
         "TIME",
         spell=spell_ms,
         unit="ms",
+    ),
+    Option(
+        "until",
+        one_of(*UNTIL),
+        LAST,
+        f"where this run stops: {', '.join(UNTIL)}; the next one goes on from there",
+        "STAGE",
     ),
     Option("output", parse_path, Path("topovlm-out"), "run directory (default: topovlm-out)", "DIR", "-o"),
     Option("device", parse_device, "local", "where to measure: local, or ssh://user@host[:port]", "WHERE"),

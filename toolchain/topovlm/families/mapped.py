@@ -32,7 +32,9 @@ class Weights(Protocol):
 
     dtype: torch.dtype | None
     device: torch.device | None
-    looked_up: Collection[int]
+
+    @property
+    def looked_up(self) -> Collection[int]: ...
 
     def held(self, parameters: Iterable[nn.Parameter]) -> contextlib.AbstractContextManager[None]: ...
 
@@ -139,8 +141,8 @@ class Mapped:
         if type(table) is not nn.Embedding or id(table.weight) in shared:
             return frozenset()
 
-        def to_the_table(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            return tuple(ids.to(module.weight.device) for ids in args)
+        def to_the_table(_module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return tuple(ids.to(table.weight.device) for ids in args)
 
         def brought(_module: nn.Module, _args: object, rows: torch.Tensor) -> torch.Tensor:
             return rows if self._counts.get(id(table.weight)) else self._brought(rows)

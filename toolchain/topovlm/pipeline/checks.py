@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from topovlm.pipeline import choosing, exporting
 from topovlm.pipeline.context import Context
+from topovlm.pipeline.preflight import refuse_too_little
 from topovlm.pipeline.prompt_length import with_prompt_length
 
 
 def checked_inputs(context: Context) -> Context:
     """The same, its prompt's length settled. Refuses what a stage would refuse later.
 
-    That is: a precision, a layer, a scorer, a sample, a tool, a prompt. A budget is the plan's to judge.
+    That is: a precision, a layer, a scorer, a sample, a tool, a prompt, memory and disk. A budget is the
+    plan's to judge.
     """
     _ = context.precision
     choosing.check_inputs(context)
     exporting.check(context)
-    return with_prompt_length(context)
+    context = with_prompt_length(context)
+    refuse_too_little(context)
+    return context

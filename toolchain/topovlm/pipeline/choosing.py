@@ -147,7 +147,7 @@ def _judge(
         proposals,
         guarded,
         start=context.config.scorer,
-        budget=context.constants.judgements,
+        budget=context.config.judgements,
         seed=context.config.seed,
         shares_samples=context.data.judge_shares_samples,
         progress=progress,

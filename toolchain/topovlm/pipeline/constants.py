@@ -9,10 +9,6 @@ from dataclasses import dataclass
 class Constants:
     """Change one, and every stage that declares it runs again."""
 
-    # Samples that judge sets of layers (half choose, half confirm), and as many that confirm a repair.
-    judge_samples: int = 96
-    # How many sets of layers the judge may try.
-    judgements: int = 120
     # Calibration samples that a repair is fitted on: enough for small widths, minutes for large models.
     repair_samples: int = 128
     # Longest answer when accuracy is measured.

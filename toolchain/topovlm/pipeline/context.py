@@ -51,7 +51,7 @@ class Context:
 
     @functools.cached_property
     def data(self) -> Data:
-        return Data(self.config, self.constants)
+        return Data(self.config)
 
     @property
     def dense(self) -> DenseModel:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from topovlm import artifacts
 from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.errors import InputError, explain, located
-from topovlm.pipeline.constants import Constants
 from topovlm.pipeline.data_split import Parts, choosing_parts, hold_out, samples_digest, shared_links
 from topovlm.samples import Sample, with_pixels
 
@@ -23,7 +22,6 @@ class Data:
     """The parts of a task's samples. Nothing is read or drawn before it is asked for."""
 
     config: Config
-    constants: Constants
 
     @functools.cached_property
     def task(self) -> Task:
@@ -44,12 +42,12 @@ class Data:
 
         if not isinstance(self.task, JsonlTask):
             return None
-        judged = self.constants.judge_samples
+        judged = self.config.judge_samples
         return hold_out(self.task.questions, self.config.samples, judged, self.config.seed)
 
     @functools.cached_property
     def _parts(self) -> Parts:
-        scored, judged = self.config.samples, self.constants.judge_samples
+        scored, judged = self.config.samples, self.config.judge_samples
         one_set = self._divided is not None
         drawn = self._divided[0] if self._divided else self._drawn("calibration", scored + 2 * judged)
         # Layers are chosen on what the model will be asked.
@@ -129,7 +127,8 @@ class Data:
     @functools.cached_property
     def choosing_fact(self) -> dict[str, Any]:
         """What the samples that choose depend on: task, data, its pictures, and the seed that splits it."""
-        fact = {**self._task_fact, "seed": self.config.seed, "samples": self.config.samples}
+        counts = {"samples": self.config.samples, "judge_samples": self.config.judge_samples}
+        fact = {**self._task_fact, "seed": self.config.seed, **counts}
         if self.config.data is None:
             return fact
         parts = self._parts

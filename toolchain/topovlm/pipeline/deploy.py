@@ -1,7 +1,8 @@
 """The stages of a deployment in order, from a budget to a report.
 
 profile -> plan -> score -> select -> prune -> export -> measure -> evaluate -> report. Each stage is cached
-by content in the run directory (`rundir`); here are only their order and the decisions between them.
+by content in the run directory (`rundir`); here are only their order and the decisions between them. What is
+cheap or decides comes first: the dense model is exported when something is measured against it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from topovlm.config import BY_NAME, Config
+from topovlm.artifacts import digest_of
+from topovlm.config import BY_NAME, LAST, UNTIL, Config
 from topovlm.console import Display, library_chatter
 from topovlm.errors import BudgetError, Explained, explain
 from topovlm.machine.host import memory_bound
@@ -18,6 +20,8 @@ from topovlm.pipeline import choosing, exporting, measuring, planning, reporting
 from topovlm.pipeline.attempts import assess
 from topovlm.pipeline.checks import checked_inputs
 from topovlm.pipeline.context import Context
+from topovlm.pipeline.expected import expectations
+from topovlm.pipeline.preflight import stages_until
 from topovlm.pipeline.question import build_plan, check_layer_fields, refuse_infeasible
 from topovlm.pipeline.record import Attempt, Deployment
 from topovlm.pipeline.rundir import RunDir
@@ -28,6 +32,7 @@ from topovlm.pipeline.stages import (
     EVALUATE_DENSE,
     EVALUATE_SLIM,
     EXPORT,
+    REPORT,
     REPORT_FILES,
     SELECT,
     all_stages,
@@ -74,8 +79,7 @@ def _stages(context: Context, argv: Sequence[str], began: float) -> Deployment:
     run, display = context.run, context.run.display
     for note in context.notes:
         display.note(f"note: {note}")
-    dense = exporting.export_dense(context)
-    profiled = planning.profile(context, dense) if context.on_target else None
+    profiled = planning.profile(context, exporting.export_dense(context)) if context.on_target else None
     try:
         planned = planning.plan(context, profiled).value
     except BudgetError:
@@ -84,14 +88,21 @@ def _stages(context: Context, argv: Sequence[str], began: float) -> Deployment:
     display.note(planned.summary)
     for note in planned.notes:
         display.note(f"note: {note}")
+    if context.config.until != UNTIL[0] and run.recorded(REPORT.name) is None:
+        for line in expectations(context, planned.keep_layers or planned.total_layers):
+            display.note(line)
+    if context.config.until != LAST:
+        return _until(context, planned, began)
     attempts: list[Attempt] = []
     if planned.keep_layers is None or planned.verdict == "dense":
         _withdraw(run)
+        dense = exporting.dense_graphs(context)
         exporting.deploy_dense(context, dense)
         measuring.measure(context, slim=False)
     else:
         _forget_other_depths(context, planned.keep_layers)
         attempts = _fit(context, planned, planned.keep_layers)
+        dense = exporting.dense_graphs(context)
     context.dense.release()
     exporting.export_others(context)
     measuring.evaluate(context, EVALUATE_DENSE, BASELINE, dense)
@@ -101,6 +112,41 @@ def _stages(context: Context, argv: Sequence[str], began: float) -> Deployment:
     report = reporting.write_report(context, argv, attempts)
     reporting.write_run_file(context, argv, attempts, began)
     return _outcome(context, planned, attempts, report.value.content_hash, began)
+
+
+def _until(context: Context, planned: PlanRecord, began: float) -> Deployment:
+    """The stages up to --until, for a depth that nothing measures; no report."""
+    keep, wanted = planned.keep_layers, stages_until(context.config)
+    scored = choosing.score(context) if "score" in wanted else None
+    dropped: tuple[int, ...] = ()
+    if scored is not None and keep is not None and planned.verdict != "dense":
+        check_layer_fields(context.source.checkpoint.facts)
+        _forget_other_depths(context, keep)
+        if "select" in wanted:
+            selected = choosing.select(context, keep, scored)
+            dropped = selected.value.dropped
+            if "prune" in wanted:
+                pruned = choosing.prune(context, selected)
+                if "export" in wanted:
+                    exporting.export_slim(context, pruned)
+    if "export" in wanted:
+        dense = exporting.dense_graphs(context)
+        if not dropped:
+            exporting.deploy_dense(context, dense)
+        context.dense.release()
+        exporting.export_others(context)
+    context.run.display.note(f"stopped behind {context.config.until}: no report yet")
+    return Deployment(
+        run=str(context.run.root),
+        verdict="dense" if planned.verdict == "dense" else "prune",
+        total_layers=planned.total_layers,
+        keep_layers=keep or planned.total_layers,
+        dropped=dropped,
+        attempts=(),
+        content_hash=digest_of({name: record.digest for name, record in context.run.records.items()}),
+        report={},
+        wall_s=round(time.perf_counter() - began, 3),
+    )
 
 
 def _deployment() -> tuple[str, ...]:
@@ -152,6 +198,7 @@ def _cut(context: Context, keep: int, scored: Record[Scores]) -> Record[Comparis
     """Cut down to `keep` layers, export, and measure."""
     selected = choosing.select(context, keep, scored)
     pruned = choosing.prune(context, selected)
+    exporting.dense_graphs(context)
     exporting.export_slim(context, pruned)
     return measuring.measure(context, slim=True)
 

@@ -73,6 +73,11 @@ def export_dense(context: Context) -> Record[ExportRecord]:
     return context.run.stage(EXPORT_DENSE, EXPORT_DENSE.key(context, record=RECORD_SCHEMA), make)
 
 
+def dense_graphs(context: Context) -> Record[ExportRecord]:
+    """As `export_dense`; what this run has already is not looked at again."""
+    return context.run.result(EXPORT_DENSE) or export_dense(context)
+
+
 def export_slim(context: Context, pruned: Record[Pruned]) -> Record[ExportRecord]:
     """onnx/: the pruned model's graphs."""
 

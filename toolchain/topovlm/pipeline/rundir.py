@@ -199,12 +199,15 @@ class RunDir:
     def _forget_stale(self, stage: Stage[Any], digests: Mapping[str, str]) -> None:
         """Other outputs than those recorded: what was made from the old ones goes before they do.
 
-        A run that is killed or fails later then leaves less, never a mixture.
+        A run that is killed or fails later then leaves less, never a mixture. What this run had before it
+        first came to the stage was not made from it, and stays.
         """
         record = self.recorded(stage.name)
+        before = () if stage.name in self.records else self.records
         if record is None or record.outputs != digests:
             for later in stage.feeds():
-                self.forget(later)
+                if later not in before:
+                    self.forget(later)
 
     def result(self, stage: Stage[T]) -> Record[T] | None:
         """What a stage gave in this run; None when it did not run."""

@@ -28,8 +28,8 @@ FACTS: Mapping[str, frozenset[str]] = {
     "packages": frozenset(),
     "target": frozenset({"target", "mode", "device"}),
     "machine": frozenset({"device", "threads", "measure_time_ms", "seed"}),
-    "choosing": frozenset({"task", "data", "seed", "samples"}),
-    "held_out": frozenset({"task", "data", "seed", "samples", "eval_samples"}),
+    "choosing": frozenset({"task", "data", "seed", "samples", "judge_samples"}),
+    "held_out": frozenset({"task", "data", "seed", "samples", "judge_samples", "eval_samples"}),
     "planned": frozenset({"dtype", "target", "mode", "device"}),
     "exported": frozenset({"dtype"}),
     "workload": frozenset({"images", "image_size", "prompt_tokens", "new_tokens"}),
@@ -38,6 +38,7 @@ FACTS: Mapping[str, frozenset[str]] = {
 IRRELEVANT: Mapping[str, str] = {
     "output": "where results are written",
     "format": "which exporters run; each has a stage of its own",
+    "until": "which stages run",
     "memory_bytes": "how much is in memory at a time; what a large model computes in is a fact (computing)",
 }
 

@@ -74,16 +74,14 @@ SCORE = Stage(
     outputs=(SCORES, STATES),
     reads=("scorer", "k"),
     facts=("model", "packages", "choosing", "computing"),
-    constants=("judge_samples",),
     feeds=_from_scores,
 )
 SELECT = Stage(
     "select",
     Selection,
     outputs=(SELECTION,),
-    reads=("scorer", "drop"),
+    reads=("scorer", "drop", "judgements"),
     facts=("model", "packages", "choosing", "computing"),
-    constants=("judge_samples", "judgements"),
     feeds=_from_selection,
 )
 PRUNE = Stage(
@@ -92,7 +90,7 @@ PRUNE = Stage(
     outputs=(MODEL,),
     reads=("scorer", "repair"),
     facts=("model", "packages", "choosing", "computing"),
-    constants=("judge_samples", "repair_samples"),
+    constants=("repair_samples",),
     feeds=_from_model,
 )
 EXPORT = Stage(
@@ -104,7 +102,7 @@ EVALUATE_DENSE = Stage(
     Evaluated,
     reads=("threads",),
     facts=("held_out", "packages"),
-    constants=("answer_tokens", "judge_samples"),
+    constants=("answer_tokens",),
 )
 EVALUATE_SLIM = Stage(
     "evaluate-slim",

@@ -107,5 +107,6 @@ class Equations:
         if failed.item():  # sums that are not finite, or too many ways to be right for float64
             return torch.full_like(self.weight, torch.nan)
         half = torch.linalg.solve_triangular(factor, self._cross, upper=False)
-        solution = torch.linalg.solve_triangular(factor.mT, half, upper=True).mT
-        return self.weight + (solution @ self.weight if self.form == "output" else solution)
+        solution: torch.Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True).mT
+        change = solution @ self.weight if self.form == "output" else solution
+        return self.weight + change

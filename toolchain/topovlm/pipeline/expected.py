@@ -1,0 +1,116 @@
+"""How long every stage will take on this machine, from what one sample costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from topovlm.choose.costs import Costs
+from topovlm.machine.host import free_memory_bytes
+from topovlm.pipeline.preflight import needs, stages_until
+from topovlm.units import format_bytes
+
+if TYPE_CHECKING:
+    from topovlm.pipeline.context import Context
+
+_BATCH = 8  # of the judge
+_ANSWER_TOKENS = 32  # the longest that is judged
+_VERIFIED, _VERIFIED_STEPS = 14, 32  # prompts through the model, and steps of cached generation
+# Prompts through the model when one form of exported graphs is checked: references, controls, a batch.
+_CHECKED = 19
+_WORTH_A_TABLE_S = 600
+_MINUTE_S, _MINUTES_SHOWN = 60, 100
+_SHORT_ANSWER = 8  # tokens of an answer to a held-out question
+
+
+def expectations(context: Context, keep: int) -> Iterator[str]:
+    """For people: each stage that runs, how long it will take, and what it will hold."""
+    from topovlm.choose.costs import measure_costs
+
+    sample = context.data.calibration()[0]
+    costs = exact = measure_costs(context.dense.live, sample)
+    if context.dense.computing != "float32":
+        exact = measure_costs(context.dense.exact, sample)
+    seconds = stage_seconds(context, costs, exact, keep)
+    held = {need.stage: need for need in needs(context, free_memory_bytes())}
+    total = sum(seconds.values())
+    most = max(need.memory_bytes for need in held.values())
+    disk = sum(need.disk_bytes for need in held.values())
+    yield (
+        f"expected here: up to {spell_time(total)}, {format_bytes(most)} of memory, {format_bytes(disk)} of "
+        "disk (predicted, from two layers measured on this machine)"
+    )
+    if total > _WORTH_A_TABLE_S:
+        for stage, taken_s in seconds.items():
+            yield f"  {stage:<8} {spell_time(taken_s)}, {format_bytes(held[stage].memory_bytes)} of memory"
+        if seconds.get("select", 0.0) > total / 2:
+            yield "  fewer --judgements and --judge-samples make the choice of layers shorter, and coarser"
+
+
+def spell_time(seconds: float) -> str:
+    """For people: what is predicted has no more than two digits."""
+    if seconds < _MINUTE_S:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / _MINUTE_S)
+    return f"{minutes} min" if minutes < _MINUTES_SHOWN else f"{seconds / 3600:.2g} h"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Sums of what stages do: samples before the first layer, samples through a layer, steps of a layer."""
+
+    before: float = 0.0
+    layers: float = 0.0
+    steps: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.before + other.before, self.layers + other.layers, self.steps + other.steps)
+
+    def seconds(self, costs: Costs) -> float:
+        return self.before * costs.before_s + self.layers * costs.layer_s + self.steps * costs.step_s
+
+
+def stage_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dict[str, float]:
+    """Seconds by stage, of those that run: `costs` in what layers are chosen with, `exact` in float32."""
+    found = _all_seconds(context, costs, exact, keep)
+    return {name: found[name] for name in stages_until(context.config) if name in found}
+
+
+def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dict[str, float]:
+    config, constants = context.config, context.constants
+    layers, drop = context.source.layers, context.source.layers - keep
+    half = config.judge_samples / 2
+    judged = config.judgements * half * keep + 10 * half * keep  # what chooses, and what confirms
+    selecting = _answers(2 * half, layers) + Work(2 * half, 2 * half * layers + judged)
+    fitted = min(config.samples, constants.repair_samples)
+    # Behind a cut half of the layers are left, on average; a dozen repairs are tried on a quarter of them.
+    tried = drop / 2 * 12 * fitted / 4 * keep / 2
+    repairing = _answers(fitted, layers) + Work(fitted, 2 * fitted * layers + tried)
+    verifying = Work(_VERIFIED, _VERIFIED * keep, _VERIFIED_STEPS * keep)
+    checked = Work(_CHECKED, 2 * _CHECKED * (layers + keep))
+    asked = config.eval_samples
+    answering = Work(2 * asked, asked * (layers + keep), _SHORT_ANSWER * asked * (layers + keep))
+    return {
+        "score": Work(config.samples, config.samples * layers).seconds(costs),
+        "select": selecting.seconds(costs) if config.drop is None else 0.0,
+        "prune": verifying.seconds(exact)
+        + (repairing.seconds(costs) + _solving_s(context, exact, drop) if config.repair == "auto" else 0.0),
+        "export": checked.seconds(exact),
+        "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
+    }
+
+
+def _answers(samples: float, layers: int) -> Work:
+    """The dense model's own, with a cache."""
+    return Work(samples, samples * layers, samples / _BATCH * _ANSWER_TOKENS * layers)
+
+
+def _solving_s(context: Context, exact: Costs, drop: int) -> float:
+    """Normal equations in float64, in six strengths: products at half the rate of float32, factors at a
+    quarter of that."""
+    decoder = context.source.checkpoint.facts.shape.decoder
+    inner, outer = decoder.intermediate, decoder.hidden
+    rate = 2 * exact.tokens * decoder.linear_params_per_layer / exact.layer_s
+    products, factors = 2 * outer * inner**2 + 12 * outer * inner**2, 2 * inner**3
+    return -(-drop // 2) * (2 * products / rate + 8 * factors / rate)

@@ -1,0 +1,125 @@
+"""What every stage takes here, before the first begins: memory and disk from sizes, time from two layers.
+
+Predictions, on the safe side: what is refused could not have worked. The bounds of what streams and caches
+take are those of the stages themselves.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from topovlm import exporters
+from topovlm.checkpoint.sizes import ITEM_BYTES, Sizes
+from topovlm.config import LAST, UNTIL, Config
+from topovlm.errors import InputError, explain
+from topovlm.machine.host import free_memory_bytes
+from topovlm.pipeline.question import workload_of
+from topovlm.units import format_bytes
+
+if TYPE_CHECKING:
+    from topovlm.pipeline.context import Context
+
+_LIBRARIES_BYTES = 700 << 20  # torch, transformers, ONNX Runtime and what they allocate to begin with
+_STREAMS_BYTES = 1 << 30  # bound of `calibration.collect_states`, and of either of the judge's
+_EXPORTED_ITEM_BYTES = {"fp32": 4, "fp16": 2}
+_FORMS_AND_STRENGTHS = 12  # repairs of a cut that are tried side by side
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stage takes beyond what runs already; `remedy`: what would do without it."""
+
+    stage: str
+    memory_bytes: int
+    disk_bytes: int
+    remedy: str
+
+
+def stages_until(config: Config) -> tuple[str, ...]:
+    """Those of `config.UNTIL` that run."""
+    return UNTIL[: UNTIL.index(config.until) + 1]
+
+
+def refuse_too_little(context: Context) -> None:
+    """Raise `InputError` where a stage cannot have the memory, or the run the disk, that it will need."""
+    free = free_memory_bytes()
+    asked = needs(context, free)
+    for need in asked:
+        if free is not None and need.memory_bytes > free:
+            rule = (
+                f"is too little for the stage {need.stage}: it takes {format_bytes(need.memory_bytes)} "
+                f"(predicted), {format_bytes(free)} are free"
+            )
+            raise InputError(explain("memory", format_bytes(free), rule, need.remedy))
+    refuse_full_disk(context.config.output, sum(need.disk_bytes for need in asked))
+
+
+def refuse_full_disk(output: Path, needed_bytes: int) -> None:
+    """Raise `InputError` where so much does not fit behind a path. What is there already will be replaced."""
+    place = next(path for path in (output, *output.absolute().parents) if path.is_dir())
+    held = sum(path.lstat().st_size for path in output.rglob("*")) if output.is_dir() else 0
+    free = shutil.disk_usage(place).free + held
+    if needed_bytes > free:
+        rule = f"will take {format_bytes(needed_bytes)} (predicted), {format_bytes(free)} are free there"
+        remedy = "Choose a place on another disk with -o, or fewer formats"
+        raise InputError(explain("--output", str(output), rule, remedy))
+
+
+def needs(context: Context, free_bytes: int | None) -> tuple[Need, ...]:
+    """Of the stages that this configuration runs, in their order."""
+    wanted = stages_until(context.config)
+    return tuple(need for need in _all_needs(context, free_bytes) if need.stage in wanted)
+
+
+def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
+    config, checkpoint = context.config, context.source.checkpoint
+    sizes, computing = Sizes.of(checkpoint), context.dense.computing
+    most = "Use a machine with more memory"
+    vector = _width(context) * ITEM_BYTES[computing]
+    streams = min(_STREAMS_BYTES, config.samples * _prompt_tokens(context) * vector)
+    working = _LIBRARIES_BYTES + sizes.loaded_bytes(computing, free)
+    exact = _LIBRARIES_BYTES + sizes.loaded_bytes("float32", free)
+    yield Need("score", working + 2 * streams, 0, most)
+    yield Need("select", working + 2 * streams, 0, most)
+    repairing = _repair_bytes(context) if config.repair == "auto" else 0
+    written = checkpoint.weight_bytes
+    less = "Use a machine with more memory, or --repair off" if exact < working + repairing else most
+    # A repaired file is written beside the one that it replaces.
+    yield Need("prune", max(exact, working + repairing), written + _largest_file(context), less)
+    graphs = _EXPORTED_ITEM_BYTES.get(context.precision.exported, 4)
+    folders = 2 + len(set(config.format) - {exporters.MEASURED})  # dense and slim, and what others write
+    yield Need("export", exact, folders * graphs * (2 * sizes.layers + sizes.around), most)
+    # ONNX Runtime computes on the processor in float32, whatever the graphs hold.
+    whole = _LIBRARIES_BYTES + ITEM_BYTES["float32"] * sizes.parameters
+    before = "`--until prune` stops before graphs are timed and asked; or use a machine with more memory"
+    yield Need(LAST, whole, 0, before)
+
+
+def _repair_bytes(context: Context) -> int:
+    """Normal equations in float64 and the repairs of one cut that are tried."""
+    decoder = context.source.checkpoint.facts.shape.decoder
+    inner, outer = decoder.intermediate, decoder.hidden
+    return 8 * (2 * inner**2 + 4 * inner * outer) + 2 * _FORMS_AND_STRENGTHS * inner * outer
+
+
+def _largest_file(context: Context) -> int:
+    checkpoint = context.source.checkpoint
+    files = {entry.file for entry in checkpoint.tensors.values()}
+    return max(
+        sum(entry.size_bytes for entry in checkpoint.tensors.values() if entry.file == file) for file in files
+    )
+
+
+def _prompt_tokens(context: Context) -> int:
+    """Of the workload's prompt, which stands for those that choose."""
+    facts = context.source.checkpoint.facts
+    workload = workload_of(context.config, facts)
+    return facts.visual_tokens(workload) + workload.prompt_tokens
+
+
+def _width(context: Context) -> int:
+    return context.source.checkpoint.facts.shape.decoder.hidden
