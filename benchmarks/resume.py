@@ -9,7 +9,7 @@ right when the run that follows arrives at the same content hash, nothing is lef
 half-done work, processes), and what was refused was refused with exit code 2 and a sentence (143 after
 SIGTERM). Two deployments are disturbed: one for a board, whose stages include the engine bundle, and one
 for this machine, with a profile. Exit code 1 when any case is wrong. `--write` keeps the table in
-benchmarks/data/resume.json.
+benchmarks/data/resume.json, and what it holds of other stages and kinds.
 """
 
 from __future__ import annotations
@@ -95,6 +95,15 @@ def as_markdown(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def _kept(results: list[Result]) -> list[dict[str, str]]:
+    """Cases of the stored table of which none ran again: --only and --stages replace their own."""
+    if not RESULTS.is_file():
+        return []
+    again = {(result.case, result.stage) for result in results}
+    stored = json.loads(RESULTS.read_text())["cases"]
+    return [row for row in stored if (row["case"], row["stage"]) not in again]
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.resume",
@@ -141,6 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         "cases": [asdict(result) for result in results],
     }
     if args.write:
+        document["cases"] = [*_kept(results), *document["cases"]]
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(document, indent=1) if args.json else as_markdown(results))
     return 1 if any(result.wrong for result in results) else 0

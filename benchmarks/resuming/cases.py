@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from random import Random
 from benchmarks.resuming import runs
 from benchmarks.resuming.runs import HIDDEN, Ended, Surroundings
 
+_TRIES = 100
 _TERMINATED = 143
 
 
@@ -112,7 +114,7 @@ def _small_disk(place: Path, size_bytes: int) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+        subprocess.run(["umount", "-l", str(place)], check=True, stderr=subprocess.DEVNULL)
 
 
 def disk_full(base: Base, stage: str, rng: Random, room: Path) -> Result:
@@ -125,10 +127,12 @@ def disk_full(base: Base, stage: str, rng: Random, room: Path) -> Result:
         # A stage that writes little fails at its first page; one that writes much, anywhere on its way.
         free = int(rng.random() * written)
         moment = f"{free / (1 << 20):.2f} MiB free"
-        used = shutil.disk_usage(place).used
-        _resize(place, used + free)
-        ended = runs.run(base.words, out, around)
-        wrong = _said_full(ended)
+        # There is room when the run begins, or it would be refused: somebody else fills the disk meanwhile.
+        process = runs.start(base.words, out, around)
+        reached = runs.wait_for(process, out, stage)
+        _leave(place, free)
+        ended = runs.end(process)
+        wrong = _said_full(ended) if reached else [f"ended before the stage: {ended.last}"]
         there = [n for n in runs.outputs(base.out, stage) if (out / n).exists()]
         if there and not runs.record(out, stage).exists():
             wrong.append(f"half-written: {', '.join(there)}")
@@ -145,8 +149,19 @@ def _said_full(ended: Ended) -> list[str]:
     return [] if "full" in ended.last else [f"does not say that the disk is full: {ended.last}"]
 
 
+def _leave(place: Path, free_bytes: int) -> None:
+    """So much room is left on the disk, whatever is written to it at this moment."""
+    for _ in range(_TRIES):
+        try:
+            return _resize(place, shutil.disk_usage(place).used + free_bytes)
+        except subprocess.CalledProcessError:  # more was written than it would hold now
+            time.sleep(0.01)
+    raise RuntimeError(f"{place} could not be made smaller in {_TRIES} tries")
+
+
 def _resize(place: Path, size_bytes: int) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={max(size_bytes, 1 << 16)}", str(place)], check=True)
+    command = ["mount", "-o", f"remount,size={max(size_bytes, 1 << 16)}", str(place)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
 def _size(path: Path) -> int:

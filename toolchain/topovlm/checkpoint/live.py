@@ -162,7 +162,15 @@ def load(
     torch.set_num_threads(1 if one else min(torch.get_num_threads(), usable_cores()))
     if not mapped:
         model = model.to(device)
-    return Live(folder, model, processor, parts_of(model), checkpoint.layers)
+    parts = parts_of(model)
+    parts.head.register_forward_pre_hook(_in_a_row)
+    return Live(folder, model, processor, parts, checkpoint.layers)
+
+
+def _in_a_row(_head: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Of a batch's last tokens, cut out of longer prompts, torch multiplies each with a copy of the weights:
+    of a head that is gigabytes."""
+    return args if torch.compiler.is_exporting() else tuple(value.contiguous() for value in args)
 
 
 def as_live(source: Path | str | Live) -> Live:

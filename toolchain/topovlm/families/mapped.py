@@ -121,6 +121,8 @@ class Mapped:
         if count == 0:
             stored = self._stored[id(parameter)]
             parameter.data = self._brought(stored)
+            if parameter.data.data_ptr() != stored.data_ptr():  # a copy: the file's pages have served
+                self._advise(stored, _DONTNEED)
 
     def _brought(self, stored: torch.Tensor) -> torch.Tensor:
         """As it is computed with."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from topovlm.artifacts import write_bytes
 from topovlm.choose.record import Scores, Selection
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer
 from topovlm.console import Progress
@@ -70,8 +72,9 @@ def score(context: Context) -> Record[Scores]:
             scorers=score_all(states, Settings(k=k, seed=config.seed, barcode=barcode)),
             barcode=count_bars(barcode),
         )
-        (work / STATES).parent.mkdir(parents=True)
-        np.save(work / STATES, states)
+        held = BytesIO()  # into a file numpy says of a full disk only how much it has written
+        np.save(held, states)
+        write_bytes(work / STATES, held.getvalue())
         write(work / SCORES, scores)
         return scores
 
