@@ -98,6 +98,16 @@ def test_a_full_disk_is_refused_by_what_will_be_written(
     preflight.refuse_too_little(here)
 
 
+def test_a_graph_that_is_quantised_whole_has_to_fit(model: Path, tmp_path: Path) -> None:
+    """Other formats are written layer by layer."""
+    checkpoint = open_checkpoint(model)
+    with memory_bound(1):
+        with pytest.raises(InputError, match=r"--dtype.*layer by layer"):
+            preflight.refuse_export(checkpoint, "int4", tmp_path / "out")
+        preflight.refuse_export(checkpoint, "fp16", tmp_path / "out")
+    preflight.refuse_export(checkpoint, "int4", tmp_path / "out")
+
+
 def test_needs_are_of_the_stages_that_run(here: Context) -> None:
     """--until leaves the later ones out; more formats take more disk, half precision less."""
     for count, until in enumerate(UNTIL):

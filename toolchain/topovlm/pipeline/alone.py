@@ -18,6 +18,7 @@ from topovlm.errors import InputError, explain
 from topovlm.machine.host import memory_bound
 from topovlm.pipeline.context import Context
 from topovlm.pipeline.final_names import called
+from topovlm.pipeline.preflight import refuse_export, refuse_full_disk
 from topovlm.pipeline.record import PruneRecord
 from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import find_model
@@ -66,6 +67,7 @@ def prune_model(config: Config, display: Display, *, verify: bool = True) -> Pru
     if config.drop is None:
         raise InputError(explain("--drop", None, "is missing", "Name layers, e.g. --drop 12,13,20-24"))
     folder, source = new_folder(config.output), find_model(config.model)
+    refuse_full_disk(folder, source.checkpoint.weight_bytes)
     what = "prune and verify" if verify else "prune"
     with memory_bound(config.memory_bytes), display.stage(what) as progress:
         # What is wrong with the source is said of the source, before anything is written.
@@ -112,6 +114,8 @@ def export_model(config: Config, display: Display) -> ExportRecord:
     source = find_model(config.model)
     request = ExportRequest(model_dir=source.folder, dtype=exported_dtype(config, "fp32", exporter.dtypes))
     exporter.check(request)
+    with memory_bound(config.memory_bytes):
+        refuse_export(source.checkpoint, request.dtype, folder)
     with (
         memory_bound(config.memory_bytes),
         display.stage("export") as progress,

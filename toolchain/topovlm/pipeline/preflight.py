@@ -21,6 +21,7 @@ from topovlm.pipeline.question import workload_of
 from topovlm.units import format_bytes
 
 if TYPE_CHECKING:
+    from topovlm.checkpoint.files import Checkpoint
     from topovlm.pipeline.context import Context
 
 _LIBRARIES_BYTES = 700 << 20  # torch, transformers, ONNX Runtime and what they allocate to begin with
@@ -67,6 +68,18 @@ def refuse_full_disk(output: Path, needed_bytes: int) -> None:
         rule = f"will take {format_bytes(needed_bytes)} (predicted), {format_bytes(free)} are free there"
         remedy = "Choose a place on another disk with -o, or fewer formats"
         raise InputError(explain("--output", str(output), rule, remedy))
+
+
+def refuse_export(checkpoint: Checkpoint, dtype: str, output: Path) -> None:
+    """The same of an export by itself. Graphs are quantised whole, from fp32 ones."""
+    sizes, free = Sizes.of(checkpoint), free_memory_bytes()
+    item = _EXPORTED_ITEM_BYTES.get(dtype, ITEM_BYTES["float32"])
+    whole = _LIBRARIES_BYTES + 2 * item * sizes.parameters
+    if dtype not in _EXPORTED_ITEM_BYTES and free is not None and whole > free:
+        rule = f"quantises a whole graph: {format_bytes(whole)} (predicted), {format_bytes(free)} are free"
+        remedy = "--dtype fp32 and fp16 are written and checked layer by layer"
+        raise InputError(explain("--dtype", dtype, rule, remedy))
+    refuse_full_disk(output, item * (2 * sizes.layers + sizes.around))
 
 
 def needs(context: Context, free_bytes: int | None) -> tuple[Need, ...]:
