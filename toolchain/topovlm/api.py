@@ -118,6 +118,7 @@ def deploy(
     measure_time: str | None = None,
     output: AnyPath | None = None,
     device: str | None = None,
+    workers: str | None = None,
     config: AnyPath | None = None,
     display: Display | None = None,
 ) -> Deployment:
@@ -154,6 +155,7 @@ def deploy(
         measure_time=measure_time,
         output=output,
         device=device,
+        workers=workers,
     )
     from topovlm.pipeline.deploy import deploy as run
 
@@ -171,6 +173,7 @@ def score(
     samples: int | None = None,
     seed: int | None = None,
     memory: str | None = None,
+    workers: str | None = None,
     config: AnyPath | None = None,
 ) -> Scores:
     """Every decoder layer's score by every scorer, on calibration samples. A high score says: may go."""
@@ -184,6 +187,7 @@ def score(
         samples=samples,
         seed=seed,
         memory=memory,
+        workers=workers,
     )
     from topovlm.pipeline.alone import score_model
 

@@ -38,6 +38,7 @@ FACTS: Mapping[str, frozenset[str]] = {
 IRRELEVANT: Mapping[str, str] = {
     "output": "where results are written",
     "format": "which exporters run; each has a stage of its own",
+    "workers": "where shards run; each gives what it gives here",
     "memory_bytes": "how much is in memory at a time; what a large model computes in is a fact (computing)",
 }
 
