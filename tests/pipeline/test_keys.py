@@ -66,6 +66,7 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         "dtype": "fp16",
         "format": ("onnx", "tensorrt"),
         "output": Path("elsewhere"),
+        "workers": "ray:local",
     }
     value = values[field] if field in values else getattr(here.config, field) + 1
     return replace(here, config=replace(here.config, **{field: value}))

@@ -59,6 +59,7 @@ class RayPool:
         self._folder: Path | None = None
         self._scratch: Path | None = None
         self._ray: Any = None
+        self._ours = False  # a process has one Ray: a caller's own is used, and left as it was
         if importlib.util.find_spec("ray") is None:
             rule = "needs Ray, which is not installed"
             raise MissingToolError(explain("--workers", address.text, rule, "pip install 'topovlm[ray]'"))
@@ -189,6 +190,9 @@ class RayPool:
             os.environ.setdefault(name, value)
         import ray
 
+        self._ray = ray
+        if ray.is_initialized():
+            return ray
         where: dict[str, Any] = {"address": f"{self.address.host}:{self.address.port}"}
         if self.address.host is None:
             # A short name of our own: it holds sockets, whose paths are bounded, and goes at the end.
@@ -197,15 +201,15 @@ class RayPool:
             where |= {"object_store_memory": _STORE_BYTES, "_temp_dir": str(self._scratch)}
         with _signals_kept():
             ray.init(**where, **_QUIET)
-        self._ray = ray
+        self._ours = True
         return ray
 
     def release(self) -> None:
         """End our part of the cluster, with what its workers hold."""
-        if self._ray is not None:
+        if self._ours:
             with _signals_kept():
                 self._ray.shutdown()
-            self._ray = None
+        self._ray, self._ours = None, False
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
