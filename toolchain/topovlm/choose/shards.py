@@ -7,7 +7,7 @@ whole batches, composed as `calibration` and `judge` compose theirs, with as man
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -207,7 +207,7 @@ class ShardedJudge:
         new = sorted({key for key in keys if key not in self._known}, key=sorted)
         if new:
             asked = tuple(tuple(sorted(key)) for key in new)
-            found = self._pool.run(self._job, [replace(shard, asked=asked) for shard in self._shards])
+            found = self._pool.run(self._job, [shard.asking(asked) for shard in self._shards])
             values = np.zeros((len(new), sum(map(len, self._rows))))
             for rows, part in zip(self._rows, found, strict=True):
                 values[:, rows] = part

@@ -79,6 +79,12 @@ class Shard:
         """Of the samples alone: prompts and pixels, whatever their pictures' files are called."""
         return samples_digest(self.samples)
 
+    def asking(self, asked: tuple[tuple[int, ...], ...]) -> Shard:
+        """The same samples, asked something else; they are not looked at again."""
+        other = replace(self, asked=asked)
+        other.__dict__["digest"] = self.digest
+        return other
+
 
 def samples_digest(samples: tuple[Sample, ...]) -> str:
     """Of prompts and pixels; pictures in files are decoded."""

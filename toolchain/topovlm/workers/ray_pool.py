@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -44,6 +45,8 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+# Whoever reaches a Ray's ports, which are open to the network, runs code as its user: ours asks for a token.
+_GUARD = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 _JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
 
@@ -59,6 +62,7 @@ class RayPool:
         self._folder: Path | None = None
         self._scratch: Path | None = None
         self._ray: Any = None
+        self._places: dict[str, str] = {}  # the node that had a shard last
         self._ours = False  # a process has one Ray: a caller's own is used, and left as it was
         if importlib.util.find_spec("ray") is None:
             rule = "needs Ray, which is not installed"
@@ -100,9 +104,7 @@ class RayPool:
             return
         ray = self._started()
         cpus = min(job.cpus, self._most_cpus())
-        task = ray.remote(perform).options(
-            num_cpus=cpus, num_gpus=job.gpus, max_retries=_RETRIES, scheduling_strategy="SPREAD"
-        )
+        task = ray.remote(num_cpus=cpus, num_gpus=job.gpus, max_retries=_RETRIES)(_perform)
         shared, expected = ray.put(job), packages()
         slots = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
         under_way: dict[Any, int] = {}
@@ -111,20 +113,33 @@ class RayPool:
                 while waiting and len(under_way) < 2 * slots:
                     number = waiting.pop(0)
                     shard = shards[number]
-                    under_way[task.remote(shared, shard, shard.digest, expected)] = number
+                    placed = task.options(scheduling_strategy=self._strategy(shard))
+                    under_way[placed.remote(shared, shard, shard.digest, expected)] = number
                 ready, _ = ray.wait(list(under_way), timeout=_LOOKS_S)
                 for one in ready:
-                    yield under_way.pop(one), self._result(one)
+                    number = under_way.pop(one)
+                    made, self._places[shards[number].digest] = self._result(one)
+                    yield number, made
                 if not ready:
                     self._most_cpus()
         finally:
             for one in under_way:
                 ray.cancel(one, force=True)
 
-    def _result(self, one: Any) -> Done:
+    def _strategy(self, shard: Shard) -> Any:
+        """Where it was before, while that node lives: what was prepared for it is there. Else somewhere."""
+        place = self._places.get(shard.digest)
+        if place is None:
+            return "SPREAD"
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return NodeAffinitySchedulingStrategy(place, soft=True)
+
+    def _result(self, one: Any) -> tuple[Done, str]:
+        """What a worker has made, and the node that it is on."""
         exceptions = self._ray.exceptions
         try:
-            found: Done = self._ray.get(one)
+            found: tuple[Done, str] = self._ray.get(one)
             return found
         except exceptions.RayTaskError as error:
             if isinstance(error.cause, TopovlmError):
@@ -186,7 +201,8 @@ class RayPool:
     def _started(self) -> Any:
         if self._ray is not None:
             return self._ray
-        for name, value in _ENVIRONMENT.items():
+        # Ray reads these once, when it is imported.
+        for name, value in {**_ENVIRONMENT, **(_GUARD if self.address.host is None else {})}.items():
             os.environ.setdefault(name, value)
         import ray
 
@@ -209,10 +225,17 @@ class RayPool:
         if self._ours:
             with _signals_kept():
                 self._ray.shutdown()
-        self._ray, self._ours = None, False
+        self._ray, self._ours, self._places = None, False, {}
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
+
+
+def _perform(*given: Any) -> tuple[Done, str]:
+    """On a worker."""
+    import ray
+
+    return perform(*given), ray.get_runtime_context().get_node_id()
 
 
 def _short_folder() -> str:
