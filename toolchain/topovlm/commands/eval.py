@@ -6,12 +6,13 @@ Without --data the questions are the shipped benchmark's held-out split; --task 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topovlm.commands.common import add_options, config_of
 from topovlm.commands.run import exported_folder
-from topovlm.console import Display, print_json, table
+from topovlm.console import Display, library_chatter, print_json, table
 
 if TYPE_CHECKING:
     from topovlm.report.document import CategoryAccuracy
@@ -49,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
         check_prompts(prompter, task, samples, CONSTANTS.answer_tokens)
     display = Display()
     outcomes = []
-    with released(open_pool(config.workers, display.note)) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="topovlm-") as scratch,
+        library_chatter(Path(scratch) / "libraries.log"),  # Ray tells of workers that died
+        released(open_pool(config.workers, display.note)) as pool,
+    ):
         for folder in folders:
             with display.stage(str(folder)) as progress:
                 outcomes.append(
