@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,14 +91,17 @@ class RayPool:
             if known is not None:
                 ended(number, known)
         waiting = [number for number in range(len(shards)) if number not in results]
-        for number, made in self._performed(job, shards, waiting):
-            self._look_at(made)
-            if self._folder is not None:
-                kept.write(self._folder, keys[number], made.result)
-            ended(number, made.result)
+        with contextlib.closing(self._performed(job, shards, waiting)) as performed:
+            for number, made in performed:
+                self._look_at(made)
+                if self._folder is not None:
+                    kept.write(self._folder, keys[number], made.result)
+                ended(number, made.result)
         return [results[number] for number in range(len(shards))]
 
-    def _performed(self, job: Job, shards: Sequence[Shard], waiting: list[int]) -> Iterator[tuple[int, Done]]:
+    def _performed(
+        self, job: Job, shards: Sequence[Shard], waiting: list[int]
+    ) -> Generator[tuple[int, Done]]:
         """Results as they come. So many shards are under way that no worker waits: pictures are large."""
         if not waiting:
             return
