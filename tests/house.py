@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("records",),
     ("travel", "stats", "samples"),
     ("machine", "families", "topology"),
-    ("predict", "runtime", "towers"),
+    ("predict", "runtime", "towers", "workers"),
     ("planner", "checkpoint"),
     ("evaluation", "exporters"),
     ("measure", "choose", "reference"),

@@ -67,6 +67,7 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         "format": ("onnx", "tensorrt"),
         "output": Path("elsewhere"),
         "until": "plan",
+        "workers": "ray:local",
     }
     value = values[field] if field in values else getattr(here.config, field) + 1
     return replace(here, config=replace(here.config, **{field: value}))

@@ -121,6 +121,7 @@ def deploy(
     until: str | None = None,
     output: AnyPath | None = None,
     device: str | None = None,
+    workers: str | None = None,
     config: AnyPath | None = None,
     display: Display | None = None,
 ) -> Deployment:
@@ -162,6 +163,7 @@ def deploy(
         until=until,
         output=output,
         device=device,
+        workers=workers,
     )
     from topovlm.pipeline.deploy import deploy as run
 
@@ -179,6 +181,7 @@ def score(
     samples: int | None = None,
     seed: int | None = None,
     memory: str | None = None,
+    workers: str | None = None,
     config: AnyPath | None = None,
 ) -> Scores:
     """Every decoder layer's score by every scorer, on calibration samples. A high score says: may go."""
@@ -192,6 +195,7 @@ def score(
         samples=samples,
         seed=seed,
         memory=memory,
+        workers=workers,
     )
     from topovlm.pipeline.alone import score_model
 

@@ -32,6 +32,7 @@ from topovlm.units import (
     spell_size,
     wrong_type,
 )
+from topovlm.workers.address import parse_workers
 
 DTYPES = ("auto", *dict.fromkeys((*WEIGHT_FORMATS, *WRITTEN)))  # what can be planned for or written
 EXPORTED: tuple[Dtype, ...] = ("fp32", "fp16")  # what a deployment writes and measures its graphs in
@@ -74,6 +75,7 @@ class Config:
     until: str
     output: Path
     device: str
+    workers: str | None
 
     @property
     def threads_here(self) -> int:
@@ -345,6 +347,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("output", parse_path, Path("topovlm-out"), "run directory (default: topovlm-out)", "DIR", "-o"),
     Option("device", parse_device, "local", "where to measure: local, or ssh://user@host[:port]", "WHERE"),
+    Option(
+        "workers",
+        parse_workers,
+        None,
+        "share the work: ray:local, or ray://host:port of a Ray cluster (default: this process)",
+        "WHERE",
+    ),
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 

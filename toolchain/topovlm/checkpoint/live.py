@@ -139,14 +139,16 @@ def load(
     device: str = "auto",
     processor: Any = None,
     mapped: bool | None = None,
+    threads: int | None = None,
 ) -> Live:
     """Load a checkpoint with stock transformers, for inference.
 
     `dtype`: what it computes in, a torch dtype's name, or "stored". `device` "auto" takes CUDA when there is
     one. `processor`: the folder's own, where somebody has loaded it already. `mapped`: whether the weights
     stay in their files, see `mapped.Mapped`; None: where they would take more than most of the free memory.
-    The numbers are the same. Raises `InputError` when transformers cannot load it, weights are missing, or
-    memory is even for one layer at a time (`TooLargeError`).
+    The numbers are the same. `threads`: what a model too large for one computes with (None: `usual_threads`).
+    Raises `InputError` when transformers cannot load it, weights are missing, or memory is even
+    for one layer at a time (`TooLargeError`).
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = checkpoint.folder
@@ -157,9 +159,8 @@ def load(
     processor = load_processor(folder) if processor is None else processor
     check_agreement(processor, checkpoint.facts, checkpoint.family, folder)
     model = load_model(checkpoint, dtype=dtype, mapped=mapped, device=device)
-    one = model.num_parameters() < _ONE_THREAD_PARAMETERS
-    # Torch counts the machine's cores, also where a container may use few of them.
-    torch.set_num_threads(1 if one else min(torch.get_num_threads(), usable_cores()))
+    one = computes_on_one_thread(model.num_parameters())
+    torch.set_num_threads(1 if one else threads or usual_threads())
     if not mapped:
         model = model.to(device)
     parts = parts_of(model)
@@ -171,6 +172,16 @@ def _in_a_row(_head: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.T
     """Of a batch's last tokens, cut out of longer prompts, torch multiplies each with a copy of the weights:
     of a head that is gigabytes."""
     return args if torch.compiler.is_exporting() else tuple(value.contiguous() for value in args)
+
+
+def computes_on_one_thread(parameters: int) -> bool:
+    """Whether more threads would only wait for each other."""
+    return parameters < _ONE_THREAD_PARAMETERS
+
+
+def usual_threads() -> int:
+    """Torch counts the machine's cores, also where a container may use few of them."""
+    return min(torch.get_num_threads(), usable_cores())
 
 
 def as_live(source: Path | str | Live) -> Live:

@@ -68,10 +68,47 @@ def collect_states(
 
     for rows, batches in _stretches(live, samples, batch_size, stream_bytes):
         _fill(live, states, rows, batches, token=token, passed=passed)
+    check_finite(states, live.folder)
+    return states
+
+
+def check_finite(states: np.ndarray, folder: Path) -> None:
+    """Raise `InputError` naming the first layer whose streams [layers, samples, width] are no numbers."""
     if not np.isfinite(states).all():
         layer = int(np.argwhere(~np.isfinite(states))[0, 0])
         rule = f"the residual stream after layer {layer} is not finite"
-        raise InputError(explain("--model", str(live.folder), rule, "The weights are damaged or overflow"))
+        raise InputError(explain("--model", str(folder), rule, "The weights are damaged or overflow"))
+
+
+def rows_of_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Samples (by index) in the batches of `collect_states`, by the lengths of their prompts."""
+    size = _BATCHES_PER_STRETCH * batch_size
+    return [
+        rows
+        for start in range(0, len(lengths), size)
+        for rows in _rows_of_stretch(lengths[start : start + size], batch_size, start)
+    ]
+
+
+def _rows_of_stretch(lengths: Sequence[int], batch_size: int, start: int) -> list[list[int]]:
+    from topovlm.checkpoint.encoded import batches_by_length
+
+    return [[start + member for member in members] for members in batches_by_length(lengths, batch_size)]
+
+
+def states_of_batches(live: Live, batches: Sequence[Sequence[Sample]], *, token: str = "last") -> np.ndarray:
+    """As `collect_states`, of batches that somebody else has composed; their samples in that order."""
+    from topovlm.checkpoint.live import collate, encode
+
+    rows: list[list[int]] = []
+    collated: list[dict[str, torch.Tensor]] = []
+    for batch in batches:
+        first = sum(map(len, rows))
+        rows.append(list(range(first, first + len(batch))))
+        collated.append(collate(live, [encode(live, sample, new_tokens=0) for sample in batch]))
+    width = live.model.config.get_text_config().hidden_size
+    states = np.empty((live.layers, sum(map(len, rows)), width), dtype=np.float32)
+    _fill(live, states, rows, collated, token=token, passed=lambda _rows: None)
     return states
 
 
@@ -82,7 +119,6 @@ def _stretches(
 
     One stretch of decoded pictures is in memory at a time.
     """
-    from topovlm.checkpoint.encoded import batches_by_length
     from topovlm.checkpoint.live import collate, encode
 
     width = live.model.config.get_text_config().hidden_size * live.dtype.itemsize
@@ -92,13 +128,13 @@ def _stretches(
     for start in range(0, len(samples), _BATCHES_PER_STRETCH * batch_size):
         stretch = samples[start : start + _BATCHES_PER_STRETCH * batch_size]
         prompts = [encode(live, sample, new_tokens=0) for sample in stretch]
-        for members in batches_by_length([prompt.length for prompt in prompts], batch_size):
-            batch = collate(live, [prompts[member] for member in members])
+        for members in _rows_of_stretch([prompt.length for prompt in prompts], batch_size, start):
+            batch = collate(live, [prompts[member - start] for member in members])
             size = batch["input_ids"].numel() * width
             if batches and held + size > stream_bytes:
                 yield rows, batches
                 rows, batches, held = [], [], 0
-            rows.append([start + member for member in members])
+            rows.append(members)
             batches.append(batch)
             held += size
     if batches:

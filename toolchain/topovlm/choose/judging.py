@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from topovlm.checkpoint.live import Live
-from topovlm.choose.judge import Judge
 from topovlm.choose.record import JudgeRecord
-from topovlm.choose.search import search, split_samples
+from topovlm.choose.search import KlJudge, search, split_samples
 from topovlm.console import Progress
 from topovlm.samples import Sample
 
 
 def judge_proposals(
-    live: Live,
+    judge_of: Callable[[Sequence[Sample]], KlJudge],
+    layers: int,
     samples: Sequence[Sample],
     proposals: Mapping[str, Sequence[int]],
     protected: Collection[int],
@@ -26,20 +25,21 @@ def judge_proposals(
 ) -> JudgeRecord:
     """KL to the dense model's own answers; swaps that help on one half, confirmed on the other.
 
-    `start` names the scorer whose proposal is repaired, `budget` bounds the sets tried; `shares_samples` is
-    noted: the samples scored the layers too. A single picture cannot be halved: then nothing is confirmed.
+    `judge_of` makes the judge of one half: `judge.Judge`, or one in shards. `start` names the scorer whose
+    proposal is repaired, `budget` bounds the sets tried; `shares_samples` is noted: the
+    samples scored the layers too. A single picture cannot be halved: then nothing is confirmed.
     """
     choose, confirm = split_samples(samples, seed)
     if not confirm:
         choose, confirm = list(samples), []
     found = search(
-        Judge(live, choose),
+        judge_of(choose),
         proposals,
-        live.layers,
+        layers,
         protected,
         start=start,
         budget=budget,
-        confirm=Judge(live, confirm) if confirm else None,
+        confirm=judge_of(confirm) if confirm else None,
         progress=progress,
     )
     return JudgeRecord(

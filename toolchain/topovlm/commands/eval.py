@@ -6,17 +6,18 @@ Without --data the questions are the shipped benchmark's held-out split; --task 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topovlm.commands.common import add_options, config_of
 from topovlm.commands.run import exported_folder
-from topovlm.console import Display, print_json, table
+from topovlm.console import Display, library_chatter, print_json, table
 
 if TYPE_CHECKING:
     from topovlm.report.document import CategoryAccuracy
 
-_OPTIONS = ("task", "data", "eval_samples", "seed", "threads")
+_OPTIONS = ("task", "data", "eval_samples", "seed", "threads", "workers")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from topovlm.report.sections import accuracy_section
     from topovlm.runtime.prompt import prompter_of
     from topovlm.tasks import open_task
+    from topovlm.workers.pool import open_pool, released
 
     folders = [exported_folder(folder) for folder in (args.baseline, args.folder) if folder is not None]
     prompters = [prompter_of(folder) for folder in folders]
@@ -48,9 +50,16 @@ def run(args: argparse.Namespace) -> int:
         check_prompts(prompter, task, samples, CONSTANTS.answer_tokens)
     display = Display()
     outcomes = []
-    for folder in folders:
-        with display.stage(str(folder)) as progress:
-            outcomes.append(answer(folder, task, samples, config.threads_here, progress=progress))
+    with (
+        tempfile.TemporaryDirectory(prefix="topovlm-") as scratch,
+        library_chatter(Path(scratch) / "libraries.log"),  # Ray tells of workers that died
+        released(open_pool(config.workers, display.note)) as pool,
+    ):
+        for folder in folders:
+            with display.stage(str(folder)) as progress:
+                outcomes.append(
+                    answer(folder, task, samples, config.threads_here, progress=progress, pool=pool)
+                )
     section = accuracy_section(
         outcomes[0],
         outcomes[1] if len(outcomes) == 2 else None,

@@ -10,7 +10,7 @@ from topovlm.commands.common import add_options, config_of
 from topovlm.console import Display, print_json, table
 from topovlm.records import plain, write
 
-_OPTIONS = ("model", "task", "data", "scorer", "k", "samples", "seed", "memory")
+_OPTIONS = ("model", "task", "data", "scorer", "k", "samples", "seed", "memory", "workers")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

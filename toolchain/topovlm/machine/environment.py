@@ -14,6 +14,20 @@ from topovlm.machine.tools import Gpu
 from topovlm.records import Part
 
 _PACKAGES = ("topovlm", "onnxruntime", "onnxruntime-gpu", "numpy", "tokenizers", "pillow")
+# What decides the numbers of a stage.
+NUMERIC_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "numpy",
+    "numba",
+    "scipy",
+    "pillow",
+    "tensorrt-rtx",
+)
 
 
 class Environment(Part, frozen=True, kw_only=True):

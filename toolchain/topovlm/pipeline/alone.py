@@ -24,6 +24,7 @@ from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import find_model
 from topovlm.pipeline.target import resolve_target
 from topovlm.predict.target import LOCAL
+from topovlm.workers.pool import open_pool, released
 
 if TYPE_CHECKING:
     from topovlm.checkpoint.files import Checkpoint
@@ -46,8 +47,9 @@ def scratch_run(config: Config, display: Display) -> Iterator[Context]:
         tempfile.TemporaryDirectory(prefix="topovlm-") as folder,
         RunDir(Path(folder), display).locked() as run,
         library_chatter(run.root / "logs" / "libraries.log"),
+        released(open_pool(config.workers, display.note)) as pool,
     ):
-        yield Context(here, find_model(config.model), target, run)
+        yield Context(here, find_model(config.model), target, run, pool=pool)
 
 
 def score_model(config: Config, display: Display) -> Scores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,15 @@ from topovlm.pipeline.stages import MODEL, PRUNE, SCORE, SCORES, SELECT, SELECTI
 from topovlm.records import write
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from topovlm.choose.record import JudgeRecord, ScoreResult
+    from topovlm.choose.search import KlJudge
+    from topovlm.choose.shards import TorchModel
     from topovlm.config import Config
     from topovlm.pipeline.context import Context
     from topovlm.pipeline.rundir import Record
+    from topovlm.samples import Sample
 
 BY_HAND = "by hand"
 
@@ -57,12 +63,11 @@ def score(context: Context) -> Record[Scores]:
     def make(work: Path, progress: Progress) -> Scores:
         import numpy as np
 
-        from topovlm.choose.calibration import collect_states
         from topovlm.choose.loops import barcode_with_loops
         from topovlm.choose.scoring import count_bars, score_all
 
         config, samples = context.config, context.data.calibration()
-        states = collect_states(context.dense.live, samples, progress=progress)
+        states = _states(context, samples, progress)
         k, barcode = barcode_with_loops(states, _neighbours(config))
         scores = Scores(
             scorer=config.scorer,
@@ -83,6 +88,24 @@ def score(context: Context) -> Record[Scores]:
     if note:
         context.run.display.note(str(note))
     return scored
+
+
+def _states(context: Context, samples: Sequence[Sample], progress: Progress) -> np.ndarray:
+    if context.pool.here:
+        from topovlm.choose.calibration import collect_states
+
+        return collect_states(context.dense.live, samples, progress=progress)
+    from topovlm.choose.shards import prompt_lengths, states_in_shards
+
+    lengths = prompt_lengths(context.dense.processor, context.source.checkpoint, samples)
+    return states_in_shards(context.pool, _travelling(context), samples, lengths, progress=progress)
+
+
+def _travelling(context: Context) -> TorchModel:
+    """The dense model, as a worker finds it."""
+    from topovlm.choose.shards import torch_model
+
+    return torch_model(context.source.checkpoint, context.model_digest, context.dense.computing)
 
 
 def _neighbours(config: Config) -> int | None:
@@ -112,6 +135,7 @@ def select(context: Context, keep: int, scored: Record[Scores]) -> Record[Select
         else:
             judged = _judge(context, proposals, guarded, progress)
             dropped = judged.search.dropped
+            context.pool.release()  # the next stages use the model here
         selection = Selection(
             scorer=BY_HAND if config.drop is not None else config.scorer,
             dropped=dropped,
@@ -145,7 +169,8 @@ def _judge(
     from topovlm.choose.judging import judge_proposals
 
     return judge_proposals(
-        context.dense.live,
+        _judge_of(context),
+        context.source.layers,
         context.data.judging(),
         proposals,
         guarded,
@@ -155,6 +180,23 @@ def _judge(
         shares_samples=context.data.judge_shares_samples,
         progress=progress,
     )
+
+
+def _judge_of(context: Context) -> Callable[[Sequence[Sample]], KlJudge]:
+    if context.pool.here:
+        from topovlm.choose.judge import Judge
+
+        live = context.dense.live
+        return lambda samples: Judge(live, samples)
+    from topovlm.choose.shards import ShardedJudge, prompt_lengths
+
+    model, checkpoint = _travelling(context), context.source.checkpoint
+
+    def judge_of(samples: Sequence[Sample]) -> KlJudge:
+        lengths = prompt_lengths(context.dense.processor, checkpoint, samples)
+        return ShardedJudge(context.pool, model, checkpoint, samples, lengths)
+
+    return judge_of
 
 
 def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:

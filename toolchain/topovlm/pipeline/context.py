@@ -18,29 +18,17 @@ from topovlm.pipeline.sources import Source
 from topovlm.pipeline.target import DeviceIdentity
 from topovlm.records import plain
 from topovlm.version import __version__
+from topovlm.workers.pool import HERE, Pool
 
 if TYPE_CHECKING:
     from topovlm.measure.protocol import Device
     from topovlm.predict.target import ResolvedTarget
 
-_NUMERIC_PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "numpy",
-    "numba",
-    "scipy",
-    "pillow",
-    "tensorrt-rtx",
-)
-
 
 @dataclass(frozen=True)
 class Context:
-    """The inputs of one run, fixed before its first stage. `identity`: of what --device leads to."""
+    """The inputs of one run, fixed before its first stage. `identity`: of what --device leads to; `pool`:
+    where shards run."""
 
     config: Config
     source: Source
@@ -48,6 +36,7 @@ class Context:
     run: RunDir
     identity: DeviceIdentity | None = None
     constants: Constants = CONSTANTS
+    pool: Pool = HERE
 
     @functools.cached_property
     def data(self) -> Data:
@@ -139,9 +128,9 @@ def _workload_fact(context: Context) -> dict[str, object]:
 @functools.cache
 def numeric_versions() -> dict[str, str]:
     """Versions of the packages that decide the numbers; read without importing them."""
-    from topovlm.machine.environment import versions
+    from topovlm.machine.environment import NUMERIC_PACKAGES, versions
 
-    return versions(_NUMERIC_PACKAGES)
+    return versions(NUMERIC_PACKAGES)
 
 
 _FACTS: Mapping[str, Callable[[Context], object]] = {

@@ -39,6 +39,7 @@ from topovlm.pipeline.stages import (
     other_formats,
 )
 from topovlm.pipeline.target import look, resolve_target
+from topovlm.workers.pool import open_pool, released
 
 if TYPE_CHECKING:
     from topovlm.choose.record import Scores
@@ -56,13 +57,16 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> Deployment:
     identity = look(config, display)
     target = resolve_target(config, identity)
     display.note(f"target: {target.describe()}")
-    context = Context(config, find_model(config.model), target, run, identity)
+    pool = open_pool(config.workers, display.note)
+    context = Context(config, find_model(config.model), target, run, identity, pool=pool)
     context = checked(context)
     with (
         memory_bound(config.memory_bytes),
         run.locked(),
+        released(pool),
         library_chatter(run.root / "logs" / "libraries.log"),
     ):
+        pool.keep_in(run.shards)
         return _stages(context, argv, began)
 
 

@@ -22,6 +22,7 @@ from topovlm.pipeline.stages import (
     PROFILE,
     rejected,
 )
+from topovlm.workers.pool import HERE, Pool
 from topovlm.workload import Workload
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def evaluate(
             config.threads_here,
             progress=progress,
             constants=context.constants,
+            pool=context.pool,
         )
         return Evaluated(outcomes=tuple(found))
 
@@ -71,18 +73,19 @@ def answer(
     *,
     progress: Progress,
     constants: Constants = CONSTANTS,
+    pool: Pool = HERE,
 ) -> list[Outcome]:
-    """Answer a task's questions with an exported folder and score them."""
-    from topovlm.evaluation.evaluate import evaluate as answer_in_chunks
-    from topovlm.runtime.engine import Engine
+    """Answer a task's questions with an exported folder and score them. `pool`: where."""
+    from topovlm.evaluation.shards import answer_in_shards
 
-    engine = Engine(folder, variant="plain", threads=threads)
-    return answer_in_chunks(
-        engine,
+    return answer_in_shards(
+        pool,
+        folder,
         task,
         samples,
-        max_new_tokens=constants.answer_tokens,
-        chunk=constants.pictures_at_once,
+        threads=threads,
+        new_tokens=constants.answer_tokens,
+        size=constants.pictures_at_once,
         progress=progress,
     )
 
@@ -95,6 +98,7 @@ def measure(context: Context, *, slim: bool) -> Record[Comparison]:
 
     def make(work: Path, progress: Progress) -> Comparison:
         context.dense.release()  # what is measured should have the machine's memory to itself
+        context.pool.release()
         paths = {name: context.run.root / path for name, path in folders.items()}
         with context.device() as device:
             return time_folders(context.config, paths, progress, device=device, constants=context.constants)

@@ -119,6 +119,11 @@ class RunDir:
             if _TEMPORARY.fullmatch(path.name):
                 artifacts.remove(path)
 
+    @property
+    def shards(self) -> Path:
+        """Where results of the running stage's shards are kept by content until it is done."""
+        return self.root / HIDDEN / "shards"
+
     def _record_path(self, name: str) -> Path:
         return self.root / HIDDEN / "stages" / f"{name}.json"
 
@@ -194,6 +199,7 @@ class RunDir:
             schema=_SCHEMA, name=name, inputs=plain_inputs, outputs=digests, value=raw, seconds=seconds
         )
         artifacts.write_bytes(self._record_path(name), encode(stored))
+        artifacts.remove(self.shards)
         return self._keep(Record(name, plain_inputs, digests, read, seconds))
 
     def _forget_stale(self, stage: Stage[Any], digests: Mapping[str, str]) -> None:

@@ -39,6 +39,7 @@ IRRELEVANT: Mapping[str, str] = {
     "output": "where results are written",
     "format": "which exporters run; each has a stage of its own",
     "until": "which stages run",
+    "workers": "where shards run; each gives what it gives here",
     "memory_bytes": "how much is in memory at a time; what a large model computes in is a fact (computing)",
 }
 

@@ -1,0 +1,177 @@
+"""A real Ray of two nodes gives what this process gives, to the bit, also when workers are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.workers.conftest import Nodes
+from topovlm.checkpoint.files import content_hash, open_checkpoint
+from topovlm.checkpoint.live import Live, load
+from topovlm.choose.shards import ShardedJudge, TorchModel, prompt_lengths, states_in_shards, torch_model
+from topovlm.errors import InputError
+from topovlm.evaluation.shards import AnswerJob, ExportedFolder
+from topovlm.samples import Sample
+from topovlm.workers.jobs import Opened, Shard
+from topovlm.workers.pool import HERE, Pool, open_pool, released
+
+# Two stretches of batches, the last of each not full.
+SAMPLES = tiny.samples(141)
+
+
+@pytest.fixture(scope="module")
+def pool(nodes: Nodes) -> Iterator[Pool]:
+    with released(open_pool(nodes.workers)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def live(model: Path) -> Live:
+    return load(model)
+
+
+@pytest.fixture(scope="module")
+def travelling(model: Path) -> TorchModel:
+    return torch_model(open_checkpoint(model), content_hash(model), "float32")
+
+
+def lengths(live: Live, samples: list[Sample]) -> list[int]:
+    return prompt_lengths(live.processor, open_checkpoint(live.folder), samples)
+
+
+def folder_of(exported: Path) -> ExportedFolder:
+    from topovlm.artifacts import sha256_tree
+
+    return ExportedFolder(exported, sha256_tree(exported), 1)
+
+
+def question_shards(count: int, size: int) -> list[Shard]:
+    samples = tiny.samples(count, seed=3)
+    return [Shard(tuple(samples[start : start + size])) for start in range(0, count, size)]
+
+
+def test_hidden_states_are_the_same(pool: Pool, live: Live, travelling: TorchModel) -> None:
+    """Every bit of them: batches are composed as here. Progress ends with all samples."""
+    from topovlm.choose.calibration import collect_states
+
+    seen: list[tuple[int, int]] = []
+    found = states_in_shards(
+        pool, travelling, SAMPLES, lengths(live, SAMPLES), progress=lambda *now: seen.append(now)
+    )
+    np.testing.assert_array_equal(found, collect_states(live, SAMPLES))
+    assert seen[-1] == (141, 141)
+
+
+def test_judgements_are_the_same(pool: Pool, live: Live, travelling: TorchModel) -> None:
+    """Of several rounds, by a judge whose last batch is not full."""
+    from topovlm.choose.judge import Judge
+
+    samples = SAMPLES[:19]
+    ours = Judge(live, samples)
+    theirs = ShardedJudge(pool, travelling, open_checkpoint(live.folder), samples, lengths(live, samples))
+    for drops in ([(2,), (3, 4)], [(3, 4), (), (2, 5)]):
+        assert theirs.kls(drops) == ours.kls(drops)
+
+
+def test_answers_are_the_same(pool: Pool, exported: Path) -> None:
+    """Word by word."""
+    job, shards = AnswerJob(folder_of(exported), 8), question_shards(20, 6)
+    assert pool.run(job, shards) == HERE.run(job, shards)
+
+
+@dataclass(frozen=True)
+class DiesOnce(AnswerJob):
+    """Kills its worker in the middle of the first shard that comes, once."""
+
+    mark: str = ""
+
+    def run(self, opened: Opened, shard: Shard) -> list[str]:
+        found = super().run(opened, shard)
+        try:
+            os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return found
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+        return []
+
+
+def test_a_killed_worker_costs_its_shard(pool: Pool, exported: Path, tmp_path: Path) -> None:
+    """The shard is run again, and the result is the same."""
+    mark = tmp_path / "killed"
+    shards = question_shards(20, 4)
+    found = pool.run(DiesOnce(folder_of(exported), 8, mark=str(mark)), shards)
+    assert mark.exists()
+    assert found == HERE.run(AnswerJob(folder_of(exported), 8), shards)
+
+
+@dataclass(frozen=True)
+class Fails(AnswerJob):
+    """Runs at most so many shards altogether: each leaves a file."""
+
+    folder: str = ""
+    most: int = 0
+
+    def run(self, opened: Opened, shard: Shard) -> list[str]:
+        if len(list(Path(self.folder).iterdir())) >= self.most:
+            raise InputError("as a driver that is killed would end")
+        (Path(self.folder) / shard.samples[0].id).touch()
+        return super().run(opened, shard)
+
+
+def test_results_outlive_the_driver(nodes: Nodes, exported: Path, tmp_path: Path) -> None:
+    """The next run asks for the missing shards alone; a result whose bytes were changed is made again."""
+    ran, kept = tmp_path / "ran", tmp_path / "kept"
+    ran.mkdir()
+    shards, source = question_shards(12, 3), folder_of(exported)
+    with released(open_pool(nodes.workers)) as pool:
+        pool.keep_in(kept)
+        with pytest.raises(InputError, match=r"worker on .*as a driver"):
+            pool.run(Fails(source, 8, folder=str(ran), most=2), shards)
+        before = len(list(kept.iterdir()))
+        assert 1 <= before <= 2
+        first = next(kept.iterdir())
+        first.write_bytes(first.read_bytes()[:-2])
+        found = pool.run(Fails(source, 8, folder=str(ran), most=99), shards)
+        assert found == HERE.run(AnswerJob(source, 8), shards)
+        assert len(list(kept.iterdir())) == len(shards)
+        assert pool.run(Fails(source, 8, folder=str(ran), most=0), shards) == found
+
+
+def test_another_model_on_a_worker_is_refused(pool: Pool, exported: Path, travelling: TorchModel) -> None:
+    """In one sentence that names the node and what to do."""
+    other = replace(folder_of(exported), sha256="0" * 64)
+    with pytest.raises(InputError, match=r"worker on .*another one.*Share the folder, or copy it"):
+        pool.run(AnswerJob(other, 8), question_shards(3, 3))
+    gone = replace(travelling, folder=Path("/nowhere"))
+    with pytest.raises(InputError, match=r"worker on .*--model = '/nowhere'.*is not there"):
+        states_in_shards(pool, gone, SAMPLES[:2], [3, 3])
+
+
+def test_other_pictures_on_a_worker_are_refused(pool: Pool, exported: Path, tmp_path: Path) -> None:
+    """A file that is another one there than where it was looked at."""
+    picture = tmp_path / "a.png"
+    tiny.picture(1).save(picture)
+    shard = Shard((Sample("a", (picture,), "What is it?"),))
+    assert len(pool.run(AnswerJob(folder_of(exported), 4), [shard])) == 1
+    assert shard.digest
+    tiny.picture(2).save(picture)
+    with pytest.raises(InputError, match=r"worker on .*pictures = 'a': differ here.*Share the folder"):
+        pool.run(AnswerJob(folder_of(exported), 4), [shard])
+
+
+def test_another_version_on_a_worker_is_refused() -> None:
+    """Numbers are those of one set of packages."""
+    from topovlm.workers.node import packages, perform
+
+    job, shard = AnswerJob(ExportedFolder(Path("/nowhere"), "", 1), 8), question_shards(1, 1)[0]
+    with pytest.raises(InputError, match=r"worker on .*numpy.*the run has 0\.1.*Install numpy==0\.1 there"):
+        perform(job, shard, shard.digest, {**packages(), "numpy": "0.1"})

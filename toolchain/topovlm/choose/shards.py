@@ -1,0 +1,223 @@
+"""Hidden states and judgements in shards: batches of the run that would compute them alone, to the bit.
+
+A batch is computed with by itself, whatever others go through the model beside it. So a shard is one or more
+whole batches, composed as `calibration` and `judge` compose theirs, with as many threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from topovlm.artifacts import digest_of
+from topovlm.console import Progress
+from topovlm.errors import InputError, explain
+from topovlm.families.layers import refuse_tied_layers
+from topovlm.samples import Sample
+from topovlm.workers.jobs import Opened, Shard
+from topovlm.workers.pool import Pool
+
+if TYPE_CHECKING:
+    from topovlm.checkpoint.files import Checkpoint
+    from topovlm.checkpoint.live import Live
+    from topovlm.choose.judge import Judge
+
+_BATCHES_OF_STATES = 2  # per shard: a model that stays in its files is read once for all of them
+_JUDGE_BATCH = 8
+_NEW_TOKENS = 32
+_CACHE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A checkpoint's folder and `files.content_hash`; computing in `dtype`, on `device`, with `threads` where
+    it is too large for one. `cpus`: how many that will be."""
+
+    folder: Path
+    sha256: str
+    dtype: str
+    device: str
+    threads: int
+    cpus: int
+
+    @property
+    def key(self) -> str:
+        return digest_of(["torch", str(self.folder), self.sha256, self.dtype, self.device, self.threads])
+
+    @property
+    def content(self) -> tuple[str, str, str, int]:
+        """What decides the numbers."""
+        return (self.sha256, self.dtype, self.device, self.threads)
+
+    def check(self) -> None:
+        from topovlm.checkpoint.files import content_hash
+
+        remedy = "Share the folder, or copy it to the same path"
+        if not self.folder.is_dir() or content_hash(self.folder) != self.sha256:
+            rule = "is not there, or another one than where the run is"
+            raise InputError(explain("--model", str(self.folder), rule, remedy))
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            rule = "is what the run computes on, and the worker has none"
+            raise InputError(explain("GPU", self.device, rule, "Hide it from the run: CUDA_VISIBLE_DEVICES="))
+
+    def open(self) -> Opened:
+        from topovlm.checkpoint.live import load
+
+        return Opened(load(self.folder, dtype=self.dtype, device=self.device, threads=self.threads))
+
+
+def torch_model(checkpoint: Checkpoint, sha256: str, dtype: str) -> TorchModel:
+    """As this process would load it."""
+    import torch
+
+    from topovlm.checkpoint.live import computes_on_one_thread, usual_threads
+
+    threads = usual_threads()
+    return TorchModel(
+        folder=checkpoint.folder.absolute(),
+        sha256=sha256,
+        dtype=dtype,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        threads=threads,
+        cpus=1 if computes_on_one_thread(checkpoint.parameters) else threads,
+    )
+
+
+@dataclass(frozen=True)
+class _TorchJob:
+    source: TorchModel
+
+    @property
+    def cpus(self) -> int:
+        return self.source.cpus
+
+    @property
+    def gpus(self) -> int:
+        return int(self.source.device == "cuda")
+
+
+@dataclass(frozen=True)
+class StatesJob(_TorchJob):
+    """float32 [layers, samples, width]: `calibration.collect_states` of whole batches of `batch_size`."""
+
+    token: str = "last"
+    batch_size: int = 16
+
+    @property
+    def key(self) -> str:
+        return digest_of(["states", self.source.content, self.token, self.batch_size])
+
+    def run(self, opened: Opened, shard: Shard) -> np.ndarray:
+        from topovlm.choose.calibration import states_of_batches
+
+        size, given = self.batch_size, shard.samples
+        batches = [given[start : start + size] for start in range(0, len(given), size)]
+        return states_of_batches(cast("Live", opened.value), batches, token=self.token)
+
+
+@dataclass(frozen=True)
+class JudgeJob(_TorchJob):
+    """float64 [sets, samples]: KL of each set in `asked` to the dense model, on one batch. The judge of a
+    batch stays in the worker for the next round; `cache_bytes` bounds each."""
+
+    cache_bytes: int = _CACHE_BYTES
+
+    @property
+    def key(self) -> str:
+        return digest_of(["judge", self.source.content, _NEW_TOKENS])
+
+    def run(self, opened: Opened, shard: Shard) -> np.ndarray:
+        from topovlm.choose.judge import Judge
+
+        name = f"judge {shard.digest}"
+        if name not in opened.kept:
+            opened.kept[name] = Judge(
+                cast("Live", opened.value),
+                shard.samples,
+                max_new_tokens=_NEW_TOKENS,
+                batch_size=_JUDGE_BATCH,
+                cache_bytes=self.cache_bytes,
+            )
+        judge = cast("Judge", opened.kept[name])
+        judge.kls(shard.asked)
+        return np.stack([judge.kl_per_sample(drop) for drop in shard.asked])
+
+
+def states_in_shards(
+    pool: Pool,
+    model: TorchModel,
+    samples: Sequence[Sample],
+    lengths: Sequence[int],
+    *,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """As `calibration.collect_states`, bit for bit. `lengths`: tokens of the samples' prompts."""
+    from topovlm.choose.calibration import check_finite, rows_of_batches
+
+    job = StatesJob(model)
+    rows = rows_of_batches(lengths, job.batch_size)
+    # A batch that is not full ends its shard: those of a shard are told apart by their size.
+    parts: list[list[int]] = [[]]
+    for batch in rows:
+        if len(parts[-1]) >= _BATCHES_OF_STATES * job.batch_size or len(parts[-1]) % job.batch_size:
+            parts.append([])
+        parts[-1] += batch
+    shards = [Shard(tuple(samples[row] for row in part)) for part in parts]
+    found = pool.run(job, shards, progress)
+    layers, _, width = np.asarray(found[0]).shape
+    states = np.empty((layers, len(samples), width), dtype=np.float32)
+    for part, values in zip(parts, found, strict=True):
+        states[:, part] = values
+    check_finite(states, model.folder)
+    return states
+
+
+class ShardedJudge:
+    """As `judge.Judge`, bit for bit: its batches, each judged by whoever is free."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        model: TorchModel,
+        checkpoint: Checkpoint,
+        samples: Sequence[Sample],
+        lengths: Sequence[int],
+    ) -> None:
+        from topovlm.checkpoint.encoded import batches_by_length
+
+        if not samples:
+            raise InputError(explain("held-out samples", 0, "at least one is needed"))
+        self._pool, self._checkpoint = pool, checkpoint
+        self._rows = batches_by_length(lengths, _JUDGE_BATCH)
+        self._shards = [Shard(tuple(samples[row] for row in rows)) for rows in self._rows]
+        self._job = JudgeJob(model, _CACHE_BYTES // len(self._rows))
+        self._known: dict[frozenset[int], np.ndarray] = {}
+
+    def kls(self, drops: Sequence[Collection[int]]) -> list[float]:
+        """Mean over samples of the mean over answer tokens of KL(dense || slim), in nats."""
+        keys = [frozenset(drop) for drop in drops]
+        for key in keys:
+            refuse_tied_layers(self._checkpoint.config, self._checkpoint.family, sorted(key))
+        new = sorted({key for key in keys if key not in self._known}, key=sorted)
+        if new:
+            asked = tuple(tuple(sorted(key)) for key in new)
+            found = self._pool.run(self._job, [shard.asking(asked) for shard in self._shards])
+            values = np.zeros((len(new), sum(map(len, self._rows))))
+            for rows, part in zip(self._rows, found, strict=True):
+                values[:, rows] = part
+            self._known |= dict(zip(new, values, strict=True))
+        return [float(self._known[key].mean()) for key in keys]
+
+
+def prompt_lengths(processor: Any, checkpoint: Checkpoint, samples: Sequence[Sample]) -> list[int]:
+    """Tokens of each prompt, pictures included: what decides which samples share a batch."""
+    from topovlm.checkpoint.processors import processed_sample
+
+    family = checkpoint.family
+    return [int(processed_sample(processor, family, one)["input_ids"].shape[-1]) for one in samples]

@@ -1,0 +1,102 @@
+"""What travels: a job says what its shards share, a shard says what it is asked. Both are plain data.
+
+A shard's result depends on nothing but the two, so it may run anywhere, twice, or not at all where its result
+is known already. Inputs are named by content: a model by its files' digest, samples by prompt and pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from topovlm.artifacts import digest_of
+from topovlm.pictures import pixel_digest
+from topovlm.samples import Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Result = np.ndarray | list[str]
+
+
+@dataclass
+class Opened:
+    """What shards of a process share: `value` (a model, an engine), and what jobs keep beside it, by key."""
+
+    value: object
+    kept: dict[str, object] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Something in a folder that is opened once per process."""
+
+    @property
+    def key(self) -> str:
+        """Two sources with one key are the same thing."""
+        ...
+
+    def check(self) -> None:
+        """Raise `InputError` where the folder on this machine is another one than the driver's."""
+        ...
+
+    def open(self) -> Opened:
+        """Bring it into memory."""
+        ...
+
+
+class Job(Protocol):
+    """A pure function of its source and a shard. Its class is a module's own, so that it can travel."""
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def key(self) -> str:
+        """All that a result depends on beside the shard, by content."""
+        ...
+
+    @property
+    def cpus(self) -> int:
+        """Threads that it computes with, here and on a worker: another number could give other last bits."""
+        ...
+
+    @property
+    def gpus(self) -> int: ...
+
+    def run(self, opened: Opened, shard: Shard) -> Result: ...
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Samples that are computed together, in this order; `asked`: sets of layers, where the job has some."""
+
+    samples: tuple[Sample, ...]
+    asked: tuple[tuple[int, ...], ...] = ()
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of the samples alone: prompts and pixels, whatever their pictures' files are called."""
+        return samples_digest(self.samples)
+
+    def asking(self, asked: tuple[tuple[int, ...], ...]) -> Shard:
+        """The same samples, asked something else; they are not looked at again."""
+        other = replace(self, asked=asked)
+        other.__dict__["digest"] = self.digest
+        return other
+
+
+def samples_digest(samples: tuple[Sample, ...]) -> str:
+    """Of prompts and pixels; pictures in files are decoded."""
+    rows = [[sample.prompt, [pixel_digest(image) for image in sample.load_images()]] for sample in samples]
+    return digest_of(rows)
+
+
+def in_memory(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """The same with decoded pictures. Raises `InputError` naming the sample whose picture is not there."""
+    return tuple(replace(sample, images=tuple(sample.load_images())) for sample in samples)
+
+
+def result_key(job: Job, shard: Shard) -> str:
+    """The name of a result: sha256 (hex) of all that it depends on."""
+    return digest_of([job.key, shard.digest, shard.asked])
