@@ -8,7 +8,8 @@ runs in a process of its own, bound as --memory bounds a command, from files tha
 what its products with weights take at the rate of one matrix product on this machine, or their bytes at the
 rate of a cached file, whichever is more, and never less than reading the model once from the disk. `--room`:
 work there, keep what stages leave, and take what an earlier call left. `--write` keeps the table in
-benchmarks/data/large.json. Exit code 1 where a stage fails or takes more memory.
+benchmarks/data/large.json, and what it holds of other stages. Exit code 1 where a stage fails or takes more
+memory.
 """
 
 from __future__ import annotations
@@ -63,21 +64,21 @@ def prepare(room: Path, layers: int) -> None:
 
 def as_markdown(document: dict[str, Any]) -> str:
     lines = [
-        f"{document['layers']} layers, {format_bytes(document['model_bytes'])}, on {document['cpu']}, "
-        f"{document['cores']} cores, --memory {document['memory']}",
+        f"{document['cpu']}, {document['cores']} cores, --memory {document['memory']}",
         "",
-        "| stage | part | wall, s | floor, s | wall / floor | peak memory |",
-        "|---|---|---|---|---|---|",
+        "| stage | layers | part | wall, s | floor, s | wall / floor | peak memory |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, stage in document["stages"].items():
         if "error" in stage:
-            lines.append(f"| {name} | FAILED: {stage['error']} | | | | |")
+            lines.append(f"| {name} | {stage['layers']} | FAILED: {stage['error']} | | | | |")
             continue
         for number, row in enumerate(stage["rows"]):
             floor = max(row["floor_s"], stage["read_once_s"]) if number == 0 else row["floor_s"]
             ratio = f"{row['wall_s'] / floor:.2f}" if floor else ""
             peak = format_bytes(stage["peak_bytes"]) if number == 0 else ""
-            lines.append(f"| {name} | {row['name']} | {row['wall_s']:.1f} | {floor:.1f} | {ratio} | {peak} |")
+            times = f"{row['wall_s']:.1f} | {floor:.1f} | {ratio}"
+            lines.append(f"| {name} | {stage['layers']} | {row['name']} | {times} | {peak} |")
     return "\n".join(lines)
 
 
@@ -104,13 +105,15 @@ def main(argv: list[str] | None = None) -> int:
         prepare(room, args.layers)
         document = _document(room, args)
         for name in wanted:
-            document["stages"][name] = stage = run_stage(name, room, args)
+            document["stages"][name] = stage = {"layers": args.layers, **run_stage(name, room, args)}
             said = stage.get("error") or ", ".join(f"{r['name']}: {r['wall_s']:.0f} s" for r in stage["rows"])
             print(f"{name}: {said}", file=sys.stderr)
     finally:
         if args.room is None:
             shutil.rmtree(room, ignore_errors=True)
     if args.write:
+        if RESULTS.is_file():  # other stages stay: they may have run with another number of layers
+            document["stages"] = json.loads(RESULTS.read_text())["stages"] | document["stages"]
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(document, indent=1) if args.json else as_markdown(document))
     most = parse_bytes(args.memory, "--memory")
@@ -123,8 +126,6 @@ def _document(room: Path, args: argparse.Namespace) -> dict[str, Any]:
     from topovlm.machine.host import usable_cores
 
     return {
-        "layers": args.layers,
-        "model_bytes": sum(file.stat().st_size for file in (room / "dense").glob("*.safetensors")),
         "cpu": cpu_name(),
         "cores": usable_cores(),
         "system": platform.platform(),

@@ -74,10 +74,13 @@ def _live(task: Task) -> Any:
 
 def score(task: Task) -> Found:
     from topovlm.choose.calibration import collect_states
+    from topovlm.choose.costs import measure_costs
     from topovlm.choose.scorers import Settings
     from topovlm.choose.scoring import score_all
 
     live = _live(task)
+    costs = measure_costs(live, samples(1, 4)[0])
+    expected_s = task.samples * (costs.before_s + live.layers * costs.layer_s)
     with watched(f"states of {task.samples} samples", task.rates) as first:
         states = collect_states(live, samples(task.samples, 0))
     with watched("all scorers", task.rates) as second:
@@ -85,7 +88,7 @@ def score(task: Task) -> Found:
     orders = {name: list(result.order) for name, result in scored.items()}
     (task.room / "orders.json").write_text(json.dumps(orders))
     second.floor_s = second.wall_s  # no weights: seconds, whatever the model's size
-    return [first, second], {"computed_in": str(live.dtype)}
+    return [first, second], {"computed_in": str(live.dtype), "expected_s": expected_s}
 
 
 def select(task: Task) -> Found:
