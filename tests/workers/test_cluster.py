@@ -17,7 +17,7 @@ from tests.workers.conftest import Nodes
 from topovlm.checkpoint.files import content_hash, open_checkpoint
 from topovlm.checkpoint.live import Live, load
 from topovlm.choose.shards import ShardedJudge, TorchModel, prompt_lengths, states_in_shards, torch_model
-from topovlm.errors import InputError
+from topovlm.errors import InputError, MissingToolError
 from topovlm.evaluation.shards import AnswerJob, ExportedFolder
 from topovlm.samples import Sample
 from topovlm.workers.jobs import Opened, Shard
@@ -154,6 +154,12 @@ def test_another_model_on_a_worker_is_refused(pool: Pool, exported: Path, travel
     gone = replace(travelling, folder=Path("/nowhere"))
     with pytest.raises(InputError, match=r"worker on .*--model = '/nowhere'.*is not there"):
         states_in_shards(pool, gone, SAMPLES[:2], [3, 3])
+
+
+def test_a_cluster_without_gpus_is_refused(pool: Pool, travelling: TorchModel) -> None:
+    """A shard that asks for what no node has would wait for ever."""
+    with pytest.raises(MissingToolError, match="has no node with a GPU"):
+        states_in_shards(pool, replace(travelling, device="cuda"), SAMPLES[:2], [3, 3])
 
 
 def test_other_pictures_on_a_worker_are_refused(pool: Pool, exported: Path, tmp_path: Path) -> None:
