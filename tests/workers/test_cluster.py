@@ -162,9 +162,12 @@ def test_a_cluster_without_gpus_is_refused(pool: Pool, travelling: TorchModel) -
         states_in_shards(pool, replace(travelling, device="cuda"), SAMPLES[:2], [3, 3])
 
 
-def test_other_pictures_on_a_worker_are_refused(pool: Pool, exported: Path, tmp_path: Path) -> None:
-    """A file that is another one there than where it was looked at."""
-    picture = tmp_path / "a.png"
+def test_other_pictures_on_a_worker_are_refused(
+    pool: Pool, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is another one there than where it was looked at. Relative paths lead there, too."""
+    monkeypatch.chdir(tmp_path)
+    picture = Path("a.png")
     tiny.picture(1).save(picture)
     shard = Shard((Sample("a", (picture,), "What is it?"),))
     assert len(pool.run(AnswerJob(folder_of(exported), 4), [shard])) == 1

@@ -119,7 +119,7 @@ class RayPool:
                     number = waiting.pop(0)
                     shard = shards[number]
                     placed = task.options(scheduling_strategy=self._strategy(shard))
-                    under_way[placed.remote(shared, shard, shard.digest, expected)] = number
+                    under_way[placed.remote(shared, shard.leaving(), shard.digest, expected)] = number
                 ready, _ = ray.wait(list(under_way), timeout=_LOOKS_S)
                 for one in ready:
                     number = under_way.pop(one)
