@@ -23,8 +23,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from topovlm.machine.environment import cpu_name
+from topovlm.machine.host import usable_cores
 
 RESULTS = Path(__file__).resolve().parent / "data" / "workers.json"
 PARTS = ("same", "killed", "resumed", "speed")
@@ -155,8 +159,9 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=384)
     parser.add_argument("--write", action="store_true", help="keep the figures")
     args = parser.parse_args()
-    parts = args.only.split(",")
+    parts = [part for part in args.only.split(",") if part]
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if args.write and RESULTS.is_file() else {}
+    found["machine"] = {"cpu": cpu_name(), "cores": usable_cores(), "ray": metadata.version("ray")}
     with tempfile.TemporaryDirectory(prefix="topovlm-workers-") as scratch:
         room = Path(scratch)
         if set(parts) - {"speed"}:

@@ -23,10 +23,7 @@ _FIRST_SOUND = {
     "torch": (2, 13),  # CVE-2025-3000, CVE-2026-4538
     "transformers": (5, 3),  # CVE-2026-5241: a config switches the model's own code on
     "scikit-learn": (1, 5),  # CVE-2024-5206
-    "ray": (
-        2,
-        55,
-    ),  # CVE-2025-62593, CVE-2026-27482, CVE-2026-32981: its dashboard serves any browser, any file
+    "ray": (2, 55),  # CVE-2025-62593, CVE-2026-27482, CVE-2026-32981: of its dashboard
     "pytest": (9, 0, 3),  # CVE-2025-71176
 }
 

@@ -17,7 +17,7 @@ from tests.workers.conftest import Nodes
 from topovlm.checkpoint.files import content_hash, open_checkpoint
 from topovlm.checkpoint.live import Live, load
 from topovlm.choose.shards import ShardedJudge, TorchModel, prompt_lengths, states_in_shards, torch_model
-from topovlm.errors import InputError
+from topovlm.errors import InputError, MissingToolError
 from topovlm.evaluation.shards import AnswerJob, ExportedFolder
 from topovlm.samples import Sample
 from topovlm.workers.jobs import Opened, Shard
@@ -156,9 +156,18 @@ def test_another_model_on_a_worker_is_refused(pool: Pool, exported: Path, travel
         states_in_shards(pool, gone, SAMPLES[:2], [3, 3])
 
 
-def test_other_pictures_on_a_worker_are_refused(pool: Pool, exported: Path, tmp_path: Path) -> None:
-    """A file that is another one there than where it was looked at."""
-    picture = tmp_path / "a.png"
+def test_a_cluster_without_gpus_is_refused(pool: Pool, travelling: TorchModel) -> None:
+    """A shard that asks for what no node has would wait for ever."""
+    with pytest.raises(MissingToolError, match="has no node with a GPU"):
+        states_in_shards(pool, replace(travelling, device="cuda"), SAMPLES[:2], [3, 3])
+
+
+def test_other_pictures_on_a_worker_are_refused(
+    pool: Pool, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is another one there than where it was looked at. Relative paths lead there, too."""
+    monkeypatch.chdir(tmp_path)
+    picture = Path("a.png")
     tiny.picture(1).save(picture)
     shard = Shard((Sample("a", (picture,), "What is it?"),))
     assert len(pool.run(AnswerJob(folder_of(exported), 4), [shard])) == 1

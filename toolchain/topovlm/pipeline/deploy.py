@@ -67,7 +67,9 @@ def deploy(config: Config, argv: Sequence[str], display: Display) -> Deployment:
         library_chatter(run.root / "logs" / "libraries.log"),
     ):
         pool.keep_in(run.shards)
-        return _stages(context, argv, began)
+        outcome = _stages(context, argv, began)
+        run.forget_shards()
+        return outcome
 
 
 def checked(context: Context) -> Context:

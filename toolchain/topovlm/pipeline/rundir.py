@@ -124,6 +124,10 @@ class RunDir:
         """Where results of the running stage's shards are kept by content until it is done."""
         return self.root / HIDDEN / "shards"
 
+    def forget_shards(self) -> None:
+        """They have become a stage, or nobody will ask for them any more."""
+        artifacts.remove(self.shards)
+
     def _record_path(self, name: str) -> Path:
         return self.root / HIDDEN / "stages" / f"{name}.json"
 
@@ -199,7 +203,7 @@ class RunDir:
             schema=_SCHEMA, name=name, inputs=plain_inputs, outputs=digests, value=raw, seconds=seconds
         )
         artifacts.write_bytes(self._record_path(name), encode(stored))
-        artifacts.remove(self.shards)
+        self.forget_shards()
         return self._keep(Record(name, plain_inputs, digests, read, seconds))
 
     def _forget_stale(self, stage: Stage[Any], digests: Mapping[str, str]) -> None:

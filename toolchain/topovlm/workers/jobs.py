@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from topovlm.artifacts import digest_of
@@ -16,6 +17,7 @@ from topovlm.samples import Sample
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
     Result = np.ndarray | list[str]
 
@@ -81,9 +83,21 @@ class Shard:
 
     def asking(self, asked: tuple[tuple[int, ...], ...]) -> Shard:
         """The same samples, asked something else; they are not looked at again."""
-        other = replace(self, asked=asked)
+        return self._again(replace(self, asked=asked))
+
+    def leaving(self) -> Shard:
+        """As it is sent: a worker's working directory is another one."""
+        samples = (replace(sample, images=tuple(map(_absolute, sample.images))) for sample in self.samples)
+        return self._again(replace(self, samples=tuple(samples)))
+
+    def _again(self, other: Shard) -> Shard:
+        """With the digest, which is the same."""
         other.__dict__["digest"] = self.digest
         return other
+
+
+def _absolute(image: Image | Path) -> Image | Path:
+    return image.absolute() if isinstance(image, Path) else image
 
 
 def samples_digest(samples: tuple[Sample, ...]) -> str:

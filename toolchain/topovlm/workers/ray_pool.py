@@ -106,7 +106,9 @@ class RayPool:
         if not waiting:
             return
         ray = self._started()
-        cpus = min(job.cpus, self._most_cpus())
+        cpus = min(job.cpus, self._most("CPU"))
+        if job.gpus:
+            self._most("GPU")
         task = ray.remote(num_cpus=cpus, num_gpus=job.gpus, max_retries=_RETRIES)(_perform)
         shared, expected = ray.put(job), packages()
         slots = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
@@ -117,14 +119,14 @@ class RayPool:
                     number = waiting.pop(0)
                     shard = shards[number]
                     placed = task.options(scheduling_strategy=self._strategy(shard))
-                    under_way[placed.remote(shared, shard, shard.digest, expected)] = number
+                    under_way[placed.remote(shared, shard.leaving(), shard.digest, expected)] = number
                 ready, _ = ray.wait(list(under_way), timeout=_LOOKS_S)
                 for one in ready:
                     number = under_way.pop(one)
                     made, self._places[shards[number].digest] = self._result(one)
                     yield number, made
                 if not ready:
-                    self._most_cpus()
+                    self._most("CPU")
         finally:
             for one in under_way:
                 ray.cancel(one, force=True)
@@ -157,12 +159,12 @@ class RayPool:
             remedy = "Run the same command again to resume; see that its nodes have enough memory"
             raise MissingToolError(explain("--workers", self.address.text, rule, remedy)) from error
 
-    def _most_cpus(self) -> int:
-        """Of the largest node that is alive: what asks for more would wait for ever."""
+    def _most(self, what: str) -> int:
+        """Of CPUs or GPUs of a node that is alive: a shard that asks for more would wait for ever."""
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        most = max((int(node["Resources"].get("CPU", 0)) for node in nodes), default=0)
+        most = max((int(node["Resources"].get(what, 0)) for node in nodes), default=0)
         if most < 1:
-            rule = "has no node with a CPU for workers"
+            rule = f"has no node with a {what} for workers"
             raise MissingToolError(explain("--workers", self.address.text, rule, "Start one: ray start"))
         return most
 
@@ -209,8 +211,8 @@ class RayPool:
             os.environ.setdefault(name, value)
         import ray
 
-        self._ray = ray
         if ray.is_initialized():
+            self._ray = ray
             return ray
         where: dict[str, Any] = {"address": f"{self.address.host}:{self.address.port}"}
         if self.address.host is None:
@@ -219,8 +221,13 @@ class RayPool:
             where = {"address": "local", "num_cpus": usable_cores(), "include_dashboard": False}
             where |= {"object_store_memory": _STORE_BYTES, "_temp_dir": str(self._scratch)}
         with _signals_kept():
-            ray.init(**where, **_QUIET)
-        self._ours = True
+            try:
+                ray.init(**where, **_QUIET)
+            except (RuntimeError, OSError, ValueError) as error:
+                ray.shutdown()
+                rule = f"cannot be used: {one_line(str(error))}"
+                raise MissingToolError(explain("--workers", self.address.text, rule)) from error
+        self._ray, self._ours = ray, True
         return ray
 
     def release(self) -> None:
