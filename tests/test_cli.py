@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,31 @@ def test_an_internal_error_names_a_log(
     assert "Traceback" in log.read_text()
     assert cli.main(["targets", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_is_no_internal_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's, a GPU's, and what torch really says when a tensor does not fit."""
+    import torch
+
+    from topovlm.commands import targets
+
+    def too_much(args: object) -> int:
+        torch.empty(1 << 60, dtype=torch.uint8)
+        return 0
+
+    def raises(error: Exception) -> Callable[[object], int]:
+        def fail(args: object) -> int:
+            raise error
+
+        return fail
+
+    for fail in (too_much, raises(MemoryError()), raises(torch.OutOfMemoryError("CUDA out of memory."))):
+        monkeypatch.setattr(targets, "run", fail)
+        assert cli.main(["targets"]) == 2
+        assert "memory" in (said := capsys.readouterr().err)
+        assert "--memory" in said
 
 
 def test_interruption_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,15 +150,28 @@ def _report(error: Exception, words: Sequence[str]) -> int:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return _fail(str(error), code, words, kind.__name__)
+    if _memory_spent(error):
+        rule = "ran out in the middle of the work"
+        remedy = "Say with --memory how much may be taken here, or use a machine (a GPU) with more"
+        return _fail(str(explain("memory", _short(error), rule, remedy)), ExitCode.USAGE, words, "InputError")
     if isinstance(error, OSError):
         known = disk_error(error, error.filename or "")
         if known is not None:
             return _fail(str(known), ExitCode.USAGE, words, InputError.__name__)
     if "--debug" in words:
         traceback.print_exception(error)
-    text = " ".join(str(error).split())[:300]
-    message = f"internal error: {type(error).__name__}: {text}. Details: {_log(error, words)}"
+    message = f"internal error: {type(error).__name__}: {_short(error)}. Details: {_log(error, words)}"
     return _fail(message, ExitCode.INTERNAL, words, "InternalError")
+
+
+def _memory_spent(error: Exception) -> bool:
+    """Python's own error, and torch's: on a GPU, and on the processor, where it has no kind of its own."""
+    gpu = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or gpu or "can't allocate memory" in str(error)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _fail(message: str, code: ExitCode, words: Sequence[str], kind: str = "Interrupted") -> int:
