@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from tests import tiny, tiny_families
+from topovlm.checkpoint.files import open_checkpoint
 from topovlm.checkpoint.live import Live, encode, greedy, load
+from topovlm.checkpoint.loading import fits
 from topovlm.choose.calibration import collect_states
 from topovlm.choose.judge import Judge
 from topovlm.choose.repair.fit import fit_repair
 from topovlm.choose.rollouts import roll_out
 from topovlm.families.mapped import Mapped
+from topovlm.machine.host import memory_bound
 from topovlm.samples import Sample
 
 FAMILIES = ("gemma3", "qwen3_vl", "qwen3_vl_moe", "llava_next", "smollm3")
@@ -63,6 +66,19 @@ def test_judgements_and_repairs_are_bit_equal(pair: Pair) -> None:
     assert fits[0][1] == fits[1][1]
     assert fits[0][0].keys() == fits[1][0].keys()
     assert all(torch.equal(weight, fits[1][0][layer]) for layer, weight in fits[0][0].items())
+
+
+def test_a_small_gpu_gets_layers_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits here may not fit there, and the other way round."""
+    checkpoint = open_checkpoint(tiny.build(tmp_path / "model"))
+    needed = 4 * checkpoint.parameters
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (needed, needed))
+    assert fits(checkpoint, "float32")
+    assert not fits(checkpoint, "float32", device="cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2 * needed, 2 * needed))
+    assert fits(checkpoint, "float32", device="cuda")
+    with memory_bound(1):
+        assert not fits(checkpoint, "float32", device="cuda")
 
 
 def test_a_failure_gives_the_weights_back(tmp_path: Path) -> None:

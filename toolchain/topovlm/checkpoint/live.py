@@ -145,17 +145,17 @@ def load(
 
     `dtype`: what it computes in, a torch dtype's name, or "stored". `device` "auto" takes CUDA when there is
     one. `processor`: the folder's own, where somebody has loaded it already. `mapped`: whether the weights
-    stay in their files, see `mapped.Mapped`; None: where they would take more than most of the free memory.
-    The numbers are the same. `threads`: what a model too large for one computes with (None: `usual_threads`).
-    Raises `InputError` when transformers cannot load it, weights are missing, or memory is even
-    for one layer at a time (`TooLargeError`).
+    stay in their files, see `mapped.Mapped`; None: where they would take more than most of the memory that
+    is free, here or on the device. The numbers are the same. `threads`: what a model too large for one
+    computes with (None: `usual_threads`). Raises `InputError` when transformers cannot load it, weights are
+    missing, or memory is even short for one layer at a time (`TooLargeError`).
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = checkpoint.folder
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if mapped is None:
-        mapped = dtype != "stored" and not fits(checkpoint, dtype)
+        mapped = dtype != "stored" and not fits(checkpoint, dtype, device=device)
     processor = load_processor(folder) if processor is None else processor
     check_agreement(processor, checkpoint.facts, checkpoint.family, folder)
     model = load_model(checkpoint, dtype=dtype, mapped=mapped, device=device)

@@ -176,10 +176,12 @@ def needed_bytes(checkpoint: Checkpoint, dtype: str) -> int:
     return checkpoint.parameters * itemsize
 
 
-def fits(checkpoint: Checkpoint, dtype: str, copies: int = 1) -> bool:
-    """Whether all weights take less than most of the memory that is free; true where nobody tells."""
-    free = free_memory_bytes()
-    return free is None or copies * needed_bytes(checkpoint, dtype) <= MOST_OF_MEMORY * free
+def fits(checkpoint: Checkpoint, dtype: str, copies: int = 1, device: str = "cpu") -> bool:
+    """Whether all weights take less than most of the memory that is free, here and on the device; true where
+    nobody tells."""
+    known = [free_memory_bytes(), torch.cuda.mem_get_info()[0] if device == "cuda" else None]
+    needed = copies * needed_bytes(checkpoint, dtype)
+    return all(free is None or needed <= MOST_OF_MEMORY * free for free in known)
 
 
 def refuse_too_large(checkpoint: Checkpoint, dtype: str = "float32") -> None:
