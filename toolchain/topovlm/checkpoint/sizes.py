@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from topovlm.checkpoint.files import Checkpoint
 from topovlm.machine.host import MOST_OF_MEMORY
@@ -13,11 +13,13 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers, not bytes: of the largest decoder layer, of all layers, and of what lies around them."""
+    """Numbers, not bytes: of the largest decoder layer, of all layers, and of what lies around them; of that,
+    a table of words that is not the head's too is `looked_up` row by row where the model is in parts."""
 
     largest_layer: int
     layers: int
     around: int
+    looked_up: int = 0
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Sizes:
@@ -25,7 +27,15 @@ class Sizes:
         for name, entry in checkpoint.tensors.items():
             found[checkpoint.layer_of(name)] += entry.elements
         around = found.pop(None, 0)
-        return cls(max(found.values(), default=0), found.total(), around)
+        decoder = checkpoint.facts.shape.decoder
+        words = (decoder.vocab, decoder.hidden)
+        tables = [
+            name
+            for name, entry in checkpoint.tensors.items()
+            if tuple(entry.shape) == words and checkpoint.layer_of(name) is None
+        ]
+        looked_up = decoder.head_params if len(tables) > 1 else 0
+        return cls(max(found.values(), default=0), found.total(), around, looked_up)
 
     @property
     def parameters(self) -> int:
@@ -33,7 +43,7 @@ class Sizes:
 
     def without(self, share: float) -> Sizes:
         """The same, with this share of the layers gone."""
-        return Sizes(self.largest_layer, round(self.layers * (1 - share)), self.around)
+        return replace(self, layers=round(self.layers * (1 - share)))
 
     def loaded_bytes(self, dtype: str, free_bytes: int | None, copies: int = 1) -> int:
         """What the model holds while it computes in `dtype`: all of it where `copies` take less than most of
@@ -42,4 +52,4 @@ class Sizes:
         whole = self.parameters * item
         if free_bytes is None or copies * whole <= MOST_OF_MEMORY * free_bytes:
             return whole
-        return (self.around + 2 * self.largest_layer) * item
+        return (self.around - self.looked_up + 2 * self.largest_layer) * item

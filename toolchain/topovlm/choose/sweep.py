@@ -43,6 +43,7 @@ class Entered:
 Streams = list[torch.Tensor]
 # Is told of a layer, the variants (by index) of one stream, the batch and the stream that leaves the layer.
 Visit = Callable[[int, tuple[int, ...], int, torch.Tensor], None]
+Keep = Callable[[torch.Tensor], torch.Tensor]
 
 
 def enter(live: Live, batch: dict[str, torch.Tensor]) -> Entered:
@@ -62,11 +63,12 @@ def sweep(
     stop: int | None = None,
     streams: Sequence[Streams] | None = None,
     visit: Visit | None = None,
+    keep: Keep | None = None,
 ) -> list[Streams]:
     """What enters layer `stop` (default: leaves the last), by variant and batch.
 
     `streams`: what enters layer `start`, by variant; those with the same list still agree. Variants that
-    agree to the end share their tensors.
+    agree to the end share their tensors. `keep`: where a stream is until the next layer (`spill`).
     """
     stop = live.layers if stop is None else stop
     given = [[batch.stream for batch in batches]] * len(variants) if streams is None else streams
@@ -78,8 +80,9 @@ def sweep(
         used = any(runs for _, _, runs in parts)
         with live.weights.held(live.blocks[layer].parameters()) if used else contextlib.nullcontext():
             groups = [
-                (members, list(_through(live, layer, batches, held, variants[members[0]] if runs else None)))
+                (members, [keep(one) if keep else one for one in passing])
                 for members, held, runs in parts
+                for passing in [_through(live, layer, batches, held, variants[members[0]] if runs else None)]
             ]
         if visit is not None:
             for members, held in groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from topovlm.machine.host import memory_bound
 from topovlm.pipeline import choosing, exporting
 from topovlm.pipeline.context import Context
 from topovlm.pipeline.preflight import refuse_too_little
@@ -18,5 +19,6 @@ def checked_inputs(context: Context) -> Context:
     choosing.check_inputs(context)
     exporting.check(context)
     context = with_prompt_length(context)
-    refuse_too_little(context)
+    with memory_bound(context.config.memory_bytes):
+        refuse_too_little(context)
     return context

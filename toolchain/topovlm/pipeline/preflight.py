@@ -55,7 +55,8 @@ def refuse_too_little(context: Context) -> None:
                 f"is too little for the stage {need.stage}: it takes {format_bytes(need.memory_bytes)} "
                 f"(predicted), {format_bytes(free)} are free"
             )
-            raise InputError(explain("memory", format_bytes(free), rule, need.remedy))
+            field = "memory" if context.config.memory_bytes is None else "--memory"
+            raise InputError(explain(field, format_bytes(free), rule, need.remedy))
     refuse_full_disk(context.config.output, sum(need.disk_bytes for need in asked))
 
 
@@ -98,11 +99,12 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
     exact = _LIBRARIES_BYTES + sizes.loaded_bytes("float32", free)
     yield Need("score", working + 2 * streams, 0, most)
     yield Need("select", working + 2 * streams, 0, most)
-    repairing = _repair_bytes(context) if config.repair == "auto" else 0
+    # Equations are solved while no part of the model but a layer is in memory.
+    solving = _LIBRARIES_BYTES + streams + _repair_bytes(context) if config.repair == "auto" else 0
     written = checkpoint.weight_bytes
-    less = "Use a machine with more memory, or --repair off" if exact < working + repairing else most
+    less = f"{most}, or --repair off" if exact < solving else most
     # A repaired file is written beside the one that it replaces.
-    yield Need("prune", max(exact, working + repairing), written + _largest_file(context), less)
+    yield Need("prune", max(exact, working, solving), written + _largest_file(context), less)
     graphs = _EXPORTED_ITEM_BYTES.get(context.precision.exported, 4)
     folders = 2 + len(set(config.format) - {exporters.MEASURED})  # dense and slim, and what others write
     yield Need("export", exact, folders * graphs * (2 * sizes.layers + sizes.around), most)

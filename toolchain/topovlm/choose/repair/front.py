@@ -1,12 +1,14 @@
 """Samples on their way through the decoder, the dense model and the slim one side by side, layer by layer.
 
 What a cut's repair is fitted to is read off where they stand: the slim stream as it was repaired before, and
-the dense stream behind the cut. So all cuts together take one pass over the weights.
+the dense stream behind the cut. So all cuts together take one pass over the weights. Streams that are more
+than some memory wait in a file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch.nn import functional
@@ -15,24 +17,34 @@ from topovlm.checkpoint.live import Live
 from topovlm.checkpoint.verify import relative_difference
 from topovlm.choose.repair.patch import Cut, Gram, token_weights
 from topovlm.choose.rollouts import Rollouts, stream_of
-from topovlm.choose.sweep import Variant, enter, other_projection, sweep
+from topovlm.choose.spill import Spill
+from topovlm.choose.sweep import Entered, Streams, Variant, enter, other_projection, sweep
 
 # Relative difference up to which two ways to compute a block in half precision are the same.
 _SAME = 0.02
+_STREAM_BYTES = 1 << 30  # of both models' streams that are in memory while they wait
 
 
 class Front:
     """Both models before layer `layer`. `repaired` is what the slim one has instead of its down-projections
     [d, m]; whoever adds to it does so before the layer has been passed."""
 
-    def __init__(self, live: Live, rollouts: Sequence[Rollouts], drop: Sequence[int]) -> None:
+    def __init__(
+        self, live: Live, rollouts: Sequence[Rollouts], drop: Sequence[int], stream_bytes: int = _STREAM_BYTES
+    ) -> None:
         self.live, self.drop, self.layer = live, frozenset(drop), 0
+        self._keep = Spill(stream_bytes)
         self.repaired: dict[int, torch.Tensor] = {}
         self._ids = [part.batch["input_ids"] for part in rollouts]
         self._real = [part.real for part in rollouts]
+        self._batches: list[Entered] = []
+        self._dense: Streams = []
         with live.ends(head=False):
-            self._batches = [enter(live, part.batch) for part in rollouts]
-        self._dense = self._slim = [batch.stream for batch in self._batches]
+            for part in rollouts:
+                batch = enter(live, part.batch)
+                self._dense.append(self._keep(batch.stream))
+                self._batches.append(replace(batch, stream=batch.stream[:0]))  # it is given from here on
+        self._slim = self._dense
 
     def advance(self, layer: int) -> None:
         """Take both to `layer`."""
@@ -43,6 +55,7 @@ class Front:
             start=self.layer,
             stop=layer,
             streams=[self._dense, self._slim],
+            keep=self._keep,
         )
         self.layer = layer
 
@@ -56,6 +69,7 @@ class Front:
             start=cut.anchor,
             stop=cut.last + 1,
             streams=[self._dense],
+            keep=self._keep,
         )[0]
         live, inners = self.live, list[torch.Tensor]()
         down, block = live.down_projection(cut.anchor), live.blocks[cut.anchor]
