@@ -68,6 +68,20 @@ def test_judgements_and_repairs_are_bit_equal(pair: Pair) -> None:
     assert all(torch.equal(weight, fits[1][0][layer]) for layer, weight in fits[0][0].items())
 
 
+def test_half_precision_in_use_is_bit_equal_too(tmp_path: Path) -> None:
+    """Computing in bfloat16, from memory and from the files; float32 differs by what eight bits leave."""
+    folder = tiny_families.build(tmp_path / "model", "llava_next", dtype="bfloat16")
+    samples = list(tiny_families.samples("llava_next"))
+    memory, mapped = (load(folder, dtype="bfloat16", mapped=mapped) for mapped in (False, True))
+    half = collect_states(mapped, samples)
+    assert np.array_equal(collect_states(memory, samples), half)
+    drops = [[4], [4, 5]]
+    judges = [Judge(live, samples, max_new_tokens=3) for live in (memory, mapped)]
+    assert judges[0].kls(drops) == judges[1].kls(drops)
+    exact = collect_states(load(folder), samples)
+    assert 0 < np.abs(half - exact).max() < 0.05 * np.abs(exact).max()
+
+
 def test_a_small_gpu_gets_layers_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fits here may not fit there, and the other way round."""
     checkpoint = open_checkpoint(tiny.build(tmp_path / "model"))
