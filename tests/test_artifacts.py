@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,30 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         artifacts.write_text(path, "new")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file.txt"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    """Not what one that runs is writing, nor what was written a moment ago, nor what only looks like it."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    final, old = tmp_path / "out", time.time() - 3600
+    left = tmp_path / f".out.{gone.pid}.tmp"
+    others = [
+        tmp_path / f".out.{os.getppid()}.tmp",
+        tmp_path / f".other.{gone.pid}.tmp",
+        tmp_path / ".out.note.tmp",
+    ]
+    for path in (left, *others):
+        path.mkdir()
+        (path / "weights").write_bytes(b"x")
+    with artifacts.staged_folder(final):
+        assert left.is_dir()
+    for path in (left, *others):
+        os.utime(path / "weights", (old, old))
+        os.utime(path, (old, old))
+    with artifacts.staged_folder(final):
+        assert not left.exists()
+    assert all(path.is_dir() for path in others)
 
 
 def test_staged_folder_appears_only_on_success(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +24,7 @@ from topovlm.errors import InputError, explain
 from topovlm.plain_files import MEBIBYTE, read_plain
 
 _CHUNK_BYTES = 1 << 20
+_ABANDONED_S = 60.0
 MOST_JSON_BYTES = 16 * MEBIBYTE
 MOST_TOKENIZER_BYTES = 64 * MEBIBYTE  # the largest that models bring, of 260,000 words, has 35 MB
 _DISK_RULES = {
@@ -103,6 +107,32 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
 def temporary_sibling(path: Path) -> Path:
     """A name in the same folder (so a rename stays on one file system), unique to this process."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _abandoned(final: Path) -> Iterator[Path]:
+    """Temporary siblings of `final` whose process is gone. One that was written to a moment ago may belong to
+    a process of another machine."""
+    pattern = re.compile(rf"\.{re.escape(final.name)}\.(\d{{1,10}})\.tmp")
+    for path in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
+        found = pattern.fullmatch(path.name)
+        if found and path.is_dir() and not path.is_symlink() and not _running(int(found[1])):
+            with contextlib.suppress(OSError):  # it goes while we look
+                newest = max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
+                if time.time() - newest > _ABANDONED_S:
+                    yield path
+
+
+def _running(process: int) -> bool:
+    """Whether a process of this machine has that number; true where nobody can tell."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:
@@ -239,10 +269,15 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def staged_folder(final: Path) -> Iterator[Path]:
-    """A temporary sibling folder that becomes `final` if the block succeeds, and vanishes if not."""
+    """A temporary sibling folder that becomes `final` if the block succeeds, and vanishes if not.
+
+    What a process that was killed left in its place goes: models are gigabytes.
+    """
     temporary = temporary_sibling(final)
     with plain_disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
+        for left in _abandoned(final):
+            remove(left)
         remove(temporary)
         temporary.mkdir()
     try:
