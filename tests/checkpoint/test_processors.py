@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import tiny_families
+from tests import tiny, tiny_families
 from topovlm.checkpoint.processors import load_processor, processor_class, still_pictures, tokenizer_of
+from topovlm.errors import InputError
 
 
 def _message(sample: Any, text_only: bool) -> list[dict[str, Any]]:
@@ -38,6 +40,16 @@ def test_a_loaded_processor_writes_what_the_saved_one_wrote(name: str, tmp_path:
         theirs = saved.apply_chat_template(message, tokenize=True, **settings)
         assert ours.keys() == theirs.keys()
         assert all((ours[key] == theirs[key]).all() for key in ours)
+
+
+def test_a_processor_without_pictures_is_not_that_of_a_model_with_some(tmp_path: Path) -> None:
+    """A class that transformers does not have leaves it with a tokenizer alone."""
+    folder = tiny.build(tmp_path / "model")
+    file = folder / "processor_config.json"
+    stated = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps({**stated, "processor_class": "a/../../b"}))
+    with pytest.raises(InputError, match="processor_class"):
+        load_processor(folder)
 
 
 def test_only_the_part_for_videos_is_left_out() -> None:
