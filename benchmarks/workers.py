@@ -44,6 +44,9 @@ def cluster(nodes: int) -> Iterator[str]:
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    # The class writes a cluster's address where Ray lies by default, and that folder may not be there.
+    os.environ["RAY_TMPDIR"] = folder
+    (Path(folder) / "ray").mkdir()
     few = {"num_cpus": 1, "object_store_memory": 100 << 20}
     head = {**few, "include_dashboard": False, "temp_dir": folder}
     made = Cluster(initialize_head=True, connect=False, head_node_args=head)
@@ -53,6 +56,7 @@ def cluster(nodes: int) -> Iterator[str]:
         yield f"ray://{made.address}"
     finally:
         made.shutdown()
+        del os.environ["RAY_TMPDIR"]
         shutil.rmtree(folder, ignore_errors=True)
 
 

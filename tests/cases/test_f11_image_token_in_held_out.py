@@ -31,12 +31,12 @@ def data(folder: Path, changed: int, change: dict[str, Any]) -> Path:
 
 def held_out(folder: Path) -> int:
     """A question that measures accuracy and chooses nothing."""
-    from topovlm.pipeline.constants import CONSTANTS
+    from topovlm.config import BY_NAME
     from topovlm.pipeline.data_split import hold_out
     from topovlm.samples import read_jsonl
 
     samples = read_jsonl(data(folder, 0, {}))
-    chosen = hold_out(samples, 256, CONSTANTS.judge_samples, 0)[1][3]
+    chosen = hold_out(samples, 256, BY_NAME["judge_samples"].default, 0)[1][3]
     return int(chosen.id[1:])
 
 

@@ -32,6 +32,9 @@ def nodes() -> Iterator[Nodes]:
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    # The class writes a cluster's address where Ray lies by default, and that folder may not be there.
+    os.environ["RAY_TMPDIR"] = folder
+    (Path(folder) / "ray").mkdir()
     few = {"num_cpus": 1, "object_store_memory": 100 << 20}
     cluster = Cluster(
         initialize_head=True,
@@ -43,6 +46,7 @@ def nodes() -> Iterator[Nodes]:
         yield Nodes(f"ray://{cluster.address}")
     finally:
         cluster.shutdown()
+        del os.environ["RAY_TMPDIR"]
         shutil.rmtree(folder, ignore_errors=True)
 
 
