@@ -1,6 +1,6 @@
 """A checkpoint of a published model's shape with random weights, written tensor by tensor:
 
-    python -m benchmarks.large_model DIR [--layers 32]
+    python -m benchmarks.scale.checkpoint DIR [--layers 32]
 
 LLaVA-NeXT with Llama-3-8B in bfloat16: 8.35 billion parameters, 16.7 GB. Tokenizer and processor are the
 small real ones of the tests. Weights are drawn so that streams stay finite and every block matters.
