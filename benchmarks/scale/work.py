@@ -37,15 +37,16 @@ def watched(name: str, rates: Rates, stored_bytes: int = 2) -> Iterator[Row]:
     row = Row(name)
 
     def count(module: nn.Module, args: tuple[object, ...], _output: object) -> None:
-        if not isinstance(module, nn.Linear):
-            return
+        if not isinstance(module, nn.Linear) or torch.compiler.is_exporting():
+            return  # what is traced has sizes without numbers
         entering = args[0]
         assert isinstance(entering, torch.Tensor)
         kind = str(module.weight.dtype).removeprefix("torch.")
         flops = 2 * entering.numel() * module.out_features
         row.flops[kind] = row.flops.get(kind, 0.0) + flops
         read = stored_bytes * module.weight.numel() / rates.cached_read
-        row.floor_s += max(flops / rates.flops[kind], read)
+        # Half precision that the processor does not know is traced with, hardly computed with.
+        row.floor_s += max(flops / rates.flops.get(kind, rates.flops["float32"]), read)
 
     handle = register_module_forward_hook(count)
     began = time.perf_counter()
