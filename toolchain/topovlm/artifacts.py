@@ -22,6 +22,7 @@ from typing import Any
 from topovlm import json_text
 from topovlm.errors import InputError, explain
 from topovlm.plain_files import MEBIBYTE, read_plain
+from topovlm.process import running
 
 _CHUNK_BYTES = 1 << 20
 _ABANDONED_S = 60.0
@@ -115,24 +116,11 @@ def _abandoned(final: Path) -> Iterator[Path]:
     pattern = re.compile(rf"\.{re.escape(final.name)}\.(\d{{1,10}})\.tmp")
     for path in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
         found = pattern.fullmatch(path.name)
-        if found and path.is_dir() and not path.is_symlink() and not _running(int(found[1])):
+        if found and path.is_dir() and not path.is_symlink() and not running(int(found[1])):
             with contextlib.suppress(OSError):  # it goes while we look
                 newest = max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
                 if time.time() - newest > _ABANDONED_S:
                     yield path
-
-
-def _running(process: int) -> bool:
-    """Whether a process of this machine has that number; true where nobody can tell."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # somebody else's
-        return True
-    return True
 
 
 def _sync(path: Path) -> None:

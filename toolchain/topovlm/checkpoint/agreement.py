@@ -8,14 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from topovlm.checkpoint.processors import processed_sample
+from topovlm.checkpoint.processors import OWN_PROCESSOR, processed_sample
 from topovlm.errors import InputError, explain
 from topovlm.families.facts import ModelFacts
 from topovlm.families.family import Family
 from topovlm.samples import Sample
 
 _SIZE = (64, 48)  # width, height in px
-_REMEDY = "Use the model's own processor"
 
 
 def check_agreement(processor: Any, facts: ModelFacts, family: Family, folder: Path) -> None:
@@ -31,17 +30,19 @@ def check_agreement(processor: Any, facts: ModelFacts, family: Family, folder: P
     vocabulary = facts.shape.decoder.vocab
     if int(ids.max()) >= vocabulary:
         rule = f"writes a token that the model does not have: its vocabulary holds {vocabulary}"
-        raise InputError(explain("tokenizer.json: token id", int(ids.max()), rule, _REMEDY).at(str(folder)))
+        raise InputError(
+            explain("tokenizer.json: token id", int(ids.max()), rule, OWN_PROCESSOR).at(str(folder))
+        )
     vision, token = facts.shape.vision, facts.image_token_id
     if vision is None or token is None:
         return
     size = tuple(values["pixel_values"].shape[-2:])
     if vision.image_size and size != (vision.image_size, vision.image_size):
         rule = f"makes pictures for a tower of another size: vision_config.image_size is {vision.image_size}"
-        raise InputError(explain("preprocessor_config.json: size", size, rule, _REMEDY).at(str(folder)))
+        raise InputError(explain("preprocessor_config.json: size", size, rule, OWN_PROCESSOR).at(str(folder)))
     written = int((ids == token).sum())
     wanted = facts.visual_tokens(facts.workload(images=1, image_size=_SIZE[::-1]))
     if written != wanted:
         rule = f"tokens are written for a picture of which the model makes {wanted}"
         where = "processor_config.json: tokens of a picture"
-        raise InputError(explain(where, written, rule, _REMEDY).at(str(folder)))
+        raise InputError(explain(where, written, rule, OWN_PROCESSOR).at(str(folder)))

@@ -29,7 +29,7 @@ from topovlm.samples import Sample
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 # Packages that the processors of families with videos ask for: pictures need none of them.
 _FOR_VIDEOS = ("torchvision", "num2words")
-_OWN = "Use the model's own processor"
+OWN_PROCESSOR = "Use the model's own processor"
 _AS_IT_IS = "{{ rendered }}"  # a chat template that writes what was rendered already
 _MOST_WORDS = 300  # characters of somebody else's error
 
@@ -55,11 +55,11 @@ def load_processor(folder: Path) -> Any:
     _with_pillow(processor, folder)
     see_whole_prompts(tokenizer_of(processor))
     family = find_family(config.get("model_type"))
-    if family is not None and not family.text_only and getattr(processor, "image_processor", None) is None:
-        named = _read(folder / "processor_config.json").get("processor_class")
-        rule = "gives no processor that takes pictures, as the model does"
-        raise InputError(explain("processor_class", named, rule, _OWN).at(str(folder)))
     if family is not None:
+        if not family.text_only and getattr(processor, "image_processor", None) is None:
+            named = _read(folder / "processor_config.json").get("processor_class")
+            rule = "gives no processor that takes pictures, as the model does"
+            raise InputError(explain("processor_class", named, rule, OWN_PROCESSOR).at(str(folder)))
         _complete(processor, folder, config, family)
     templated = family is None or family.prompt == "template"
     if templated and getattr(processor, "chat_template", None) is None:

@@ -18,6 +18,7 @@ import msgspec
 
 from topovlm.artifacts import plain_disk_errors
 from topovlm.errors import InputError, explain
+from topovlm.process import running
 from topovlm.records import Part
 
 NAME, HELD = "lock", "lock.held"
@@ -140,10 +141,4 @@ def _began(process: int) -> str | None:
         pass
     if Path("/proc/self").exists():
         return None
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        return ""
-    return ""
+    return "" if running(process) else None

@@ -7,6 +7,7 @@ take are those of the stages themselves.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +123,10 @@ def _repair_bytes(context: Context) -> int:
 
 
 def _largest_file(context: Context) -> int:
-    checkpoint = context.source.checkpoint
-    files = {entry.file for entry in checkpoint.tensors.values()}
-    return max(
-        sum(entry.size_bytes for entry in checkpoint.tensors.values() if entry.file == file) for file in files
-    )
+    found: Counter[Path] = Counter()
+    for entry in context.source.checkpoint.tensors.values():
+        found[entry.file] += entry.size_bytes
+    return max(found.values())
 
 
 def _prompt_tokens(context: Context) -> int:
