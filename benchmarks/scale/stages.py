@@ -171,6 +171,8 @@ def verify(task: Task) -> Found:
 
 
 def export(task: Task) -> Found:
+    from topovlm.checkpoint.files import open_checkpoint
+    from topovlm.checkpoint.sizes import Sizes
     from topovlm.exporters.onnx.export import export_onnx
 
     out = task.room / "onnx"
@@ -179,12 +181,14 @@ def export(task: Task) -> Found:
         record = export_onnx(task.slim, out, dtype="fp16", variants=("plain",))
     size = _size(out)
     row.floor_s += _size(task.slim) / task.rates.disk_read + size / task.rates.disk_write
-    parameters = size / 2
+    slim = open_checkpoint(task.slim)
+    layers, head = Sizes.of(slim).layers, slim.facts.shape.decoder.head_params
     for result in record.parity:
         controls = (result.control_position_error, result.control_mask_error, result.control_picture_error)
         times = 1 + sum(value is not None for value in controls)
-        tokens = times * (result.prompt_tokens + result.decode_steps)
-        row.add_flops(2 * tokens * parameters, task.rates.flops["float32"], "float32")
+        through = layers * (result.prompt_tokens + result.decode_steps)
+        answers = head * (result.compared_tokens + result.decode_steps)
+        row.add_flops(2 * times * (through + answers), task.rates.flops["float32"], "float32")
     shutil.rmtree(out)
     return [row], {"bytes": size, "worst": max(result.max_logit_error for result in record.parity)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import onnx
 import pytest
 
 from topovlm.errors import VerificationError
+from topovlm.exporters.onnx import sessions
 from topovlm.exporters.onnx.parity import check_graphs, check_parity
 from topovlm.exporters.protocol import ExportRecord
 
@@ -29,6 +31,32 @@ def test_untouched_folder_passes(siglip_export: Exported, tiny_siglip_qwen2: Pat
     assert [row.graph for row in again] == [row.graph for row in siglip_export[1].parity]
 
 
+def few_logits(tokens: int, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits of so many tokens are as much as may be held of a prompt's."""
+    vocabulary = json.loads((model / "config.json").read_text())["text_config"]["vocab_size"]
+    monkeypatch.setattr(sessions, "_MOST_LOGITS_BYTES", tokens * 4 * vocabulary)
+
+
+def test_long_prompts_are_compared_where_they_end(
+    siglip_export: Exported, tiny_siglip_qwen2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real vocabulary's logits of whole prompts are gigabytes; controls are seen nonetheless."""
+    few_logits(5, tiny_siglip_qwen2, monkeypatch)
+    rows = check_parity(tiny_siglip_qwen2, siglip_export[0])
+    assert {row.compared_tokens for row in rows} == {5}
+    whole = siglip_export[1].parity
+    assert all(row.compared_tokens == row.prompt_tokens for row in whole)
+    assert all(a.max_logit_error <= a.limit for a in rows)
+
+
+@pytest.fixture(params=[3, 1 << 20])
+def compared(request: pytest.FixtureRequest, tiny_siglip_qwen2: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Last tokens of a prompt that are compared: few, or all."""
+    few_logits(request.param, tiny_siglip_qwen2, monkeypatch)
+    return int(request.param)
+
+
+@pytest.mark.usefixtures("compared")
 @pytest.mark.parametrize("name", ["decoder_model_merged", "decoder_model_merged_fused", "vision_encoder"])
 def test_slightly_wrong_weight_fails(
     name: str, siglip_export: Exported, tiny_siglip_qwen2: Path, tmp_path: Path

@@ -90,6 +90,7 @@ def parity(error: float, shifted: float) -> ExportRecord:
         graph="decoder",
         prompt="picture",
         prompt_tokens=20,
+        compared_tokens=20,
         tolerance=1e-4,
         max_logit=10.0,
         max_logit_error=error,

@@ -70,13 +70,15 @@ class ExportedFile(Part, frozen=True, kw_only=True):
 class ParityResult(Part, frozen=True, kw_only=True):
     """One decoder graph on one prompt against torch (measured on this machine's CPU).
 
-    `tolerance` is relative to `max_logit`, the largest |logit| of torch (at least 1). The controls are None
-    where none were run: in the batch check, and for prompts without pictures.
+    `compared_tokens`: the last so many of the prompt, whose logits were compared. `tolerance` is relative to
+    `max_logit`, the largest |logit| of torch (at least 1). The controls are None where none were run: in the
+    batch check, and for prompts without pictures.
     """
 
     graph: str
     prompt: str
     prompt_tokens: int
+    compared_tokens: int
     decode_steps: int
     max_logit_error: float
     max_logit: float

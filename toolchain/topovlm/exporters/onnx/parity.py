@@ -19,7 +19,7 @@ import numpy as np
 from topovlm.errors import VerificationError, explain
 from topovlm.exporters.onnx.awkward import check_words, first_difference
 from topovlm.exporters.onnx.prompts import Question, make_questions
-from topovlm.exporters.onnx.sessions import WHOLE, Asked, Broken, FloatType, open_graphs
+from topovlm.exporters.onnx.sessions import WHOLE, Asked, Broken, FloatType, kept_tokens, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult
 from topovlm.runtime.clock import standing_clock
 from topovlm.runtime.runtime_file import decoder_keys, read_runtime_file
@@ -38,8 +38,8 @@ STEPS = 8
 class Reference:
     """What torch says about one prompt.
 
-    tokens (greedy, never one of `forbidden`) `[STEPS + 1]`, logits of the prompt and of all cached steps
-    `[S + STEPS, vocab]`.
+    tokens (greedy, never one of `forbidden`) `[STEPS + 1]`, logits of the prompt's last `kept` tokens and of
+    all cached steps `[kept + STEPS, vocab]`.
     """
 
     name: str
@@ -47,6 +47,10 @@ class Reference:
     tokens: np.ndarray
     logits: np.ndarray
     forbidden: tuple[int, ...]
+
+    @property
+    def kept(self) -> int:
+        return len(self.logits) - STEPS
 
 
 def check_parity(model_dir: str | Path, out_dir: str | Path) -> tuple[ParityResult, ...]:
@@ -80,20 +84,23 @@ def check_graphs(live: Live, folder: Path, tolerance: float | None = None) -> tu
 
 def _broken(reference: Reference) -> dict[str, Broken]:
     """The negative controls of a prompt."""
-    found = {"a shifted position": Broken(shift_positions=1), "a masked token": Broken(hide_slot=1)}
+    # Near the tokens that are compared: a thousand others drown out one that is far away.
+    hidden = len(reference.prompt.ids) - reference.kept + 1
+    found = {"a shifted position": Broken(shift_positions=1), "a masked token": Broken(hide_slot=hidden)}
     return {**found, "no picture": Broken(blind=True)} if reference.prompt.pictures else found
 
 
 def _asked(references: Sequence[Reference], *, batch: bool) -> list[Asked]:
     """What `_check_one` reads of each reference in turn, and `_check_padded_batch` at the end."""
     asked = [
-        Asked((reference.prompt,), (reference.tokens[:-1],), how)
+        Asked((reference.prompt,), (reference.tokens[:-1],), how, reference.kept)
         for reference in references
         for how in (WHOLE, *_broken(reference).values())
     ]
     forced = tuple(reference.tokens[:-1] for reference in references)
-    together = Asked(tuple(reference.prompt for reference in references), forced)
-    return [*asked, together] if batch else asked
+    prompts = tuple(reference.prompt for reference in references)
+    kept = max(reference.kept for reference in references)
+    return [*asked, Asked(prompts, forced, kept=kept)] if batch else asked
 
 
 def parity_checks(rows: Sequence[ParityResult], graphs: str = "") -> tuple[Check, ...]:
@@ -106,7 +113,8 @@ def parity_checks(rows: Sequence[ParityResult], graphs: str = "") -> tuple[Check
                 name=f"ONNX = torch: {where}",
                 value=row.max_logit_error,
                 limit=row.limit,
-                detail=f"worst logit error {row.max_logit_error:.3g} over {row.decode_steps} cached steps",
+                detail=f"worst logit error {row.max_logit_error:.3g} over the prompt's last "
+                f"{row.compared_tokens} tokens and {row.decode_steps} cached steps",
             )
         )
         controls = {
@@ -148,14 +156,16 @@ def _reference(live: Live, question: Question) -> Reference:
         raise VerificationError(explain(f"prompt, {question.name}", len(question.prompt.ids), rule))
     forbidden = live.picture_token_ids
     with attention(model, _usual(model)), torch.no_grad(), live.ends():
-        step = model(**batch, use_cache=True)
+        step = model(**batch, use_cache=True, logits_to_keep=1)
         tokens = [_choice(step.logits[0, -1].float().numpy(), forbidden)]
         for _ in range(STEPS):
             last = torch.tensor([[tokens[-1]]])
             step = model(input_ids=last, use_cache=True, **_cache_of(step))
             tokens.append(_choice(step.logits[0, -1].float().numpy(), forbidden))
+        kept = kept_tokens(question.prompt, step.logits.shape[-1])
         whole = collate(live, [answered(live, encoded, tokens[:-1])])
-        logits = model(**whole, use_cache=False).logits[0]
+        del step  # and its cache
+        logits = model(**whole, use_cache=False, logits_to_keep=kept + STEPS).logits[0]
     return Reference(
         question.name, question.prompt, np.asarray(tokens, np.int64), logits.float().numpy(), forbidden
     )
@@ -204,6 +214,7 @@ def _check_one(
         graph=key,
         prompt=reference.name,
         prompt_tokens=len(prompt.ids),
+        compared_tokens=reference.kept,
         decode_steps=len(reference.tokens) - 1,
         max_logit_error=error,
         max_logit=scale,
@@ -217,7 +228,7 @@ def _check_one(
 
 def _compare_tokens(key: str, reference: Reference, logits: np.ndarray, limit: float) -> int:
     """Greedy tokens must agree wherever torch's first choice leads by more than both errors can bridge."""
-    start = len(reference.prompt.ids) - 1
+    start = reference.kept - 1
     ties = 0
     for step, expected in enumerate(reference.tokens):
         got, row = _choice(logits[start + step], reference.forbidden), reference.logits[start + step]
@@ -237,9 +248,8 @@ def _check_padded_batch(
     """Both prompts in one batch, the shorter one padded on the left: each row must match its reference."""
     worst, scale = 0.0, 1.0
     for row, reference in zip(rows, references, strict=True):
-        logits = row[-len(reference.logits) :]
         top = max(1.0, float(np.abs(reference.logits).max()))
-        error = _error(logits, reference.logits)
+        error = _error(row[-len(reference.logits) :], reference.logits)
         if not error <= tolerance * top:
             rule = f"is more than {tolerance * top:.3g}: rows of a padded batch disturb each other"
             raise VerificationError(explain(f"{key}: logit error, {reference.name}", error, rule))
@@ -248,6 +258,7 @@ def _check_padded_batch(
         graph=key,
         prompt="both in one left-padded batch",
         prompt_tokens=max(len(r.prompt.ids) for r in references),
+        compared_tokens=rows.shape[1] - STEPS,
         decode_steps=STEPS,
         max_logit_error=worst,
         max_logit=scale,

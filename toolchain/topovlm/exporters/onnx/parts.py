@@ -53,9 +53,10 @@ class Parts:
         """As a session's: without what nobody has to give."""
         return [self._port(value) for value in self.graph.input if value.name not in self._weights]
 
-    def run(self, asked: Sequence[Sequence[Feeds]]) -> Iterator[list[np.ndarray]]:
+    def run(self, asked: Sequence[Sequence[Feeds]], kept: Sequence[int]) -> Iterator[list[np.ndarray]]:
         """Each of `asked` is a prompt and the steps that follow it, their inputs without the cache. Gives the
-        logits of its steps, one of `asked` after the other."""
+        logits of the prompt's last `kept` tokens (0: all) and of its steps, one of `asked` after the other.
+        """
         held: list[list[Feeds]] = [[{} for _ in steps] for steps in asked]
         for part, (begin, end) in enumerate(self.bounds):
             later = self._needed(end)
@@ -64,7 +65,7 @@ class Parts:
                 cache: Feeds = {}
                 logits = []
                 for step, given in enumerate(steps):
-                    known = {**given, **held[number][step], _KEPT: np.asarray(0)}
+                    known = {**given, **held[number][step], _KEPT: np.asarray(kept[number])}
                     if session is None:
                         session = self._open(begin, end, known)
                     found = self._step(session, known, cache, len(next(iter(given.values()))))

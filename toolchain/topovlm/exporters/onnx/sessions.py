@@ -17,6 +17,7 @@ from topovlm.travel.prompts import Prompt
 
 # Laid out for products, weights are in memory twice for a while; half precision is computed with as fp32.
 _COPIES = 3
+_MOST_LOGITS_BYTES = 1 << 28
 FloatType = Literal["float32", "float16"]
 Feeds = dict[str, np.ndarray]
 Choose = Callable[[int, np.ndarray], np.ndarray]  # step, logits `[B, vocab]` before it -> tokens `[B]`
@@ -39,11 +40,15 @@ WHOLE = Broken()
 
 @dataclass(frozen=True)
 class Asked:
-    """Prompts, several of them padded to one batch, and the tokens `[T]` that follow each."""
+    """Prompts, several of them padded to one batch, and the tokens `[T]` that follow each.
+
+    `kept`: last tokens of the prompts whose logits are wanted, 0 for all.
+    """
 
     prompts: tuple[Prompt, ...]
     forced: tuple[np.ndarray, ...]
     broken: Broken = WHOLE
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,17 +65,18 @@ class OpenGraphs:
     dynamic_batch: bool
 
     def answers(self, asked: Sequence[Asked]) -> Iterator[np.ndarray]:
-        """Logits `[B, S + T, vocab]` of each in turn: the prompts, then a cached step per token."""
+        """Logits `[B, kept + T, vocab]` of each in turn: the prompts, then a cached step per token."""
         if not isinstance(self.decoder, Parts):
             for one in asked:
-                yield self._decode(*self._first(one), len(one.forced[0]), _given(np.stack(one.forced)))
+                forced = np.stack(one.forced)
+                yield self._decode(*self._first(one), one.kept, forced.shape[1], _given(forced))
             return
-        for pieces in self.decoder.run([self._calls(one) for one in asked]):
+        for pieces in self.decoder.run([self._calls(one) for one in asked], [one.kept for one in asked]):
             yield np.concatenate(pieces, axis=1)
 
-    def run(self, prompt: Prompt, forced: np.ndarray, broken: Broken = WHOLE) -> np.ndarray:
-        """Prefill the prompt, then a cached step per token of `forced` `[T]`; logits `[S + T, vocab]`."""
-        (logits,) = self.answers([Asked((prompt,), (forced,), broken)])
+    def run(self, prompt: Prompt, forced: np.ndarray, kept: int = 0) -> np.ndarray:
+        """Prefill the prompt, then a cached step per token of `forced` `[T]`; logits `[kept + T, vocab]`."""
+        (logits,) = self.answers([Asked((prompt,), (forced,), kept=kept)])
         answer: np.ndarray = logits[0]
         return answer
 
@@ -90,7 +96,7 @@ class OpenGraphs:
             calls.append(self._following(calls[-1], following + step, tokens))
         return calls
 
-    def greedy(self, prompt: Prompt, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    def greedy(self, prompt: Prompt, steps: int, kept: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The first `steps` greedy tokens `[steps]`, whatever they are; logits as of `run` with them."""
         feeds = self._alone(prompt)
         tokens: list[np.ndarray] = []
@@ -99,7 +105,8 @@ class OpenGraphs:
             tokens.append(logits.argmax(-1))
             return tokens[step]
 
-        logits: np.ndarray = self._decode(feeds, np.asarray([prompt.next_position]), steps, choose)[0]
+        following = np.asarray([prompt.next_position])
+        logits: np.ndarray = self._decode(feeds, following, kept, steps, choose)[0]
         return np.concatenate(tokens), logits
 
     def _together(self, prompts: Sequence[Prompt]) -> Feeds:
@@ -148,8 +155,10 @@ class OpenGraphs:
         names = [value.name for value in self.vision.get_outputs()]
         return dict(zip(names, self.vision.run(None, given), strict=True))
 
-    def _decode(self, feeds: Feeds, following: np.ndarray, steps: int, choose: Choose) -> np.ndarray:
-        """Logits `[B, S + steps, vocab]` of the prompts and of the tokens that are chosen step by step."""
+    def _decode(
+        self, feeds: Feeds, following: np.ndarray, kept: int, steps: int, choose: Choose
+    ) -> np.ndarray:
+        """Logits `[B, kept + steps, vocab]` of the prompts and of the tokens that are chosen step by step."""
         batch = len(following)
         inputs = {value.name: value for value in self.decoder.get_inputs()}
         for name, value in inputs.items():
@@ -157,8 +166,8 @@ class OpenGraphs:
                 shape = (batch, value.shape[1], 0, value.shape[3])
                 feeds[name] = np.zeros(shape, INPUT_TYPES[value.type])
         names = [value.name for value in self.decoder.get_outputs()]
-        # All rows, also of graphs that keep the last one where nobody asks.
-        optional = {value.name: np.asarray(0) for value in self.decoder.get_overridable_initializers()}
+        # Also of graphs that keep the last one where nobody asks.
+        optional = {value.name: np.asarray(kept) for value in self.decoder.get_overridable_initializers()}
         pieces = []
         for step in range(steps + 1):
             given: Feeds = {
@@ -200,6 +209,14 @@ def _left(values: np.ndarray, pad: int, axis: int) -> np.ndarray:
     widths = [(0, 0)] * values.ndim
     widths[axis] = (pad, 0)
     return np.pad(values, widths)
+
+
+def kept_tokens(prompt: Prompt, vocabulary: int) -> int:
+    """Last tokens of a prompt whose logits are compared: all, unless they would take gigabytes.
+
+    What is wrong earlier reaches the last ones through attention.
+    """
+    return min(len(prompt.ids), max(1, _MOST_LOGITS_BYTES // (4 * vocabulary)))
 
 
 def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str, *, whole: bool = False) -> OpenGraphs:
