@@ -21,6 +21,7 @@ from topovlm.exporters.onnx.awkward import check_words, first_difference
 from topovlm.exporters.onnx.prompts import Question, make_questions
 from topovlm.exporters.onnx.sessions import WHOLE, Asked, Broken, FloatType, kept_tokens, open_graphs
 from topovlm.exporters.protocol import Check, ParityResult
+from topovlm.machine.host import memory_bytes
 from topovlm.runtime.clock import standing_clock
 from topovlm.runtime.runtime_file import decoder_keys, read_runtime_file
 from topovlm.travel.prompts import Prompt
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 # gives about 1e-6 in fp32; fp16 carries 11 bits through every layer.
 TOLERANCES: Mapping[FloatType, float] = {"float32": 1e-4, "float16": 1e-2}
 STEPS = 8
+_ATTENTION_SHARE = 0.25  # of the memory that there is
+_COPIES, _ROWS = 3, 2  # scores, masked, their exponentials; both prompts in one batch
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,10 @@ def check_graphs(live: Live, folder: Path, tolerance: float | None = None) -> tu
     Raises `VerificationError`.
     """
     content = read_runtime_file(folder)
+    most = _most_tokens(live.parts.decoder_shape().heads)
     with standing_clock():  # a template may write the date, and this may run over midnight
         check_words(live, folder)
-        references = [_reference(live, question) for question in make_questions(folder, STEPS)]
+        references = [_reference(live, question) for question in make_questions(folder, STEPS, most)]
     results = []
     for key in decoder_keys(content):
         graphs = open_graphs(folder, content, key)
@@ -80,6 +84,13 @@ def check_graphs(live: Live, folder: Path, tolerance: float | None = None) -> tu
             results.append(_check_padded_batch(next(answers), key, references, limit))
         del graphs, answers  # before the next one is opened: large models fit once
     return tuple(results)
+
+
+def _most_tokens(heads: int) -> int | None:
+    """The longest sequence whose attention has room: a graph in plain operators holds all of its weights,
+    [B, heads, T, T] in float32, a few times over."""
+    most = memory_bytes()  # not what is free: the same prompts in every run
+    return None if most is None else int((most * _ATTENTION_SHARE / (_COPIES * _ROWS * heads * 4)) ** 0.5)
 
 
 def _broken(reference: Reference) -> dict[str, Broken]:

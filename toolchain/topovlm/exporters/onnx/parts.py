@@ -117,6 +117,7 @@ class Parts:
         model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=self._model.ir_version)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # it grows by doubling, and keeps what it has
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         folder = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder, str(self.path.parent))

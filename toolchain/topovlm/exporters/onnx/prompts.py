@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ _WORDS = (
 )
 _SEED = 20260
 _SIDES = ((1.0, 1.0), (0.6, 1.3))  # of the model's own picture, height and width
+_SMALLER = (1.0, 0.5, 0.25, 0.125)  # where a picture's tokens follow its size
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,26 @@ class Question:
     prompt: Prompt
 
 
-def make_questions(folder: Path, new_tokens: int) -> list[Question]:
-    """One picture with few words, then two of different sizes with more; fewer where the context is short.
+def make_questions(folder: Path, new_tokens: int, most_tokens: int | None = None) -> list[Question]:
+    """One picture with few words, then two of different sizes with more; fewer or smaller ones where the
+    context is short, or where a prompt and its answer would pass `most_tokens`.
 
     Of an exported folder. A model without pictures is asked in words alone.
     """
     prompter = prompter_of(folder)
     facts = prompter.manifest.facts
-    context = facts.context_tokens or 1 << 30
+    context = min(facts.context_tokens or 1 << 30, most_tokens or 1 << 30)
     rng = np.random.default_rng(_SEED)
-    sides = [
-        tuple(max(1, round(side * share)) for side, share in zip(facts.picture_size, shares, strict=True))
-        for shares in _SIDES
-    ]
-    noise = [Image.fromarray(rng.integers(0, 256, (*side, 3), np.uint8)) for side in sides]
+    noise = []
+    for smaller in _SMALLER:
+        sides = [
+            tuple(
+                max(1, round(side * share * smaller))
+                for side, share in zip(facts.picture_size, shares, strict=True)
+            )
+            for shares in _SIDES
+        ]
+        noise.append([Image.fromarray(rng.integers(0, 256, (*side, 3), np.uint8)) for side in sides])
     questions = []
     for number, words in enumerate(_WORDS):
         most = number + 1 if prompter.manifest.file.strategy else 0
@@ -51,13 +59,14 @@ def make_questions(folder: Path, new_tokens: int) -> list[Question]:
 
 
 def _fitting(
-    prompter: Prompter, pictures: list[Image.Image], most: int, words: str, context: int
+    prompter: Prompter, sizes: list[list[Image.Image]], most: int, words: str, context: int
 ) -> Question:
-    """With as many of the last pictures, up to `most`, as the context has room for; at least one."""
-    for count in range(most, -1, -1):
+    """With as many of the last pictures, up to `most`, as the context has room for, then with smaller ones;
+    with the smallest one where nothing fits."""
+    for pictures, count in itertools.product(sizes, range(most, min(1, most) - 1, -1)):
         chosen = tuple(pictures[len(pictures) - count :])
         prompt = prompter.prepare(chosen, words)
-        if count <= min(1, most) or len(prompt.ids) <= context:
+        if len(prompt.ids) <= context:
             break
     name = f"{count} picture{'s' * (count != 1)}, {len(prompt.ids)} tokens"
     return Question(name, Sample(id=name, images=chosen, prompt=words), prompt)
