@@ -80,22 +80,19 @@ def test_a_second_proposal_is_a_second_start() -> None:
     assert result.dropped == (4, 5)
     assert (result.start, result.proposal, result.steps) == ("depth-prior", (4, 5), ())
     assert result.proposals["zigzag"].kl == 2.0
-    against = Additive([1.0, 1, 9, 9, 5, 5])
-    vetoed = search(judge, {"zigzag": [0, 1], "depth-prior": [4, 5]}, 6, budget=100, confirm=against)
-    assert (vetoed.start, vetoed.dropped, vetoed.steps) == ("zigzag", (0, 1), ())
-    assert vetoed.proposals["depth-prior"].confirm_kl == 10
 
 
-def test_the_other_half_has_a_veto() -> None:
-    """A repair that only helps on the choosing half is taken back."""
-    choose, confirm = Additive([1, 2, 3]), Additive([3, 2, 1])
-    result = search(choose, {"zigzag": [2]}, 3, confirm=confirm)
-    assert result.dropped == (2,)
-    assert not result.repaired
-    assert result.confirm_kl == result.confirm_proposal_kl == 1
-    agreed = search(choose, {"zigzag": [2]}, 3, confirm=Additive([1, 2, 3]))
-    assert agreed.dropped == (0,)
-    assert agreed.confirm_kl == 1
+@given(prices=PRICES, data=st.data(), wanted=st.integers(1, 9))
+@settings(deadline=None)
+def test_the_best_sets_are_told(prices: list[float], data: st.DataObject, wanted: int) -> None:
+    """Of as many layers as were asked for, whole sets alone, best first, the search's own in front."""
+    start = data.draw(st.permutations(range(len(prices))))[:2]
+    judge = Additive(prices)
+    result = search(judge, {"zigzag": start}, len(prices), budget=60, best_sets=wanted)
+    assert result.best[0].kl == result.kl
+    assert 1 <= len(result.best) <= wanted
+    assert [one.kl for one in result.best] == sorted(one.kl for one in result.best)
+    assert all(one.kl == judge.kl(one.dropped) and len(one.dropped) == 2 for one in result.best)
 
 
 def test_progress_ends_at_its_total() -> None:

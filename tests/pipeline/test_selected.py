@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-from topovlm.choose.record import JudgeRecord, ScoreResult, SearchResult, Selection, Step
+from topovlm.choose.record import (
+    Certainty,
+    Finalist,
+    JudgeRecord,
+    Proposal,
+    ScoreResult,
+    SearchResult,
+    Selection,
+    Step,
+)
 from topovlm.pipeline import selected
 
 SEARCH = SearchResult(
@@ -14,14 +23,15 @@ SEARCH = SearchResult(
     proposal_kl=0.5,
     start="theirs",
     repaired=True,
-    confirm_kl=0.3,
-    confirm_proposal_kl=0.6,
     steps=(Step(out=4, into=3, kl=0.2),),
     proposals={},
+    best=(Proposal(dropped=(3, 5), kl=0.2), Proposal(dropped=(2, 5), kl=0.25)),
     evaluations=9,
     budget=120,
 )
-JUDGE = JudgeRecord(search=SEARCH, samples=48, confirm_samples=47, shares_samples=False)
+JUDGE = JudgeRecord(
+    dropped=(3, 5), search=SEARCH, samples=48, finalists=(), certainty=None, shares_samples=False
+)
 
 
 def _scored(name: str) -> ScoreResult:
@@ -47,12 +57,18 @@ def test_a_dropped_layer_has_the_reason_of_the_scorer_that_proposed_it() -> None
     assert selected.reason(5, alone, 0.5, 1).why == "because of mine"
 
 
-def test_the_judge_is_reported_on_the_samples_that_chose_no_swap() -> None:
-    """Figures and count are those of the confirming half; the other half is in the text."""
-    part = selected.judge_part(JUDGE)
-    assert (part.proposal, part.final, part.samples) == (0.6, 0.3, 47)
-    assert "48 other samples (0.5 before, 0.2 after)" in part.text
-    unconfirmed = msgspec.structs.replace(SEARCH, confirm_kl=None, confirm_proposal_kl=None)
-    alone = selected.judge_part(msgspec.structs.replace(JUDGE, search=unconfirmed, shares_samples=True))
+def test_the_judge_says_what_its_finals_have_found() -> None:
+    """The search's figures, then those of the race on other samples, and how sure the choice is."""
+    alone = selected.judge_part(msgspec.structs.replace(JUDGE, shares_samples=True))
     assert (alone.proposal, alone.final, alone.samples) == (0.5, 0.2, 48)
+    assert alone.swaps == ("4 stays, 3 goes",)
     assert "scored the layers too" in alone.text
+    winner = Finalist(dropped=(2, 5), repaired=True, samples=96, kl=0.11, same=0.925)
+    other = Finalist(dropped=(3, 5), repaired=True, samples=48, kl=0.15, same=0.9)
+    sure = Certainty(resamplings=200, chosen_again=180, as_good=190, as_good_points=0.5)
+    raced = msgspec.structs.replace(JUDGE, dropped=(2, 5), finalists=(other, winner), certainty=sure)
+    part = selected.judge_part(raced)
+    assert (part.final, part.swaps) == (0.25, ())  # the swaps do not lead to what was chosen
+    assert "repaired and judged again on up to 96 other samples" in part.text
+    assert "0.11 nats and 92.5 %" in part.text
+    assert "180 of 200 resamplings of these samples choose it again, 190 that or one within" in part.text

@@ -62,6 +62,7 @@ class Config:
     samples: int
     judge_samples: int
     judgements: int
+    finalists: int | None
     eval_samples: int
     prompt_tokens: int | None
     new_tokens: int
@@ -297,8 +298,15 @@ OPTIONS: tuple[Option, ...] = (
         "N",
     ),
     Option("samples", integer(8), 256, "calibration samples", "N"),
-    Option("judge_samples", integer(2), 96, "samples that judge sets of layers; half confirm", "N"),
+    Option("judge_samples", integer(2), 96, "samples that judge sets of layers: search and finals", "N"),
     Option("judgements", integer(1), 120, "sets of layers that the judge may try", "N"),
+    Option(
+        "finalists",
+        integer(1),
+        None,
+        "best sets that are repaired and judged again (default: 8; 2 beyond a billion parameters)",
+        "N",
+    ),
     Option("eval_samples", integer(1), 600, "held-out questions to answer, dense and slim", "N"),
     Option(
         "prompt_tokens",

@@ -16,6 +16,7 @@ import torch
 
 from topovlm.checkpoint.live import Live, bypassed, collate, encode, last_stream_and_logits
 from topovlm.checkpoint.verify import RELATIVE_TOLERANCE, relative_difference
+from topovlm.choose.judged import Judged
 from topovlm.choose.rollouts import Arguments, Rollouts, roll_out
 from topovlm.choose.sweep import Entered, Streams, Variant, enter, sweep
 from topovlm.console import Progress
@@ -69,7 +70,7 @@ class Judge:
     ) -> None:
         self.live = live
         self.samples = len(samples)
-        self._known: dict[frozenset[int], np.ndarray] = {}
+        self._known: dict[frozenset[int], Judged] = {}
         self._config = live.model.config.to_dict()
         self._cache_bytes = cache_bytes
         rolled = roll_out(
@@ -95,16 +96,20 @@ class Judge:
             refuse_tied_layers(self._config, self.live.parts.family, sorted(key))
         new = sorted({key for key in keys if key not in self._known}, key=sorted)
         self._known |= dict(zip(new, self._judge([Variant(key) for key in new]), strict=True))
-        return [float(self._known[key].mean()) for key in keys]
+        return [float(self._known[key].kl.mean()) for key in keys]
 
     def kl_per_sample(self, drop: Collection[int]) -> np.ndarray:
         """float64 [samples], in the order given; remembered, so a set is run once."""
         self.kls([drop])
-        return self._known[frozenset(drop)]
+        return self._known[frozenset(drop)].kl
 
     def kls_of(self, variants: Sequence[Variant]) -> list[float]:
         """As `kls`, also for other weights; nothing is remembered."""
-        return [float(values.mean()) for values in self._judge(variants)]
+        return [float(judged.kl.mean()) for judged in self.judged(variants)]
+
+    def judged(self, variants: Sequence[Variant]) -> list[Judged]:
+        """Every sample of every variant; nothing is remembered."""
+        return self._judge(variants)
 
     def _run_dense(self, parts: Sequence[tuple[Rollouts, Entered]]) -> tuple[range, list[_Batch]]:
         """One pass of the dense model: what leaves it, and what enters evenly spaced layers, as many as there
@@ -142,9 +147,9 @@ class Judge:
         return 4 * int(self._log_probabilities(self._batches[0].answers[:1]).shape[-1])
 
     @torch.inference_mode()
-    def _judge(self, variants: Sequence[Variant]) -> list[np.ndarray]:
-        """float64 [samples] of each variant: KL to the dense model."""
-        values = [np.zeros(self.samples) for _ in variants]
+    def _judge(self, variants: Sequence[Variant]) -> list[Judged]:
+        """Each variant against the dense model."""
+        values = [Judged(np.zeros(self.samples), np.zeros(self.samples)) for _ in variants]
         # Neighbours in this order agree the longest.
         layers = self.live.layers
         order = sorted(range(len(variants)), key=lambda n: [x in variants[n].drop for x in range(layers)])
@@ -157,8 +162,10 @@ class Judge:
                 with self.live.end():
                     for number, batch in enumerate(batches):
                         slim = [streams[number][batch.rows, batch.positions] for streams in found]
-                        for member, divergence in zip(members, self._divergence(batch, slim), strict=True):
-                            values[member][list(batch.samples)] = _per_sample(batch, divergence)
+                        found_here = self._compared(batch, slim)
+                        for member, (divergence, same) in zip(members, found_here, strict=True):
+                            values[member].kl[list(batch.samples)] = _per_sample(batch, divergence)
+                            values[member].same[list(batch.samples)] = _per_sample(batch, same)
         return values
 
     def _in_parts(self) -> Iterator[list[_Batch]]:
@@ -223,16 +230,21 @@ class Judge:
                 return layer
         return None
 
-    def _divergence(self, batch: _Batch, slim: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """KL [n] float64 of the dense answers to each of several streams [n, width] after the last block."""
-        found: list[list[torch.Tensor]] = [[] for _ in slim]
+    def _compared(
+        self, batch: _Batch, slim: Sequence[torch.Tensor]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Of each of several streams [n, width] after the last block: KL of the dense answers to it, and
+        whether it chooses the same token, [n] float64."""
+        kl: list[list[torch.Tensor]] = [[] for _ in slim]
+        same: list[list[torch.Tensor]] = [[] for _ in slim]
         for start in range(0, len(batch.answers), self._head_rows):
             block = slice(start, start + self._head_rows)
             log_p = self._log_probabilities(batch.answers[block])
-            for parts, stream in zip(found, slim, strict=True):
+            for number, stream in enumerate(slim):
                 log_q = self._log_probabilities(stream[block])
-                parts.append((log_p.exp() * (log_p - log_q)).sum(-1).double().clamp_min(0))
-        return [torch.cat(parts) for parts in found]
+                kl[number].append((log_p.exp() * (log_p - log_q)).sum(-1).double().clamp_min(0))
+                same[number].append((log_p.argmax(-1) == log_q.argmax(-1)).double())
+        return [(torch.cat(one), torch.cat(other)) for one, other in zip(kl, same, strict=True)]
 
     @torch.inference_mode()
     def _log_probabilities(self, answers: torch.Tensor) -> torch.Tensor:
@@ -240,12 +252,12 @@ class Judge:
         return self.live.logits(answers).float().log_softmax(-1)
 
 
-def _per_sample(batch: _Batch, divergence: torch.Tensor) -> np.ndarray:
+def _per_sample(batch: _Batch, values: torch.Tensor) -> np.ndarray:
     """float64 [B]: the mean over each sample's answer tokens."""
-    totals = torch.zeros(len(batch.samples), dtype=torch.float64, device=divergence.device)
+    totals = torch.zeros(len(batch.samples), dtype=torch.float64, device=values.device)
     counts = torch.zeros_like(totals)
-    totals.index_add_(0, batch.rows, divergence)
-    counts.index_add_(0, batch.rows, torch.ones_like(divergence))
+    totals.index_add_(0, batch.rows, values)
+    counts.index_add_(0, batch.rows, torch.ones_like(values))
     means: np.ndarray = (totals / counts).cpu().numpy()
     return means
 

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from topovlm.choose.record import JudgeRecord
-from topovlm.choose.search import KlJudge, search, split_samples
+import numpy as np
+
+from topovlm.choose.finals import Race, certainty, lots_of, race
+from topovlm.choose.judged import Judged
+from topovlm.choose.record import Finalist, JudgeRecord
+from topovlm.choose.search import KlJudge, search
 from topovlm.console import Progress
 from topovlm.samples import Sample
+
+# Sets of layers -> what each shows, as it would ship, on the samples that the function was made of.
+ShippedJudge = Callable[[Sequence[frozenset[int]]], Sequence[Judged]]
+# A search needs a rough order, which so many samples give; a quarter, where there are many more.
+_SEARCH_SAMPLES = 48
+
+
+@dataclass(frozen=True)
+class Finals:
+    """`judge_of` makes the judge of a lot of samples; `count`: of sets that run; `repaired`: as they ship."""
+
+    judge_of: Callable[[Sequence[Sample]], ShippedJudge]
+    count: int
+    repaired: bool
 
 
 def judge_proposals(
@@ -19,32 +38,82 @@ def judge_proposals(
     *,
     start: str,
     budget: int,
+    finals: Callable[[], Finals],
     seed: int = 0,
     shares_samples: bool = False,
     progress: Progress | None = None,
 ) -> JudgeRecord:
-    """KL to the dense model's own answers; swaps that help on one half, confirmed on the other.
+    """Swaps that bring a model nearer to the dense one's own answers, then a race of the best sets.
 
-    `judge_of` makes the judge of one half: `judge.Judge`, or one in shards. `start` names the scorer whose
-    proposal is repaired, `budget` bounds the sets tried; `shares_samples` is noted: the
-    samples scored the layers too. A single picture cannot be halved: then nothing is confirmed.
+    `judge_of` makes the judge of the search: `judge.Judge`, or one in shards. `start` names the scorer whose
+    proposal the search begins from, `budget` bounds the sets it tries; `finals` is asked when it is done.
+    `shares_samples` is noted: the samples scored the layers too. Samples of a single picture are not parted:
+    then no race is run.
     """
-    choose, confirm = split_samples(samples, seed)
-    if not confirm:
-        choose, confirm = list(samples), []
+    searched, raced = parted(samples, seed)
     found = search(
-        judge_of(choose),
+        judge_of(searched),
         proposals,
         layers,
         protected,
         start=start,
         budget=budget,
-        confirm=judge_of(confirm) if confirm else None,
         progress=progress,
     )
-    return JudgeRecord(
+    record = JudgeRecord(
+        dropped=found.dropped,
         search=found,
-        samples=len(choose),
-        confirm_samples=len(confirm),
+        samples=len(searched),
+        finalists=(),
+        certainty=None,
         shares_samples=shares_samples,
+    )
+    return _raced(record, raced, finals(), seed) if raced and found.best else record
+
+
+def parted(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Samples to search with, and those of the race; they share no picture: groups stay together."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.group or sample.id, []).append(sample)
+    names = sorted(groups)
+    if len(names) < 2:
+        return list(samples), []
+    wanted = max(min(_SEARCH_SAMPLES, len(samples) // 2), len(samples) // 4)
+    searched: list[Sample] = []
+    raced: list[Sample] = []
+    for index in np.random.default_rng([seed, 53]).permutation(len(names)):
+        (searched if len(searched) < wanted else raced).extend(groups[names[index]])
+    return searched, raced
+
+
+def _raced(record: JudgeRecord, samples: Sequence[Sample], finals: Finals, seed: int) -> JudgeRecord:
+    """With the winner of the race among the best sets."""
+    contenders = [frozenset(one.dropped) for one in record.search.best[: finals.count]]
+    lots = lots_of(samples, len(contenders))
+    judges: dict[int, ShippedJudge] = {}
+
+    def ask(lot: int, running: Sequence[int]) -> Sequence[Judged]:
+        if lot not in judges:
+            judges[lot] = finals.judge_of(lots[lot])
+        return judges[lot]([contenders[number] for number in running])
+
+    run: Race = race(len(contenders), len(lots), ask)
+    groups = [sample.group or sample.id for lot in lots for sample in lot]
+    return JudgeRecord(
+        dropped=tuple(sorted(contenders[run.winner])),
+        search=record.search,
+        samples=record.samples,
+        finalists=tuple(
+            Finalist(
+                dropped=tuple(sorted(drop)),
+                repaired=finals.repaired,
+                samples=judged.samples,
+                kl=float(judged.kl.mean()),
+                same=float(judged.same.mean()),
+            )
+            for drop, judged in zip(contenders, run.results, strict=True)
+        ),
+        certainty=certainty(run, groups, seed),
+        shares_samples=record.shares_samples,
     )

@@ -55,19 +55,18 @@ class Step(Part, frozen=True, kw_only=True):
 
 
 class Proposal(Part, frozen=True, kw_only=True):
-    """What a scorer would drop, with its KL on the choosing half and, if there is one, on the confirming."""
+    """What a scorer would drop, with its KL on the samples of the search."""
 
     dropped: tuple[int, ...]
     kl: float
-    confirm_kl: float | None = None
 
 
 class SearchResult(Part, frozen=True, kw_only=True):
-    """The chosen set and how it came about. `confirm_*`: on the half of the samples that chose nothing.
+    """The best set that a search has found, and how.
 
     `start` names the scorer whose `proposal` the `steps` began from: the one asked for, or another whose set
-    led to a better one. `repaired` says whether steps replaced that proposal. `evaluations` of the `budget`
-    were spent.
+    led to a better one. `repaired` says whether steps replaced that proposal. `best`: of all sets tried, the
+    best ones in their order. `evaluations` of the `budget` were spent.
     """
 
     dropped: tuple[int, ...]
@@ -76,20 +75,46 @@ class SearchResult(Part, frozen=True, kw_only=True):
     proposal_kl: float
     start: str
     repaired: bool
-    confirm_kl: float | None
-    confirm_proposal_kl: float | None
     steps: tuple[Step, ...]
     proposals: dict[str, Proposal]
+    best: tuple[Proposal, ...]
     evaluations: int
     budget: int
 
 
-class JudgeRecord(Part, frozen=True, kw_only=True):
-    """A search with its numbers of samples. `shares_samples`: they scored the layers too."""
+class Finalist(Part, frozen=True, kw_only=True):
+    """One of the best sets, as it would ship: on `samples` that no search has seen, the KL and the share of
+    answer tokens chosen as the dense model does. `repaired`: with the repair that ships with it."""
 
+    dropped: tuple[int, ...]
+    repaired: bool
+    samples: int
+    kl: float
+    same: float
+
+
+class Certainty(Part, frozen=True, kw_only=True):
+    """Of so many `resamplings` of the samples how many choose the same set, and how many that or one that is
+    no more than `as_good_points` better, in points of answer tokens chosen as the dense model does."""
+
+    resamplings: int
+    chosen_again: int
+    as_good: int
+    as_good_points: float
+
+
+class JudgeRecord(Part, frozen=True, kw_only=True):
+    """A search on `samples`, and the race of its best sets on others; the set that won.
+
+    `finalists` is empty, and the search's own set won, where no samples were left for a race.
+    `shares_samples`: the samples of the search scored the layers too.
+    """
+
+    dropped: tuple[int, ...]
     search: SearchResult
     samples: int
-    confirm_samples: int
+    finalists: tuple[Finalist, ...]
+    certainty: Certainty | None
     shares_samples: bool
 
 

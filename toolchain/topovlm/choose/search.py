@@ -1,6 +1,6 @@
 """From a proposal to a good set: scorers propose, the judge repairs by swapping one layer at a time.
 
-Half of the samples choose, the other half confirms. Torch-free; a judge is anything with `kls(drops)`.
+Torch-free; a judge is anything with `kls(drops)`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class _Budget:
                 self.progress(min(len(self.known), self.limit), self.limit)
         return [self.known.get(key) for key in keys]
 
+    def best(self, layers: int, count: int) -> tuple[Proposal, ...]:
+        """Of the sets of so many layers that are known."""
+        whole = [_proposal(drop, kl) for drop, kl in self.known.items() if len(drop) == layers]
+        return tuple(sorted(whole, key=lambda one: (one.kl, one.dropped))[:count])
+
     def kl(self, drop: frozenset[int]) -> float:
         """Also of a set beyond the budget, which nobody asks for but once."""
         if drop not in self.known:
@@ -73,15 +78,14 @@ def search(
     *,
     start: str | None = None,
     budget: int = 200,
-    confirm: KlJudge | None = None,
+    best_sets: int = 8,
     progress: Progress | None = None,
 ) -> SearchResult:
     """Repair the proposal `start` (default: the first) within `budget` judgements.
 
     All proposals must drop the same number of layers. Each round finds the dropped layer whose return helps
     most and the layer that is cheapest to drop in its place. When moves run out and budget is left, the best
-    of the other proposals is tried as a second start. `confirm` (a judge on other samples) must not find the
-    final set worse than the proposal `start`, else that proposal stands. Raises `InputError`.
+    of the other proposals is tried as a second start. Raises `InputError`.
     """
     sets = {name: frozenset(drop) for name, drop in proposals.items()}
     start = start if start is not None else next(iter(sets), "")
@@ -97,14 +101,6 @@ def search(
         alternative, more = _descend(bounded, sets[other], free)
         if bounded.kl(alternative) < bounded.kl(best):
             best, steps, origin = alternative, more, other
-    confirmed, confirmed_values = None, dict[str, float]()
-    if confirm:
-        asked = sorted({best, *sets.values()}, key=sorted)
-        seen = dict(zip(asked, confirm.kls(asked), strict=True))
-        confirmed_values = {name: seen[drop] for name, drop in sets.items()}
-        if seen[best] > confirmed_values[start]:
-            best, steps, origin = sets[start], [], start
-        confirmed = seen[best]
     if progress:
         progress(bounded.limit, bounded.limit)
     return SearchResult(
@@ -114,18 +110,16 @@ def search(
         proposal_kl=values[origin],
         start=origin,
         repaired=best != sets[origin],
-        confirm_kl=confirmed,
-        confirm_proposal_kl=confirmed_values.get(origin),
         steps=tuple(steps),
-        proposals={
-            name: Proposal(
-                dropped=tuple(sorted(drop)), kl=values[name], confirm_kl=confirmed_values.get(name)
-            )
-            for name, drop in sets.items()
-        },
+        proposals={name: _proposal(drop, values[name]) for name, drop in sets.items()},
+        best=bounded.best(len(best), best_sets),
         evaluations=len(bounded.known),
         budget=budget,
     )
+
+
+def _proposal(drop: frozenset[int], kl: float) -> Proposal:
+    return Proposal(dropped=tuple(sorted(drop)), kl=kl)
 
 
 def _check(sets: Mapping[str, frozenset[int]], start: str, free: frozenset[int]) -> None:

@@ -22,6 +22,7 @@ from topovlm.records import write
 if TYPE_CHECKING:
     import numpy as np
 
+    from topovlm.choose.judging import Finals
     from topovlm.choose.record import JudgeRecord, ScoreResult
     from topovlm.choose.search import KlJudge
     from topovlm.choose.shards import TorchModel
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from topovlm.samples import Sample
 
 BY_HAND = "by hand"
+# Each is repaired: minutes of a large model, and its new weights are held until the race is over.
+_FINALISTS, _FINALISTS_OF_LARGE, _LARGE_PARAMETERS = 8, 2, 1_000_000_000
 
 
 def check_inputs(context: Context) -> None:
@@ -134,8 +137,7 @@ def select(context: Context, keep: int, scored: Record[Scores]) -> Record[Select
             dropped = proposals[config.scorer]
         else:
             judged = _judge(context, proposals, guarded, progress)
-            dropped = judged.search.dropped
-            context.pool.release()  # the next stages use the model here
+            dropped = judged.dropped
         selection = Selection(
             scorer=BY_HAND if config.drop is not None else config.scorer,
             dropped=dropped,
@@ -176,10 +178,43 @@ def _judge(
         guarded,
         start=context.config.scorer,
         budget=context.config.judgements,
+        finals=lambda: _finals(context),
         seed=context.config.seed,
         shares_samples=context.data.judge_shares_samples,
         progress=progress,
     )
+
+
+def _finals(context: Context) -> Finals:
+    """The best sets as they would ship."""
+    from topovlm.choose.judging import Finals
+    from topovlm.choose.repair.apply import stored_dtype
+    from topovlm.choose.repair.fit import Repairs
+    from topovlm.choose.shipped import Shipped
+
+    context.pool.release()  # from here on the model is used here
+    live, repairs = context.dense.live, None
+    if _repairing(context):
+        repairs = Repairs(
+            live, _fitting(context), stored_dtype(context.source.checkpoint), seed=context.config.seed
+        )
+    return Finals(Shipped(live, repairs).judge_of, finalists_of(context), repaired=repairs is not None)
+
+
+def finalists_of(context: Context) -> int:
+    """How many sets run in the final race."""
+    few = context.source.checkpoint.parameters > _LARGE_PARAMETERS
+    return context.config.finalists or (_FINALISTS_OF_LARGE if few else _FINALISTS)
+
+
+def _repairing(context: Context) -> bool:
+    """Nothing of --data may be left that could say whether a repair helps."""
+    judged = find_scorer(context.config.scorer).judged
+    return context.config.repair == "auto" and judged and not context.data.judge_shares_samples
+
+
+def _fitting(context: Context) -> list[Sample]:
+    return context.data.calibration()[: context.constants.repair_samples]
 
 
 def _judge_of(context: Context) -> Callable[[Sequence[Sample]], KlJudge]:
@@ -205,9 +240,7 @@ def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:
     The repair is folded into weights that are there anyway, and kept only if it helps on samples of its own.
     """
     dropped = selected.value.dropped
-    repairing = context.config.repair == "auto" and find_scorer(context.config.scorer).judged
-    # Nothing of --data is left that could say whether a repair helps.
-    repairing = repairing and not context.data.judge_shares_samples
+    repairing = _repairing(context)
 
     def make(work: Path, progress: Progress) -> Pruned:
         from topovlm.checkpoint.surgery import prune_checkpoint
@@ -225,7 +258,7 @@ def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:
             live,
             folder,
             dropped,
-            context.data.calibration()[: context.constants.repair_samples],
+            _fitting(context),
             context.data.confirming(),
             seed=context.config.seed,
             progress=progress,

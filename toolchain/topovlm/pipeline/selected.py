@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from topovlm.choose.record import JudgeRecord, Proposal, RepairRecord, Scores, Selection
+from topovlm.choose.record import JudgeRecord, RepairRecord, Scores, Selection
 from topovlm.pipeline.choosing import BY_HAND
 from topovlm.report import document as doc
 
@@ -34,7 +34,7 @@ def selection_part(
                 scorer=name,
                 scores=results[name].scores,
                 dropped=dropped,
-                judged=_compared(judge.search.proposals[name]) if judge else None,
+                judged=judge.search.proposals[name].kl if judge else None,
                 note="the proposal" if name == (judge.search.start if judge else scorer) else "",
             )
             for name, dropped in chosen.proposals.items()
@@ -45,11 +45,6 @@ def selection_part(
             doc.Bars(dim=row.dim, birth=row.birth, death=row.death, count=row.count) for row in scores.barcode
         ),
     )
-
-
-def _compared(proposal: Proposal) -> float:
-    """KL on the samples that chose no swap where there are such, else on those that did."""
-    return proposal.kl if proposal.confirm_kl is None else proposal.confirm_kl
 
 
 def reason(layer: int, chosen: Selection, score: float, rank: int) -> doc.LayerReason:
@@ -75,25 +70,42 @@ def reason(layer: int, chosen: Selection, score: float, rank: int) -> doc.LayerR
 
 def judge_part(judge: JudgeRecord) -> doc.Judge:
     found = judge.search
-    swaps = tuple(f"{step.out} stays, {step.into} goes" for step in found.steps)
+    won = judge.dropped == found.dropped
+    swaps = tuple(f"{step.out} stays, {step.into} goes" for step in found.steps) if won else ()
     text = f"{found.evaluations} sets of layers tried, starting from {found.start}"
-    proposal, final, samples = found.proposal_kl, found.kl, judge.samples
-    if found.confirm_kl is not None and found.confirm_proposal_kl is not None:
-        proposal, final, samples = found.confirm_proposal_kl, found.confirm_kl, judge.confirm_samples
-        text += (
-            f"; swaps were chosen on {judge.samples} other samples "
-            f"({found.proposal_kl:.3g} before, {found.kl:.3g} after)"
-        )
+    if judge.finalists:
+        text += f"; {_finals_text(judge)}"
     if judge.shares_samples:
-        text += "; all of these samples scored the layers too"
+        text += "; all of the search's samples scored the layers too"
     return doc.Judge(
         name="KL of the answer tokens to the dense model's",
         unit="nats per token",
-        proposal=proposal,
-        final=final,
+        proposal=found.proposal_kl,
+        final=next((one.kl for one in found.best if one.dropped == judge.dropped), found.kl),
         swaps=swaps,
-        samples=samples,
+        samples=judge.samples,
         text=text,
+    )
+
+
+def _finals_text(judge: JudgeRecord) -> str:
+    """How the best sets of the search did where nothing had been chosen."""
+    winner = next(one for one in judge.finalists if one.dropped == judge.dropped)
+    form = "repaired and judged" if winner.repaired else "judged"
+    others = [one for one in judge.finalists if one is not winner]
+    text = (
+        f"the {len(judge.finalists)} best were {form} again on up to {winner.samples} other samples, where "
+        f"the chosen one gives {winner.kl:.3g} nats and {100 * winner.same:.1f} % of the dense model's tokens"
+    )
+    if others:
+        values = [one.kl for one in others]
+        text += f", the others {min(values):.3g} to {max(values):.3g} nats"
+    sure = judge.certainty
+    if sure is None:
+        return text
+    return (
+        f"{text}; {sure.chosen_again} of {sure.resamplings} resamplings of these samples choose it again, "
+        f"{sure.as_good} that or one within {sure.as_good_points:g} points"
     )
 
 

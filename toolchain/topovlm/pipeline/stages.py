@@ -80,7 +80,8 @@ SELECT = Stage(
     "select",
     Selection,
     outputs=(SELECTION,),
-    reads=("scorer", "drop", "judgements"),
+    reads=("scorer", "drop", "judgements", "finalists", "repair"),
+    constants=("repair_samples",),
     facts=("model", "packages", "choosing", "computing"),
     feeds=_from_selection,
 )

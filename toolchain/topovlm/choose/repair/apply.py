@@ -14,10 +14,8 @@ from topovlm.checkpoint.safetensors_file import write_file
 from topovlm.checkpoint.surgery import check_drop
 from topovlm.choose.judge import Judge
 from topovlm.choose.record import RepairRecord
-from topovlm.choose.repair.fit import fit_repair
+from topovlm.choose.repair.fit import Repairs
 from topovlm.choose.repair.patch import FORMS, LAMBDAS, Form
-from topovlm.choose.rollouts import roll_out
-from topovlm.choose.search import split_samples
 from topovlm.choose.sweep import Variant
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
@@ -53,26 +51,24 @@ def repair_checkpoint(
     if checkpoint.layers != live.layers - len(drop):
         rule = f"has {checkpoint.layers} layers where {live.layers} less {len(drop)} are expected"
         raise InputError(explain("pruned model", str(pruned), rule))
-    fit, tune = _three_to_one(choose, seed)
-    judge = Judge(live, tune, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    rollouts = list(roll_out(live, fit, max_new_tokens=max_new_tokens, batch_size=batch_size))
+    repairs = Repairs(
+        live,
+        choose,
+        stored_dtype(checkpoint),
+        forms=forms,
+        lambdas=lambdas,
+        visual_weight=visual_weight,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        seed=seed,
+    )
     confirming = (
         confirm
         if isinstance(confirm, Judge)
         else Judge(live, confirm, max_new_tokens=max_new_tokens, batch_size=batch_size)
     )
     kept_layers = [layer for layer in range(live.layers) if layer not in drop]
-    repaired, cuts = fit_repair(
-        live,
-        drop,
-        rollouts,
-        judge,
-        _stored_dtype(checkpoint),
-        forms=forms,
-        lambdas=lambdas,
-        visual_weight=visual_weight,
-        progress=progress,
-    )
+    repaired, cuts = repairs.of(drop, progress)
     before = after = confirming.kl(drop)
     if repaired:
         after = confirming.kls_of([Variant(frozenset(drop), repaired)])[0]
@@ -82,8 +78,8 @@ def repair_checkpoint(
         kl_before=before,
         kl_after=after,
         cuts=tuple(cuts),
-        fit_samples=len(fit),
-        tune_samples=len(tune),
+        fit_samples=repairs.fit_samples,
+        tune_samples=repairs.tune_samples,
         confirm_samples=confirming.samples,
     )
     if kept:
@@ -93,21 +89,12 @@ def repair_checkpoint(
     return report
 
 
-def _three_to_one(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
-    first, second = split_samples(samples, seed)
-    third, tune = split_samples(second, seed)
-    if not first or not tune:
-        rule = "are too few to fit a repair and to choose its strength on others"
-        raise InputError(explain("calibration samples", len(samples), rule, "Give at least 4 pictures"))
-    return first + third, tune
-
-
 def _down_projection_names(checkpoint: Checkpoint) -> list[str]:
     suffix = f".{checkpoint.decoder.down_projection}.weight"
     return [f"{checkpoint.layer_prefix}{layer}{suffix}" for layer in range(checkpoint.layers)]
 
 
-def _stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
+def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
     """The type that down-projections are stored in: what the repair will be rounded to."""
     found = [checkpoint.tensors.get(name) for name in _down_projection_names(checkpoint)]
     dtypes = sorted({entry.dtype for entry in found if entry})

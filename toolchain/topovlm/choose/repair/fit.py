@@ -11,9 +11,65 @@ from topovlm.choose.judge import Judge
 from topovlm.choose.record import CutRepair
 from topovlm.choose.repair.front import Front
 from topovlm.choose.repair.patch import FORMS, LAMBDAS, Cut, Equations, Form, Gram, find_cuts
-from topovlm.choose.rollouts import Rollouts
+from topovlm.choose.rollouts import Rollouts, roll_out
+from topovlm.choose.search import split_samples
 from topovlm.choose.sweep import Variant
 from topovlm.console import Progress
+from topovlm.errors import InputError, explain
+from topovlm.samples import Sample
+
+
+class Repairs:
+    """Fits the repair of any set of layers of one model, on the same samples.
+
+    Three quarters of `samples` fit, a quarter picks lambda and form. `stored_dtype`: what down-projections
+    are rounded to. Raises `InputError` for samples of fewer than four pictures.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        samples: Sequence[Sample],
+        stored_dtype: torch.dtype,
+        *,
+        forms: Sequence[Form] = FORMS,
+        lambdas: Sequence[float] = LAMBDAS,
+        visual_weight: float = 0.1,
+        max_new_tokens: int = 32,
+        batch_size: int = 8,
+        seed: int = 0,
+    ) -> None:
+        fit, tune = _three_to_one(samples, seed)
+        self.live, self.fit_samples, self.tune_samples = live, len(fit), len(tune)
+        self._dtype, self._forms, self._lambdas = stored_dtype, forms, lambdas
+        self._visual_weight = visual_weight
+        self._tune = Judge(live, tune, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        self._rollouts = list(roll_out(live, fit, max_new_tokens=max_new_tokens, batch_size=batch_size))
+
+    def of(
+        self, drop: Sequence[int], progress: Progress | None = None
+    ) -> tuple[dict[int, torch.Tensor], list[CutRepair]]:
+        """As `fit_repair`."""
+        return fit_repair(
+            self.live,
+            drop,
+            self._rollouts,
+            self._tune,
+            self._dtype,
+            forms=self._forms,
+            lambdas=self._lambdas,
+            visual_weight=self._visual_weight,
+            progress=progress,
+        )
+
+
+def _three_to_one(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
+    first, second = split_samples(samples, seed)
+    third, tune = split_samples(second, seed)
+    if not first or not tune:
+        rule = "are too few to fit a repair and to choose its strength on others"
+        raise InputError(explain("calibration samples", len(samples), rule, "Give at least 4 pictures"))
+    return first + third, tune
 
 
 def fit_repair(

@@ -1,0 +1,26 @@
+"""What a judge has found of one model, sample by sample. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Judged:
+    """float64 [samples] each: `kl`, nats per answer token to the dense model; `same`, the share of answer
+    tokens that would be chosen as the dense model does."""
+
+    kl: np.ndarray
+    same: np.ndarray
+
+    @property
+    def samples(self) -> int:
+        return len(self.kl)
+
+
+def joined(parts: Sequence[Judged]) -> Judged:
+    """Of several lots of samples, one behind the other."""
+    return Judged(np.concatenate([part.kl for part in parts]), np.concatenate([part.same for part in parts]))
