@@ -1,4 +1,4 @@
-"""What has ended a piece of work, in words: an error for the user as it is, the system's own as one of them."""
+"""What has ended a piece of work, in words: errors for the user as they are, the system's as one of them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Failure:
 
 def failure(error: Exception) -> Failure:
     """What to say of it. Memory that ran out and the disk's refusals are for the user, too."""
+    for kind in _KINDS:
+        if isinstance(error, kind):
+            return Failure(kind.__name__, str(error))
     if _memory_spent(error):
         rule = "ran out in the middle of the work"
         remedy = "Say with --memory how much may be taken here, or use a machine (a GPU) with more"
         return Failure(InputError.__name__, explain("memory", _short(error), rule, remedy))
-    if isinstance(error, OSError):
-        known = disk_error(error, error.filename or "")
-        error = error if known is None else known
-    for kind in _KINDS:
-        if isinstance(error, kind):
-            return Failure(kind.__name__, str(error))
+    known = disk_error(error, error.filename or "") if isinstance(error, OSError) else None
+    if known is not None:
+        return Failure(InputError.__name__, str(known))
     return Failure(INTERNAL, f"internal error: {type(error).__name__}: {_short(error)}")
 
 

@@ -18,8 +18,7 @@ from topovlm.version import __version__
 from topovlm.workers.jobs import Opened, Shard, in_memory
 
 if TYPE_CHECKING:
-    from topovlm.workers.jobs import Job, Result
-    from topovlm.workers.tasks import Task
+    from topovlm.workers.jobs import Job, Result, Task
 
 # What this process has opened, by the source's key. One at a time: models are large.
 _OPENED: dict[str, Opened] = {}

@@ -1,30 +1,17 @@
-"""Whole pieces of work on a Ray, several at once: one whose worker died is done again, on whichever node is free."""
+"""Whole pieces of work on a Ray, several at once: one whose worker died is done again on another."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from topovlm.errors import TopovlmError
 from topovlm.workers.node import packages, perform_task
 from topovlm.workers.ray_cluster import RayCluster
 
-
-class Task(Protocol):
-    """Plain data that travels. What it writes lies where all nodes see it, and may be there already."""
-
-    @property
-    def cpus(self) -> int:
-        """Threads that it computes with."""
-        ...
-
-    @property
-    def gpus(self) -> int: ...
-
-    def run(self) -> object:
-        """On a worker, in a process of its own. Gives plain data."""
-        ...
+if TYPE_CHECKING:
+    from topovlm.workers.jobs import Task
 
 
 def run_tasks(cluster: RayCluster, tasks: Sequence[Task]) -> Generator[tuple[int, Any | TopovlmError]]:
