@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,12 +17,11 @@ from typing import Any
 
 import pytest
 
-import topovlm
 from tests.sweeps import sweeping
-from topovlm.console import Display
 from topovlm.errors import InputError
 from topovlm.sweeps.combinations import combinations
 from topovlm.sweeps.task import DeployTask, inputs_of
+from topovlm.workers.node import packages, perform_task
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="a platform without a wheel")
 _RUN = "tiny_jetson-orin-nano-8gb@7W_70percent"
@@ -56,46 +58,55 @@ def test_with_workers_and_a_killed_one_the_sweep_is_the_same(
     killed: list[int] = []
     killer = threading.Thread(target=kill_in_stage, args=(tmp_path / "out" / _RUN, "select", killed))
     killer.start()
-    again = sweeping.sweep(model.name, Path(os.path.relpath(tmp_path / "out")), "--workers", "ray:local")
+    out = Path(os.path.relpath(tmp_path / "out"))
+    words = sweeping.arguments(model.name, out, "--workers", "ray:local")
+    done = subprocess.run(
+        [sys.executable, "-m", "topovlm", *words], capture_output=True, text=True, check=False
+    )
     killer.join()
     assert len(killed) == 1
-    assert os.getpid() not in killed
-    assert (again[0], sweeping.hashes(again[1])) == (code, sweeping.hashes(found))
-    for ours, theirs in zip(found["rows"], again[1]["rows"], strict=True):
+    assert done.returncode == code, done.stderr
+    again = json.loads(done.stdout)
+    assert sweeping.hashes(again) == sweeping.hashes(found)
+    for ours, theirs in zip(found["rows"], again["rows"], strict=True):
         for name in ("verdict", "dropped", "latency", "dense", "slim", "difference", "ended"):
             assert ours[name] == theirs[name]
 
 
+_WATCHED = """
+import json, sys
+import topovlm
+from topovlm.console import Display
+
+seen = []
+class Watching(Display):
+    def note(self, text):
+        seen.append((text, "ray" in sys.modules and sys.modules["ray"].is_initialized()))
+
+model, target, output = sys.argv[1:]
+found = topovlm.sweep(
+    model=model, target=["local", target], sparsity="25%", until="plan", threads=1, measure_time="0.2s",
+    output=output, workers="ray:local", display=Watching(quiet=True),
+)
+print(json.dumps({"seen": seen, "rows": topovlm.records.plain(found.rows)}))
+"""
+
+
 def test_a_measured_target_runs_here_when_all_workers_are_done(model: Path, tmp_path: Path) -> None:
     """Predicted ones first, whatever the order of the list; no worker is left when the timing begins."""
-    import ray
-
-    seen: list[tuple[str, bool]] = []
-
-    class Watching(Display):
-        """What is said, and whether a Ray of ours runs then."""
-
-        def note(self, text: str) -> None:
-            seen.append((text, ray.is_initialized()))
-
-    found = topovlm.sweep(
-        model=model,
-        target=["local", sweeping.TARGET],
-        sparsity="25%",
-        until="plan",
-        threads=1,
-        measure_time="0.2s",
-        output=tmp_path / "out",
-        workers="ray:local",
-        display=Watching(),
-    )
-    assert [row.target for row in found.rows] == ["local", sweeping.TARGET]
-    assert all(row.deployed for row in found.rows)
-    texts = [text for text, _ in seen]
-    ended = next(number for number, text in enumerate(texts) if text.startswith(f"{found.rows[1].run}: "))
-    begun = texts.index(f"{found.rows[0].run} (1 of 2)")
+    words = [sys.executable, "-c", _WATCHED, str(model), sweeping.TARGET, str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    measured, predicted = found["rows"]
+    assert (measured["target"], predicted["target"]) == ("local", sweeping.TARGET)
+    assert measured["ended"] is predicted["ended"] is None
+    texts = [text for text, _ in found["seen"]]
+    ended = next(number for number, text in enumerate(texts) if text.startswith(f"{predicted['run']}: "))
+    begun = texts.index(f"{measured['run']} (1 of 2)")
     assert ended < begun
-    assert not any(runs for _, runs in seen[begun:])
+    assert found["seen"][ended][1]
+    assert not any(running for _, running in found["seen"][begun:])
 
 
 def test_other_inputs_on_a_worker_are_refused(
@@ -111,4 +122,7 @@ def test_other_inputs_on_a_worker_are_refused(
         task.run()
     with pytest.raises(InputError, match=r"folder = '/nowhere': .* Share it under the same path"):
         replace(task, folder=Path("/nowhere")).run()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a task that asks for no GPU hides them
+    with pytest.raises(InputError, match=r"worker on .*numpy.*the run has 0\.1.*Install numpy==0\.1 there"):
+        perform_task(task, {**packages(), "numpy": "0.1"})
     assert not (tmp_path / "out").exists()

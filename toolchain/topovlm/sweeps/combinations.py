@@ -109,7 +109,7 @@ def _names(configs: Sequence[Config]) -> list[str]:
 
 
 def _name(config: Config) -> str:
-    """`my-llava_jetson-orin_150ms`."""
+    """`my-model_jetson-orin_150ms`."""
     model = os.path.basename(os.path.abspath(os.path.expanduser(config.model)))
     target = os.path.basename(config.target or "device").replace(".toml", "")
     mode = f"@{config.mode}" if config.mode else ""
