@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topovlm.artifacts import digest_of, write_text
-from topovlm.config import BY_NAME
 from topovlm.console import Display
 from topovlm.errors import InputError, explain
 from topovlm.failures import INTERNAL, failure
@@ -57,8 +56,8 @@ class DeployTask:
         for option, digest in self.inputs.items():
             if found[option] != digest:
                 rule = "is another one here than where the sweep was started"
-                remedy = "Share it, or copy it to the same path"
-                raise InputError(explain(option, BY_NAME[option[2:]].typed(config), rule, remedy))
+                remedy, value = "Share it, or copy it to the same path", getattr(config, option[2:])
+                raise InputError(explain(option, value and str(value), rule, remedy))
         return deployed(self.combination, Display(quiet=True), self.lenders, self.threads, self.log)
 
 
