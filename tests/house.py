@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("plain_files", "json_text", "linked"),
     ("units", "registry", "console", "workload", "pictures", "completion", "toml"),
     ("artifacts",),
-    ("records",),
+    ("records", "failures"),
     ("travel", "stats", "samples"),
     ("machine", "families", "topology"),
     ("predict", "runtime", "towers", "workers"),
@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("report", "tasks"),
     ("config",),
     ("pipeline",),
+    ("sweeps",),
     ("api",),
     ("",),  # the package itself: it gives what `api` holds
     ("commands",),

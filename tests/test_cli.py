@@ -148,7 +148,9 @@ def test_underscores_in_flags_are_accepted(capsys: pytest.CaptureFixture[str]) -
     assert "--max-latency = '200': has no unit" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--help"], ["deploy", "--help"], ["targets", "--json"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["deploy", "--help"], ["sweep", "--help"], ["targets", "--json"]]
+)
 def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
     """No torch, transformers, onnxruntime, matplotlib or numba for what must start at once."""
     code = (
@@ -259,6 +261,12 @@ def test_every_flag_of_deploy_is_a_key_of_the_file() -> None:
     (line,) = [line for line in surface().splitlines() if line.startswith("deploy: ")]
     flags = set(line.split()[1:]) - {"--help", "--config", "--dry-run", "--json", "--debug"}
     assert flags == {option.flag for option in OPTIONS}
+
+
+def test_a_sweep_takes_every_flag_of_a_deployment() -> None:
+    """But for the one that only plans."""
+    lines = {line.partition(":")[0]: set(line.split()[1:]) for line in surface().splitlines()}
+    assert lines["sweep"] == lines["deploy"] - {"--dry-run"}
 
 
 def test_documentation_names_every_command_and_exit_code() -> None:

@@ -43,6 +43,7 @@ def printed(capsys: pytest.CaptureFixture[str], *argv: object) -> Any:
     ("function", "options", "more"),
     [
         (topovlm.deploy, [option.name for option in OPTIONS], ()),
+        (topovlm.sweep, [option.name for option in OPTIONS], ()),
         (topovlm.plan, plan._OPTIONS, ("profile", "image_size", "visual_tokens", "confident")),
         (topovlm.score, score._OPTIONS, ()),
         (topovlm.prune, prune._OPTIONS, ("verify",)),

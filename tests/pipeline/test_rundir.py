@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -343,3 +344,49 @@ def test_temporary_files_of_others_stay(tmp_path: Path) -> None:
         (run.root / ".report.json.17.tmp").write_text("half")
     with RunDir(tmp_path / "run", Display(quiet=True)).locked() as run:
         assert sorted(path.name for path in run.root.glob(".*.tmp")) == [".notes.tmp"]
+
+
+def lent(
+    lender: Path, run: Path, inputs: dict[str, Any], *, may: bool = True
+) -> tuple[Record[Written], bool]:
+    """A stage `a` in `run`, which may look into `lender`; and whether it was computed there."""
+    made: list[Path] = []
+
+    def make(work: Path, progress: Any) -> Written:
+        made.append(work)
+        (work / "a.txt").write_text("computed")
+        (work / "a").mkdir()
+        return Written(text="computed")
+
+    asked = replace(stage("a"), lent=may)
+    with RunDir(run, Display(quiet=True), lenders=[run.parent / "nowhere", lender]).locked() as opened:
+        return opened.stage(asked, inputs, make), bool(made)
+
+
+def test_a_result_of_another_directory_serves_when_its_key_is_equal(tmp_path: Path) -> None:
+    """The same record, the same bytes; the stage does not run. Not for another key, and not when timed."""
+    with RunDir(tmp_path / "first", Display(quiet=True)).locked() as run:
+        first = write(run, "a", {"k": 5})
+    second, computed = lent(tmp_path / "first", tmp_path / "second", {"k": 5})
+    assert not computed
+    assert (second.digest, second.outputs, second.value) == (first.digest, first.outputs, first.value)
+    assert (tmp_path / "second" / "a" / "part").read_text() == "out"
+    assert lent(tmp_path / "first", tmp_path / "third", {"k": 6})[1]
+    assert lent(tmp_path / "first", tmp_path / "fourth", {"k": 5}, may=False)[1]
+
+
+@pytest.mark.parametrize("how", ["changed", "removed", "linked"])
+def test_what_is_not_as_recorded_is_not_taken_over(tmp_path: Path, how: str) -> None:
+    """The lender's files are read whole: a stage whose files were touched is computed."""
+    with RunDir(tmp_path / "first", Display(quiet=True)).locked() as run:
+        write(run, "a", {"k": 5})
+    part = tmp_path / "first" / "a" / "part"
+    part.unlink()
+    if how == "changed":
+        part.write_text("oth")
+    elif how == "linked":
+        (tmp_path / "elsewhere").write_text("out")
+        part.symlink_to(tmp_path / "elsewhere")
+    record, computed = lent(tmp_path / "first", tmp_path / "second", {"k": 5})
+    assert computed
+    assert record.value == Written(text="computed")

@@ -62,9 +62,9 @@ def test_nobody_answers() -> None:
 
 def test_somebody_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray itself would wait for ever for a port that takes connections and is no cluster's."""
-    from topovlm.workers import ray_pool
+    from topovlm.workers import ray_cluster
 
-    monkeypatch.setattr(ray_pool, "_JOINS_S", 6.0)
+    monkeypatch.setattr(ray_cluster, "_JOINS_S", 6.0)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

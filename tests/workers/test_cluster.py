@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -17,11 +19,14 @@ from tests.workers.conftest import Nodes
 from topovlm.checkpoint.files import content_hash, open_checkpoint
 from topovlm.checkpoint.live import Live, load
 from topovlm.choose.shards import ShardedJudge, TorchModel, prompt_lengths, states_in_shards, torch_model
-from topovlm.errors import InputError, MissingToolError
+from topovlm.errors import InputError, MissingToolError, explain
 from topovlm.evaluation.shards import AnswerJob, ExportedFolder
 from topovlm.samples import Sample
+from topovlm.workers.address import parse_address
 from topovlm.workers.jobs import Opened, Shard
 from topovlm.workers.pool import HERE, Pool, open_pool, released
+from topovlm.workers.ray_cluster import RayCluster
+from topovlm.workers.tasks import run_tasks
 
 # Two stretches of batches, the last of each not full.
 SAMPLES = tiny.samples(141)
@@ -184,3 +189,46 @@ def test_another_version_on_a_worker_is_refused() -> None:
     job, shard = AnswerJob(ExportedFolder(Path("/nowhere"), "", 1), 8), question_shards(1, 1)[0]
     with pytest.raises(InputError, match=r"worker on .*numpy.*the run has 0\.1.*Install numpy==0\.1 there"):
         perform(job, shard, shard.digest, {**packages(), "numpy": "0.1"})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A task that writes a line each time it is run, and then does as it is told."""
+
+    how: str
+    file: str
+    cpus: int = 1
+    gpus: int = 0
+
+    def run(self) -> list[object]:
+        with open(self.file, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        if self.how == "refuse":
+            raise InputError(explain("--model", "x", "is another one"))
+        if self.how == "die" or (self.how == "die once" and len(Path(self.file).read_text().split()) == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return [self.how, os.getpid()]
+
+
+def test_tasks_end_as_they_end(nodes: Nodes, pool: Pool, tmp_path: Path) -> None:
+    """Each in a process of its own; one whose worker died runs again, one that always dies is given up; what
+    a task raises is its own end alone."""
+    hows = ("work", "refuse", "die once", "die", "work")
+    tasks = [Piece(how, str(tmp_path / str(number))) for number, how in enumerate(hows)]
+    cluster = RayCluster(parse_address(nodes.workers))
+    with contextlib.closing(run_tasks(cluster, tasks)) as ended:
+        found = dict(ended)
+    cluster.release()
+    assert set(found) == set(range(len(hows)))
+    for number in (0, 2, 4):
+        assert found[number][0] == hows[number]
+    assert isinstance(found[1], InputError)
+    assert re.match(r"worker on .*: --model = 'x': is another one", str(found[1]))
+    assert found[1].rule == "is another one"
+    assert isinstance(found[3], MissingToolError)
+    assert "has lost the same piece of work 4 times" in str(found[3])
+    lines = [(tmp_path / str(number)).read_text().split() for number in range(len(hows))]
+    assert [len(runs) for runs in lines] == [1, 1, 2, 4, 1]
+    processes = [process for runs in lines for process in runs]
+    assert len(set(processes)) == len(processes)

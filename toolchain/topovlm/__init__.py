@@ -22,9 +22,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from topovlm import errors, records
-    from topovlm.api import check, deploy, export, plan, prune, score
+    from topovlm.api import check, deploy, export, plan, prune, score, sweep
 
-__all__ = ["__version__", "check", "deploy", "errors", "export", "plan", "prune", "records", "score"]
+__all__ = ["__version__", "check", "deploy", "errors", "export", "plan", "prune", "records", "score", "sweep"]
 
 _MODULES = ("errors", "records")
 

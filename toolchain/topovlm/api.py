@@ -8,7 +8,7 @@ the record that the command prints with `--json` (`topovlm.records.plain` makes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from topovlm.planner.record import PlanRecord
     from topovlm.predict.profile import Profile
     from topovlm.report.checks import CheckResult
+    from topovlm.sweeps.combinations import Combination
+    from topovlm.sweeps.record import Sweep
     from topovlm.units import LatencyBudget
 
-__all__ = ["check", "deploy", "export", "plan", "prune", "score"]
+__all__ = ["check", "deploy", "export", "plan", "prune", "score", "sweep"]
 
 AnyPath = str | PathLike[str]
 
@@ -173,6 +175,86 @@ def deploy(
     return run(resolved, argv, display or Display(quiet=True))
 
 
+def sweep(
+    *,
+    target: str | Sequence[str] | None = None,
+    mode: str | None = None,
+    model: AnyPath | Sequence[AnyPath] | None = None,
+    task: str | None = None,
+    data: AnyPath | None = None,
+    max_latency: str | LatencyBudget | Sequence[str | LatencyBudget] | None = None,
+    max_token_latency: str | Sequence[str] | None = None,
+    max_memory: str | Sequence[str] | None = None,
+    memory: str | None = None,
+    sparsity: str | float | Sequence[str | float] | None = None,
+    drop: str | Sequence[int] | None = None,
+    scorer: str | None = None,
+    repair: str | None = None,
+    k: int | None = None,
+    samples: int | None = None,
+    judge_samples: int | None = None,
+    judgements: int | None = None,
+    eval_samples: int | None = None,
+    prompt_tokens: int | None = None,
+    new_tokens: int | None = None,
+    images: int | None = None,
+    image_size: str | tuple[int, int] | None = None,
+    dtype: str | None = None,
+    format: str | Sequence[str] | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+    measure_time: str | None = None,
+    until: str | None = None,
+    output: AnyPath | None = None,
+    device: str | None = None,
+    workers: str | None = None,
+    config: AnyPath | None = None,
+    display: Display | None = None,
+) -> Sweep:
+    """Deploy every combination of models, targets and budgets, each in a run directory below `output`.
+
+    Several values are a list (each as it is), or a text with commas. What one combination cannot do is its
+    row's `ended`; an error is raised for what concerns all. Progress goes to `display` (default: nowhere).
+    """
+    asked = _combinations(
+        config,
+        target=target,
+        mode=mode,
+        model=model,
+        task=task,
+        data=data,
+        max_latency=max_latency,
+        max_token_latency=max_token_latency,
+        max_memory=max_memory,
+        memory=memory,
+        sparsity=sparsity,
+        drop=drop,
+        scorer=scorer,
+        repair=repair,
+        k=k,
+        samples=samples,
+        judge_samples=judge_samples,
+        judgements=judgements,
+        eval_samples=eval_samples,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        images=images,
+        image_size=image_size,
+        dtype=dtype,
+        format=format,
+        seed=seed,
+        threads=threads,
+        measure_time=measure_time,
+        until=until,
+        output=output,
+        device=device,
+        workers=workers,
+    )
+    from topovlm.sweeps.sweep import sweep as run
+
+    return run(asked, ("topovlm", "sweep"), display or Display(quiet=True))
+
+
 def score(
     model: AnyPath | None = None,
     *,
@@ -260,8 +342,19 @@ def check(
 
 def _resolve(config: AnyPath | None, **given: object) -> Config:
     """The configuration of a call: the same table, parsers and rules as for the flags."""
-    texts = {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
-    return resolve(texts, None if config is None else _path(config, "--config"))
+    return resolve(_texts(given), None if config is None else _path(config, "--config"))
+
+
+def _combinations(config: AnyPath | None, **given: object) -> tuple[Combination, ...]:
+    """The same of a sweep: one configuration for each combination of what is listed."""
+    from topovlm.sweeps.combinations import combinations
+
+    return combinations(_texts(given), None if config is None else _path(config, "--config"))
+
+
+def _texts(given: Mapping[str, object]) -> dict[str, object]:
+    """Paths as texts, all else as it is."""
+    return {name: str(value) if isinstance(value, PathLike) else value for name, value in given.items()}
 
 
 def _path(value: AnyPath, field: str) -> Path:

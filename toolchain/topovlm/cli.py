@@ -17,24 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from topovlm import completion, process
-from topovlm.artifacts import disk_error
 from topovlm.commands import COMMANDS
 from topovlm.console import print_json
-from topovlm.errors import BudgetError, InputError, MissingToolError, VerificationError, explain
-from topovlm.exit_codes import ExitCode, help_text
+from topovlm.errors import InputError, explain
+from topovlm.exit_codes import OF_KIND, ExitCode, help_text
+from topovlm.failures import INTERNAL, failure
 from topovlm.json_text import half_character
 from topovlm.text import for_terminal
 from topovlm.version import __version__
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
-
-_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
-    (InputError, ExitCode.USAGE),
-    (BudgetError, ExitCode.INFEASIBLE),
-    (MissingToolError, ExitCode.MISSING),
-    (VerificationError, ExitCode.UNVERIFIED),
-)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -147,31 +140,13 @@ def _kebab(word: str) -> str:
 
 
 def _report(error: Exception, words: Sequence[str]) -> int:
-    for kind, code in _CODES:
-        if isinstance(error, kind):
-            return _fail(str(error), code, words, kind.__name__)
-    if _memory_spent(error):
-        rule = "ran out in the middle of the work"
-        remedy = "Say with --memory how much may be taken here, or use a machine (a GPU) with more"
-        return _fail(str(explain("memory", _short(error), rule, remedy)), ExitCode.USAGE, words, "InputError")
-    if isinstance(error, OSError):
-        known = disk_error(error, error.filename or "")
-        if known is not None:
-            return _fail(str(known), ExitCode.USAGE, words, InputError.__name__)
+    found = failure(error)
+    if found.kind != INTERNAL:
+        return _fail(found.message, OF_KIND[found.kind], words, found.kind)
     if "--debug" in words:
         traceback.print_exception(error)
-    message = f"internal error: {type(error).__name__}: {_short(error)}. Details: {_log(error, words)}"
-    return _fail(message, ExitCode.INTERNAL, words, "InternalError")
-
-
-def _memory_spent(error: Exception) -> bool:
-    """Python's own error, and torch's: on a GPU, and on the processor, where it has no kind of its own."""
-    gpu = type(error).__name__ == "OutOfMemoryError"
-    return isinstance(error, MemoryError) or gpu or "can't allocate memory" in str(error)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    message = f"{found.message}. Details: {_log(error, words)}"
+    return _fail(message, OF_KIND[found.kind], words, found.kind)
 
 
 def _fail(message: str, code: ExitCode, words: Sequence[str], kind: str = "Interrupted") -> int:

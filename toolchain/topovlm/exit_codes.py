@@ -40,6 +40,16 @@ _WORDS = {
 }
 
 
+# Of errors, by the name of their kind.
+OF_KIND = {
+    "InputError": ExitCode.USAGE,
+    "BudgetError": ExitCode.INFEASIBLE,
+    "MissingToolError": ExitCode.MISSING,
+    "VerificationError": ExitCode.UNVERIFIED,
+    "InternalError": ExitCode.INTERNAL,
+}
+
+
 def help_text() -> str:
     """`exit codes: 0 done, 1 internal error, ...`."""
     return "exit codes: " + ", ".join(f"{code.value} {code.words}" for code in ExitCode)

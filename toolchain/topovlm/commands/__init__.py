@@ -13,11 +13,13 @@ from topovlm.commands import (
     report,
     run,
     score,
+    sweep,
     targets,
 )
 
 COMMANDS = {
     "deploy": deploy,
+    "sweep": sweep,
     "plan": plan,
     "profile": profile,
     "score": score,

@@ -42,7 +42,11 @@ def add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     )
 
 
+def given_options(args: argparse.Namespace) -> dict[str, str]:
+    """The options that were typed, by name."""
+    return {name: value for name, value in vars(args).items() if name in BY_NAME}
+
+
 def config_of(args: argparse.Namespace) -> Config:
     """The resolved configuration. Raises `InputError` naming the flag or the key of the file."""
-    flags = {name: value for name, value in vars(args).items() if name in BY_NAME}
-    return resolve(flags, args.config)
+    return resolve(given_options(args), args.config)

@@ -42,17 +42,24 @@ from topovlm.pipeline.target import look, resolve_target
 from topovlm.workers.pool import open_pool, released
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from topovlm.choose.record import Scores
     from topovlm.measure.timing import Comparison
     from topovlm.pipeline.rundir import Record
     from topovlm.planner.record import PlanRecord
 
 
-def deploy(config: Config, argv: Sequence[str], display: Display) -> Deployment:
-    """Run every stage. Raises the errors of `topovlm.errors`."""
+def deploy(
+    config: Config, argv: Sequence[str], display: Display, *, lenders: Sequence[Path] = ()
+) -> Deployment:
+    """Run every stage. Raises the errors of `topovlm.errors`.
+
+    `lenders`: run directories whose results serve this one where they are the same and were not timed.
+    """
     began = time.perf_counter()
     # All that can be refused is refused before the run directory exists: bad input leaves nothing behind.
-    run = RunDir(config.output, display, all_stages())
+    run = RunDir(config.output, display, all_stages(), lenders)
     run.check()
     identity = look(config, display)
     target = resolve_target(config, identity)

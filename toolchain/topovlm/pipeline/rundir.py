@@ -72,11 +72,19 @@ class _Stored(Part, frozen=True, kw_only=True):
 class RunDir:
     """Stages of one deployment under `root`. Use inside `with run.locked():`.
 
-    `stages`: those that may have left something here, beside the ones that it is asked for.
+    `stages`: those that may have left something here, beside the ones that it is asked for. `lenders`: other
+    run directories, whose results of stages that are lent serve here, too.
     """
 
-    def __init__(self, root: Path, display: Display, stages: Sequence[Stage[Any]] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        display: Display,
+        stages: Sequence[Stage[Any]] = (),
+        lenders: Sequence[Path] = (),
+    ) -> None:
         self.root = root
+        self._lenders = tuple(lenders)
         self.display = display
         self.records: dict[str, Record[Any]] = {}
         self._declared = {stage.name: stage.outputs for stage in stages}
@@ -183,7 +191,7 @@ class RunDir:
         with self.display.stage(name) as progress, artifacts.plain_disk_errors(self.root):
             artifacts.remove(work)
             work.mkdir(parents=True)
-            value = make(work, progress)
+            value = self._borrowed(stage, inputs, work) or make(work, progress)
             raw = msgspec.Raw(msgspec.json.encode(plain(value)))
             # As it will be read back: a fresh result and a reused one are the same to later stages.
             read = _decoded(raw, stage)
@@ -205,6 +213,23 @@ class RunDir:
         artifacts.write_bytes(self._record_path(name), encode(stored))
         self.forget_shards()
         return self._keep(Record(name, plain_inputs, digests, read, seconds))
+
+    def _borrowed(self, stage: Stage[T], inputs: Mapping[str, Any], work: Path) -> T | None:
+        """The value of a lender's stage with these inputs, its outputs in `work`; None where none has it."""
+        for lender in self._lenders if stage.lent else ():
+            found = RunDir(lender, self.display).valid(stage, inputs)
+            if found is None:
+                continue
+            # Its own run may replace it meanwhile.
+            with contextlib.suppress(OSError):
+                for output in found.outputs:
+                    artifacts.link_or_copy_tree(lender / output, work / output)
+            if all(is_intact(work, output, digest) for output, digest in found.outputs.items()):
+                self.display.note(f"{stage.name}: the same as in {lender}")
+                return found.value
+            artifacts.remove(work)
+            work.mkdir()
+        return None
 
     def _forget_stale(self, stage: Stage[Any], digests: Mapping[str, str]) -> None:
         """Other outputs than those recorded: what was made from the old ones goes before they do.

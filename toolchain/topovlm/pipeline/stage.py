@@ -62,7 +62,8 @@ class Stage(Generic[T]):
     """`value`: type of the record that later stages read; `outputs`: names in the run directory.
 
     `feeds()`: stages whose results were made from these outputs, and must not stand beside others (plug-ins
-    among them, so it is asked and not stored).
+    among them, so it is asked and not stored); `lent`: whether another run directory's result with the same
+    key may stand here: it took long, and nothing in it was timed.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Stage(Generic[T]):
     facts: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
     feeds: Callable[[], tuple[str, ...]] = field(default=tuple, compare=False)
+    lent: bool = False
 
     @property
     def fields(self) -> frozenset[str]:

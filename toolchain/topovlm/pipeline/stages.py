@@ -53,6 +53,7 @@ EXPORT_DENSE = Stage(
     outputs=(BASELINE,),
     facts=("model", "packages", "exported"),
     feeds=_from_dense,
+    lent=True,
 )
 PROFILE = Stage(
     "profile",
@@ -75,6 +76,7 @@ SCORE = Stage(
     reads=("scorer", "k"),
     facts=("model", "packages", "choosing", "computing"),
     feeds=_from_scores,
+    lent=True,
 )
 SELECT = Stage(
     "select",
@@ -104,6 +106,7 @@ EVALUATE_DENSE = Stage(
     reads=("threads",),
     facts=("held_out", "packages"),
     constants=("answer_tokens",),
+    lent=True,
 )
 EVALUATE_SLIM = Stage(
     "evaluate-slim",

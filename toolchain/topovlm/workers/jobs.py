@@ -1,7 +1,8 @@
 """What travels: a job says what its shards share, a shard says what it is asked. Both are plain data.
 
 A shard's result depends on nothing but the two, so it may run anywhere, twice, or not at all where its result
-is known already. Inputs are named by content: a model by its files' digest, samples by prompt and pixels.
+is known already. Inputs are named by content: a model by its files' digest, samples by prompt and pixels. A
+task is a whole piece of work by itself.
 """
 
 from __future__ import annotations
@@ -67,6 +68,22 @@ class Job(Protocol):
     def gpus(self) -> int: ...
 
     def run(self, opened: Opened, shard: Shard) -> Result: ...
+
+
+class Task(Protocol):
+    """Plain data that travels. What it writes lies where all nodes see it, and may be there already."""
+
+    @property
+    def cpus(self) -> int:
+        """Threads that it computes with."""
+        ...
+
+    @property
+    def gpus(self) -> int: ...
+
+    def run(self) -> object:
+        """On a worker, in a process of its own. Gives plain data."""
+        ...
 
 
 @dataclass(frozen=True)

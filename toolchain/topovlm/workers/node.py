@@ -1,9 +1,14 @@
-"""What runs on a worker: checks that it is the driver's twin, opens what a job needs once, runs a shard."""
+"""What runs on a worker: checks that it is the driver's twin, opens what a job needs once, runs a shard.
+
+Or a task, which opens what it needs itself.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +18,7 @@ from topovlm.version import __version__
 from topovlm.workers.jobs import Opened, Shard, in_memory
 
 if TYPE_CHECKING:
-    from topovlm.workers.jobs import Job, Result
+    from topovlm.workers.jobs import Job, Result, Task
 
 # What this process has opened, by the source's key. One at a time: models are large.
 _OPENED: dict[str, Opened] = {}
@@ -36,14 +41,29 @@ def packages() -> dict[str, str]:
 def perform(job: Job, shard: Shard, digest: str, expected: Mapping[str, str]) -> Done:
     """Run one shard. Raises what the job raises, and `InputError` for another version, model or picture; each
     with the node's name in front."""
-    node = platform.node()
-    try:
+    with _named():
         _check_packages(expected)
         opened = _opened(job)
         result = job.run(opened, _checked(shard, digest))
+    return Done(result, platform.node(), cpu_name())
+
+
+def perform_task(task: Task, expected: Mapping[str, str]) -> object:
+    """Run one task. Raises what it raises, and `InputError` for another version; with the node's name."""
+    if not task.gpus:  # as where it was asked for: torch takes one that it sees
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with _named():
+        _check_packages(expected)
+        return task.run()
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Whatever is raised for the user within the block says which node it comes from."""
+    try:
+        yield
     except TopovlmError as error:
-        raise type(error)(located(error, f"worker on {node}")) from None
-    return Done(result, node, cpu_name())
+        raise type(error)(located(error, f"worker on {platform.node()}")) from None
 
 
 def _check_packages(expected: Mapping[str, str]) -> None:
