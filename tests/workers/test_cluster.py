@@ -16,6 +16,7 @@ from tests import tiny
 from tests.workers.conftest import Nodes
 from topovlm.checkpoint.files import content_hash, open_checkpoint
 from topovlm.checkpoint.live import Live, load
+from topovlm.choose.clouds import STREAM
 from topovlm.choose.shards import ShardedJudge, TorchModel, prompt_lengths, states_in_shards, torch_model
 from topovlm.errors import InputError, MissingToolError
 from topovlm.evaluation.shards import AnswerJob, ExportedFolder
@@ -66,7 +67,7 @@ def test_hidden_states_are_the_same(pool: Pool, live: Live, travelling: TorchMod
     found = states_in_shards(
         pool, travelling, SAMPLES, lengths(live, SAMPLES), progress=lambda *now: seen.append(now)
     )
-    np.testing.assert_array_equal(found, collect_states(live, SAMPLES))
+    np.testing.assert_array_equal(found[STREAM], collect_states(live, SAMPLES))
     assert seen[-1] == (141, 141)
 
 

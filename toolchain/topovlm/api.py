@@ -104,7 +104,9 @@ def deploy(
     drop: str | Sequence[int] | None = None,
     scorer: str | None = None,
     repair: str | None = None,
-    k: int | None = None,
+    k: int | str | None = None,
+    cloud: str | None = None,
+    token: str | None = None,
     samples: int | None = None,
     judge_samples: int | None = None,
     judgements: int | None = None,
@@ -147,6 +149,8 @@ def deploy(
         scorer=scorer,
         repair=repair,
         k=k,
+        cloud=cloud,
+        token=token,
         samples=samples,
         judge_samples=judge_samples,
         judgements=judgements,
@@ -177,14 +181,17 @@ def score(
     task: str | None = None,
     data: AnyPath | None = None,
     scorer: str | None = None,
-    k: int | None = None,
+    k: int | str | None = None,
+    cloud: str | None = None,
+    token: str | None = None,
     samples: int | None = None,
     seed: int | None = None,
     memory: str | None = None,
     workers: str | None = None,
     config: AnyPath | None = None,
 ) -> Scores:
-    """Every decoder layer's score by every scorer, on calibration samples. A high score says: may go."""
+    """Every decoder layer's score on calibration samples, by all scorers that cost next to nothing and by the
+    one that is named. A high score says: may go."""
     resolved = _resolve(
         config,
         model=model,
@@ -192,6 +199,8 @@ def score(
         data=data,
         scorer=scorer,
         k=k,
+        cloud=cloud,
+        token=token,
         samples=samples,
         seed=seed,
         memory=memory,
