@@ -311,25 +311,26 @@ OPTIONS: tuple[Option, ...] = (
         "k",
         parse_neighbours,
         "auto",
-        "nearest neighbours of the layer graphs: a number, auto (15, fewer where that leaves too few loops), "
-        "most-loops, or plateau (where the order of layers depends least on it)",
+        "nearest neighbours of the layer graphs: a number, most-loops, plateau (where the order of layers "
+        "depends least on it), or auto (default: 15, fewer where that leaves too few loops)",
         "N",
     ),
     Option(
         "cloud",
         one_of(*CLOUDS),
         "residual",
-        f"stream of the layers' point clouds: {' or '.join(CLOUDS)} as the next norm sees it",
+        f"stream of the layers' point clouds: {' or '.join(CLOUDS)}, as the next norm sees it "
+        "(default: residual)",
         "NAME",
     ),
     Option(
         "token",
         parse_token,
         "last",
-        f"tokens of the layers' point clouds: {', '.join(TOKENS)} (a point of each)",
+        f"tokens of the layers' point clouds: {', '.join(TOKENS)}, a point of each (default: last)",
         "NAME",
     ),
-    Option("samples", integer(8), 512, "calibration samples, as many as the data has", "N"),
+    Option("samples", integer(8), 512, "calibration samples, fewer where the data has fewer", "N"),
     Option("judge_samples", integer(2), 96, "samples that judge sets of layers; half confirm", "N"),
     Option("judgements", integer(1), 120, "sets of layers that the judge may try", "N"),
     Option("eval_samples", integer(1), 600, "held-out questions to answer, dense and slim", "N"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from topovlm.choose.clouds import States, readings_for
-from topovlm.choose.scorers import Need, find_scorer, scorers_for
+from topovlm.choose.scorers import Need, needed
 from topovlm.console import Progress
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ def collected(
     context: Context, samples: Sequence[Sample], asked: Sequence[str], progress: Progress
 ) -> Collected:
     """All that the scorers that run need, those `asked` for among them. Raises `InputError`."""
-    needs = frozenset[Need]().union(*(find_scorer(name).needs for name in scorers_for(asked)))
-    return (_here if context.pool.here else _in_shards)(context, samples, needs, progress)
+    return (_here if context.pool.here else _in_shards)(context, samples, needed(asked), progress)
 
 
 def _here(

@@ -12,7 +12,7 @@ from topovlm.choose.scorers.scorer import Need, Scorer, Settings
 from topovlm.errors import InputError, explain
 from topovlm.registry import Registry
 
-__all__ = ["SCORERS", "STAND_IN", "Need", "Scorer", "Settings", "find_scorer", "scorers_for"]
+__all__ = ["SCORERS", "STAND_IN", "Need", "Scorer", "Settings", "find_scorer", "needed", "scorers_for"]
 
 # Sees something in any two samples.
 STAND_IN = "block-influence"
@@ -48,6 +48,11 @@ SCORERS: Registry[Scorer] = Registry(
 def scorers_for(asked: Collection[str] = ()) -> tuple[str, ...]:
     """Scorers that run: those that cost next to nothing, and those that are asked for."""
     return tuple(name for name in SCORERS if name in asked or not find_scorer(name).on_request)
+
+
+def needed(asked: Collection[str] = ()) -> frozenset[Need]:
+    """All that the scorers that run are given beside settings."""
+    return frozenset[Need]().union(*(find_scorer(name).needs for name in scorers_for(asked)))
 
 
 def find_scorer(name: str, field: str = "--scorer") -> Scorer:
