@@ -86,6 +86,12 @@ def test_a_scorer_that_is_asked_again_later_needs_what_is_kept() -> None:
         replace(find_scorer("cka"), depends_on_count=True)
 
 
+def test_a_need_that_nobody_knows_is_refused() -> None:
+    """By name, when the scorer is made."""
+    with pytest.raises(ValueError, match="mine: needs gradients, which nobody collects"):
+        replace(find_scorer("cka"), name="mine", needs=frozenset({"gradients", "points"}))
+
+
 def test_a_scorer_cannot_change_the_states_of_the_others() -> None:
     """All see the same array: one that writes into it fails, and the array stays."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,6 +97,9 @@ class Scorer:
     ready: Callable[[], None] = _is_ready
 
     def __post_init__(self) -> None:
+        unknown = self.needs - set(get_args(Need))
+        if unknown:
+            raise ValueError(f"scorer {self.name}: needs {', '.join(sorted(unknown))}, which nobody collects")
         if self.depends_on_count and not self.needs <= _KEPT:
             rule = "what depends on how many layers go may need `states` and `barcode` alone"
             raise ValueError(f"scorer {self.name}: {rule}")
