@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from topovlm.choose.scorers import Settings, find_scorer
 from topovlm.choose.scorers.bypass_consistency import agreement
+from topovlm.choose.scorers.cosines import cosines
 from topovlm.choose.scorers.spread import cosine_map
 from topovlm.choose.scoring import score
 from topovlm.errors import MissingToolError
@@ -81,6 +82,8 @@ def test_spread_takes_from_every_cluster_first() -> None:
     assert {layer // 4 for layer in first[:2]} == {0, 1}
     assert not {0, 7} & set(first)
     similarity = cosine_map(states)
+    pairs = [[cosines(one, other).mean() for other in states] for one in states]
+    np.testing.assert_allclose(similarity, pairs)
     redundancy = {layer: similarity[layer, [m for m in range(4) if m != layer]].mean() for layer in (1, 2, 3)}
     assert first[0] == max(redundancy, key=lambda layer: redundancy[layer])
     assert found.extra["locality"] == pytest.approx(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from topovlm.checkpoint.live import Live
     from topovlm.choose.rollouts import Rollouts
 
-BATCH = 4
+BATCH = 8
 _NEW_TOKENS = 8
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from topovlm.choose.record import Extra
-from topovlm.choose.scorers.cosines import cosines
 from topovlm.choose.scorers.scorer import Scorer, Settings
 
 # Locality from which on so many clusters are made (section 5.1 of the paper).
@@ -35,12 +34,15 @@ def score(states: np.ndarray, settings: Settings) -> tuple[np.ndarray, Extra]:
 
 def cosine_map(states: np.ndarray) -> np.ndarray:
     """float64 [L, L]: mean over samples of the cosine between two layers' streams."""
-    layers = len(states)
-    found = np.ones((layers, layers))
-    for one in range(layers):
-        for other in range(one):
-            found[one, other] = found[other, one] = cosines(states[one], states[other]).mean()
-    return found
+    layers, samples, _ = states.shape
+    total = np.zeros((layers, layers))
+    for sample in range(samples):
+        rows = states[:, sample].astype(np.float64)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+        total += unit @ unit.T
+    mean: np.ndarray = total / samples
+    return mean
 
 
 def _clusters(similarity: np.ndarray, seed: int) -> tuple[list[list[int]], float]:
