@@ -14,6 +14,7 @@ from topovlm.checkpoint.live import Live, bypassed, encode, load
 from topovlm.choose.bypasses import bypassed_of_batches, collect_bypassed
 from topovlm.choose.calibration import collect_states
 from topovlm.choose.shards import bypassed_in_shards, prompt_lengths, torch_model
+from topovlm.samples import Sample
 from topovlm.workers.pool import HERE
 
 
@@ -39,7 +40,7 @@ def test_each_layer_by_itself_is_left_out(live: Live, cloud: str) -> None:
 
 
 @torch.inference_mode()
-def _last_stream(live: Live, number: int, samples: list) -> torch.Tensor:  # type: ignore[type-arg]
+def _last_stream(live: Live, number: int, samples: list[Sample]) -> torch.Tensor:
     found: list[torch.Tensor] = []
     handle = live.norm.register_forward_pre_hook(lambda _norm, args: found.append(args[0][0, -1]))
     prompt = encode(live, samples[number])
