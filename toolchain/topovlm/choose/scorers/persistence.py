@@ -24,7 +24,7 @@ def score(states: np.ndarray, settings: Settings) -> tuple[np.ndarray, Extra]:
     `MOST_POINTS` are drawn with the seed. Unlike a zigzag, two diagrams do not say whether it is the same
     loop. The cloud before block 0 is not known: that block gets the lowest score.
     """
-    import gudhi
+    from gudhi.hera import bottleneck_distance  # BSD: gudhi's own one uses a library under the GPL
 
     points = settings.needed_points()
     count = min(points.shape[1], MOST_POINTS)
@@ -32,7 +32,7 @@ def score(states: np.ndarray, settings: Settings) -> tuple[np.ndarray, Extra]:
     before, later = diagrams(points[0, chosen]), []
     for cloud in points[1:]:
         after = diagrams(cloud[chosen])
-        far = max(gudhi.bottleneck_distance(*pair) for pair in zip(before, after, strict=True))
+        far = max(bottleneck_distance(*pair, 0.0) for pair in zip(before, after, strict=True))  # 0.0: exactly
         later.append(1.0 / (1.0 + far))
         before = after
     extra: Extra = {"points": count, "first_layer": "not measured, set to the lowest"}
