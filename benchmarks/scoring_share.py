@@ -1,17 +1,19 @@
 """What scoring costs beside the calibration pass it scores: `python -m benchmarks.scoring_share`.
 
 Measured: hidden states of the reference model on N samples, then barcode and scores, in turns; the share is
-scoring over calibration. Predicted for larger decoders: scoring measured on synthetic states of their shape;
-calibration as the decoder's floating-point operations at the matrix-product rate of this machine, which no
-forward pass reaches, without the vision tower: so the share is an upper bound.
+scoring over calibration. Then every scorer once, and what some of them ask of the model. Predicted for larger
+decoders: scoring measured on synthetic states of their shape; calibration as the decoder's floating-point
+operations at the matrix-product rate of this machine, which no forward pass reaches, without the vision
+tower: so the share is an upper bound.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,9 +21,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.zigzag_cases import trajectory
+from topovlm.checkpoint.live import Live
+from topovlm.pipeline.constants import CONSTANTS
+from topovlm.samples import Sample
 from topovlm.topology.descriptors import mean_persistence
 from topovlm.topology.zigzag import warm_up, zigzag_barcode
 
+ASKED = CONSTANTS.bypass_samples
 SHAPES = Path(__file__).parent / "data" / "model_shapes.json"
 
 
@@ -44,6 +50,29 @@ def matrix_rate(size: int = 1536) -> float:
     """Best float32 operations per second of a square product on this machine."""
     left = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
     return 2.0 * size**3 / min(seconds(lambda: left @ left) for _ in range(5))
+
+
+def by_scorer(live: Live, chosen: Sequence[Sample], states: np.ndarray, k: int) -> dict[str, float]:
+    """Seconds of each scorer, and of what some ask of the model, on `ASKED` samples of it."""
+    from topovlm.choose.bypasses import collect_bypassed
+    from topovlm.choose.scorers import SCORERS, Settings
+    from topovlm.choose.scoring import score
+    from topovlm.choose.sensitivities import collect_sensitivity
+
+    found, asked = {}, list(chosen[:ASKED])
+    start = time.perf_counter()
+    bypassed = collect_bypassed(live, asked)
+    found[f"without each layer, {ASKED} samples"] = time.perf_counter() - start
+    start = time.perf_counter()
+    sensitivity = collect_sensitivity(live, asked)
+    found[f"slopes, {ASKED} samples"] = time.perf_counter() - start
+    settings = Settings(
+        k=k, barcode=zigzag_barcode(states, k), points=states, bypassed=bypassed, sensitivity=sensitivity
+    )
+    for name in SCORERS:
+        if name != "persistence" or importlib.util.find_spec("gudhi"):
+            found[name] = seconds(lambda: score(states, name, settings))  # noqa: B023
+    return found
 
 
 def main() -> None:
@@ -75,6 +104,9 @@ def main() -> None:
     share = median(s / p for s, p in zip(scorings, passes, strict=True))
     print(f"reference model, {states.shape[0]} layers, {options.samples} samples, width {states.shape[2]}:")
     print(f"  measured: calibration {median(passes):.2f} s, scoring {median(scorings):.3f} s, {share:.2%}")
+
+    for name, scoring in by_scorer(live, chosen, states, options.k).items():
+        print(f"    {name}: {scoring:.3f} s")
 
     rate = matrix_rate()
     print(f"larger decoders at {rate / 1e9:.0f} GFLOP/s, {options.tokens} tokens a sample:")

@@ -69,8 +69,8 @@ def test_no_picture_is_on_two_sides(tmp_path: Path, name: str) -> None:
     samples = data(tmp_path, OTHER_NAMES[name])
     assert len({sample.group for sample in samples}) == COUNT
     assert all(one.group == two.group for one, two in zip(samples[::2], samples[1::2], strict=True))
-    chosen, held_out = hold_out(samples, 256, BY_NAME["judge_samples"].default, 0)
-    parts = choosing_parts(chosen, 256, BY_NAME["judge_samples"].default)
+    chosen, held_out = hold_out(samples, BY_NAME["samples"].default, BY_NAME["judge_samples"].default, 0)
+    parts = choosing_parts(chosen, BY_NAME["samples"].default, BY_NAME["judge_samples"].default)
     sides = [set(), set(), set(), set()]
     for side, part in zip(sides, (parts.score, parts.judge, parts.confirm, held_out), strict=True):
         side.update(digest for sample in part for digest in sample.pixels)

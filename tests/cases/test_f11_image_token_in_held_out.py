@@ -36,7 +36,7 @@ def held_out(folder: Path) -> int:
     from topovlm.samples import read_jsonl
 
     samples = read_jsonl(data(folder, 0, {}))
-    chosen = hold_out(samples, 256, BY_NAME["judge_samples"].default, 0)[1][3]
+    chosen = hold_out(samples, BY_NAME["samples"].default, BY_NAME["judge_samples"].default, 0)[1][3]
     return int(chosen.id[1:])
 
 

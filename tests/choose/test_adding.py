@@ -13,7 +13,7 @@ import pytest
 from tests.pipeline import deploying
 from topovlm import cli
 from topovlm.choose.record import Scores, Selection
-from topovlm.choose.scorers import SCORERS
+from topovlm.choose.scorers import SCORERS, scorers_for
 from topovlm.records import decode, read
 from topovlm.report.store import read_report
 
@@ -79,7 +79,8 @@ def test_it_scores_proposes_and_is_explained(tmp_path: Path, capsys: pytest.Capt
     model = deploying.build_model(tmp_path / "tiny")
     assert cli.main(["score", "--model", str(model), "--samples", "8", "--json"]) == 0
     printed = decode(capsys.readouterr().out, Scores, field="scores", name="standard output")
-    assert tuple(printed.scorers) == SCORERS.names()
+    assert tuple(printed.scorers) == scorers_for()
+    assert "gentle" in printed.scorers
 
     out = tmp_path / "out"
     code, outcome = deploying.deploy(model, out, "--scorer", "gentle")

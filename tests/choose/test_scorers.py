@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topovlm.choose.record import Scores
-from topovlm.choose.scorers import SCORERS, Scorer, Settings, find_scorer
+from topovlm.choose.scorers import SCORERS, Scorer, Settings, find_scorer, scorers_for
 from topovlm.choose.scoring import (
     barcode_from,
     count_bars,
@@ -35,12 +36,22 @@ def _states(layers: int = 8, samples: int = 40, width: int = 6, seed: int = 0) -
     return np.cumsum(steps, axis=0).astype(np.float32)
 
 
-K5 = Settings(k=5)
+def _bypassed(samples: int = 64, seed: int = 0) -> np.ndarray:
+    """The last cloud without each of eight layers: 3 and 4 change next to nothing, the others much."""
+    rng = np.random.default_rng(seed)
+    dense = rng.normal(size=(samples, 4))
+    sizes = np.array([1, 1, 1, 0.01, 0.01, 1, 1, 1, 0])[:, None, None]
+    return (dense + sizes * rng.normal(size=(9, samples, 4))).astype(np.float32)
+
+
+K5 = Settings(k=5, bypassed=_bypassed(), sensitivity=np.arange(8.0)[::-1])
+ASKED_FOR = ("persistence", "bypass-consistency", "bypass-zigzag", "fisher")
 
 
 @pytest.mark.parametrize("name", sorted(SCORERS))
 def test_every_scorer_gives_one_finite_number_per_layer(name: str) -> None:
     """Deterministic, the order follows the scores, and a shared barcode changes nothing."""
+    _ask_for_gudhi(name)
     states = _states()
     result = score(states, name, K5)
     assert result == score(states, name, K5)
@@ -50,7 +61,35 @@ def test_every_scorer_gives_one_finite_number_per_layer(name: str) -> None:
     assert all(
         result.scores[a] >= result.scores[b] for a, b in zip(result.order, result.order[1:], strict=False)
     )
-    assert score_all(states, Settings(k=5, barcode=zigzag_barcode(states, k=5)))[name] == result
+    shared = replace(K5, barcode=zigzag_barcode(states, k=5))
+    assert score_all(states, shared, (name,))[name] == result
+
+
+def _ask_for_gudhi(name: str) -> None:
+    if name == "persistence":
+        pytest.importorskip("gudhi", reason="gudhi has no wheel for this machine")
+
+
+def test_what_costs_much_scores_only_where_it_is_asked_for() -> None:
+    """All others run beside the one that is asked for, in the order of the registry."""
+    cheap = tuple(name for name in SCORERS if name not in ASKED_FOR)
+    assert tuple(score_all(_states(), Settings(k=5))) == cheap
+    assert tuple(score_all(_states(), K5, ("fisher",))) == scorers_for(("fisher",))
+    assert set(scorers_for(("fisher",))) - set(cheap) == {"fisher"}
+    with pytest.raises(LookupError, match="`sensitivity`"):
+        score(_states(), "fisher", Settings(k=5))
+
+
+def test_a_scorer_that_is_asked_again_later_needs_what_is_kept() -> None:
+    """States and barcode are; clouds are not."""
+    with pytest.raises(ValueError, match="may need `states` and `barcode` alone"):
+        replace(find_scorer("cka"), depends_on_count=True)
+
+
+def test_a_need_that_nobody_knows_is_refused() -> None:
+    """By name, when the scorer is made."""
+    with pytest.raises(ValueError, match="mine: needs gradients, which nobody collects"):
+        replace(find_scorer("cka"), name="mine", needs=frozenset({"gradients", "points"}))
 
 
 def test_a_scorer_cannot_change_the_states_of_the_others() -> None:
@@ -72,7 +111,8 @@ def test_every_scorer_has_a_reason_of_its_own() -> None:
     scorers = [find_scorer(name) for name in SCORERS]
     assert len({scorer.why for scorer in scorers}) == len(scorers)
     for scorer in scorers:
-        assert ("loops" in scorer.why) == ("barcode" in scorer.needs)
+        topological = "barcode" in scorer.needs or scorer.name in ("persistence", "bypass-zigzag")
+        assert ("loops" in scorer.why) == topological
         assert scorer.paper
     assert [scorer.name for scorer in scorers if not scorer.judged] == ["zigzag-seed"]
 

@@ -94,6 +94,26 @@ def test_score_is_the_record_that_the_command_prints(
     assert {len(scores.scores) for scores in record.scorers.values()} == {4}
 
 
+def test_clouds_and_scorers_are_those_that_were_asked_for(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another cloud gives another barcode and leaves scorers of streams alone; a scorer that asks the model
+    runs where it is named."""
+    given = {"data": data_file(tmp_path, 40), "k": 3}
+    usual = topovlm.score(checkpoint, **given)
+    other = topovlm.score(checkpoint, **given, cloud="normalised", token="multi", scorer="bypass-consistency")
+    assert (usual.cloud, usual.token, other.cloud, other.token) == ("residual", "last", "normalised", "multi")
+    assert other.barcode != usual.barcode
+    assert other.scorers["block-influence"] == usual.scorers["block-influence"]
+    assert set(other.scorers) - set(usual.scorers) == {"bypass-consistency"}
+    words = ("--cloud", "normalised", "--token", "multi", "--scorer", "fisher", "--k", "most-loops")
+    shown = printed(capsys, "score", "--model", checkpoint, "--data", given["data"], *words)
+    assert shown["scorers"]["fisher"]["order"][0] in range(4)
+    assert shown["k"] in (3, 4, 5, 7, 10, 15)
+    with pytest.raises(InputError, match="--token = 'first'"):
+        topovlm.score(checkpoint, token="first")
+
+
 def test_prune_and_export_write_what_the_commands_write(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,10 +62,13 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         "image_size": (40, 64),
         "repair": "off",
         "k": 7,
+        "cloud": "normalised",
+        "token": "multi",
         "memory_bytes": 8 << 30,
         "dtype": "fp16",
         "format": ("onnx", "tensorrt"),
         "output": Path("elsewhere"),
+        "finalists": 3,
         "until": "plan",
         "workers": "ray:local",
     }

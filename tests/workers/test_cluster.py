@@ -18,7 +18,16 @@ from tests import tiny
 from tests.workers.conftest import Nodes
 from topovlm.checkpoint.files import content_hash, open_checkpoint
 from topovlm.checkpoint.live import Live, load
-from topovlm.choose.shards import ShardedJudge, TorchModel, prompt_lengths, states_in_shards, torch_model
+from topovlm.choose.clouds import ALL_READINGS
+from topovlm.choose.shards import (
+    ShardedJudge,
+    TorchModel,
+    bypassed_in_shards,
+    prompt_lengths,
+    sensitivity_in_shards,
+    states_in_shards,
+    torch_model,
+)
 from topovlm.errors import InputError, MissingToolError, explain
 from topovlm.evaluation.shards import AnswerJob, ExportedFolder
 from topovlm.samples import Sample
@@ -65,14 +74,28 @@ def question_shards(count: int, size: int) -> list[Shard]:
 
 def test_hidden_states_are_the_same(pool: Pool, live: Live, travelling: TorchModel) -> None:
     """Every bit of them: batches are composed as here. Progress ends with all samples."""
-    from topovlm.choose.calibration import collect_states
+    from topovlm.choose.calibration import collect
 
     seen: list[tuple[int, int]] = []
-    found = states_in_shards(
-        pool, travelling, SAMPLES, lengths(live, SAMPLES), progress=lambda *now: seen.append(now)
-    )
-    np.testing.assert_array_equal(found, collect_states(live, SAMPLES))
+    given = (pool, travelling, SAMPLES, lengths(live, SAMPLES), ALL_READINGS)
+    found = states_in_shards(*given, progress=lambda *now: seen.append(now))
+    here = collect(live, SAMPLES, ALL_READINGS)
+    for reading in ALL_READINGS:
+        np.testing.assert_array_equal(found[reading], here[reading])
     assert seen[-1] == (141, 141)
+
+
+def test_what_scorers_ask_of_the_model_is_the_same(pool: Pool, live: Live, travelling: TorchModel) -> None:
+    """Every bit, without each layer and of slopes; batches that are not full among them."""
+    from topovlm.choose.bypasses import collect_bypassed
+    from topovlm.choose.sensitivities import collect_sensitivity
+
+    samples = SAMPLES[:35]
+    given = (pool, travelling, samples, lengths(live, samples))
+    np.testing.assert_array_equal(
+        bypassed_in_shards(*given, "normalised"), collect_bypassed(live, samples, "normalised")
+    )
+    np.testing.assert_array_equal(sensitivity_in_shards(*given, 0), collect_sensitivity(live, samples))
 
 
 def test_judgements_are_the_same(pool: Pool, live: Live, travelling: TorchModel) -> None:

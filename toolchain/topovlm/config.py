@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from topovlm import exporters
+from topovlm.choose.choices import CLOUDS, K_RULES, TOKENS
 from topovlm.errors import InputError, explain
 from topovlm.exporters.protocol import DTYPES as WRITTEN
 from topovlm.exporters.protocol import Dtype
@@ -58,7 +59,9 @@ class Config:
     drop: tuple[int, ...] | None
     scorer: str
     repair: str
-    k: int | None
+    k: int | str
+    cloud: str
+    token: str
     samples: int
     judge_samples: int
     judgements: int
@@ -189,6 +192,21 @@ def one_of(*choices: str) -> Callable[[str, str], str]:
     return parse
 
 
+def parse_neighbours(text: str, field: str) -> int | str:
+    """A number of neighbours, or the name of a rule that finds one."""
+    if text.strip().lstrip("+-").isdigit():
+        return integer(1)(text, field)
+    if text not in K_RULES:
+        remedy = nearest(text, K_RULES) or "Give a number from 1 up, or one of these"
+        raise InputError(explain(field, text, f"is no number and none of {', '.join(K_RULES)}", remedy))
+    return text
+
+
+def parse_token(text: str, field: str) -> str:
+    """Also by the name that the method's paper gives the last token."""
+    return one_of(*TOKENS)("last" if text == "ret" else text, field)
+
+
 def parse_formats(text: str, field: str) -> tuple[str, ...]:
     return exporters.choose([part.strip() for part in text.split(",") if part.strip()], field)
 
@@ -292,12 +310,28 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "k",
-        integer(1),
-        None,
-        "nearest neighbours of the layer graphs (default: 15, fewer where that leaves too few loops)",
+        parse_neighbours,
+        "auto",
+        "nearest neighbours of the layer graphs: a number, most-loops, plateau (where the order of layers "
+        "depends least on it), or auto (default: 15, fewer where that leaves too few loops)",
         "N",
     ),
-    Option("samples", integer(8), 256, "calibration samples", "N"),
+    Option(
+        "cloud",
+        one_of(*CLOUDS),
+        "residual",
+        f"stream of the layers' point clouds: {' or '.join(CLOUDS)}, as the next norm sees it "
+        "(default: residual)",
+        "NAME",
+    ),
+    Option(
+        "token",
+        parse_token,
+        "last",
+        f"tokens of the layers' point clouds: {', '.join(TOKENS)}, a point of each (default: last)",
+        "NAME",
+    ),
+    Option("samples", integer(8), 512, "calibration samples, fewer where the data has fewer", "N"),
     Option("judge_samples", integer(2), 96, "samples that judge sets of layers: search and finals", "N"),
     Option("judgements", integer(1), 120, "sets of layers that the judge may try", "N"),
     Option(

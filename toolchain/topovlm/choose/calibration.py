@@ -1,6 +1,6 @@
 """Samples through the dense model, once: one point cloud per decoder layer.
 
-Heavy imports happen inside `collect_states`; importing this module costs nothing.
+Heavy imports happen inside functions; importing this module costs nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from topovlm.choose.clouds import ALL_READINGS, STREAM, Reading, check_token, clouds_of, readings_for
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from topovlm.checkpoint.live import Live
 
-TOKEN_CHOICES = ("last", "text-mean", "image-mean")
 _ALIASES = {"ret": "last"}
 _BATCHES_PER_STRETCH = 8
 
@@ -30,6 +30,7 @@ def collect_states(
     samples: Sequence[Sample],
     *,
     token: str = "last",
+    cloud: str = "residual",
     batch_size: int = 16,
     stream_bytes: int = 1 << 30,
     progress: Progress | None = None,
@@ -37,27 +38,42 @@ def collect_states(
     """Residual stream after each decoder block, before the final norm: float32 [layers, samples, width].
 
     `token`: "last" (alias "ret") takes the last prompt token after the chat template, the one that predicts
-    the answer; "text-mean" and "image-mean" average over the prompt's text or image tokens. A sample gives
-    the same vectors alone and in a batch. `stream_bytes` bounds the streams that are in memory together: with
-    less, the weights are read more often. `progress(done, total)` counts samples times layers.
-    Raises `InputError`.
+    the answer; "text-mean" and "image-mean" average over the prompt's text or image tokens; "multi" gives
+    several points per sample (`clouds.clouds_of`). `cloud`: "normalised" takes each token's vector as the
+    next norm sees it, without the norm's gain. The rest as in `collect`. Raises `InputError`.
+    """
+    token = _ALIASES.get(token, token)
+    readings = readings_for(cloud, token)
+    check_token(token, samples)
+    states = collect(
+        model, samples, readings, batch_size=batch_size, stream_bytes=stream_bytes, progress=progress
+    )
+    return clouds_of(states, cloud, token)
+
+
+def collect(
+    model: Path | str | Live,
+    samples: Sequence[Sample],
+    readings: Sequence[Reading] = ALL_READINGS,
+    *,
+    batch_size: int = 16,
+    stream_bytes: int = 1 << 30,
+    progress: Progress | None = None,
+) -> dict[Reading, np.ndarray]:
+    """In one pass all `readings` after each decoder block, by reading float32 [layers, samples, width].
+
+    A sample gives the same vectors alone and in a batch; zeros where it has no such token. `stream_bytes`
+    bounds the streams that are in memory together: with less, the weights are read more often.
+    `progress(done, total)` counts samples times layers. Raises `InputError`.
     """
     from topovlm.checkpoint.live import as_live
 
-    token = _ALIASES.get(token, token)
-    if token not in TOKEN_CHOICES:
-        raise InputError(explain("--token", token, "is unknown", f"Choose one of {', '.join(TOKEN_CHOICES)}"))
     if not samples:
         raise InputError(explain("calibration samples", 0, "at least one is needed"))
     if batch_size < 1:
         raise InputError(explain("batch size", batch_size, "must be at least 1"))
     live = as_live(model)
-    for sample in samples:
-        if token == "image-mean" and not sample.images:
-            rule = "there is no picture to average over"
-            raise InputError(explain("--token", token, rule).at(sample.source or sample.id))
-    width = live.model.config.get_text_config().hidden_size
-    states = np.empty((live.layers, len(samples), width), dtype=np.float32)
+    states = _nothing_yet(live, readings, len(samples))
     done = 0
 
     def passed(rows: int) -> None:
@@ -66,16 +82,21 @@ def collect_states(
         if progress:
             progress(done, len(samples) * live.layers)
 
-    for rows, batches in _stretches(live, samples, batch_size, stream_bytes):
-        _fill(live, states, rows, batches, token=token, passed=passed)
+    for rows, batches in stretches(live, samples, batch_size, stream_bytes):
+        _fill(live, states, rows, batches, readings, passed=passed)
     check_finite(states, live.folder)
-    return states
+    return dict(zip(readings, states, strict=True))
+
+
+def _nothing_yet(live: Live, readings: Sequence[Reading], samples: int) -> np.ndarray:
+    width = live.model.config.get_text_config().hidden_size
+    return np.empty((len(readings), live.layers, samples, width), dtype=np.float32)
 
 
 def check_finite(states: np.ndarray, folder: Path) -> None:
-    """Raise `InputError` naming the first layer whose streams [layers, samples, width] are no numbers."""
+    """Raise `InputError` naming the first layer whose vectors in [..., layers, samples, width] are none."""
     if not np.isfinite(states).all():
-        layer = int(np.argwhere(~np.isfinite(states))[0, 0])
+        layer = int(np.argwhere(~np.isfinite(states))[:, -3].min())
         rule = f"the residual stream after layer {layer} is not finite"
         raise InputError(explain("--model", str(folder), rule, "The weights are damaged or overflow"))
 
@@ -96,8 +117,21 @@ def _rows_of_stretch(lengths: Sequence[int], batch_size: int, start: int) -> lis
     return [[start + member for member in members] for members in batches_by_length(lengths, batch_size)]
 
 
-def states_of_batches(live: Live, batches: Sequence[Sequence[Sample]], *, token: str = "last") -> np.ndarray:
-    """As `collect_states`, of batches that somebody else has composed; their samples in that order."""
+def states_of_batches(
+    live: Live, batches: Sequence[Sequence[Sample]], readings: Sequence[Reading] = (STREAM,)
+) -> np.ndarray:
+    """As `collect`, of batches that somebody else has composed, their samples in that order: float32
+    [readings, layers, samples, width]."""
+    rows, collated = collated_batches(live, batches)
+    states = _nothing_yet(live, readings, sum(map(len, rows)))
+    _fill(live, states, rows, collated, readings, passed=lambda _rows: None)
+    return states
+
+
+def collated_batches(
+    live: Live, batches: Sequence[Sequence[Sample]]
+) -> tuple[list[list[int]], list[dict[str, torch.Tensor]]]:
+    """Batches that somebody else has composed: their samples (by index, in a row), and their tensors."""
     from topovlm.checkpoint.live import collate, encode
 
     rows: list[list[int]] = []
@@ -106,13 +140,10 @@ def states_of_batches(live: Live, batches: Sequence[Sequence[Sample]], *, token:
         first = sum(map(len, rows))
         rows.append(list(range(first, first + len(batch))))
         collated.append(collate(live, [encode(live, sample, new_tokens=0) for sample in batch]))
-    width = live.model.config.get_text_config().hidden_size
-    states = np.empty((live.layers, sum(map(len, rows)), width), dtype=np.float32)
-    _fill(live, states, rows, collated, token=token, passed=lambda _rows: None)
-    return states
+    return rows, collated
 
 
-def _stretches(
+def stretches(
     live: Live, samples: Sequence[Sample], batch_size: int, stream_bytes: int
 ) -> Iterator[tuple[list[list[int]], list[dict[str, torch.Tensor]]]]:
     """Samples (by index) in batches of like length, as many batches at a time as their streams have room for.
@@ -146,41 +177,25 @@ def _fill(
     states: np.ndarray,
     rows: Sequence[Sequence[int]],
     batches: Sequence[dict[str, torch.Tensor]],
+    readings: Sequence[Reading],
     *,
-    token: str,
     passed: Callable[[int], None],
 ) -> None:
-    """Write the chosen token's residual stream after every block, of all batches, in one pass.
+    """Write the readings [readings, layers, samples, width] after every block, of all batches, in one pass.
 
     `passed` is told how many samples have passed one more layer.
     """
-    import torch
-
+    from topovlm.choose.reading import Reader, norm_of
     from topovlm.choose.sweep import Variant, enter, sweep
 
-    weights = [_token_weights(batch, live.image_token_id, token) for batch in batches]
+    norm = norm_of(live)
+    readers = [Reader(live, batch, readings, norm) for batch in batches]
     with live.ends(head=False):
         entered = [enter(live, batch) for batch in batches]
 
     # What enters the block behind: some families add features of pictures between the two.
     def keep(layer: int, _members: tuple[int, ...], number: int, stream: torch.Tensor) -> None:
-        chosen = torch.einsum("btd,bt->bd", stream.float(), weights[number])
-        states[layer, rows[number]] = chosen.cpu().numpy()
+        states[:, layer, rows[number]] = readers[number](stream).cpu().numpy()
         passed(len(rows[number]))
 
     sweep(live, entered, [Variant()], visit=keep)
-
-
-def _token_weights(batch: dict[str, torch.Tensor], image_token_id: int | None, token: str) -> torch.Tensor:
-    """float32 [B, T]: how much each position counts; rows sum to one, padding is zero."""
-    import torch
-
-    mask = batch["attention_mask"].bool()
-    if token == "last":
-        chosen = torch.zeros_like(mask)
-        chosen[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1] = True
-    else:
-        is_image = batch["input_ids"] == (-1 if image_token_id is None else image_token_id)
-        chosen = mask & (is_image if token == "image-mean" else ~is_image)
-    weights = chosen.float()
-    return weights / weights.sum(1, keepdim=True)

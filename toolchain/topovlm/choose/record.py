@@ -36,10 +36,16 @@ class ScoreResult(Part, frozen=True, kw_only=True):
 
 
 class Scores(Part, frozen=True, kw_only=True):
-    """scores.json: every scorer on the same hidden states. `scorer` is the one that was asked for."""
+    """scores.json: every scorer on the same hidden states. `scorer` is the one that was asked for.
+
+    `cloud` and `token` say what the layers' clouds are made of (`clouds`), `k` how many neighbours they were
+    read with.
+    """
 
     scorer: str
     k: int
+    cloud: str = "residual"
+    token: str = "last"
     samples: int
     sample_source: str
     scorers: dict[str, ScoreResult]

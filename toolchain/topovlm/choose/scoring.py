@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from topovlm.choose.record import BarRow, Extra, ScoreResult, Scores
-from topovlm.choose.scorers import SCORERS, STAND_IN, Scorer, Settings, find_scorer
+from topovlm.choose.scorers import SCORERS, STAND_IN, Scorer, Settings, find_scorer, scorers_for
 from topovlm.errors import InputError, explain
 from topovlm.records import convert
 from topovlm.topology.barcode import Barcode
@@ -18,18 +18,21 @@ DEFAULTS = Settings()
 
 
 def score(states: np.ndarray, scorer: Scorer | str, settings: Settings = DEFAULTS) -> ScoreResult:
-    """Scores of one scorer on states [layers, samples, width].
+    """Scores of one scorer on states [layers, samples, width], the residual stream at the last prompt token.
 
-    A barcode among the settings (of these states at their k) saves computing it again. Where the samples show
+    A barcode among the settings (of their points at their k) saves computing it again. Where the samples show
     the scorer nothing, `STAND_IN` scores in its place, and `extra` has a `note` of it. Raises `InputError`:
     states of another shape or not finite, an unknown scorer, one that gives no number per layer.
     """
     _check_states(states)
     scorer = find_scorer(scorer) if isinstance(scorer, str) else scorer
+    if settings.points is None:
+        settings = replace(settings, points=states)
     if "barcode" in scorer.needs and settings.barcode is None:
         from topovlm.topology.zigzag import zigzag_barcode
 
-        settings = replace(settings, barcode=zigzag_barcode(states, k=settings.k, max_homology_dim=1))
+        points = settings.needed_points()
+        settings = replace(settings, barcode=zigzag_barcode(points, k=settings.k, max_homology_dim=1))
     shared = states.view()
     shared.flags.writeable = False  # every scorer sees the same states
     try:
@@ -61,9 +64,9 @@ def _stood_in(scorer: Scorer, blind: str, extra: Mapping[str, object], other: Sc
     return msgspec.structs.replace(other, scorer=scorer.name, extra=told)
 
 
-def score_all(states: np.ndarray, settings: Settings) -> dict[str, ScoreResult]:
-    """Every scorer that there is, by name, on the same states."""
-    return {name: score(states, name, settings) for name in SCORERS}
+def score_all(states: np.ndarray, settings: Settings, asked: Collection[str] = ()) -> dict[str, ScoreResult]:
+    """By name every scorer that costs next to nothing, and those `asked` for, on the same states."""
+    return {name: score(states, name, settings) for name in scorers_for(asked)}
 
 
 def score_for(states: np.ndarray, scored: Scores, settings: Settings) -> dict[str, ScoreResult]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from topovlm.artifacts import digest_of
+from topovlm.choose import bypasses, sensitivities
+from topovlm.choose.clouds import STREAM, Reading
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.families.layers import refuse_tied_layers
@@ -104,21 +106,54 @@ class _TorchJob:
 
 @dataclass(frozen=True)
 class StatesJob(_TorchJob):
-    """float32 [layers, samples, width]: `calibration.collect_states` of whole batches of `batch_size`."""
+    """float32 [readings, layers, samples, width]: `calibration.collect` of whole batches of `batch_size`."""
 
-    token: str = "last"
+    readings: tuple[Reading, ...] = (STREAM,)
     batch_size: int = 16
 
     @property
     def key(self) -> str:
-        return digest_of(["states", self.source.content, self.token, self.batch_size])
+        return digest_of(
+            ["states", self.source.content, [list(reading) for reading in self.readings], self.batch_size]
+        )
 
     def run(self, opened: Opened, shard: Shard) -> np.ndarray:
         from topovlm.choose.calibration import states_of_batches
 
-        size, given = self.batch_size, shard.samples
-        batches = [given[start : start + size] for start in range(0, len(given), size)]
-        return states_of_batches(cast("Live", opened.value), batches, token=self.token)
+        batches = _whole(shard.samples, self.batch_size)
+        return states_of_batches(cast("Live", opened.value), batches, self.readings)
+
+
+@dataclass(frozen=True)
+class BypassedJob(_TorchJob):
+    """float32 [layers + 1, samples, width]: `bypasses.collect_bypassed` of whole batches of `batch_size`."""
+
+    cloud: str = "residual"
+    batch_size: int = bypasses.BATCH
+
+    @property
+    def key(self) -> str:
+        return digest_of(["bypassed", self.source.content, self.cloud, self.batch_size])
+
+    def run(self, opened: Opened, shard: Shard) -> np.ndarray:
+        batches = _whole(shard.samples, self.batch_size)
+        return bypasses.bypassed_of_batches(cast("Live", opened.value), batches, self.cloud)
+
+
+@dataclass(frozen=True)
+class SensitivityJob(_TorchJob):
+    """float64 [layers, samples, 1]: `sensitivities.collect_sensitivity` of whole batches, by sample."""
+
+    seed: int = 0
+    batch_size: int = sensitivities.BATCH
+
+    @property
+    def key(self) -> str:
+        return digest_of(["sensitivity", self.source.content, self.seed, self.batch_size])
+
+    def run(self, opened: Opened, shard: Shard) -> np.ndarray:
+        batches = _whole(shard.samples, self.batch_size)
+        return sensitivities.sensitivity_of_batches(cast("Live", opened.value), batches, self.seed)
 
 
 @dataclass(frozen=True)
@@ -154,13 +189,66 @@ def states_in_shards(
     model: TorchModel,
     samples: Sequence[Sample],
     lengths: Sequence[int],
+    readings: Sequence[Reading] = (STREAM,),
+    *,
+    progress: Progress | None = None,
+) -> dict[Reading, np.ndarray]:
+    """As `calibration.collect`, bit for bit. `lengths`: tokens of the samples' prompts."""
+    from topovlm.choose.calibration import check_finite
+
+    job = StatesJob(model, tuple(readings))
+    states = _in_shards(pool, job, samples, lengths, progress)
+    check_finite(states, model.folder)
+    return dict(zip(readings, states, strict=True))
+
+
+def bypassed_in_shards(
+    pool: Pool,
+    model: TorchModel,
+    samples: Sequence[Sample],
+    lengths: Sequence[int],
+    cloud: str,
     *,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """As `calibration.collect_states`, bit for bit. `lengths`: tokens of the samples' prompts."""
-    from topovlm.choose.calibration import check_finite, rows_of_batches
+    """As `bypasses.collect_bypassed`, bit for bit."""
+    from topovlm.choose.calibration import check_finite
 
-    job = StatesJob(model)
+    found = _in_shards(pool, BypassedJob(model, cloud), samples, lengths, progress)
+    check_finite(found, model.folder)
+    return found
+
+
+def sensitivity_in_shards(
+    pool: Pool,
+    model: TorchModel,
+    samples: Sequence[Sample],
+    lengths: Sequence[int],
+    seed: int,
+    *,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """As `sensitivities.collect_sensitivity`, bit for bit."""
+    found = _in_shards(pool, SensitivityJob(model, seed), samples, lengths, progress)
+    values: np.ndarray = found[..., 0].mean(axis=1)
+    return values
+
+
+def _whole(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
+    """The batches of a shard."""
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def _in_shards(
+    pool: Pool,
+    job: StatesJob | BypassedJob | SensitivityJob,
+    samples: Sequence[Sample],
+    lengths: Sequence[int],
+    progress: Progress | None,
+) -> np.ndarray:
+    """A job's arrays [..., samples, width] of shards of whole batches, put together in the samples' order."""
+    from topovlm.choose.calibration import rows_of_batches
+
     rows = rows_of_batches(lengths, job.batch_size)
     # A batch that is not full ends its shard: those of a shard are told apart by their size.
     parts: list[list[int]] = [[]]
@@ -170,12 +258,11 @@ def states_in_shards(
         parts[-1] += batch
     shards = [Shard(tuple(samples[row] for row in part)) for part in parts]
     found = pool.run(job, shards, progress)
-    layers, _, width = np.asarray(found[0]).shape
-    states = np.empty((layers, len(samples), width), dtype=np.float32)
+    first = np.asarray(found[0])
+    together = np.empty((*first.shape[:-2], len(samples), first.shape[-1]), dtype=first.dtype)
     for part, values in zip(parts, found, strict=True):
-        states[:, part] = values
-    check_finite(states, model.folder)
-    return states
+        together[..., part, :] = values
+    return together
 
 
 class ShardedJudge:

@@ -1,4 +1,8 @@
-"""Score every decoder layer on calibration samples, by every scorer. A high score says: may go."""
+"""Score every decoder layer on calibration samples. A high score says: may go.
+
+All scorers that cost next to nothing score beside the one of --scorer. --cloud, --token and --k say what the
+layers' point clouds are made of and how many neighbours their graphs have.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from topovlm.commands.common import add_options, config_of
 from topovlm.console import Display, print_json, table
 from topovlm.records import plain, write
 
-_OPTIONS = ("model", "task", "data", "scorer", "k", "samples", "seed", "memory", "workers")
+_OPTIONS = ("model", "task", "data", "scorer", "k", "cloud", "token", "samples", "seed", "memory", "workers")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,5 +40,6 @@ def run(args: argparse.Namespace) -> int:
     names = list(scores.scorers)
     columns = [scores.scorers[name].scores for name in names]
     rows = [(layer, *(f"{column[layer]:.3f}" for column in columns)) for layer in range(len(columns[0]))]
-    table(f"{scores.samples} samples, k = {scores.k}", ("layer", *names), rows)
+    cloud = f"{scores.cloud} cloud of {scores.token}"
+    table(f"{scores.samples} samples, {cloud}, k = {scores.k}", ("layer", *names), rows)
     return 0

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from topovlm.artifacts import write_bytes
+from topovlm.choose.choices import AUTO
+from topovlm.choose.clouds import STREAM, check_token, clouds_of
 from topovlm.choose.record import Scores, Selection
-from topovlm.choose.scorers import SCORERS, Settings, find_scorer
+from topovlm.choose.scorers import SCORERS, Settings, find_scorer, scorers_for
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
+from topovlm.pipeline.collecting import collected, travelling
 from topovlm.pipeline.final_names import called
 from topovlm.pipeline.record import Pruned
 from topovlm.pipeline.stages import MODEL, PRUNE, SCORE, SCORES, SELECT, SELECTION, STATES
 from topovlm.records import write
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from topovlm.choose.judging import Finals
     from topovlm.choose.record import JudgeRecord, ScoreResult
     from topovlm.choose.search import KlJudge
-    from topovlm.choose.shards import TorchModel
     from topovlm.config import Config
     from topovlm.pipeline.context import Context
     from topovlm.pipeline.rundir import Record
@@ -45,8 +45,9 @@ def check_inputs(context: Context) -> None:
     from topovlm.pipeline.question import check_removable
 
     check_removable(context.config, context.source.checkpoint.facts)
-    for name in (context.config.scorer, *SCORERS):  # all of them run, plug-ins too
-        find_scorer(name)
+    find_scorer(context.config.scorer)
+    for name in scorers_for((context.config.scorer,)):  # plug-ins too
+        find_scorer(name).ready()
     family, data = context.source.checkpoint.family, context.data
     if not data.is_own:
         if family.text_only:
@@ -54,6 +55,7 @@ def check_inputs(context: Context) -> None:
             raise InputError(explain("--data", None, rule, "Give questions in words"))
         return
     data.check()
+    check_token(context.config.token, data.calibration())
     asked = (*data.calibration(), *data.judging(), *data.confirming(), *data.held_out())
     check_samples(
         context.dense.processor, context.source.checkpoint.facts, asked, context.constants.answer_tokens
@@ -69,19 +71,30 @@ def score(context: Context) -> Record[Scores]:
         from topovlm.choose.loops import barcode_with_loops
         from topovlm.choose.scoring import count_bars, score_all
 
-        config, samples = context.config, context.data.calibration()
-        states = _states(context, samples, progress)
-        k, barcode = barcode_with_loops(states, _neighbours(config))
+        config, samples, asked = context.config, context.data.calibration(), (context.config.scorer,)
+        found = collected(context, samples, asked, progress)
+        points = clouds_of(found.states, config.cloud, config.token)
+        k, barcode = barcode_with_loops(points, _neighbours(config))
+        settings = Settings(
+            k=k,
+            seed=config.seed,
+            barcode=barcode,
+            points=points,
+            bypassed=found.bypassed,
+            sensitivity=found.sensitivity,
+        )
         scores = Scores(
             scorer=config.scorer,
             k=k,
+            cloud=config.cloud,
+            token=config.token,
             samples=len(samples),
             sample_source=context.data.source,
-            scorers=score_all(states, Settings(k=k, seed=config.seed, barcode=barcode)),
+            scorers=score_all(found.states[STREAM], settings, asked),
             barcode=count_bars(barcode),
         )
         held = BytesIO()  # into a file numpy says of a full disk only how much it has written
-        np.save(held, states)
+        np.save(held, found.states[STREAM])
         write_bytes(work / STATES, held.getvalue())
         write(work / SCORES, scores)
         return scores
@@ -93,29 +106,11 @@ def score(context: Context) -> Record[Scores]:
     return scored
 
 
-def _states(context: Context, samples: Sequence[Sample], progress: Progress) -> np.ndarray:
-    if context.pool.here:
-        from topovlm.choose.calibration import collect_states
-
-        return collect_states(context.dense.live, samples, progress=progress)
-    from topovlm.choose.shards import prompt_lengths, states_in_shards
-
-    lengths = prompt_lengths(context.dense.processor, context.source.checkpoint, samples)
-    return states_in_shards(context.pool, _travelling(context), samples, lengths, progress=progress)
-
-
-def _travelling(context: Context) -> TorchModel:
-    """The dense model, as a worker finds it."""
-    from topovlm.choose.shards import torch_model
-
-    return torch_model(context.source.checkpoint, context.model_digest, context.dense.computing)
-
-
-def _neighbours(config: Config) -> int | None:
-    """As many as asked for; the paper's number for a scorer that is true to it; None: to be found."""
+def _neighbours(config: Config) -> int | str:
+    """As many as asked for, or by which rule; the paper's number for a scorer that is true to it."""
     from topovlm.choose.loops import USUAL_K
 
-    if config.k is None and not find_scorer(config.scorer).judged:
+    if config.k == AUTO and not find_scorer(config.scorer).judged:
         return USUAL_K
     return config.k
 
@@ -225,7 +220,7 @@ def _judge_of(context: Context) -> Callable[[Sequence[Sample]], KlJudge]:
         return lambda samples: Judge(live, samples)
     from topovlm.choose.shards import ShardedJudge, prompt_lengths
 
-    model, checkpoint = _travelling(context), context.source.checkpoint
+    model, checkpoint = travelling(context), context.source.checkpoint
 
     def judge_of(samples: Sequence[Sample]) -> KlJudge:
         lengths = prompt_lengths(context.dense.processor, checkpoint, samples)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from topovlm.choose.costs import Costs
+from topovlm.choose.scorers import needed
 from topovlm.machine.host import free_memory_bytes
 from topovlm.pipeline.preflight import needs, stages_until
 from topovlm.units import format_bytes
@@ -80,6 +81,7 @@ def stage_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> di
 def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dict[str, float]:
     config, constants = context.config, context.constants
     layers, drop = context.source.layers, context.source.layers - keep
+    scoring = Work(config.samples, config.samples * layers) + _asking(context)
     half = config.judge_samples / 2
     judged = config.judgements * half * keep + 10 * half * keep  # what chooses, and what confirms
     selecting = _answers(2 * half, layers) + Work(2 * half, 2 * half * layers + judged)
@@ -92,13 +94,25 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     asked = config.eval_samples
     answering = Work(2 * asked, asked * (layers + keep), _SHORT_ANSWER * asked * (layers + keep))
     return {
-        "score": Work(config.samples, config.samples * layers).seconds(costs),
+        "score": scoring.seconds(costs),
         "select": selecting.seconds(costs) if config.drop is None else 0.0,
         "prune": verifying.seconds(exact)
         + (repairing.seconds(costs) + _solving_s(context, exact, drop) if config.repair == "auto" else 0.0),
         "export": checked.seconds(exact),
         "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
     }
+
+
+def _asking(context: Context) -> Work:
+    """What the scorer asks of the model beyond the samples' states: each layer left out, or slopes."""
+    layers, needs = context.source.layers, needed((context.config.scorer,))
+    few = min(context.config.samples, context.constants.bypass_samples)
+    asking = Work()
+    if "bypassed" in needs:
+        asking += Work(few, few * layers * (layers + 1) / 2)
+    if "sensitivity" in needs:  # forwards twice, and backwards, which takes as long as two
+        asking += _answers(few, layers) + Work(few, 4 * few * layers)
+    return asking
 
 
 def _answers(samples: float, layers: int) -> Work:

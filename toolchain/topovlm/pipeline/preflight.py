@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING
 
 from topovlm import exporters
 from topovlm.checkpoint.sizes import ITEM_BYTES, Sizes
+from topovlm.choose.choices import KINDS, MULTI
+from topovlm.choose.clouds import readings_for
+from topovlm.choose.scorers import needed
+from topovlm.choose.sensitivities import BATCH as SLOPES_BATCH
 from topovlm.config import LAST, UNTIL, Config
 from topovlm.errors import InputError, explain
 from topovlm.machine.host import free_memory_bytes
@@ -98,7 +102,7 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
     streams = min(_STREAMS_BYTES, config.samples * _prompt_tokens(context) * vector)
     working = _LIBRARIES_BYTES + sizes.loaded_bytes(computing, free)
     exact = _LIBRARIES_BYTES + sizes.loaded_bytes("float32", free)
-    yield Need("score", working + 2 * streams, 0, most)
+    yield Need("score", working + 2 * streams + _states_bytes(context) + _slopes_bytes(context), 0, most)
     yield Need("select", working + 2 * streams, 0, most)
     # Equations are solved while no part of the model but a layer is in memory.
     solving = _LIBRARIES_BYTES + streams + _repair_bytes(context) if config.repair == "auto" else 0
@@ -113,6 +117,21 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
     whole = _LIBRARIES_BYTES + ITEM_BYTES["float32"] * sizes.parameters
     before = "`--until prune` stops before graphs are timed and asked; or use a machine with more memory"
     yield Need(LAST, whole, 0, before)
+
+
+def _states_bytes(context: Context) -> int:
+    """Of every layer's vectors in float32, as they are collected, and the clouds that are made of them."""
+    config, layers = context.config, context.source.layers
+    kinds = len(readings_for(config.cloud, config.token)) + (len(KINDS) if config.token == MULTI else 0)
+    return ITEM_BYTES["float32"] * kinds * layers * config.samples * _width(context)
+
+
+def _slopes_bytes(context: Context) -> int:
+    """Of what enters every layer, for a scorer that goes backwards through them."""
+    if "sensitivity" not in needed((context.config.scorer,)):
+        return 0
+    vector = _width(context) * ITEM_BYTES[context.dense.computing]
+    return (context.source.layers + 1) * SLOPES_BATCH * _prompt_tokens(context) * vector
 
 
 def _repair_bytes(context: Context) -> int:

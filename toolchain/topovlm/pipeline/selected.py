@@ -28,7 +28,13 @@ def selection_part(
         ),
         calibration_samples=scores.samples,
         calibration_source=scores.sample_source,
-        parameters={"k": scores.k, **own.extra, "paper": own.paper},
+        parameters={
+            "k": scores.k,
+            "cloud": scores.cloud,
+            "token": scores.token,
+            **own.extra,
+            "paper": own.paper,
+        },
         other_sets=tuple(
             doc.ScorerSet(
                 scorer=name,

@@ -73,8 +73,9 @@ SCORE = Stage(
     "score",
     Scores,
     outputs=(SCORES, STATES),
-    reads=("scorer", "k"),
+    reads=("scorer", "k", "cloud", "token"),
     facts=("model", "packages", "choosing", "computing"),
+    constants=("bypass_samples",),
     feeds=_from_scores,
     lent=True,
 )
