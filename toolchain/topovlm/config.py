@@ -55,6 +55,7 @@ class Config:
     max_token_latency_ms: float | None
     max_memory_bytes: int | None
     memory_bytes: int | None
+    max_drop: float | None
     sparsity: float | None
     drop: tuple[int, ...] | None
     scorer: str
@@ -289,6 +290,14 @@ OPTIONS: tuple[Option, ...] = (
         unit="bytes",
     ),
     Option(
+        "max_drop",
+        parse_fraction,
+        None,
+        "most accuracy that may be lost on the held-out questions, e.g. 2%% (points; else exit code 3)",
+        "SHARE",
+        spell=spell_share,
+    ),
+    Option(
         "sparsity",
         parse_sparsity,
         None,
@@ -447,6 +456,11 @@ def resolve(given: Mapping[str, object], file: Path | None = None) -> Config:
     if values["sparsity"] is not None and values["drop"] is not None:
         rule = "--sparsity and --drop both say how many layers go"
         raise InputError(explain("--sparsity", spell_share(values["sparsity"]), rule, "Give one of them"))
+    if values["max_drop"] is not None and values["until"] != LAST:
+        rule = f"no accuracy is measured with --until {values['until']}"
+        raise InputError(
+            explain("--max-drop", spell_share(values["max_drop"]), rule, "Leave one of them out")
+        )
     return Config(**values)
 
 

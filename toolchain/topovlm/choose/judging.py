@@ -79,12 +79,17 @@ def parted(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sam
     names = sorted(groups)
     if len(names) < 2:
         return list(samples), []
-    wanted = max(min(_SEARCH_SAMPLES, len(samples) // 2), len(samples) // 4)
+    wanted = search_samples(len(samples))
     searched: list[Sample] = []
     raced: list[Sample] = []
     for index in np.random.default_rng([seed, 53]).permutation(len(names)):
         (searched if len(searched) < wanted else raced).extend(groups[names[index]])
     return searched, raced
+
+
+def search_samples(count: int) -> int:
+    """How many of so many samples a search has."""
+    return max(min(_SEARCH_SAMPLES, count // 2), count // 4)
 
 
 def _raced(record: JudgeRecord, samples: Sequence[Sample], finals: Finals, seed: int) -> JudgeRecord:

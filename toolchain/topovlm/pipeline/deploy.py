@@ -21,6 +21,7 @@ from topovlm.pipeline.attempts import assess
 from topovlm.pipeline.checks import checked_inputs
 from topovlm.pipeline.context import Context
 from topovlm.pipeline.expected import expectations
+from topovlm.pipeline.max_drop import refuse_drop
 from topovlm.pipeline.preflight import stages_until
 from topovlm.pipeline.question import build_plan, check_layer_fields, refuse_infeasible
 from topovlm.pipeline.record import Attempt, Deployment
@@ -250,6 +251,7 @@ def _outcome(
         kind = f" ({card.kind})" if card.kind else ""
         display.note(f"{card.question} {card.status}: {card.headline}{kind}")
     display.note(f"report: {root / 'report.html'}")
+    refuse_drop(context.config, report)
     selection = report.selection
     return Deployment(
         run=str(root),

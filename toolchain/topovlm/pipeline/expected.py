@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from topovlm.choose.costs import Costs
+from topovlm.choose.judging import search_samples
 from topovlm.choose.scorers import needed
 from topovlm.machine.host import free_memory_bytes
+from topovlm.pipeline.choosing import finalists_of
 from topovlm.pipeline.preflight import needs, stages_until
 from topovlm.units import format_bytes
 
@@ -82,22 +84,30 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     config, constants = context.config, context.constants
     layers, drop = context.source.layers, context.source.layers - keep
     scoring = Work(config.samples, config.samples * layers) + _asking(context)
-    half = config.judge_samples / 2
-    judged = config.judgements * half * keep + 10 * half * keep  # what chooses, and what confirms
-    selecting = _answers(2 * half, layers) + Work(2 * half, 2 * half * layers + judged)
+    searched = search_samples(config.judge_samples)
+    raced = config.judge_samples - searched
+    finals = finalists_of(context)
+    rounds = max(1, (finals - 1).bit_length())
+    # All run on a first lot, the better half on another as large as all before.
+    judged = config.judgements * searched * keep + finals * rounds * raced / 2 ** (rounds - 1) * keep
+    asked_of_dense = searched + raced
+    selecting = _answers(asked_of_dense, layers) + Work(asked_of_dense, asked_of_dense * layers + judged)
     fitted = min(config.samples, constants.repair_samples)
     # Behind a cut half of the layers are left, on average; a dozen repairs are tried on a quarter of them.
     tried = drop / 2 * 12 * fitted / 4 * keep / 2
-    repairing = _answers(fitted, layers) + Work(fitted, 2 * fitted * layers + tried)
+    ready, fitting = _answers(fitted, layers), Work(fitted, 2 * fitted * layers + tried)
+    once_s = fitting.seconds(costs) + _solving_s(context, exact, drop)
+    repairs = config.repair == "auto"
     verifying = Work(_VERIFIED, _VERIFIED * keep, _VERIFIED_STEPS * keep)
     checked = Work(_CHECKED, 2 * _CHECKED * (layers + keep))
     asked = config.eval_samples
     answering = Work(2 * asked, asked * (layers + keep), _SHORT_ANSWER * asked * (layers + keep))
     return {
         "score": scoring.seconds(costs),
-        "select": selecting.seconds(costs) if config.drop is None else 0.0,
-        "prune": verifying.seconds(exact)
-        + (repairing.seconds(costs) + _solving_s(context, exact, drop) if config.repair == "auto" else 0.0),
+        "select": selecting.seconds(costs) + repairs * (ready.seconds(costs) + finals * once_s)
+        if config.drop is None
+        else 0.0,
+        "prune": verifying.seconds(exact) + repairs * (ready.seconds(costs) + once_s),
         "export": checked.seconds(exact),
         "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
     }

@@ -39,6 +39,7 @@ IRRELEVANT: Mapping[str, str] = {
     "output": "where results are written",
     "format": "which exporters run; each has a stage of its own",
     "until": "which stages run",
+    "max_drop": "what the measured accuracy is held against when all is done",
     "workers": "where shards run; each gives what it gives here",
     "memory_bytes": "how much is in memory at a time; what a large model computes in is a fact (computing)",
 }
