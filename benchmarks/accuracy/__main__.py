@@ -1,0 +1,90 @@
+"""Which way to choose layers keeps most of a model, on models that nobody trained for it:
+
+    python -m benchmarks.accuracy scorers [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
+    python -m benchmarks.accuracy choices [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
+
+`scorers`: every scorer alone, with every cloud and number of neighbours. `choices`: what a deployment would
+choose (search, finals, repair), with the settings that are compared. Nothing that measures has chosen.
+`--room`: what was seen and measured is kept there, and taken from there. `--write` keeps the tables in
+benchmarks/data/accuracy.json, and what it holds of other subjects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.runs import compare_choices, compare_scorers
+from benchmarks.accuracy.subjects import SUBJECTS
+from topovlm.machine.environment import cpu_name, versions
+
+RESULTS = Path(__file__).resolve().parents[1] / "data" / "accuracy.json"
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("scorers", "choices"))
+    parser.add_argument("--subject", choices=SUBJECTS, default="smollm2-text")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="of layers that go")
+    parser.add_argument("--room", type=Path)
+    parser.add_argument("--write", action="store_true", help=f"keep the results in {RESULTS.name}")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="topovlm-accuracy-") as scratch:
+        room = (args.room or Path(scratch)) / args.subject
+        room.mkdir(parents=True, exist_ok=True)
+        subject = SUBJECTS[args.subject](room)
+        seeds = [int(seed) for seed in args.seeds.split(",")]
+        counts = sorted({max(1, round(float(share) * subject.layers)) for share in args.shares.split(",")})
+        run = {"scorers": compare_scorers, "choices": compare_choices}[args.what]
+        found = run(subject, room, seeds, counts)
+    print(as_markdown(found))
+    if args.write:
+        _keep(args.subject, args.what, found)
+    return 0
+
+
+def as_markdown(found: dict[str, Any]) -> str:
+    """One row per method, best first: the loss of each number of layers."""
+    measures, counts = list(found["dense"]), [*map(str, found["counts"]), "mean"]
+    lines = []
+    for measure in measures:
+        lines += [f"{measure}, dense {found['dense'][measure]:.3f}: what is lost", ""]
+        lines += ["| method | " + " | ".join(counts) + " |", "|---" * (len(counts) + 1) + "|"]
+        rows = sorted(found["losses"].items(), key=lambda row: row[1]["mean"][measure]["mean"])
+        for name, losses in rows:
+            lines.append(
+                f"| {name} | " + " | ".join(_cell(losses[count][measure]) for count in counts) + " |"
+            )
+        lines.append("")
+    for rival, losses in found.get("paired", {}).items():
+        cells = ", ".join(f"{count}: {_cell(losses[count][measures[0]])}" for count in counts)
+        lines.append(f"zigzag less {rival} ({measures[0]}; below 0: zigzag is better): {cells}")
+    if "ranks" in found:
+        rows = sorted(found["ranks"].items(), key=lambda row: -row[1]["mean"])
+        lines += ["", "| scorer | rank correlation with what single layers cost less |", "|---|---|"]
+        lines += [f"| {name} | {_cell(values)} |" for name, values in rows]
+    return "\n".join(lines)
+
+
+def _cell(values: dict[str, float]) -> str:
+    return f"{values['mean']:.3f} ({values['low']:.3f} to {values['high']:.3f})"
+
+
+def _keep(subject: str, what: str, found: dict[str, Any]) -> None:
+    held: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    place = {"cpu": cpu_name(), "versions": versions(("torch", "transformers", "numpy"))}
+    held.setdefault(subject, {})[what] = {**place, **found}
+    RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

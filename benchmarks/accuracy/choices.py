@@ -1,0 +1,73 @@
+"""What a deployment would choose: proposals, search, finals and repair, as the product runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+
+from benchmarks.accuracy.subject import Subject
+from topovlm.choose.judge import Judge
+from topovlm.choose.judging import Finals, judge_proposals
+from topovlm.choose.record import JudgeRecord
+from topovlm.choose.repair.fit import Repairs
+from topovlm.choose.shipped import Shipped
+from topovlm.samples import Sample
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers of samples and of sets, as the options of `topovlm deploy` have them."""
+
+    judge_samples: int = 96
+    judgements: int = 120
+    finalists: int = 8
+    repair_samples: int = 128
+    repair: bool = True
+
+
+SETTINGS = {
+    "search alone": Settings(finalists=1, repair=False),
+    "96 samples": Settings(),
+    "384 samples": Settings(judge_samples=384, repair_samples=384),
+}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The set that won, what its repair is, and what the choice took."""
+
+    record: JudgeRecord
+    weights: Mapping[int, torch.Tensor]
+    seconds: float
+
+
+def choose(
+    subject: Subject,
+    scoring: Sequence[Sample],
+    judging: Sequence[Sample],
+    proposals: Mapping[str, Sequence[int]],
+    *,
+    seed: int,
+    settings: Settings,
+) -> Chosen:
+    """`scoring`: the samples that scored, of which some fit the repair; `judging`: others."""
+    live, began = subject.live, perf_counter()
+    repairs: Repairs | None = None
+    if settings.repair:
+        repairs = Repairs(live, scoring[: settings.repair_samples], torch.float32, seed=seed)
+    record = judge_proposals(
+        lambda samples: Judge(live, samples),
+        subject.layers,
+        judging[: settings.judge_samples],
+        proposals,
+        subject.protected,
+        start="zigzag",
+        budget=settings.judgements,
+        finals=lambda: Finals(Shipped(live, repairs).judge_of, settings.finalists, repairs is not None),
+        seed=seed,
+    )
+    weights = repairs.of(record.dropped)[0] if repairs else {}
+    return Chosen(record, weights, perf_counter() - began)

@@ -1,0 +1,179 @@
+"""The two comparisons: scorers alone, and what a deployment makes of them."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy.choices import SETTINGS, choose
+from benchmarks.accuracy.compare import over_seeds_and_items
+from benchmarks.accuracy.kept import Measured
+from benchmarks.accuracy.scorers import DEFAULT, Seen, look, product_proposals, proposed, scored
+from benchmarks.accuracy.subject import Drop, Outcome, Subject, free_layers
+from topovlm.choose.loops import rank_correlation
+from topovlm.choose.record import Certainty
+from topovlm.choose.sweep import Variant
+
+_RIVALS = ("block-influence", "random")
+_DRAWS = 5  # of random sets, for every draw of samples
+
+
+def compare_scorers(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Losses of every scorer's sets, by number of layers that go, and how they rank single layers."""
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+    free = free_layers(subject)
+    singles = [_lost(dense, one, subject.measures[0]).mean() for one in measured([[layer] for layer in free])]
+    sets: dict[int, dict[str, list[list[Drop]]]] = {count: {} for count in counts}
+    ranks: dict[str, list[float]] = {}
+    for seed in seeds:
+        seen = seen_by(subject, room, seed)
+        for count in counts:
+            for name, values in scored(subject, seen, seed, count):
+                sets[count].setdefault(name, []).append([proposed(subject, values, count)])
+                if count == counts[0]:
+                    ranks.setdefault(name, []).append(rank_correlation(values[free], -np.asarray(singles)))
+            rng = np.random.default_rng([seed, 5])
+            draws = [frozenset(rng.choice(free, count, replace=False).tolist()) for _ in range(_DRAWS)]
+            sets[count].setdefault("random", [[]] * len(seeds))[seeds.index(seed)] = draws
+        _say(f"{subject.name}: seed {seed} scored")
+    losses: dict[str, dict[int, dict[str, np.ndarray]]] = {}
+    for count in counts:
+        for name, by_seed in sets[count].items():
+            outcomes = [measured(draws) for draws in by_seed]
+            losses.setdefault(name, {})[count] = {
+                measure: np.stack(
+                    [np.mean([_lost(dense, one, measure) for one in some], axis=0) for some in outcomes]
+                )
+                for measure in subject.measures
+            }
+        _say(f"{subject.name}: {count} layers measured")
+    return {
+        "dense": {measure: dense.mean(measure) for measure in subject.measures},
+        "counts": list(counts),
+        "seeds": list(seeds),
+        "singles": {str(layer): float(loss) for layer, loss in zip(free, singles, strict=True)},
+        "losses": {name: _summed(by_count) for name, by_count in losses.items()},
+        "ranks": {name: _spread(values) for name, values in ranks.items()},
+        "paired": {
+            rival: _summed(_difference(losses[DEFAULT], losses[rival]))
+            for rival in _RIVALS
+            if rival in losses
+        },
+        "sets": {
+            str(count): {name: [sorted(one) for (one, *_) in by_seed] for name, by_seed in found.items()}
+            for count, found in sets.items()
+        },
+    }
+
+
+def compare_choices(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Losses of what a deployment chooses, by setting: cut alone, and as it ships."""
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+    losses: dict[str, dict[int, dict[str, list[np.ndarray]]]] = {}
+    chosen: dict[str, dict[str, list[Any]]] = {}
+    for seed in seeds:
+        seen = seen_by(subject, room, seed)
+        samples = subject.calibration(
+            seen.samples + max(one.judge_samples for one in SETTINGS.values()), seed
+        )
+        scoring, judging = samples[: seen.samples], samples[seen.samples :]
+        for count in counts:
+            proposals = product_proposals(subject, seen, seed, count)
+            for name, settings in SETTINGS.items():
+                file = room / f"choice-{name}-{seed}-{count}.pkl"
+                if not file.is_file():
+                    found = choose(subject, scoring, judging, proposals, seed=seed, settings=settings)
+                    shipped = Variant(frozenset(found.record.dropped), found.weights)
+                    (outcome,) = subject.measure([shipped])
+                    file.write_bytes(pickle.dumps((found.record, found.seconds, outcome)))
+                record, seconds, outcome = pickle.loads(file.read_bytes())
+                (cut,) = measured([record.dropped])
+                for form, one in (("cut", cut), ("as it ships", outcome)):
+                    by_measure = losses.setdefault(f"{name}, {form}", {}).setdefault(count, {})
+                    for measure in subject.measures:
+                        by_measure.setdefault(measure, []).append(_lost(dense, one, measure))
+                kept = chosen.setdefault(name, {}).setdefault(str(count), [])
+                sure = _plain(record.certainty)
+                kept.append(
+                    {"dropped": list(record.dropped), "seconds": round(seconds, 1), "certainty": sure}
+                )
+                _say(f"{subject.name}: seed {seed}, {count} layers, {name}: {seconds:.0f} s")
+    stacked = {
+        name: {count: {m: np.stack(rows) for m, rows in measures.items()} for count, measures in some.items()}
+        for name, some in losses.items()
+    }
+    return {
+        "dense": {measure: dense.mean(measure) for measure in subject.measures},
+        "counts": list(counts),
+        "seeds": list(seeds),
+        "settings": {name: asdict(settings) for name, settings in SETTINGS.items()},
+        "losses": {name: _summed(by_count) for name, by_count in stacked.items()},
+        "chosen": chosen,
+    }
+
+
+def seen_by(subject: Subject, room: Path, seed: int) -> Seen:
+    """What scorers are given of one draw, kept in the room."""
+    file = room / f"seen-{seed}.pkl"
+    if not file.is_file():
+        began = perf_counter()
+        file.write_bytes(pickle.dumps(look(subject, seed)))
+        _say(f"{subject.name}: samples of seed {seed} seen in {perf_counter() - began:.0f} s")
+    seen: Seen = pickle.loads(file.read_bytes())
+    return seen
+
+
+def _lost(dense: Outcome, slim: Outcome, measure: str) -> np.ndarray:
+    """float64 [items]: what is lost; more is worse."""
+    change: np.ndarray = slim.items[measure] - dense.items[measure]
+    return change if measure == "nll" else -change
+
+
+def _difference(
+    one: Mapping[int, Mapping[str, np.ndarray]], other: Mapping[int, Mapping[str, np.ndarray]]
+) -> dict[int, dict[str, np.ndarray]]:
+    return {
+        count: {measure: values - other[count][measure] for measure, values in one[count].items()}
+        for count in one
+    }
+
+
+def _summed(by_count: Mapping[int, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    """Mean and interval by count and measure, and by measure over all counts."""
+    found: dict[str, Any] = {
+        str(count): {name: asdict(over_seeds_and_items(values)) for name, values in measures.items()}
+        for count, measures in by_count.items()
+    }
+    first = next(iter(by_count.values()))
+    found["mean"] = {
+        name: asdict(over_seeds_and_items(np.mean([one[name] for one in by_count.values()], axis=0)))
+        for name in first
+    }
+    return found
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": float(np.mean(values)), "low": float(min(values)), "high": float(max(values))}
+
+
+def _plain(record: Certainty | None) -> Any:
+    from topovlm.records import plain
+
+    return None if record is None else plain(record)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

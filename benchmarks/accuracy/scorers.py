@@ -1,0 +1,110 @@
+"""What every scorer would drop, with every cloud and number of neighbours that is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.accuracy.subject import Drop, Subject
+from topovlm.choose.bypasses import collect_bypassed
+from topovlm.choose.calibration import collect
+from topovlm.choose.clouds import STREAM, States, clouds_of, readings_for
+from topovlm.choose.loops import barcode_with_loops, barcodes_by_k, most_bars, steadiest
+from topovlm.choose.scorers import SCORERS, Settings, find_scorer, scorers_for
+from topovlm.choose.scoring import score, select
+from topovlm.choose.sensitivities import collect_sensitivity
+from topovlm.topology.barcode import Barcode
+
+SAMPLES, FEW = 512, 128  # calibration samples; of those, for what takes a partial pass per layer
+NEIGHBOURS = (5, 15, 25)
+DEFAULT = "zigzag, residual, last, auto"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of one draw of samples: states by reading, streams without each layer, slopes by layer."""
+
+    states: States
+    bypassed: Mapping[str, np.ndarray]
+    sensitivity: np.ndarray
+
+    @property
+    def samples(self) -> int:
+        """How many were scored."""
+        return int(self.states[STREAM].shape[1])
+
+
+def look(subject: Subject, seed: int) -> Seen:
+    """One pass over the samples, and a partial one per layer over a few of them."""
+    samples = subject.calibration(SAMPLES, seed)
+    tokens = ("last", "text-mean", *(("multi",) if samples[0].images else ()))
+    readings = {
+        reading: None
+        for cloud in ("residual", "normalised")
+        for token in tokens
+        for reading in readings_for(cloud, token)
+    }
+    few = samples[:FEW]
+    return Seen(
+        collect(subject.live, samples, tuple(readings)),
+        {cloud: collect_bypassed(subject.live, few, cloud) for cloud in ("residual", "normalised")},
+        collect_sensitivity(subject.live, few, seed),
+    )
+
+
+def scored(subject: Subject, seen: Seen, seed: int, count: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and scores [layers] of every way to score, when `count` layers go."""
+    stream = seen.states[STREAM]
+    base = Settings(seed=seed, drop_count=count, protected=subject.protected)
+    for cloud in ("residual", "normalised"):
+        for token in ("last", "text-mean", "multi"):
+            if any(reading not in seen.states for reading in readings_for(cloud, token)):
+                continue
+            points = clouds_of(seen.states, cloud, token)
+            for name, k, barcode in _barcodes(points):
+                settings = replace(base, k=k, barcode=barcode, points=points)
+                yield f"zigzag, {cloud}, {token}, {name}", _values(stream, "zigzag", settings)
+                if token == "last" and name in ("k=15", "auto"):
+                    for other in ("zigzag-seed", "rank-average"):
+                        yield f"{other}, {cloud}, {name}", _values(stream, other, settings)
+        points = clouds_of(seen.states, cloud)
+        settings = replace(base, points=points, bypassed=seen.bypassed[cloud])
+        for name in ("bypass-consistency", "bypass-zigzag"):
+            k, barcode = barcode_with_loops(points)
+            yield f"{name}, {cloud}", _values(stream, name, replace(settings, k=k, barcode=barcode))
+    settings = replace(base, sensitivity=seen.sensitivity)
+    for name in SCORERS:
+        if not name.startswith(("zigzag", "rank", "bypass", "persistence", "random")):
+            yield name, _values(stream, name, settings)
+
+
+def _barcodes(points: np.ndarray) -> Iterator[tuple[str, int, Barcode]]:
+    by_k = barcodes_by_k(points)
+    for k in NEIGHBOURS:
+        yield f"k={k}", k, by_k[k]
+    k, barcode = barcode_with_loops(points)
+    yield "auto", k, barcode
+    for name, rule in (("most-loops", most_bars), ("plateau", steadiest)):
+        k = rule(by_k)
+        yield name, k, by_k[k]
+
+
+def _values(stream: np.ndarray, name: str, settings: Settings) -> np.ndarray:
+    return np.asarray(score(stream, find_scorer(name), settings).scores)
+
+
+def proposed(subject: Subject, values: np.ndarray, count: int) -> Drop:
+    return frozenset(select(values.tolist(), count, subject.protected))
+
+
+def product_proposals(subject: Subject, seen: Seen, seed: int, count: int) -> dict[str, tuple[int, ...]]:
+    """What the scorers of a deployment propose, at their defaults."""
+    stream = seen.states[STREAM]
+    k, barcode = barcode_with_loops(stream)
+    base = Settings(k=k, seed=seed, drop_count=count, protected=subject.protected)
+    settings = replace(base, barcode=barcode, points=stream)
+    return {
+        name: select(score(stream, name, settings).scores, count, subject.protected) for name in scorers_for()
+    }
