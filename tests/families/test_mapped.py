@@ -11,12 +11,13 @@ import torch
 from tests import tiny, tiny_families
 from topovlm.checkpoint.files import open_checkpoint
 from topovlm.checkpoint.live import Live, encode, greedy, load
-from topovlm.checkpoint.loading import fits
+from topovlm.checkpoint.loading import fits, load_model
 from topovlm.choose.calibration import collect_states
 from topovlm.choose.judge import Judge
 from topovlm.choose.repair.fit import fit_repair
 from topovlm.choose.rollouts import roll_out
 from topovlm.families.mapped import Mapped
+from topovlm.families.torch_parts import parts_of
 from topovlm.machine.host import memory_bound
 from topovlm.samples import Sample
 
@@ -93,6 +94,37 @@ def test_a_small_gpu_gets_layers_one_at_a_time(tmp_path: Path, monkeypatch: pyte
     assert fits(checkpoint, "float32", device="cuda")
     with memory_bound(1):
         assert not fits(checkpoint, "float32", device="cuda")
+
+
+def test_weights_that_are_staged_ahead_are_the_same(tmp_path: Path) -> None:
+    """As a GPU has it: copies made beside the computing, each once and used up."""
+    folder = tiny_families.build(tmp_path / "model", "llava_next", dtype="bfloat16")
+    model = load_model(folder, dtype="stored")
+    parts, made = parts_of(model), list[int]()
+
+    def copied(weight: torch.Tensor) -> torch.Tensor:
+        made.append(weight.data_ptr())
+        return weight.clone()
+
+    weights = Mapped(
+        model,
+        units=[*parts.blocks, parts.head],
+        around=parts.around(head=False),
+        embedding=parts.embedding,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        files=(),
+        staged=copied,
+    )
+    inside = list(parts.blocks[1].parameters())
+    stored = sorted(value.data_ptr() for value in inside)
+    expected = [value.data.float() for value in inside]
+    weights.ahead(inside)
+    weights.ahead(inside)
+    for _ in range(2):
+        with weights.held(inside):
+            assert all(torch.equal(value.data, other) for value, other in zip(inside, expected, strict=True))
+    assert sorted(made) == stored
 
 
 def test_a_failure_gives_the_weights_back(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import contextlib
 import ctypes
 import functools
 import mmap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -70,7 +71,9 @@ class Mapped:
     The modules `units` (decoder blocks, the head) hold their own when they run, the whole model holds
     `around`: who runs it more than once holds these for longer. A table of words, `embedding`, stays where it
     is: it may be a gigabyte, and a prompt takes some rows of it. `rounded_to`: a type that weights are
-    rounded to before they are computed with.
+    rounded to before they are computed with. `staged`: what makes the copy that is brought to the device, of
+    weights that are wanted soon, while others compute: for a GPU, pinned memory, from which its copies run
+    beside its kernels; None: the kernel reads ahead.
     """
 
     def __init__(
@@ -83,8 +86,12 @@ class Mapped:
         dtype: torch.dtype,
         device: torch.device,
         files: Iterable[Path],
+        staged: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         _KNOWN[model] = self
+        self._stage = torch.Tensor.pin_memory if staged is None and device.type == "cuda" else staged
+        self._staged: dict[int, Future[torch.Tensor]] = {}
+        self._stager = ThreadPoolExecutor(1, thread_name_prefix="weights")
         self.dtype: torch.dtype | None = dtype
         self.rounded_to: torch.dtype | None = None
         self.device: torch.device | None = device
@@ -112,22 +119,29 @@ class Mapped:
 
     def ahead(self, parameters: Iterable[nn.Parameter]) -> None:
         for parameter in parameters:
-            if not self._counts.get(id(parameter)):
+            if self._counts.get(id(parameter)) or id(parameter) in self._staged:
+                continue
+            if self._stage is None:
                 self._advise(parameter.data, _WILLNEED)
+            else:
+                stored = self._stored[id(parameter)]
+                self._staged[id(parameter)] = self._stager.submit(self._stage, stored)
 
     def _take(self, parameter: nn.Parameter) -> None:
         count = self._counts.get(id(parameter), 0)
         self._counts[id(parameter)] = count + 1
         if count == 0:
             stored = self._stored[id(parameter)]
-            parameter.data = self._brought(stored)
+            staged = self._staged.pop(id(parameter), None)
+            parameter.data = self._brought(stored if staged is None else staged.result())
             if parameter.data.data_ptr() != stored.data_ptr():  # a copy: the file's pages have served
                 self._advise(stored, _DONTNEED)
 
     def _brought(self, stored: torch.Tensor) -> torch.Tensor:
         """As it is computed with."""
         exact = stored if self.rounded_to is None else stored.to(self.rounded_to)
-        return exact.to(self.device, self.dtype)
+        # The device converts, and half travels.
+        return exact.to(self.device, non_blocking=True).to(self.dtype)
 
     def _give_back(self, parameter: nn.Parameter) -> None:
         count = self._counts.get(id(parameter), 0) - 1
