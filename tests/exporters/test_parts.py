@@ -42,7 +42,7 @@ def test_parts_answer_as_the_whole(
     for key in decoder_keys(content):
         whole = open_graphs(export, content, key)
         asked = [Asked((prompts[0],), (forced[0],), how) for how in (WHOLE, Broken(shift_positions=1))]
-        asked.append(Asked((prompts[1],), (forced[1],), Broken(hide_slot=1), kept=3))
+        asked.append(Asked((prompts[1],), (forced[1],), Broken(hide=(1, 3)), kept=3))
         if whole.dynamic_batch:
             asked.append(Asked(tuple(prompts), tuple(forced)))
         monkeypatch.setattr(sessions, "fits", lambda _: False)

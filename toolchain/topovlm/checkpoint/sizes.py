@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from topovlm.checkpoint.files import Checkpoint
 from topovlm.machine.host import MOST_OF_MEMORY
@@ -40,10 +40,6 @@ class Sizes:
     @property
     def parameters(self) -> int:
         return self.layers + self.around
-
-    def without(self, share: float) -> Sizes:
-        """The same, with this share of the layers gone."""
-        return replace(self, layers=round(self.layers * (1 - share)))
 
     def loaded_bytes(self, dtype: str, free_bytes: int | None, copies: int = 1) -> int:
         """What the model holds while it computes in `dtype`: all of it where `copies` take less than most of

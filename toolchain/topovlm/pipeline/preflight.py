@@ -112,7 +112,9 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
     yield Need("prune", max(exact, working, solving), written + _largest_file(context), less)
     graphs = _EXPORTED_ITEM_BYTES.get(context.precision.exported, 4)
     folders = 2 + len(set(config.format) - {exporters.MEASURED})  # dense and slim, and what others write
-    yield Need("export", exact, folders * graphs * (2 * sizes.layers + sizes.around), most)
+    # Graphs are made beside the model that they are compared with.
+    beside = _LIBRARIES_BYTES + sizes.loaded_bytes("float32", free, copies=2)
+    yield Need("export", beside, folders * graphs * (2 * sizes.layers + sizes.around), most)
     # ONNX Runtime computes on the processor in float32, whatever the graphs hold.
     whole = _LIBRARIES_BYTES + ITEM_BYTES["float32"] * sizes.parameters
     before = "`--until prune` stops before graphs are timed and asked; or use a machine with more memory"

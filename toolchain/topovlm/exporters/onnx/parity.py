@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # gives about 1e-6 in fp32; fp16 carries 11 bits through every layer.
 TOLERANCES: Mapping[FloatType, float] = {"float32": 1e-4, "float16": 1e-2}
 STEPS = 8
+_ONE_IN = 32  # tokens of a prompt is masked in a negative control, one at least
 _ATTENTION_SHARE = 0.25  # of the memory that there is
 _COPIES, _ROWS = 3, 2  # scores, masked, their exponentials; both prompts in one batch
 
@@ -95,9 +96,11 @@ def _most_tokens(heads: int) -> int | None:
 
 def _broken(reference: Reference) -> dict[str, Broken]:
     """The negative controls of a prompt."""
-    # Near the tokens that are compared: a thousand others drown out one that is far away.
-    hidden = len(reference.prompt.ids) - reference.kept + 1
-    found = {"a shifted position": Broken(shift_positions=1), "a masked token": Broken(hide_slot=hidden)}
+    # Near the tokens that are compared, and more of a long prompt: a thousand others drown one out.
+    length = len(reference.prompt.ids)
+    first = length - reference.kept + 1
+    hidden = (first, first + max(1, length // _ONE_IN))
+    found = {"a shifted position": Broken(shift_positions=1), "a masked token": Broken(hide=hidden)}
     return {**found, "no picture": Broken(blind=True)} if reference.prompt.pictures else found
 
 

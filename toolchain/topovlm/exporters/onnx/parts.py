@@ -6,7 +6,7 @@ own external file. A part is opened once for all that is asked: so what follows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,30 @@ class Port:
     type: str
 
 
+class OnDemand:
+    """A session that `opens` when it is run, and may be closed again: its weights may be a gigabyte."""
+
+    def __init__(self, opens: Callable[[], Any]) -> None:
+        self._opens, self._session = opens, None
+
+    def get_inputs(self) -> list[Any]:
+        return list(self._opened().get_inputs())
+
+    def get_outputs(self) -> list[Any]:
+        return list(self._opened().get_outputs())
+
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        return list(self._opened().run(names, feeds))
+
+    def close(self) -> None:
+        self._session = None
+
+    def _opened(self) -> Any:
+        if self._session is None:
+            self._session = self._opens()
+        return self._session
+
+
 class Parts:
     """The decoder graph in `path`, in parts whose weights take `most_bytes` (one layer at least)."""
 
@@ -43,6 +67,9 @@ class Parts:
         self._model: ModelProto = onnx.load(str(path), load_external_data=False)
         self._weights = {tensor.name: tensor for tensor in self.graph.initializer}
         starts = [start + 1 for start in layer_starts(self.graph, layers)]
+        # The head by itself: with a real vocabulary it is larger than any layer.
+        behind = (index for index, node in enumerate(self.graph.node) if _KEPT in node.input)
+        starts += [index for index in [next(behind, 0)] if index > starts[-1]]
         self.bounds = _bounds(starts, self._bytes_of(starts), most_bytes)
 
     @property
@@ -130,7 +157,7 @@ class Parts:
         return {name for node in nodes for name in node.input}
 
     def _bytes_of(self, starts: Sequence[int]) -> list[int]:
-        """Weights of each layer, the last with those of the head."""
+        """Weights from each start to the next."""
         ends = [*starts[1:], len(self.graph.node)]
         return [
             sum(
@@ -156,7 +183,7 @@ class Parts:
 
 
 def _bounds(starts: Sequence[int], sizes: Sequence[int], most_bytes: int) -> list[tuple[int, int | None]]:
-    """Where parts begin and end: as many layers as `most_bytes` hold, one at least."""
+    """Where parts begin and end: as much from start to start as `most_bytes` hold, one at least."""
     begins, held = [0], 0
     for layer, size in enumerate(sizes):
         if layer and held + size > most_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from topovlm.exporters.onnx.parts import Parts
+from topovlm.exporters.onnx.parts import OnDemand, Parts
 from topovlm.machine.host import MOST_OF_MEMORY, free_memory_bytes
 from topovlm.runtime.runtime_file import RuntimeFile
 from topovlm.travel.ort_graphs import INPUT_TYPES
@@ -27,11 +28,12 @@ Choose = Callable[[int, np.ndarray], np.ndarray]  # step, logits `[B, vocab]` be
 class Broken:
     """Inputs broken on purpose.
 
-    `shift_positions` moves the cached steps, `hide_slot` masks a slot, `blind` takes the features away.
+    `shift_positions` moves the cached steps, `hide` masks the slots from the first to before the second,
+    `blind` takes the features away.
     """
 
     shift_positions: int = 0
-    hide_slot: int | None = None
+    hide: tuple[int, int] = (0, 0)
     blind: bool = False
 
 
@@ -53,13 +55,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class OpenGraphs:
-    """Vision (None for a model without pictures), embedding and one decoder graph: loaded, or in `Parts`.
+    """Vision (None for a model without pictures), embedding and one decoder graph: loaded, or in `Parts`;
+    beside these the others are open while they run.
 
     `float_type`: of the decoder's weights, whatever its inputs are.
     """
 
-    vision: Any
-    embed: Any
+    vision: OnDemand | None
+    embed: OnDemand
     decoder: Any
     float_type: FloatType
     dynamic_batch: bool
@@ -71,7 +74,11 @@ class OpenGraphs:
                 forced = np.stack(one.forced)
                 yield self._decode(*self._first(one), one.kept, forced.shape[1], _given(forced))
             return
-        for pieces in self.decoder.run([self._calls(one) for one in asked], [one.kept for one in asked]):
+        calls = [self._calls(one) for one in asked]
+        for session in (self.vision, self.embed):
+            if session is not None:
+                session.close()  # all that goes in is known: the decoder's parts have the memory
+        for pieces in self.decoder.run(calls, [one.kept for one in asked]):
             yield np.concatenate(pieces, axis=1)
 
     def run(self, prompt: Prompt, forced: np.ndarray, kept: int = 0) -> np.ndarray:
@@ -84,8 +91,7 @@ class OpenGraphs:
         """What the decoder is given first, and the position of the first token that follows, by row."""
         prompts, broken = asked.prompts, asked.broken
         feeds = self._together(prompts) if len(prompts) > 1 else self._alone(prompts[0], blind=broken.blind)
-        if broken.hide_slot is not None:
-            feeds["attention_mask"][0, broken.hide_slot] = 0
+        feeds["attention_mask"][0, slice(*broken.hide)] = 0
         return feeds, np.asarray([prompt.next_position + broken.shift_positions for prompt in prompts])
 
     def _calls(self, asked: Asked) -> list[Feeds]:
@@ -142,18 +148,12 @@ class OpenGraphs:
                 found[name] = np.zeros_like(found["inputs_embeds"])
         if prompt.block_ids is not None:
             found["block_ids"] = prompt.block_ids
-        runs = [self._see(feeds) for feeds in prompt.pictures]
+        runs = [] if self.vision is None else [_seen(self.vision, feeds) for feeds in prompt.pictures]
         for name in runs[0] if runs else ():
             values = np.concatenate([run[name].reshape(-1, run[name].shape[-1]) for run in runs])
             target = {"image_features": "inputs_embeds"}.get(name, name.replace("features", "embeds"))
             found[target][places] = 0 if blind else values
         return found
-
-    def _see(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
-        wanted = {value.name: INPUT_TYPES[value.type] for value in self.vision.get_inputs()}
-        given: Feeds = {name: feeds[name].astype(kind, copy=False) for name, kind in wanted.items()}
-        names = [value.name for value in self.vision.get_outputs()]
-        return dict(zip(names, self.vision.run(None, given), strict=True))
 
     def _decode(
         self, feeds: Feeds, following: np.ndarray, kept: int, steps: int, choose: Choose
@@ -199,6 +199,14 @@ class OpenGraphs:
         }
 
 
+def _seen(vision: OnDemand, feeds: Mapping[str, np.ndarray]) -> Feeds:
+    """What the vision graph makes of a picture."""
+    wanted = {value.name: INPUT_TYPES[value.type] for value in vision.get_inputs()}
+    given: Feeds = {name: feeds[name].astype(kind, copy=False) for name, kind in wanted.items()}
+    names = [value.name for value in vision.get_outputs()]
+    return dict(zip(names, vision.run(None, given), strict=True))
+
+
 def _given(forced: np.ndarray) -> Choose:
     """The tokens `[B, T]`, one after the other."""
     return lambda step, _: forced[:, step]
@@ -230,12 +238,16 @@ def open_graphs(folder: Path, content: RuntimeFile, decoder_key: str, *, whole: 
     decoder: Any = open_session(file) if whole or fits(file) else Parts(file, layers, _part_bytes())
     first = decoder.get_inputs()[0]
     return OpenGraphs(
-        vision=open_session(folder / paths["vision"]) if "vision" in paths else None,
-        embed=open_session(folder / paths["embed"]),
+        vision=_on_demand(folder / paths["vision"]) if "vision" in paths else None,
+        embed=_on_demand(folder / paths["embed"]),
         decoder=decoder,
         float_type="float16" if "_fp16" in paths[decoder_key] else "float32",
         dynamic_batch=not isinstance(first.shape[0], int),
     )
+
+
+def _on_demand(path: Path) -> OnDemand:
+    return OnDemand(functools.partial(open_session, path))
 
 
 def fits(graph: Path) -> bool:
