@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy scorers [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
     python -m benchmarks.accuracy choices [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
 
-`scorers`: every scorer alone, with every cloud and number of neighbours. `choices`: what a deployment would
+`scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them). `choices`: what a deployment would
 choose (search, finals, repair), with the settings that are compared. Nothing that measures has chosen.
 `--room`: what was seen and measured is kept there, and taken from there. `--write` keeps the tables in
 benchmarks/data/accuracy.json, and what it holds of other subjects.
@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--subject", choices=SUBJECTS, default="smollm2-text")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="of layers that go")
+    parser.add_argument("--costly", action="store_true", help="also scorers with a partial pass per layer")
     parser.add_argument("--room", type=Path)
     parser.add_argument("--write", action="store_true", help=f"keep the results in {RESULTS.name}")
     args = parser.parse_args(argv)
@@ -44,8 +45,10 @@ def main(argv: list[str] | None = None) -> int:
         subject = SUBJECTS[args.subject](room)
         seeds = [int(seed) for seed in args.seeds.split(",")]
         counts = sorted({max(1, round(float(share) * subject.layers)) for share in args.shares.split(",")})
-        run = {"scorers": compare_scorers, "choices": compare_choices}[args.what]
-        found = run(subject, room, seeds, counts)
+        if args.what == "scorers":
+            found = compare_scorers(subject, room, seeds, counts, costly=args.costly)
+        else:
+            found = compare_choices(subject, room, seeds, counts)
     print(as_markdown(found))
     if args.write:
         _keep(args.subject, args.what, found)

@@ -26,7 +26,7 @@ _DRAWS = 5  # of random sets, for every draw of samples
 
 
 def compare_scorers(
-    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int], *, costly: bool
 ) -> dict[str, Any]:
     """Losses of every scorer's sets, by number of layers that go, and how they rank single layers."""
     measured = Measured(subject, room / "measured.npz")
@@ -36,7 +36,7 @@ def compare_scorers(
     sets: dict[int, dict[str, list[list[Drop]]]] = {count: {} for count in counts}
     ranks: dict[str, list[float]] = {}
     for seed in seeds:
-        seen = seen_by(subject, room, seed)
+        seen = seen_by(subject, room, seed, costly=costly)
         for count in counts:
             for name, values in scored(subject, seen, seed, count):
                 sets[count].setdefault(name, []).append([proposed(subject, values, count)])
@@ -125,12 +125,12 @@ def compare_choices(
     }
 
 
-def seen_by(subject: Subject, room: Path, seed: int) -> Seen:
+def seen_by(subject: Subject, room: Path, seed: int, *, costly: bool = False) -> Seen:
     """What scorers are given of one draw, kept in the room."""
-    file = room / f"seen-{seed}.pkl"
+    file = room / f"seen-{seed}{'-costly' * costly}.pkl"
     if not file.is_file():
         began = perf_counter()
-        file.write_bytes(pickle.dumps(look(subject, seed)))
+        file.write_bytes(pickle.dumps(look(subject, seed, costly=costly)))
         _say(f"{subject.name}: samples of seed {seed} seen in {perf_counter() - began:.0f} s")
     seen: Seen = pickle.loads(file.read_bytes())
     return seen

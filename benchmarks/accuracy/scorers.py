@@ -24,11 +24,12 @@ DEFAULT = "zigzag, residual, last, auto"
 
 @dataclass(frozen=True)
 class Seen:
-    """Of one draw of samples: states by reading, streams without each layer, slopes by layer."""
+    """Of one draw of samples: states by reading, and where they were asked for streams without each layer, by
+    cloud, and slopes by layer."""
 
     states: States
     bypassed: Mapping[str, np.ndarray]
-    sensitivity: np.ndarray
+    sensitivity: np.ndarray | None
 
     @property
     def samples(self) -> int:
@@ -36,8 +37,8 @@ class Seen:
         return int(self.states[STREAM].shape[1])
 
 
-def look(subject: Subject, seed: int) -> Seen:
-    """One pass over the samples, and a partial one per layer over a few of them."""
+def look(subject: Subject, seed: int, *, costly: bool) -> Seen:
+    """One pass over the samples; `costly`: and a partial one per layer over a few of them."""
     samples = subject.calibration(SAMPLES, seed)
     tokens = ("last", "text-mean", *(("multi",) if samples[0].images else ()))
     readings = {
@@ -47,8 +48,11 @@ def look(subject: Subject, seed: int) -> Seen:
         for reading in readings_for(cloud, token)
     }
     few = samples[:FEW]
+    states = collect(subject.live, samples, tuple(readings))
+    if not costly:
+        return Seen(states, {}, None)
     return Seen(
-        collect(subject.live, samples, tuple(readings)),
+        states,
         {cloud: collect_bypassed(subject.live, few, cloud) for cloud in ("residual", "normalised")},
         collect_sensitivity(subject.live, few, seed),
     )
@@ -69,6 +73,8 @@ def scored(subject: Subject, seen: Seen, seed: int, count: int) -> Iterator[tupl
                 if token == "last" and name in ("k=15", "auto"):
                     for other in ("zigzag-seed", "rank-average"):
                         yield f"{other}, {cloud}, {name}", _values(stream, other, settings)
+        if cloud not in seen.bypassed:
+            continue
         points = clouds_of(seen.states, cloud)
         settings = replace(base, points=points, bypassed=seen.bypassed[cloud])
         for name in ("bypass-consistency", "bypass-zigzag"):
@@ -76,7 +82,8 @@ def scored(subject: Subject, seen: Seen, seed: int, count: int) -> Iterator[tupl
             yield f"{name}, {cloud}", _values(stream, name, replace(settings, k=k, barcode=barcode))
     settings = replace(base, sensitivity=seen.sensitivity)
     for name in SCORERS:
-        if not name.startswith(("zigzag", "rank", "bypass", "persistence", "random")):
+        blind = name == "fisher" and seen.sensitivity is None
+        if not blind and not name.startswith(("zigzag", "rank", "bypass", "persistence", "random")):
             yield name, _values(stream, name, settings)
 
 
