@@ -3,8 +3,9 @@
     python -m benchmarks.accuracy scorers [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
     python -m benchmarks.accuracy choices [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
 
-`scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them). `choices`: what a deployment would
-choose (search, finals, repair), with the settings that are compared. Nothing that measures has chosen.
+`scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them). `choices`:
+what a deployment would choose (search, finals, repair), with the settings that are compared. Nothing that
+measures has chosen.
 `--room`: what was seen and measured is kept there, and taken from there. `--write` keeps the tables in
 benchmarks/data/accuracy.json, and what it holds of other subjects.
 """
