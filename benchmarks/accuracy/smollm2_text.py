@@ -34,13 +34,14 @@ _REQUESTS = (
 
 
 class SmolLm2Text:
-    """The checkpoint in `folder`, computing in `dtype`."""
+    """The checkpoint in `folder`. What chooses computes in float32, as in a deployment; what measures, in
+    `dtype`: the same for all that is compared."""
 
     name = "SmolLM2-135M, text"
     measures: tuple[str, ...] = ("nll", "cloze")
     chance: Mapping[str, float] = MappingProxyType({"cloze": 1 / _CHOICES})
 
-    def __init__(self, folder: Path, dtype: str = "float32") -> None:
+    def __init__(self, folder: Path, dtype: str = "bfloat16") -> None:
         self.folder, self._dtype = folder, dtype
         facts = read_facts(folder)
         self.layers = facts.shape.decoder.layers
@@ -48,6 +49,10 @@ class SmolLm2Text:
 
     @cached_property
     def live(self) -> Live:
+        return load(self.folder)
+
+    @cached_property
+    def _measuring(self) -> Live:
         return load(self.folder, dtype=self._dtype)
 
     def calibration(self, count: int, seed: int) -> list[Sample]:
@@ -68,7 +73,7 @@ class SmolLm2Text:
         rows = []
         for kind in texts.KINDS:
             for piece in texts.drawn(kind, _CHARACTERS, 0)[:_HELD_OUT]:
-                ids = self.live.tokenizer(piece, add_special_tokens=False)["input_ids"]
+                ids = self._measuring.tokenizer(piece, add_special_tokens=False)["input_ids"]
                 if len(ids) >= _TOKENS:
                     rows.append(ids[:_TOKENS])
         ids = torch.tensor(rows)
@@ -76,14 +81,14 @@ class SmolLm2Text:
         # Other tokens by how often they are there: words as likely as the right one, in another place.
         others = torch.tensor(rng.choice(ids.flatten().numpy(), (*ids[:, 1:].shape, _CHOICES - 1)))
         same = others == ids[:, 1:, None]
-        others[same] = (others[same] + 1) % len(self.live.tokenizer)
+        others[same] = (others[same] + 1) % len(self._measuring.tokenizer)
         return ids, others
 
     @cached_property
     def _batches(self) -> list[Entered]:
         ids, _ = self._items
         return [
-            enter(self.live, {"input_ids": part, "attention_mask": torch.ones_like(part)})
+            enter(self._measuring, {"input_ids": part, "attention_mask": torch.ones_like(part)})
             for part in torch.split(ids, _ROWS)
         ]
 
@@ -95,7 +100,7 @@ class SmolLm2Text:
         for batch, part, wrong in zip(
             self._batches, torch.split(ids, _ROWS), torch.split(others, _ROWS), strict=True
         ):
-            streams = sweep(self.live, [batch], [variants[number] for number in order])
+            streams = sweep(self._measuring, [batch], [variants[number] for number in order])
             for number, (stream,) in zip(order, streams, strict=True):
                 found[number].append(self._of(stream, part, wrong))
         return [
@@ -112,7 +117,7 @@ class SmolLm2Text:
         self, stream: torch.Tensor, ids: torch.Tensor, wrong: torch.Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
         """float64 [B]: nats per token, and the share of tokens that are likelier than three others."""
-        log_p = log_probabilities(self.live, stream[:, :-1])
+        log_p = log_probabilities(self._measuring, stream[:, :-1])
         right = log_p.gather(-1, ids[:, 1:, None])
         best = log_p.gather(-1, wrong).amax(-1, keepdim=True)
         nll = -right.double().mean((1, 2))
