@@ -61,6 +61,7 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         "prompt_tokens": 40,
         "image_size": (40, 64),
         "repair": "off",
+        "heal_ms": 600_000.0,
         "k": 7,
         "cloud": "normalised",
         "token": "multi",

@@ -60,6 +60,7 @@ class Config:
     drop: tuple[int, ...] | None
     scorer: str
     repair: str
+    heal_ms: float | None
     k: int | str
     cloud: str
     token: str
@@ -316,6 +317,15 @@ OPTIONS: tuple[Option, ...] = (
     Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME", names=_scorers),
     Option(
         "repair", one_of("auto", "off"), "auto", "closed-form repair of the cuts, kept if it helps", "HOW"
+    ),
+    Option(
+        "heal",
+        parse_duration_ms,
+        None,
+        "train what lies beside the cuts for so long, e.g. 10min; kept if it helps (default: not at all)",
+        "TIME",
+        spell=spell_ms,
+        unit="ms",
     ),
     Option(
         "k",

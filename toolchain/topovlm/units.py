@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from topovlm.errors import InputError, explain
 
-_MS_PER_UNIT = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+_MS_PER_UNIT = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
 _BYTES_PER_UNIT = {
     "B": 1,
     "kB": 10**3,
@@ -33,11 +33,11 @@ def _split(text: str, field: str, example: str) -> tuple[Decimal, str]:
 
 
 def parse_duration_ms(text: str, field: str = "duration") -> float:
-    """`200ms`, `0.2s`, `350us` -> milliseconds (> 0). Raises `InputError` without a unit."""
+    """`200ms`, `0.2s`, `350us`, `10min` -> milliseconds (> 0). Raises `InputError` without a unit."""
     number, unit = _split(text, field, "200ms or 0.2s")
     if unit not in _MS_PER_UNIT:
         rule = "has no unit" if not unit else f"has the unknown unit {unit!r}"
-        remedy = f"Write e.g. {number:g}ms or {number:g}s; units: us, ms, s"
+        remedy = f"Write e.g. {number:g}ms or {number:g}s; units: us, ms, s, min"
         raise InputError(explain(field, text, rule, remedy))
     if number <= 0:
         raise InputError(explain(field, text, "must be more than zero"))

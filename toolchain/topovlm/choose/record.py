@@ -1,4 +1,4 @@
-"""What choosing layers leaves behind: scores.json, selection.json and the account of a repair.
+"""What choosing layers leaves behind: scores.json, selection.json, the accounts of repair and healing.
 
 KL is in nats per answer token, to the dense model's own answers. Layers are numbered as in the dense model.
 """
@@ -168,4 +168,39 @@ class RepairRecord(Part, frozen=True, kw_only=True):
     cuts: tuple[CutRepair, ...]
     fit_samples: int
     tune_samples: int
+    confirm_samples: int
+
+
+class HealRecord(Part, frozen=True, kw_only=True):
+    """A training of what lies beside the cuts, taught by the dense model.
+
+    KL (nats) and share of same tokens before and after, on the confirming samples with the weights that ship;
+    `held_out_*`: KL on the samples that said which weights are best (of `best_step`) and when to stop.
+    `kept` is false when it did not lower the KL; the checkpoint is then untouched. `layers` learned whole, in
+    dense numbering, beside norms and, with `head`, the head. `relative_rate`: peak step over the size of
+    weights. `tokens`: that the model has seen, repetitions counted.
+    """
+
+    kept: bool
+    kl_before: float
+    kl_after: float
+    same_before: float
+    same_after: float
+    held_out_before: float
+    held_out_best: float
+    held_out_last: float
+    steps: int
+    best_step: int
+    stopped_early: bool
+    seconds: float
+    tokens: int
+    relative_rate: float
+    parameters: int
+    layers: tuple[int, ...]
+    head: bool
+    seed: int
+    device: str
+    dtype: str
+    teach_samples: int
+    held_out_samples: int
     confirm_samples: int

@@ -97,11 +97,11 @@ def _forwards(live: Live, batch: dict[str, torch.Tensor]) -> tuple[list[torch.Te
     """What enters every block and leaves the last, layers + 1 of [B, T, width], and what blocks are given."""
     import torch
 
-    from topovlm.choose.sweep import enter
+    from topovlm.choose.sweep import enter, outside_inference
 
     with live.ends(head=False):
         entered = enter(live, batch)
-    arguments = [_usable(given) for given in entered.arguments]
+    arguments = [outside_inference(given) for given in entered.arguments]
     streams = [entered.stream.clone()]
     with torch.no_grad():
         for layer in range(live.layers):
@@ -117,19 +117,6 @@ def _run(live: Live, layer: int, stream: torch.Tensor, arguments: dict[str, Any]
     from topovlm.choose.rollouts import stream_of
 
     return stream_of(live.blocks[layer](stream, **arguments))
-
-
-def _usable(value: Any) -> Any:
-    """The same outside of inference mode, whose tensors no gradient may be computed with."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {name: _usable(part) for name, part in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(map(_usable, value))
-    return value
 
 
 def _slope_of_labels(

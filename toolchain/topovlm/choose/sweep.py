@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -51,6 +52,18 @@ def enter(live: Live, batch: dict[str, torch.Tensor]) -> Entered:
     with bypassed(live, range(live.layers)):
         seen = recorded_blocks(live, batch)
     return Entered(seen.entering, tuple(seen.arguments), seen.added)
+
+
+def outside_inference(value: Any) -> Any:
+    """A copy outside of inference mode, whose tensors no gradient may be computed with: of a tensor, or of
+    all in what a block is given."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {name: outside_inference(part) for name, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(map(outside_inference, value))
+    return value
 
 
 @torch.inference_mode()

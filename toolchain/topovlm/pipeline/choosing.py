@@ -18,13 +18,14 @@ from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.pipeline.collecting import collected, travelling
 from topovlm.pipeline.final_names import called
+from topovlm.pipeline.healing import heal_model, heals
 from topovlm.pipeline.record import Pruned
 from topovlm.pipeline.stages import MODEL, PRUNE, SCORE, SCORES, SELECT, SELECTION, STATES
 from topovlm.records import write
 
 if TYPE_CHECKING:
     from topovlm.choose.judging import Finals
-    from topovlm.choose.record import JudgeRecord, ScoreResult
+    from topovlm.choose.record import JudgeRecord, RepairRecord, ScoreResult
     from topovlm.choose.search import KlJudge
     from topovlm.config import Config
     from topovlm.pipeline.context import Context
@@ -230,38 +231,43 @@ def _judge_of(context: Context) -> Callable[[Sequence[Sample]], KlJudge]:
 
 
 def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:
-    """model/: the checkpoint without the dropped layers, verified against the dense model, then repaired.
+    """model/: the checkpoint without the dropped layers, verified against the dense model, repaired, healed.
 
-    The repair is folded into weights that are there anyway, and kept only if it helps on samples of its own.
+    Repair and healing change weights that are there anyway, each only if it helps on samples of its own.
     """
     dropped = selected.value.dropped
     repairing = _repairing(context)
+    key = PRUNE.key(context, dropped=dropped, repairing=repairing)
 
     def make(work: Path, progress: Progress) -> Pruned:
         from topovlm.checkpoint.surgery import prune_checkpoint
         from topovlm.checkpoint.verify import verify_checkpoint
 
-        live, folder = context.dense.live, work / MODEL
+        folder = work / MODEL
         surgery = prune_checkpoint(context.source.checkpoint, folder, dropped)
         with called(folder, context.run.root / MODEL):
             verified = verify_checkpoint(folder, dense=context.dense.exact, dropped=dropped)
-        if not repairing:
-            return Pruned(surgery=surgery, verified=verified, repair=None)
-        from topovlm.choose.repair.apply import repair_checkpoint
-
-        repair = repair_checkpoint(
-            live,
-            folder,
-            dropped,
-            _fitting(context),
-            context.data.confirming(),
-            seed=context.config.seed,
-            progress=progress,
-        )
-        if repair.kept:
+        repair = _repair(context, folder, dropped, progress) if repairing else None
+        heal = heal_model(context, folder, dropped, key, progress) if heals(context) else None
+        if (repair and repair.kept) or (heal and heal.kept):
             with called(folder, context.run.root / MODEL):
                 again = verify_checkpoint(folder)
             verified = structs.replace(again, dense_difference=verified.dense_difference)
-        return Pruned(surgery=surgery, verified=verified, repair=repair)
+        return Pruned(surgery=surgery, verified=verified, repair=repair, heal=heal)
 
-    return context.run.stage(PRUNE, PRUNE.key(context, dropped=dropped, repairing=repairing), make)
+    return context.run.stage(PRUNE, key, make)
+
+
+def _repair(context: Context, folder: Path, dropped: Sequence[int], progress: Progress) -> RepairRecord:
+    """In place, where it helps."""
+    from topovlm.choose.repair.apply import repair_checkpoint
+
+    return repair_checkpoint(
+        context.dense.live,
+        folder,
+        dropped,
+        _fitting(context),
+        context.data.confirming(),
+        seed=context.config.seed,
+        progress=progress,
+    )

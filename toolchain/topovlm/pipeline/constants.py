@@ -11,6 +11,8 @@ class Constants:
 
     # Calibration samples that a repair is fitted on: enough for small widths, minutes for large models.
     repair_samples: int = 128
+    # Calibration samples that a slim model is healed on; their answers are asked of the dense model first.
+    heal_samples: int = 512
     # Calibration samples that the model is asked without each layer, or for slopes: about a pass per layer.
     bypass_samples: int = 128
     # Longest answer when accuracy is measured.

@@ -98,6 +98,13 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     ready, fitting = _answers(fitted, layers), Work(fitted, 2 * fitted * layers + tried)
     once_s = fitting.seconds(costs) + _solving_s(context, exact, drop)
     repairs = config.repair == "auto"
+    taught = 0.0
+    if config.heal_ms is not None:
+        asked_samples = min(config.samples, constants.heal_samples) + config.judge_samples
+        taught = (_answers(asked_samples, layers) + Work(asked_samples, asked_samples * layers)).seconds(
+            costs
+        )
+        taught += config.heal_ms / 1e3
     verifying = Work(_VERIFIED, _VERIFIED * keep, _VERIFIED_STEPS * keep)
     checked = Work(_CHECKED, 2 * _CHECKED * (layers + keep))
     asked = config.eval_samples
@@ -107,7 +114,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
         "select": selecting.seconds(costs) + repairs * (ready.seconds(costs) + finals * once_s)
         if config.drop is None
         else 0.0,
-        "prune": verifying.seconds(exact) + repairs * (ready.seconds(costs) + once_s),
+        "prune": verifying.seconds(exact) + repairs * (ready.seconds(costs) + once_s) + taught,
         "export": checked.seconds(exact),
         "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
     }

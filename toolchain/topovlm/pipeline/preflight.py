@@ -22,6 +22,7 @@ from topovlm.choose.sensitivities import BATCH as SLOPES_BATCH
 from topovlm.config import LAST, UNTIL, Config
 from topovlm.errors import InputError, explain
 from topovlm.machine.host import free_memory_bytes
+from topovlm.pipeline.healing import healing_bytes, heals, state_bytes
 from topovlm.pipeline.question import workload_of
 from topovlm.units import format_bytes
 
@@ -108,8 +109,14 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
     solving = _LIBRARIES_BYTES + streams + _repair_bytes(context) if config.repair == "auto" else 0
     written = checkpoint.weight_bytes
     less = f"{most}, or --repair off" if exact < solving else most
+    healing, state = 0, 0
+    if heals(context):
+        healing = working + streams + healing_bytes(context, _prompt_tokens(context))
+        state = state_bytes(context)
+        less = f"{most}, or leave --heal out" if max(exact, solving) < healing else less
     # A repaired file is written beside the one that it replaces.
-    yield Need("prune", max(exact, working, solving), written + _largest_file(context), less)
+    disk = written + _largest_file(context) + state
+    yield Need("prune", max(exact, working, solving, healing), disk, less)
     graphs = _EXPORTED_ITEM_BYTES.get(context.precision.exported, 4)
     folders = 2 + len(set(config.format) - {exporters.MEASURED})  # dense and slim, and what others write
     # Graphs are made beside the model that they are compared with.

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from topovlm.checkpoint.outcome import SurgeryReport
 from topovlm.checkpoint.verify import VerifyReport
-from topovlm.choose.record import RepairRecord
+from topovlm.choose.record import HealRecord, RepairRecord
 from topovlm.evaluation.evaluate import Outcome
 from topovlm.records import Part
 
@@ -15,14 +15,15 @@ SCHEMA = 2
 
 
 class Pruned(Part, frozen=True, kw_only=True):
-    """model/: what went, what the reloaded checkpoint was asked, the repair that was tried (None: none was).
+    """model/: what went, what the reloaded checkpoint was asked, the repair and the healing that were tried (None: none was).
 
-    `verified.dense_difference` is of the cut before it was repaired: a repair changes weights on purpose.
+    `verified.dense_difference` is of the cut before either: they change weights on purpose.
     """
 
     surgery: SurgeryReport
     verified: VerifyReport
     repair: RepairRecord | None
+    heal: HealRecord | None = None
 
 
 class PruneRecord(Part, frozen=True, kw_only=True):

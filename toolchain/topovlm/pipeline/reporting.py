@@ -90,7 +90,7 @@ def build_report(context: Context, argv: tuple[str, ...]) -> doc.Report:
 
 def _selection(context: Context, pruned: Pruned) -> doc.Selection:
     scores, chosen = _needed(context, SCORE), _needed(context, SELECT)
-    return selection_part(context.config.scorer, scores, chosen, pruned.repair)
+    return selection_part(context.config.scorer, scores, chosen, pruned)
 
 
 def _provenance(context: Context, limits: list[str]) -> doc.Provenance:

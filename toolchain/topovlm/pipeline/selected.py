@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from topovlm.choose.record import JudgeRecord, RepairRecord, Scores, Selection
+from topovlm.choose.record import HealRecord, JudgeRecord, RepairRecord, Scores, Selection
 from topovlm.pipeline.choosing import BY_HAND
+from topovlm.pipeline.record import Pruned
 from topovlm.report import document as doc
 
 
-def selection_part(
-    scorer: str, scores: Scores, chosen: Selection, repair: RepairRecord | None
-) -> doc.Selection:
-    """From what was scored, chosen and repaired; `scorer` is the one that was asked for."""
+def selection_part(scorer: str, scores: Scores, chosen: Selection, pruned: Pruned) -> doc.Selection:
+    """From what was scored, chosen, repaired and healed; `scorer` is the one that was asked for."""
     # Scores may depend on how many layers go: those that chose are beside the choice.
     results = chosen.scorers or scores.scorers
     own, judge = results[scorer], chosen.judge
@@ -46,7 +45,8 @@ def selection_part(
             for name, dropped in chosen.proposals.items()
         ),
         judge=judge_part(judge) if judge else None,
-        repair=_repair_part(repair),
+        repair=_repair_part(pruned.repair),
+        heal=heal_part(pruned.heal),
         barcode=tuple(
             doc.Bars(dim=row.dim, birth=row.birth, death=row.death, count=row.count) for row in scores.barcode
         ),
@@ -127,4 +127,26 @@ def _repair_part(repair: RepairRecord | None) -> doc.Repair | None:
         after=repair.kl_after,
         unit="nats per token, KL to the dense model's answers",
         text=f"{text}; decided on {repair.confirm_samples} samples that chose nothing else",
+    )
+
+
+def heal_part(heal: HealRecord | None) -> doc.Repair | None:
+    if heal is None:
+        return None
+    layers = ", ".join(map(str, heal.layers))
+    learned = f"layers {layers}, norms and the head" if heal.head else f"layers {layers} and norms"
+    end = "stopped early" if heal.stopped_early else "to the end of the time"
+    return doc.Repair(
+        name=f"{heal.seconds:.0f} s of training what lies beside the cuts ({heal.dtype} on {heal.device})",
+        before=heal.kl_before,
+        after=heal.kl_after if heal.kept else heal.kl_before,
+        unit="nats per token, KL to the dense model's answers",
+        text=(
+            f"{learned} ({heal.parameters} numbers) in {heal.steps} steps over {heal.tokens} tokens of "
+            f"{heal.teach_samples} samples, {end}; on {heal.held_out_samples} others {heal.held_out_before:.3g} "
+            f"nats before and {heal.held_out_best:.3g} at step {heal.best_step}, whose weights "
+            f"{'are used' if heal.kept else 'did not help, and are not used'}; "
+            f"{100 * heal.same_before:.1f} % of the dense model's tokens before, {100 * heal.same_after:.1f} % "
+            f"after, on {heal.confirm_samples} samples that chose nothing else"
+        ),
     )

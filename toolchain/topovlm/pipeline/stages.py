@@ -92,9 +92,9 @@ PRUNE = Stage(
     "prune",
     Pruned,
     outputs=(MODEL,),
-    reads=("scorer", "repair"),
+    reads=("scorer", "repair", "heal_ms"),
     facts=("model", "packages", "choosing", "computing"),
-    constants=("repair_samples",),
+    constants=("repair_samples", "heal_samples"),
     feeds=_from_model,
 )
 EXPORT = Stage(

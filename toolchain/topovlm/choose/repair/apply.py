@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from topovlm.artifacts import link_or_copy, staged_folder, write_text
 from topovlm.checkpoint.files import Checkpoint, open_checkpoint
 from topovlm.checkpoint.live import Live, as_live
-from topovlm.checkpoint.safetensors_file import write_file
+from topovlm.checkpoint.rewrite import rewrite_tensors
+from topovlm.checkpoint.stored import TORCH_DTYPES
 from topovlm.checkpoint.surgery import check_drop
 from topovlm.choose.judge import Judge
 from topovlm.choose.record import RepairRecord
@@ -20,8 +20,6 @@ from topovlm.choose.sweep import Variant
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample
-
-_TORCH_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 
 
 def repair_checkpoint(
@@ -85,7 +83,7 @@ def repair_checkpoint(
     if kept:
         names = _down_projection_names(checkpoint)
         changed = {names[kept_layers.index(layer)]: weight for layer, weight in repaired.items()}
-        _write_back(checkpoint, changed, report)
+        rewrite_tensors(checkpoint, changed, _card(report))
     return report
 
 
@@ -100,30 +98,10 @@ def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
     dtypes = sorted({entry.dtype for entry in found if entry})
     if not dtypes:
         return torch.float32  # experts everywhere: no cut will be repaired
-    if len(dtypes) != 1 or dtypes[0] not in _TORCH_DTYPES:
+    if len(dtypes) != 1 or dtypes[0] not in TORCH_DTYPES:
         rule = f"down-projections are stored as {', '.join(dtypes)}; one floating-point type is needed"
         raise InputError(explain("pruned model", str(checkpoint.folder), rule))
-    return _TORCH_DTYPES[dtypes[0]]
-
-
-def _write_back(checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor], report: RepairRecord) -> None:
-    """Replace the folder by one that differs in these tensors and in a paragraph of its card."""
-    raw = {
-        name: weight.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        for name, weight in weights.items()
-    }
-    touched = {checkpoint.tensors[name].file for name in raw}
-    with staged_folder(checkpoint.folder) as stage:
-        for path in sorted(checkpoint.folder.iterdir()):
-            if path in touched:
-                tensors = [(name, entry) for name, entry in checkpoint.tensors.items() if entry.file == path]
-                write_file(stage / path.name, tensors, checkpoint.metadata[path], raw)
-            elif path.is_file():
-                link_or_copy(path, stage / path.name)
-        card = stage / "README.md"
-        if card.is_file():
-            text = card.read_text(encoding="utf-8")
-            write_text(card, text.replace(", byte for byte.", " but for the repair below.") + _card(report))
+    return TORCH_DTYPES[dtypes[0]]
 
 
 def _card(report: RepairRecord) -> str:

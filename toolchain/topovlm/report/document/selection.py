@@ -45,7 +45,7 @@ class Judge(Strict, frozen=True, kw_only=True):
 
 
 class Repair(Strict, frozen=True, kw_only=True):
-    """Compensation at the cuts, if there was one."""
+    """Compensation at the cuts or a training of what lies beside them, if there was one."""
 
     name: str
     before: Number
@@ -82,6 +82,7 @@ class Selection(Strict, frozen=True, kw_only=True):
     other_sets: tuple[ScorerSet, ...] = ()
     judge: Judge | None = None
     repair: Repair | None = None
+    heal: Repair | None = None
     barcode: tuple[Bars, ...] = ()
 
     def __post_init__(self) -> None:

@@ -33,11 +33,9 @@ def layers_section(selection: Selection) -> Section:
             f"Judge: {judge.name}, {judge.proposal:.3g} → {judge.final:.3g} {judge.unit} on {judge.samples} "
             f"samples.{swaps} {judge.text}".strip()
         )
-    if selection.repair:
-        repair = selection.repair
-        text.append(
-            f"Repair: {repair.name}, {repair.before:.3g} → {repair.after:.3g} {repair.unit}. {repair.text}"
-        )
+    for kind, part in (("Repair", selection.repair), ("Healing", selection.heal)):
+        if part:
+            text.append(f"{kind}: {part.name}, {part.before:.3g} → {part.after:.3g} {part.unit}. {part.text}")
     if selection.barcode:
         text.append(
             "Barcode: each line is a feature of the samples' neighbour graph (H0: a component, H1: a loop), "

@@ -1,0 +1,199 @@
+"""Healing a pruned checkpoint on disk: taught by the dense model, confirmed, written back or not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from topovlm.checkpoint.files import Checkpoint, open_checkpoint
+from topovlm.checkpoint.live import Live, as_live, computes_on_one_thread, load
+from topovlm.checkpoint.rewrite import rewrite_tensors
+from topovlm.checkpoint.stored import TORCH_DTYPES
+from topovlm.checkpoint.surgery import check_drop
+from topovlm.choose.heal.lessons import Lesson, first_learner, prepare_lessons, split_off
+from topovlm.choose.heal.sizes import RECOMPUTE_BYTES, kept_bytes
+from topovlm.choose.heal.state import Kept
+from topovlm.choose.heal.student import Student, learns
+from topovlm.choose.heal.train import Clock, Recipe, Trained, train
+from topovlm.choose.heal.trainable import Trainable, find_trainable
+from topovlm.choose.judged import Judged
+from topovlm.choose.record import HealRecord
+from topovlm.console import Progress
+from topovlm.errors import InputError, explain
+from topovlm.machine.fast_types import fast_bfloat16
+from topovlm.samples import Sample
+
+
+def heal_checkpoint(
+    dense: Path | str | Live,
+    pruned: Path | str,
+    dropped: Sequence[int],
+    teach: Sequence[Sample],
+    confirm: Sequence[Sample],
+    *,
+    duration_s: float,
+    max_new_tokens: int = 32,
+    batch_size: int = 8,
+    seed: int = 0,
+    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    kept: Kept | None = None,
+    clock: Clock = time.monotonic,
+    progress: Progress | None = None,
+) -> HealRecord:
+    """Train `pruned` (the dense model without `dropped`, repaired or not) in place, if it helps.
+
+    An eighth of `teach` says which weights are best and when to stop; `confirm` (samples that chose nothing)
+    decides, with weights rounded to their stored types. The folder is replaced whole or not at all. `kept`:
+    where a training that is killed goes on from. Raises `InputError`.
+    """
+    live, checkpoint = as_live(dense), open_checkpoint(pruned)
+    drop = check_drop(dropped, live.layers, "dropped")
+    if not drop or checkpoint.layers != live.layers - len(drop):
+        rule = f"has {checkpoint.layers} layers where {live.layers} less {len(drop)} are expected"
+        raise InputError(explain("pruned model", str(pruned), rule))
+    teaching, held_out = split_off(teach, seed)
+    if not teaching or not held_out or not confirm:
+        rule = "are too few to heal on, to stop on others, and to confirm on others again"
+        raise InputError(explain("calibration samples", len(teach), rule, "Give more pictures"))
+    threads = torch.get_num_threads()
+    try:
+        return _healed(
+            live,
+            checkpoint,
+            drop,
+            [
+                prepare_lessons(live, part, drop, max_new_tokens=max_new_tokens, batch_size=batch_size)
+                for part in (teaching, held_out, confirm)
+            ],
+            duration_s=duration_s,
+            seed=seed,
+            recipe=recipe,
+            kept=kept,
+            clock=clock,
+            progress=progress,
+        )
+    finally:
+        torch.set_num_threads(threads)  # loading a smaller model may have changed it
+
+
+def _healed(
+    dense: Live,
+    checkpoint: Checkpoint,
+    drop: Sequence[int],
+    parts: Sequence[Sequence[Lesson]],
+    *,
+    duration_s: float,
+    seed: int,
+    recipe: Recipe,
+    kept: Kept | None,
+    clock: Clock,
+    progress: Progress | None,
+) -> HealRecord:
+    lessons, held_out, confirming = parts
+    student = _student(dense, checkpoint, drop, lessons)
+    before = student.judged(confirming)
+    trainable = find_trainable(student.live, checkpoint, drop, dense.layers)
+    learns(trainable.parameters.values())
+    trained = train(
+        student,
+        trainable.parameters,
+        lessons,
+        held_out,
+        duration_s=duration_s,
+        clock=clock,
+        seed=seed,
+        recipe=recipe,
+        kept=kept,
+        progress=progress,
+    )
+    stored = {
+        name: value.to(TORCH_DTYPES[checkpoint.tensors[name].dtype]) for name, value in trained.best.items()
+    }
+    for name, parameter in trainable.parameters.items():
+        parameter.data.copy_(stored[name])
+    after = student.judged(confirming)
+    report = _record(student, trainable, trained, before, after, parts, recipe, seed)
+    if report.kept:
+        _write(checkpoint, stored, report)
+    return report
+
+
+def _student(dense: Live, checkpoint: Checkpoint, drop: Sequence[int], lessons: Sequence[Lesson]) -> Student:
+    """The slim model, whole in memory, where and in what the dense one computes."""
+    dtype = str(dense.dtype).removeprefix("torch.")
+    live = load(checkpoint, dtype=dtype, device=dense.device.type, processor=dense.processor, mapped=False)
+    decoder = checkpoint.facts.shape.decoder
+    tokens = max(lesson.words.shape[1] for lesson in lessons)
+    kept = kept_bytes(tokens, checkpoint.layers, decoder.hidden, decoder.intermediate)
+    return Student(
+        live,
+        dense,
+        frozenset(drop),
+        first_learner(drop, dense.layers),
+        half=_in_half(live),
+        recompute=kept > RECOMPUTE_BYTES,
+    )
+
+
+def _in_half(live: Live) -> bool:
+    """Whether products in bfloat16 are faster: casting the weights of small models takes longer."""
+    if live.device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return fast_bfloat16() and not computes_on_one_thread(live.model.num_parameters())
+
+
+def _record(
+    student: Student,
+    trainable: Trainable,
+    trained: Trained,
+    before: Judged,
+    after: Judged,
+    parts: Sequence[Sequence[Lesson]],
+    recipe: Recipe,
+    seed: int,
+) -> HealRecord:
+    standing = trained.standing
+    lessons, held_out, confirming = (sum(len(one.samples) for one in part) for part in parts)
+    return HealRecord(
+        kept=standing.best_step > 0 and float(after.kl.mean()) < float(before.kl.mean()),
+        kl_before=float(before.kl.mean()),
+        kl_after=float(after.kl.mean()),
+        same_before=float(before.same.mean()),
+        same_after=float(after.same.mean()),
+        held_out_before=standing.start,
+        held_out_best=standing.best,
+        held_out_last=standing.last,
+        steps=standing.steps,
+        best_step=standing.best_step,
+        stopped_early=trained.stopped_early,
+        seconds=round(standing.elapsed_s, 3),
+        tokens=standing.tokens,
+        relative_rate=recipe.rate,
+        parameters=trainable.count,
+        layers=trainable.layers,
+        head=trainable.head,
+        seed=seed,
+        device=student.live.device.type,
+        dtype="bfloat16" if student.half else str(student.live.dtype).removeprefix("torch."),
+        teach_samples=lessons,
+        held_out_samples=held_out,
+        confirm_samples=confirming,
+    )
+
+
+def _write(checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor], report: HealRecord) -> None:
+    changed = "norms and the head" if report.head else "norms"
+    layers = ", ".join(map(str, report.layers))
+    text = f"""
+## Healing
+
+The layers beside the cuts (numbered as in the source: {layers}) and {changed} were trained for
+{report.seconds:.0f} s ({report.steps} steps) to give the source's own distributions and hidden states.
+On held-out samples, KL(dense || slim) fell from {report.kl_before:.4g} to {report.kl_after:.4g} nats per
+answer token (measured); {100 * report.same_after:.1f} % of the source's answer tokens come first, before
+{100 * report.same_before:.1f} %.
+"""
+    rewrite_tensors(checkpoint, weights, text)
