@@ -100,11 +100,8 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     repairs = config.repair == "auto"
     taught = 0.0
     if config.heal_ms is not None:
-        asked_samples = min(config.samples, constants.heal_samples) + config.judge_samples
-        taught = (_answers(asked_samples, layers) + Work(asked_samples, asked_samples * layers)).seconds(
-            costs
-        )
-        taught += config.heal_ms / 1e3
+        few = min(config.samples, constants.heal_samples) + config.judge_samples
+        taught = (_answers(few, layers) + Work(few, few * layers)).seconds(costs) + config.heal_ms / 1e3
     verifying = Work(_VERIFIED, _VERIFIED * keep, _VERIFIED_STEPS * keep)
     checked = Work(_CHECKED, 2 * _CHECKED * (layers + keep))
     asked = config.eval_samples

@@ -15,7 +15,7 @@ SCHEMA = 2
 
 
 class Pruned(Part, frozen=True, kw_only=True):
-    """model/: what went, what the reloaded checkpoint was asked, the repair and the healing that were tried (None: none was).
+    """model/: what went, what the reloaded checkpoint was asked, the repair and the healing that were tried.
 
     `verified.dense_difference` is of the cut before either: they change weights on purpose.
     """

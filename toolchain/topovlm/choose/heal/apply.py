@@ -17,9 +17,8 @@ from topovlm.choose.heal.lessons import Lesson, first_learner, prepare_lessons, 
 from topovlm.choose.heal.sizes import RECOMPUTE_BYTES, kept_bytes
 from topovlm.choose.heal.state import Kept
 from topovlm.choose.heal.student import Student, learns
-from topovlm.choose.heal.train import Clock, Recipe, Trained, train
-from topovlm.choose.heal.trainable import Trainable, find_trainable
-from topovlm.choose.judged import Judged
+from topovlm.choose.heal.train import RECIPE, Clock, Recipe, train
+from topovlm.choose.heal.trainable import find_trainable
 from topovlm.choose.record import HealRecord
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
@@ -38,7 +37,7 @@ def heal_checkpoint(
     max_new_tokens: int = 32,
     batch_size: int = 8,
     seed: int = 0,
-    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    recipe: Recipe = RECIPE,
     kept: Kept | None = None,
     clock: Clock = time.monotonic,
     progress: Progress | None = None,
@@ -115,10 +114,39 @@ def _healed(
     for name, parameter in trainable.parameters.items():
         parameter.data.copy_(stored[name])
     after = student.judged(confirming)
-    report = _record(student, trainable, trained, before, after, parts, recipe, seed)
+    standing = trained.standing
+    report = HealRecord(
+        kept=standing.best_step > 0 and float(after.kl.mean()) < float(before.kl.mean()),
+        kl_before=float(before.kl.mean()),
+        kl_after=float(after.kl.mean()),
+        same_before=float(before.same.mean()),
+        same_after=float(after.same.mean()),
+        held_out_before=standing.start,
+        held_out_best=standing.best,
+        held_out_last=standing.last,
+        steps=standing.steps,
+        best_step=standing.best_step,
+        stopped_early=trained.stopped_early,
+        seconds=round(standing.elapsed_s, 3),
+        tokens=standing.tokens,
+        relative_rate=recipe.rate,
+        parameters=trainable.count,
+        layers=trainable.layers,
+        head=trainable.head,
+        seed=seed,
+        device=student.live.device.type,
+        dtype="bfloat16" if student.half else str(dense.dtype).removeprefix("torch."),
+        teach_samples=_samples(lessons),
+        held_out_samples=_samples(held_out),
+        confirm_samples=before.samples,
+    )
     if report.kept:
         _write(checkpoint, stored, report)
     return report
+
+
+def _samples(lessons: Sequence[Lesson]) -> int:
+    return sum(len(lesson.samples) for lesson in lessons)
 
 
 def _student(dense: Live, checkpoint: Checkpoint, drop: Sequence[int], lessons: Sequence[Lesson]) -> Student:
@@ -141,47 +169,8 @@ def _student(dense: Live, checkpoint: Checkpoint, drop: Sequence[int], lessons: 
 def _in_half(live: Live) -> bool:
     """Whether products in bfloat16 are faster: casting the weights of small models takes longer."""
     if live.device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return fast_bfloat16() and not computes_on_one_thread(live.model.num_parameters())
-
-
-def _record(
-    student: Student,
-    trainable: Trainable,
-    trained: Trained,
-    before: Judged,
-    after: Judged,
-    parts: Sequence[Sequence[Lesson]],
-    recipe: Recipe,
-    seed: int,
-) -> HealRecord:
-    standing = trained.standing
-    lessons, held_out, confirming = (sum(len(one.samples) for one in part) for part in parts)
-    return HealRecord(
-        kept=standing.best_step > 0 and float(after.kl.mean()) < float(before.kl.mean()),
-        kl_before=float(before.kl.mean()),
-        kl_after=float(after.kl.mean()),
-        same_before=float(before.same.mean()),
-        same_after=float(after.same.mean()),
-        held_out_before=standing.start,
-        held_out_best=standing.best,
-        held_out_last=standing.last,
-        steps=standing.steps,
-        best_step=standing.best_step,
-        stopped_early=trained.stopped_early,
-        seconds=round(standing.elapsed_s, 3),
-        tokens=standing.tokens,
-        relative_rate=recipe.rate,
-        parameters=trainable.count,
-        layers=trainable.layers,
-        head=trainable.head,
-        seed=seed,
-        device=student.live.device.type,
-        dtype="bfloat16" if student.half else str(student.live.dtype).removeprefix("torch."),
-        teach_samples=lessons,
-        held_out_samples=held_out,
-        confirm_samples=confirming,
-    )
 
 
 def _write(checkpoint: Checkpoint, weights: Mapping[str, torch.Tensor], report: HealRecord) -> None:

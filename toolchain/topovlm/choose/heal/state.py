@@ -56,10 +56,8 @@ class Kept:
         """Whole or not at all. Raises `InputError` for a full disk."""
         tensors = {f"now {name}": value.detach() for name, value in parameters.items()}
         tensors |= {f"best {name}": value for name, value in best.items()}
-        for moment in _MOMENTS:
-            tensors |= {
-                f"{moment} {name}": optimizer.state[value][moment] for name, value in parameters.items()
-            }
+        for name, value in parameters.items():
+            tensors |= {f"{moment} {name}": optimizer.state[value][moment] for moment in _MOMENTS}
         flat = {name: value.cpu().contiguous() for name, value in tensors.items()}
         temporary = temporary_sibling(self._path)
         with plain_disk_errors(self._path):

@@ -30,12 +30,15 @@ class Recipe:
     """Shares are of the time given. `rate`: of a step to the root mean square of the tensor's weights, which
     suits narrow and wide layers; `least`: counts as that of weights near zero (biases, norms around one)."""
 
-    rate: float = 1e-2
+    rate: float = 3e-3
     least: float = 0.01
     warmup: float = 0.05
     look: float = 0.05
     patience: float = 0.25
     clip: float = 1.0
+
+
+RECIPE = Recipe()
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def train(
     duration_s: float,
     clock: Clock,
     seed: int = 0,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe = RECIPE,
     kept: Kept | None = None,
     progress: Progress | None = None,
 ) -> Trained:
