@@ -45,7 +45,7 @@ def teaching(context: Context) -> list[Sample]:
 def heal_model(
     context: Context, folder: Path, dropped: Sequence[int], key: Mapping[str, object], progress: Progress
 ) -> HealRecord:
-    """The checkpoint in `folder`, in place, where it helps; `key`: the stage's. One that was killed resumes."""
+    """In place, where it helps. One that was killed resumes; `key`: what the stage depends on."""
     from topovlm.choose.heal.apply import heal_checkpoint
     from topovlm.choose.heal.state import Kept
 

@@ -144,8 +144,8 @@ def heal_part(heal: HealRecord | None) -> doc.Repair | None:
         text=(
             f"{learned} ({heal.parameters} numbers) in {heal.steps} steps over {heal.tokens} tokens of "
             f"{heal.teach_samples} samples, {end}; on {heal.held_out_samples} others "
-            f"{heal.held_out_before:.3g} nats before and {heal.held_out_best:.3g} at step {heal.best_step}, whose "
-            f"weights {'are used' if heal.kept else 'did not help, and are not used'}; "
+            f"{heal.held_out_before:.3g} nats before and {heal.held_out_best:.3g} at step {heal.best_step}, "
+            f"whose weights {'are used' if heal.kept else 'did not help, and are not used'}; "
             f"{100 * heal.same_before:.1f} % of the dense model's tokens before, "
             f"{100 * heal.same_after:.1f} % after, on {heal.confirm_samples} samples that chose nothing else"
         ),
