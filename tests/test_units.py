@@ -21,10 +21,11 @@ from topovlm.units import (
 
 
 @pytest.mark.parametrize(
-    ("text", "ms"), [("200ms", 200), ("0.2s", 200), ("350us", 0.35), (" 1.5 s ", 1500), (".5ms", 0.5)]
+    ("text", "ms"),
+    [("200ms", 200), ("0.2s", 200), ("350us", 0.35), (" 1.5 s ", 1500), (".5ms", 0.5), ("10min", 600_000)],
 )
 def test_duration_is_read_with_its_unit(text: str, ms: float) -> None:
-    """Seconds, milliseconds and microseconds mean what they say."""
+    """Minutes, seconds, milliseconds and microseconds mean what they say."""
     assert parse_duration_ms(text) == pytest.approx(ms)
 
 
