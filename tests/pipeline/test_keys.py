@@ -55,6 +55,7 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         "max_latency": LatencyBudget(absolute_ms=200.4),
         "max_token_latency_ms": 30.0,
         "max_memory_bytes": 1 << 30,
+        "max_drop": 0.02,
         "sparsity": 0.25,
         "drop": (3,),
         "scorer": "angular",
