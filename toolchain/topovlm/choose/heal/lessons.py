@@ -1,7 +1,7 @@
 """What the dense model teaches: its own answers, and its streams where the slim model is compared with it.
 
 Pictures, embeddings and the layers before the first cut compute the same in both models, and are not trained:
-they run once. Streams that are more than some memory wait in a file (`spill`).
+they run once. Streams wait on the CPU, those that are more than some memory in a file (`spill`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _STREAM_BYTES = 1 << 30
 class Lesson:
     """One right-padded batch of prompts and the dense model's answers to them.
 
-    `entered`: what the slim model's first layer that learns is given, of every layer; `dense`: the dense
-    stream [B, T, width] that enters a layer, behind every cut and behind the last layer; `rows`, `positions`
-    [n]: the places that predict answer tokens, `text_rows`, `text_positions` those that predict tokens of the
-    prompt's text; `visual`, `words` [B, T]: pieces of pictures, and all else that is not padding; `samples`
-    [B]: indices into the caller's list.
+    `entered`: what enters the slim model's first layer that learns, and what every layer is given besides;
+    `dense`: the dense stream [B, T, width] that enters a layer, behind every cut and behind the last layer;
+    `rows`, `positions` [n]: the places that predict answer tokens, `text_rows`, `text_positions` those that
+    predict tokens of the prompt's text; `visual`, `words` [B, T]: pieces of pictures, and all else that is not
+    padding; `samples` [B]: indices into the caller's list.
     """
 
     entered: Entered
@@ -77,11 +77,11 @@ def prepare_lessons(
     for point in sorted({*behind_cuts(drop, live.layers), live.layers}):
         (dense,) = sweep(live, batches, [Variant()], start=layer, stop=point, streams=[dense], keep=keep)
         layer = point
-        targets[point] = [keep(outside_inference(stream)) for stream in dense]
+        targets[point] = [keep(outside_inference(stream).cpu()) for stream in dense]
     lessons = []
     for number, (part, batch) in enumerate(zip(rolled, batches, strict=True)):
         entered = Entered(
-            keep(outside_inference(entering[number])),
+            keep(outside_inference(entering[number]).cpu()),
             _shared_arguments(batch),
             {layer: outside_inference(stream) for layer, stream in batch.added.items()},
         )

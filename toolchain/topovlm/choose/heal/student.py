@@ -37,7 +37,7 @@ class Student:
 
     def streams(self, lesson: Lesson) -> dict[int, torch.Tensor]:
         """What enters the layers at which a lesson has the dense stream, and leaves the last one."""
-        stream, found = lesson.entered.stream, dict[int, torch.Tensor]()
+        stream, found = lesson.entered.stream.to(self.live.device), dict[int, torch.Tensor]()
         places = [layer for layer in range(self.dense.layers) if layer not in self.drop]
         numbers = {layer: place for place, layer in enumerate(places)}
         for layer in range(self.first, self.dense.layers):
@@ -49,6 +49,9 @@ class Student:
             if layer + 1 in lesson.dense:
                 found[layer + 1] = stream
         return found
+
+    def _taught(self, lesson: Lesson, point: int) -> torch.Tensor:
+        return lesson.dense[point].to(self.live.device)
 
     def _through(
         self, block: torch.nn.Module, stream: torch.Tensor, given: Mapping[str, object]
@@ -72,13 +75,15 @@ class Student:
         picked = torch.as_tensor(np.sort(rng.permutation(count)[:drawn]), device=lesson.rows.device)
         with self.computing():
             found = self.streams(lesson)
-            leaving = found[self.dense.layers], lesson.dense[self.dense.layers]
+            leaving = found[self.dense.layers], self._taught(lesson, self.dense.layers)
             answers = self._divergence(*leaving, lesson.rows, lesson.positions)
             total = _mean_of_samples(answers, lesson)
             if drawn:
                 places = lesson.text_rows[picked], lesson.text_positions[picked]
                 total = total + _TEXT_WEIGHT * self._divergence(*leaving, *places).mean()
-        errors = [_stream_error(stream, lesson.dense[point], lesson) for point, stream in found.items()]
+        errors = [
+            _stream_error(stream, self._taught(lesson, point), lesson) for point, stream in found.items()
+        ]
         return total + _STREAM_WEIGHT * torch.stack(errors).mean()
 
     def _divergence(
@@ -108,7 +113,7 @@ class Student:
 
     def _compared(self, slim: torch.Tensor, lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor]:
         """KL and whether the chosen token is the same, float64 [n] each, on the CPU."""
-        dense = lesson.dense[self.dense.layers][lesson.rows, lesson.positions]
+        dense = self._taught(lesson, self.dense.layers)[lesson.rows, lesson.positions]
         slim = slim[lesson.rows, lesson.positions]
         words = self.dense.logits(dense[:1]).shape[-1]
         step = max(1, _HEAD_BYTES // (4 * words))
