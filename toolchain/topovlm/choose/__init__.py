@@ -1,1 +1,1 @@
-"""Which layers go: hidden states, scorers, the judge of whole sets, the search; repair and healing of cuts."""
+"""Which layers go: hidden states, scorers, the judge of whole sets, search, repair and healing of cuts."""

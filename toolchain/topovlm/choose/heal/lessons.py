@@ -30,8 +30,8 @@ class Lesson:
     `entered`: what enters the slim model's first layer that learns, and what every layer is given besides;
     `dense`: the dense stream [B, T, width] that enters a layer, behind every cut and behind the last layer;
     `rows`, `positions` [n]: the places that predict answer tokens, `text_rows`, `text_positions` those that
-    predict tokens of the prompt's text; `visual`, `words` [B, T]: pieces of pictures, and all else that is not
-    padding; `samples` [B]: indices into the caller's list.
+    predict tokens of the prompt's text; `visual`, `words` [B, T]: pieces of pictures, and all else that is
+    not padding; `samples` [B]: indices into the caller's list.
     """
 
     entered: Entered
