@@ -30,7 +30,7 @@ class Recipe:
     """Shares are of the time given. `rate`: of a step to the root mean square of the tensor's weights, which
     suits narrow and wide layers; `least`: counts as that of weights near zero (biases, norms around one)."""
 
-    rate: float = 3e-3
+    rate: float = 5e-3
     least: float = 0.01
     warmup: float = 0.05
     look: float = 0.05
