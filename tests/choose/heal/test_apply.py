@@ -150,6 +150,20 @@ def test_a_killed_training_ends_with_the_same_bytes(tiny_siglip_qwen2: Path, tmp
     assert reports[0] == reports[1]
 
 
+def test_a_model_that_computes_in_half_precision_is_healed(tmp_path: Path) -> None:
+    """Masters are float32 all the same: single steps would be lost between two numbers of bfloat16."""
+    dense, slim = tiny.build(tmp_path / "dense", dtype="bfloat16"), tmp_path / "slim"
+    prune_checkpoint(dense, slim, DROP)
+    live = load(dense, dtype="bfloat16")
+    report = heal_checkpoint(
+        live, slim, DROP, TEACH, CONFIRM, duration_s=40, max_new_tokens=4, clock=ticking()
+    )
+    assert report.dtype == "bfloat16"
+    assert report.kl_before == pytest.approx(Judge(live, CONFIRM, max_new_tokens=4).kl(DROP), rel=0.1)
+    assert report.kept
+    assert kl_on_disk(dense, slim) < 0.9 * report.kl_before
+
+
 def test_mismatched_folders_and_too_few_samples_are_refused(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
     """The pruned model must be the dense one less the layers named; samples of three kinds are needed."""
     slim = tmp_path / "slim"

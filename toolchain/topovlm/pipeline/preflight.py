@@ -111,7 +111,7 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
     less = f"{most}, or --repair off" if exact < solving else most
     healing, state = 0, 0
     if heals(context):
-        healing = working + streams + healing_bytes(context, _prompt_tokens(context))
+        healing = working + 2 * streams + healing_bytes(context, _prompt_tokens(context))
         state = state_bytes(context)
         less = f"{most}, or leave --heal out" if max(exact, solving) < healing else less
     # A repaired file is written beside the one that it replaces.

@@ -167,7 +167,10 @@ def _student(dense: Live, checkpoint: Checkpoint, drop: Sequence[int], lessons: 
 
 
 def _in_half(live: Live) -> bool:
-    """Whether products in bfloat16 are faster: casting the weights of small models takes longer."""
+    """Whether products are in bfloat16: of a model that computes in half precision (what learns is float32),
+    and where it is faster. Casting the weights of small models takes longer."""
+    if live.dtype != torch.float32:
+        return True
     if live.device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return fast_bfloat16() and not computes_on_one_thread(live.model.num_parameters())
