@@ -82,7 +82,7 @@ def healing_bytes(context: Context, prompt_tokens: int) -> int:
     sizes, decoder = Sizes.of(checkpoint), checkpoint.facts.shape.decoder
     gone = len(context.config.drop or ()) or max(1, round((context.config.sparsity or 0) * decoder.layers))
     kept = decoder.layers - gone
-    slim = sizes.without(gone / decoder.layers).parameters * ITEM_BYTES[computing]
+    slim = (sizes.around + sizes.layers * kept // decoder.layers) * ITEM_BYTES[computing]
     masters = 0 if computing == "float32" else ITEM_BYTES["float32"]
     step = step_bytes(prompt_tokens, kept, decoder.hidden, decoder.intermediate, decoder.vocab)
     return slim + (BYTES_PER_PARAMETER + masters) * trained_parameters(context) + step
