@@ -65,7 +65,13 @@ class Layer(nn.Module):
         return changed
 
     def forward(
-        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, scale: torch.Tensor, prefix: int, count: int
+        self,
+        x: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        scale: torch.Tensor,
+        prefix: int,
+        count: int,
     ) -> torch.Tensor:
         """`cos`, `sin` [P + n Q, head]; `count` questions behind `prefix` tokens."""
         rows, length, width = x.shape
@@ -130,7 +136,9 @@ class Decoder(nn.Module):
         config = published.config
         self.layers = nn.ModuleList(Layer(layer, config) for layer in published.model.layers)
         self.eps = config.rms_norm_eps
-        self.register_buffer("norm", published.model.norm.weight.detach().to(torch.bfloat16), persistent=False)
+        self.register_buffer(
+            "norm", published.model.norm.weight.detach().to(torch.bfloat16), persistent=False
+        )
         table = published.model.embed_tokens.weight.detach().to(torch.bfloat16).clone()
         self.register_buffer("table", table, persistent=False)
         base, head = config.rope_parameters["rope_theta"], config.head_dim

@@ -131,7 +131,9 @@ def _grafted(published: Any, trained: dict[str, Any], tokenizer: Any) -> Any:
     config.pad_token_id, config.eos_token_id = text.pad_token_id, text.eos_token_id
     made: Any = LlavaForConditionalGeneration(config)
     model = made.float()
-    decoder = {name.removeprefix("decoder."): value for name, value in trained.items() if name[:8] == "decoder."}
+    decoder = {
+        name.removeprefix("decoder."): value for name, value in trained.items() if name[:8] == "decoder."
+    }
     changes = merged(decoder, LAYERS)
     state = published.model.state_dict()
     state = {name: value + changes[name] if name in changes else value for name, value in state.items()}

@@ -1,7 +1,7 @@
 """Samples of the benchmark: one picture, one question each, balanced answers, the categories in turn.
 
-    samples("test", 2600)           held out: no drawn content, no flag, emoji, table or word of them trains
-    samples("calibration", 520)     neither trained nor tested on
+samples("test", 2600)           held out: no drawn content, no flag, emoji, table or word of them trains
+samples("calibration", 520)     neither trained nor tested on
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ TEST_COUNT, CALIBRATION_COUNT = 2600, 520
 _DRAWS = 3
 
 
-def samples(split: str, count: int, seed: int = 0, categories: tuple[str, ...] = tuple(CATEGORIES)) -> list[Sample]:
+def samples(
+    split: str, count: int, seed: int = 0, categories: tuple[str, ...] = tuple(CATEGORIES)
+) -> list[Sample]:
     """`count` samples, each about a picture of its own; a longer list starts with the shorter one."""
     asked: Counter[tuple[str, str]] = Counter()
     made = []

@@ -12,9 +12,21 @@ from PIL import Image
 
 from benchmarks.smol.assets import index, tile
 from benchmarks.smol.pictures import PLACES, SIDE, canvas, finish, lettered, split_among
-from topovlm.reference.scenes import Question, Scene, pick, some, yes
+from topovlm.reference.scenes import Question, Region, Scene, pick, some, yes
 
-KINDS = ("animal", "food", "face", "vehicle", "person", "clothes", "hand", "clock", "plant", "building", "heart")
+KINDS = (
+    "animal",
+    "food",
+    "face",
+    "vehicle",
+    "person",
+    "clothes",
+    "hand",
+    "clock",
+    "plant",
+    "building",
+    "heart",
+)
 _CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 
@@ -32,11 +44,14 @@ def _any(rng: np.random.Generator, split: str) -> tuple[int, str]:
     return pick(rng, pool(split, kind)), kind
 
 
-def _stick(image: Image.Image, number: int, middle: tuple[float, float], size: int, mirrored: bool) -> None:
+def _stick(image: Image.Image, number: int, middle: tuple[float, float], size: int, mirrored: bool) -> Region:
     stamp = tile("emoji.webp", number).resize((size, size), Image.Resampling.BICUBIC)
     if mirrored:
         stamp = stamp.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     image.paste(stamp, (round(middle[0] - size / 2), round(middle[1] - size / 2)), stamp)
+    kind = KINDS.index(index()["emoji"][number][2])
+    x, y, half = *middle, size / 2 - 3
+    return Region(0, (x - half, y - half, x + half, y + half), {"kind": kind})
 
 
 def single(rng: np.random.Generator, split: str) -> Scene:
@@ -45,7 +60,8 @@ def single(rng: np.random.Generator, split: str) -> Scene:
     size = int(rng.integers(58, 90))
     image = canvas(rng)
     low, high = size / 2 + 1, SIDE - size / 2 - 1
-    _stick(image, number, (rng.uniform(low, high), rng.uniform(low, high)), size, bool(rng.integers(2)))
+    middle = (rng.uniform(low, high), rng.uniform(low, high))
+    region = _stick(image, number, middle, size, bool(rng.integers(2)))
     wrong = pick(rng, [other for other in KINDS if other != kind])
     asked = [
         Question("emoji_kind", "What kind of thing is shown?", kind, chance=1 / len(KINDS)),
@@ -53,7 +69,7 @@ def single(rng: np.random.Generator, split: str) -> Scene:
     ]
     shown = pick(rng, (kind, wrong))
     asked.append(Question("emoji_is", f"Is this {_article(shown)}?", yes(shown == kind), chance=0.5))
-    return Scene([finish(image, rng)], asked)
+    return Scene([finish(image, rng)], asked, [region])
 
 
 def _article(kind: str) -> str:
@@ -68,13 +84,13 @@ def several(rng: np.random.Generator, split: str) -> Scene:
     sorts = [_any(rng, split) for _ in range(2)]
     places = some(rng, range(9), count)
     image = canvas(rng)
-    kinds = []
+    kinds, regions = [], []
     for place in places:
         number, kind = pick(rng, sorts)
         kinds.append(kind)
         row, column = divmod(place, 3)
         middle = (column * 32 + 16 + rng.uniform(-2, 2), row * 32 + 16 + rng.uniform(-2, 2))
-        _stick(image, number, middle, int(rng.integers(24, 31)), bool(rng.integers(2)))
+        regions.append(_stick(image, number, middle, int(rng.integers(24, 31)), bool(rng.integers(2))))
     asked = [Question("emoji_count", "How many emoji are there?", str(count), "number", 1 / 6)] * 2
     if count == 1:
         asked.append(Question("emoji_place", "Where is the emoji?", PLACES[places[0]], chance=1 / 9))
@@ -86,7 +102,7 @@ def several(rng: np.random.Generator, split: str) -> Scene:
     spot = pick(rng, pick(rng, (places, free)))
     where = f"in the {PLACES[spot]}" if spot == 4 else f"at the {PLACES[spot]}"
     asked.append(Question("emoji_there", f"Is there an emoji {where}?", yes(spot in places), chance=0.5))
-    return Scene([finish(image, rng)], asked)
+    return Scene([finish(image, rng)], asked, regions)
 
 
 def odd_one(rng: np.random.Generator, split: str) -> Scene:
@@ -96,12 +112,14 @@ def odd_one(rng: np.random.Generator, split: str) -> Scene:
         odd, _ = _any(rng, split)
     place = int(rng.integers(4))
     image = canvas(rng)
+    regions = []
     for slot in range(4):
         middle = (slot % 2 * 48 + 24 + rng.uniform(-2, 2), slot // 2 * 48 + 24 + rng.uniform(-2, 2))
-        _stick(image, odd if slot == place else common, middle, int(rng.integers(38, 44)), False)
+        number = odd if slot == place else common
+        regions.append(_stick(image, number, middle, int(rng.integers(38, 44)), False))
     corner = _CORNERS[place]
     asked = [
         Question("emoji_odd", "Three emoji are the same. Where is the different one?", corner),
         lettered(rng, "emoji_odd", "Which emoji is different?", corner, _CORNERS),
     ]
-    return Scene([finish(image, rng)], asked)
+    return Scene([finish(image, rng)], asked, regions)

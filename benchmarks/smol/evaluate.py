@@ -94,7 +94,10 @@ def table(asked: Sequence[Sample], said: Sequence[str]) -> dict[str, dict[str, f
 
 def as_markdown(figures: dict[str, dict[str, float]]) -> str:
     """The table in percent."""
-    rows = ["| family | questions | accuracy % (95 %) | chance % | commonest answer % |", "|---|---|---|---|---|"]
+    rows = [
+        "| family | questions | accuracy % (95 %) | chance % | commonest answer % |",
+        "|---|---|---|---|---|",
+    ]
     for category, row in figures.items():
         low, high, accuracy, chance, common = (
             f"{100 * row[name]:.1f}" for name in ("low", "high", "accuracy", "chance", "commonest")
@@ -116,7 +119,9 @@ def text_nll(folder: Path, windows: int = 120) -> tuple[float, int]:
     known = "llava" in (folder / "config.json").read_text(encoding="utf-8")
     loader = stock.AutoModelForImageTextToText if known else stock.AutoModelForCausalLM
     model = loader.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()
-    ids = [token for text in measured_texts() for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    ids = [
+        token for text in measured_texts() for token in tokenizer(text, add_special_tokens=False)["input_ids"]
+    ]
     whole = [ids[start : start + _WINDOW] for start in range(0, len(ids) - _WINDOW, _WINDOW)]
     chosen = [whole[int(i)] for i in np.linspace(0, len(whole) - 1, min(windows, len(whole)))]
     total, count = 0.0, 0

@@ -66,12 +66,16 @@ def colour_shares(pixels: np.ndarray) -> dict[str, float]:
     return dict(zip(COLOURS, counts.tolist(), strict=True))
 
 
-def lettered(rng: np.random.Generator, category: str, prompt: str, answer: str, others: Sequence[str]) -> Question:
+def lettered(
+    rng: np.random.Generator, category: str, prompt: str, answer: str, others: Sequence[str]
+) -> Question:
     """Four options, the answer is a letter; `others` are wrong."""
     options = [answer, *some(rng, [other for other in others if other != answer], 3)]
     order = rng.permutation(4)
     listed = " ".join(f"{letter}. {options[i]}" for letter, i in zip(LETTERS, order, strict=True))
-    return Question(category, f"{prompt} {listed}", LETTERS[int(np.flatnonzero(order == 0)[0])], "letter", 0.25)
+    return Question(
+        category, f"{prompt} {listed}", LETTERS[int(np.flatnonzero(order == 0)[0])], "letter", 0.25
+    )
 
 
 @cache

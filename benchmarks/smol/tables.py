@@ -12,9 +12,12 @@ from PIL import Image, ImageDraw
 from benchmarks.smol import assets
 from benchmarks.smol.pictures import canvas, dark, finish, written
 from topovlm.reference.drawing import COLOURS, jittered
-from topovlm.reference.scenes import Question, Scene, pick, some, yes
+from topovlm.reference.scenes import Question, Region, Scene, pick, some, yes
 
-HELD_OUT = {"test": ("barley", "electricity", "temperatures", "wages"), "calibration": ("crimea", "gas", "wheat")}
+HELD_OUT = {
+    "test": ("barley", "electricity", "temperatures", "wages"),
+    "calibration": ("crimea", "gas", "wheat"),
+}
 _LETTERS = "ABCDE"
 _BASE, _UNIT = 80, 7  # y of the axis, pixels per unit
 
@@ -36,7 +39,7 @@ def _values(rng: np.random.Generator, split: str, count: int) -> list[int]:
     else:
         step = int(rng.integers(1, max(2, len(series) // count)))
         first = int(rng.integers(max(1, len(series) - step * (count - 1))))
-        chosen = series[first :: step][:count]
+        chosen = series[first::step][:count]
     low, high = min(chosen), max(chosen)
     floor = pick(rng, (0.0, 0.0, 2 * low - high)) if high > low else 0.0
     top = pick(rng, (10, 10, 9, 8, 7))
@@ -67,13 +70,17 @@ def chart(rng: np.random.Generator, split: str) -> Scene:
     inks = pick(rng, ([one] * count, many))
     if kind == "point":
         draw.line(list(zip(middles, tops, strict=True)), fill=dark(rng), width=2)
-    for x, y, ink, letter in zip(middles, tops, inks, _LETTERS, strict=False):
+    regions = []
+    for slot, (x, y, ink) in enumerate(zip(middles, tops, inks, strict=True)):
+        letter, half = _LETTERS[slot], 32 / count
+        labels = {"height": values[slot], "mark": slot}
+        regions.append(Region(0, (x - half, 8, x + half, 96), labels))
         if kind == "bar":
             draw.rectangle((x - 26 / count, y, x + 26 / count, _BASE - 1), fill=ink)
         else:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=ink)
         written(draw, (x, 88), letter, face, 11)
-    return Scene([finish(image, rng)], _questions(rng, values, kind))
+    return Scene([finish(image, rng)], _questions(rng, values, kind), regions)
 
 
 def _questions(rng: np.random.Generator, values: list[int], kind: str) -> list[Question]:
@@ -83,10 +90,14 @@ def _questions(rng: np.random.Generator, values: list[int], kind: str) -> list[Q
     for word, best in (("highest", max(values)), ("lowest", min(values))):
         if values.count(best) == 1:
             letter = _LETTERS[values.index(best)]
-            asked.append(Question("table_extreme", f"Which {kind} is the {word}?", letter, "letter", 1 / count))
+            asked.append(
+                Question("table_extreme", f"Which {kind} is the {word}?", letter, "letter", 1 / count)
+            )
     above = sum(value > 5 for value in values)
     if 5 not in values:
-        asked.append(Question("table_above", f"How many {kind}s are above 5?", str(above), "number", 1 / (count + 1)))
+        asked.append(
+            Question("table_above", f"How many {kind}s are above 5?", str(above), "number", 1 / (count + 1))
+        )
     i, j = some(rng, range(count), 2)
     if values[i] != values[j]:
         prompt = f"Is {kind} {_LETTERS[i]} higher than {kind} {_LETTERS[j]}?"

@@ -17,7 +17,12 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 _ROWS, _LENGTH, _PLACES = 8, 96, 256
-_ASKED = ("Explain this: {}", "What does this mean? {}", "Tell me more about the following. {}", "Continue: {}")
+_ASKED = (
+    "Explain this: {}",
+    "What does this mean? {}",
+    "Tell me more about the following. {}",
+    "Continue: {}",
+)
 
 
 @cache

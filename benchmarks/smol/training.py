@@ -11,7 +11,7 @@ import os
 import platform
 import socket
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ from torch import nn
 
 from benchmarks.smol.asking import Speller
 from benchmarks.smol.blocks import Decoder
+from benchmarks.smol.naming import batch as name_batch
+from benchmarks.smol.naming import loss as name_loss
+from benchmarks.smol.naming import word_vectors
 from benchmarks.smol.packing import Batch, Packer
-from benchmarks.smol.sight import Sight, started
+from benchmarks.smol.sight import started
 from benchmarks.smol.texts import TextBatches
 from topovlm import json_text
 
@@ -34,7 +37,8 @@ class Recipe:
     """All that decides the result, with the versions; `steps` may be raised when a run is resumed."""
 
     seed: int = 0
-    steps: int = 1500
+    sight_steps: int = 600  # first, tower and projector alone: see `naming`
+    steps: int = 1500  # of them and the decoder's change, behind those
     processes: int = 2
     tower_rate: float = 4e-4
     projector_rate: float = 1e-3
@@ -45,9 +49,15 @@ class Recipe:
     text_weight: float = 1.0
 
     def rate(self, step: int) -> float:
-        """Share of the learning rates."""
-        warm = min(1.0, (step + 1) / self.warmup_steps)
-        return warm * min(1.0, 0.05 + 0.95 * (self.steps - step) / self.decay_steps)
+        """Share of the learning rates; naming bears twice as much."""
+        if step < self.sight_steps:
+            return 2 * min(1.0, (step + 1) / self.warmup_steps, 0.1 + (self.sight_steps - step) / 150)
+        warm = min(1.0, (step - self.sight_steps + 1) / self.warmup_steps)
+        return warm * min(1.0, 0.05 + 0.95 * (self.total - step) / self.decay_steps)
+
+    @property
+    def total(self) -> int:
+        return self.sight_steps + self.steps
 
 
 class Learner(nn.Module):
@@ -161,25 +171,33 @@ def _part(rank: int, recipe: Recipe, folder: Path, out: Path, port: int) -> None
     packer, texts = Packer(Speller(tokenizer), recipe.seed), TextBatches(tokenizer, recipe.seed)
     log = _Log(out / "log.jsonl", step) if rank == 0 else None
     used = [p for group in optimiser.param_groups for p in group["params"]]
-    while step < recipe.steps:
-        loss, right = learner.answer_loss(packer.batch(step, rank))
+    vectors = word_vectors(tokenizer, learner.decoder.table)
+    while step < recipe.total:
+        naming = step < recipe.sight_steps
+        if naming:
+            loss, right = name_loss(learner.sight, vectors, *name_batch(recipe.seed, step, rank))
+        else:
+            loss, right = learner.answer_loss(packer.batch(step, rank))
         loss.backward()  # type: ignore[no-untyped-call] # untyped in torch
         kept = torch.zeros(())
-        if step % recipe.text_every == 0:
+        if not naming and step % recipe.text_every == 0:
             kept = learner.text_loss(*texts.batch(step, rank))
             (recipe.text_weight * kept).backward()  # type: ignore[no-untyped-call]
         _average(used, recipe.processes)
         nn.utils.clip_grad_norm_(used, 1.0)
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * recipe.rate(step)
+        if naming:  # what has no gradient yet stays as it is
+            for parameter in learner.decoder.parameters():
+                parameter.grad = None
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
         if log is not None:
             log.add(step, float(loss.detach()), float(right), float(kept.detach()))
-            if step % 20 == 0 or step == recipe.steps:
+            if step % 20 == 0 or step == recipe.total:
                 log.write(step)
-            if step % 40 == 0 or step == recipe.steps:
+            if step % 40 == 0 or step == recipe.total:
                 _save(checkpoint, step=step, weights=_state(learner), optimiser=optimiser.state_dict())
     dist.destroy_process_group()
 
@@ -224,6 +242,18 @@ class _Log:
         self._rows.clear()
 
 
+def provenance(run: Path) -> dict[str, Any]:
+    """Where trained weights come from: command, recipe, versions, the curve of the loss."""
+    record: dict[str, Any] = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    recipe = record["recipe"]
+    command = (
+        f"python -m benchmarks.smol train --out RUN --seed {recipe['seed']} --sight-steps {recipe['sight_steps']} "
+        f"--steps {recipe['steps']} --decay-steps {recipe['decay_steps']} --processes {recipe['processes']}"
+    )
+    return {"command": command, **record, "curve": rows}
+
+
 def versions() -> dict[str, str]:
     import PIL
     import tokenizers
@@ -237,6 +267,3 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "pillow": PIL.__version__,
     }
-
-
-__all__ = ["Learner", "Recipe", "Sight", "load_weights", "replace", "train", "versions"]

@@ -8,9 +8,16 @@ import numpy as np
 from PIL import ImageDraw
 
 from benchmarks.smol.pictures import SIDE, canvas, dark, finish, font, lettered, split_among, written
-from topovlm.reference.scenes import Question, Scene, pick
+from topovlm.reference.scenes import Question, Region, Scene, pick
 
-FACES = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSansMono-Bold")
+FACES = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSans-Oblique",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "DejaVuSansMono-Bold",
+)
 WORDS = tuple("""
 act add age ago aid aim air all and ant any ape apt arm art ask bad bag ball band bank bar base bat bath bay bean
 bear beat bed bee bell belt best big bike bill bin bird bit blue boat body bold bone book boot born boss both bowl
@@ -38,7 +45,6 @@ tie tiger time tin tip toe tool tooth top town toy train tray tree trip truck tu
 war warm wash water wave wax way web week well west wet wheel white wide wild win wind wing wise wolf wood wool
 word work world yard year yes young zone zoo
 """.split())  # fmt: skip
-_LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 
 
 @cache
@@ -60,6 +66,14 @@ def word(rng: np.random.Generator, split: str) -> Scene:
     half = font(face, size).getlength(text) / 2
     middle = (rng.uniform(half + 2, SIDE - half - 2), rng.uniform(24, SIDE - 24))
     written(ImageDraw.Draw(image), middle, text, face, size, dark(rng))
+    left = middle[0] - half
+    ends = [left + font(face, size).getlength(text[:n]) for n in range(len(text) + 1)]
+    regions = [
+        Region(
+            0, (ends[n], middle[1] - size / 2, ends[n + 1], middle[1] + size / 2), {"letter": ord(one) - 97}
+        )
+        for n, one in enumerate(text)
+    ]
     alike = [other for other in pool(split) if len(other) == len(text) and other != text]
     asked = [
         Question("word_read", "Which word is written?", text, chance=0.0),
@@ -69,4 +83,4 @@ def word(rng: np.random.Generator, split: str) -> Scene:
         Question("word_letter", "What is the last letter of the word?", text[-1], chance=1 / 26),
         Question("word_length", "How many letters does the word have?", str(len(text)), "number", 1 / 3),
     ]
-    return Scene([finish(image, rng)], asked)
+    return Scene([finish(image, rng)], asked, regions)
