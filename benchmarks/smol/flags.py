@@ -1,4 +1,4 @@
-"""National flags: colours by place, main colour, stripes. The questions are answered by the flag's own pixels.
+"""National flags: colours by place, main colour, stripes; answered by the flag's own pixels.
 
 No flag is to be named: a country whose flag was never seen cannot be, and no flag is in two splits.
 """
@@ -62,8 +62,8 @@ def _cell(pixels: np.ndarray, place: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Facts:
-    """What can be asked of a flag: (place, colour) where a ninth has one colour, its main colour or "", how its
-    stripes run or "", colours that are there, colours that are not."""
+    """What can be asked of a flag: (place, colour) where a ninth has one colour, its main colour or "", how
+    its stripes run or "", colours that are there, colours that are not."""
 
     placed: tuple[tuple[str, str], ...]
     main: str

@@ -1,7 +1,7 @@
-"""What each patch of a picture shows, in the decoder's own words: how tower and projector are trained first.
+"""What each patch of a picture shows, in the decoder's own words: how tower and projector begin.
 
-A patch's projected vector is compared with the decoder's embeddings of the words for what lies there: colours,
-shapes, letters, values, kinds. So a picture reads to the decoder a little like text before it has seen one,
+A patch's projected vector is compared with the decoder's embeddings of the words for what lies there:
+colours, shapes, letters, values, kinds. So a picture reads to the decoder a little like text before it has seen one,
 and the costly training through its thirty layers starts from there.
 """
 
@@ -37,6 +37,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "place": PLACES,
 }
 NOTHING = "empty"
+# What the reference model's tower does not know yet comes more often.
+SHARES = WEIGHTS | {"emoji": 0.25, "emojis": 0.12, "word": 0.45, "chart": 0.25, "flag": 0.15}
 PICTURES = 64  # of one step of one process
 _ACROSS = SIDE // PATCH
 
@@ -77,7 +79,7 @@ def grid(scene: Scene, frame: int) -> dict[str, np.ndarray]:
 def batch(seed: int, step: int, part: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Pictures uint8 [P, 96, 96, 3] and their labels [P, 36]: a pure function of its arguments."""
     rng = np.random.default_rng([seed, step, part, 5])
-    names, shares = list(WEIGHTS), np.array(list(WEIGHTS.values()))
+    names, shares = list(SHARES), np.array(list(SHARES.values()))
     pixels: list[np.ndarray] = []
     grids: list[dict[str, np.ndarray]] = []
     while len(pixels) < PICTURES:

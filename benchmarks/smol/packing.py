@@ -2,8 +2,8 @@
 
     <|im_start|>user\\n, image tokens | question, answer, padding | question, answer, padding | ...
 
-What a row may attend to: see `blocks`. A batch is a pure function of (seed, step, part), so a resumed training
-sees exactly what an uninterrupted one would have seen.
+What a row may attend to: see `blocks`. A batch is a pure function of (seed, step, part), so a resumed
+training sees exactly what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations

@@ -86,10 +86,10 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size)
 
 
-def written(draw: ImageDraw.ImageDraw, middle: tuple[float, float], text: str, name: str, size: int,
+def written(draw: ImageDraw.ImageDraw, middle: tuple[float, float], text: str, face: ImageFont.FreeTypeFont,
             ink: tuple[int, int, int] = (20, 20, 20)) -> None:  # fmt: skip
     """Text around a point (x, y)."""
-    draw.text(middle, text, font=font(name, size), fill=ink, anchor="mm")
+    draw.text(middle, text, font=face, fill=ink, anchor="mm")
 
 
 def dark(rng: np.random.Generator) -> tuple[int, int, int]:

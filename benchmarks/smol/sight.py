@@ -73,7 +73,7 @@ def started(width: int, spread: float, seed: int) -> Sight:
     patches = held["embeddings.patch_embedding.weight"]
     stretched = patches.repeat_interleave(PATCH // 8, 2).repeat_interleave(PATCH // 8, 3) / (PATCH // 8) ** 2
     held["embeddings.patch_embedding.weight"] = stretched
-    missing, unknown = sight.inner.load_state_dict(held, strict=False)
+    _, unknown = sight.inner.load_state_dict(held, strict=False)
     assert not unknown, unknown
     for layer in sight.inner.encoder.layers[REFERENCE_LAYERS:]:
         nn.init.zeros_(layer.self_attn.out_proj.weight)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks.smol import assets
-from benchmarks.smol.pictures import canvas, dark, finish, written
+from benchmarks.smol.pictures import canvas, dark, finish, font, written
 from topovlm.reference.drawing import COLOURS, jittered
 from topovlm.reference.scenes import Question, Region, Scene, pick, some, yes
 
@@ -51,7 +51,7 @@ def _axes(image: Image.Image, face: str) -> ImageDraw.ImageDraw:
     for value in (0, 5, 10):
         y = _BASE - value * _UNIT
         draw.line((15, y, 94, y), fill=(175, 175, 175) if value else (30, 30, 30))
-        written(draw, (7, y), str(value), face, 9)
+        written(draw, (7, y), str(value), font(face, 9))
     return draw
 
 
@@ -79,14 +79,16 @@ def chart(rng: np.random.Generator, split: str) -> Scene:
             draw.rectangle((x - 26 / count, y, x + 26 / count, _BASE - 1), fill=ink)
         else:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=ink)
-        written(draw, (x, 88), letter, face, 11)
+        written(draw, (x, 88), letter, font(face, 11))
     return Scene([finish(image, rng)], _questions(rng, values, kind), regions)
 
 
 def _questions(rng: np.random.Generator, values: list[int], kind: str) -> list[Question]:
     count = len(values)
-    asked = [Question("table_value", f"What is the value of {kind} {_LETTERS[i]}?", str(value), "relaxed", 0.1)
-             for i, value in enumerate(values)]  # fmt: skip
+    asked = []
+    for letter, value in zip(_LETTERS, values, strict=False):
+        prompt = f"What is the value of {kind} {letter}?"
+        asked.append(Question("table_value", prompt, str(value), "relaxed", 0.1))
     for word, best in (("highest", max(values)), ("lowest", min(values))):
         if values.count(best) == 1:
             letter = _LETTERS[values.index(best)]

@@ -1,8 +1,8 @@
 """Plain text: what keeps the decoder's way with it in training, and what it is measured on.
 
 Training compares the changed decoder with the published one on the documentation of the Python language that
-comes with Python (`pydoc_data`), half of it as it stands, half as a conversation. The measure is taken on other
-text: this repository's own documentation.
+comes with Python (`pydoc_data`), half of it as it stands, half as a conversation. The measure is taken on
+other text: this repository's own documentation.
 """
 
 from __future__ import annotations

@@ -37,14 +37,15 @@ class Recipe:
     """All that decides the result, with the versions; `steps` may be raised when a run is resumed."""
 
     seed: int = 0
-    sight_steps: int = 600  # first, tower and projector alone: see `naming`
-    steps: int = 1500  # of them and the decoder's change, behind those
+    sight_steps: int = 520  # first, tower and projector alone: see `naming`
+    steps: int = 500  # of them and the decoder's change, behind those
     processes: int = 2
     tower_rate: float = 4e-4
     projector_rate: float = 1e-3
     change_rate: float = 1e-3
     warmup_steps: int = 40
-    decay_steps: int = 400  # the last ones, linear to a twentieth
+    decay_steps: int = 150  # the last ones, linear to a twentieth
+    name_weight: float = 0.05  # of the naming that goes on meanwhile
     text_every: int = 10  # steps between those that keep the decoder's way with text
     text_weight: float = 1.0
 
@@ -80,7 +81,7 @@ class Learner(nn.Module):
             layer.compile(dynamic=False)
 
     def groups(self, recipe: Recipe) -> list[dict[str, Any]]:
-        changes = {name: value for name, value in self.decoder.named_parameters()}
+        changes = dict(self.decoder.named_parameters())
         projector = [*self.sight.linear_1.parameters(), *self.sight.linear_2.parameters()]
         tower = [p for name, p in self.sight.tower.named_parameters() if "post_layernorm" not in name]
         return [
@@ -108,7 +109,7 @@ class Learner(nn.Module):
         return loss, (logits.argmax(-1) == target).float().mean()
 
     def text_loss(self, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """How far the changed decoder is from the published one on text [B, T]: KL at some places, in nats."""
+        """How far the changed decoder is from the published one on text [B, T]: KL at some places (nats)."""
         decoder = self.decoder
         embedded = F.embedding(tokens, decoder.table)
         positions, length = torch.arange(tokens.shape[1]), tokens.shape[1]
@@ -178,7 +179,9 @@ def _part(rank: int, recipe: Recipe, folder: Path, out: Path, port: int) -> None
             loss, right = name_loss(learner.sight, vectors, *name_batch(recipe.seed, step, rank))
         else:
             loss, right = learner.answer_loss(packer.batch(step, rank))
-        loss.backward()  # type: ignore[no-untyped-call] # untyped in torch
+            named, _ = name_loss(learner.sight, vectors, *name_batch(recipe.seed, step, rank))
+            (recipe.name_weight * named).backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # in torch
         kept = torch.zeros(())
         if not naming and step % recipe.text_every == 0:
             kept = learner.text_loss(*texts.batch(step, rank))
@@ -248,8 +251,9 @@ def provenance(run: Path) -> dict[str, Any]:
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     recipe = record["recipe"]
     command = (
-        f"python -m benchmarks.smol train --out RUN --seed {recipe['seed']} --sight-steps {recipe['sight_steps']} "
-        f"--steps {recipe['steps']} --decay-steps {recipe['decay_steps']} --processes {recipe['processes']}"
+        f"python -m benchmarks.smol train --out RUN --seed {recipe['seed']} "
+        f"--sight-steps {recipe['sight_steps']} --steps {recipe['steps']} "
+        f"--decay-steps {recipe['decay_steps']} --processes {recipe['processes']}"
     )
     return {"command": command, **record, "curve": rows}
 

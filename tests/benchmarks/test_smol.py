@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.smol import emoji, flags, tables, words
-from benchmarks.smol.assets import index
 from benchmarks.smol.asking import BEHIND, TEMPLATE, Speller
+from benchmarks.smol.assets import index
 from benchmarks.smol.blocks import Decoder, merged
 from benchmarks.smol.data import samples, write
 from benchmarks.smol.makers import CATEGORIES
