@@ -5,6 +5,6 @@ a small SigLIP tower and a projector that were trained here (`benchmarks/smol/tr
 `python -m benchmarks.smol` builds, asks and trains it.
 
 What is asked: the families of the reference benchmark (`topovlm.reference`), in several wordings, and
-pictures of real things: national flags, emoji, charts of real tables, words in real fonts. No flag, emoji, table or
-word is in two splits.
+pictures of real things: national flags, emoji, charts of real tables, words in real fonts. No flag, emoji,
+table or word is in two splits.
 """

@@ -79,7 +79,7 @@ def _write(folder: Path, decoder: Path, weights: Path) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     model.to(torch.float16).save_pretrained(folder)
-    tokenizer.padding_side, tokenizer.model_max_length = "left", published.config.max_position_embeddings
+    tokenizer.model_max_length = published.config.max_position_embeddings
     images = stock.SiglipImageProcessor(
         size={"height": SIDE, "width": SIDE}, resample=3, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
@@ -99,6 +99,7 @@ def _write(folder: Path, decoder: Path, weights: Path) -> Path:
     )
     settings = folder / "tokenizer_config.json"
     held = published_tokenizer(json.loads(settings.read_text(encoding="utf-8")))
+    held["padding_side"] = "left"  # where generation in batches needs it
     held["tokenizer_class"] = "PreTrainedTokenizerFast"  # which transformers 4 and other runtimes know too
     settings.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
     write_published_names(folder)

@@ -1,8 +1,8 @@
 """What each patch of a picture shows, in the decoder's own words: how tower and projector begin.
 
 A patch's projected vector is compared with the decoder's embeddings of the words for what lies there:
-colours, shapes, letters, values, kinds. So a picture reads to the decoder a little like text before it has seen one,
-and the costly training through its thirty layers starts from there.
+colours, shapes, letters, values, kinds. So a picture reads to the decoder a little like text before it has
+seen one, and the costly training through its thirty layers starts from there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 NOTHING = "empty"
 # What the reference model's tower does not know yet comes more often.
-SHARES = WEIGHTS | {"emoji": 0.25, "emojis": 0.12, "word": 0.45, "chart": 0.25, "flag": 0.15}
+_NEW = {"emoji": 0.25, "emojis": 0.12, "odd_one": 0.04, "word": 0.45, "chart": 0.25, "flag": 0.15}
+SHARES = {name: _NEW.get(name, share / 2) for name, share in WEIGHTS.items()}
 PICTURES = 64  # of one step of one process
 _ACROSS = SIDE // PATCH
 

@@ -37,7 +37,7 @@ class Recipe:
     """All that decides the result, with the versions; `steps` may be raised when a run is resumed."""
 
     seed: int = 0
-    sight_steps: int = 520  # first, tower and projector alone: see `naming`
+    sight_steps: int = 900  # first, tower and projector alone: see `naming`
     steps: int = 500  # of them and the decoder's change, behind those
     processes: int = 2
     tower_rate: float = 4e-4
