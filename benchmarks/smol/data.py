@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.smol.makers import CATEGORIES, MAKERS
-from benchmarks.smol.wordings import reworded
+from benchmarks.smol.wordings import asked_as
 from topovlm.reference.scenes import SPLITS, Question, Scene
 from topovlm.samples import Sample
 
@@ -34,12 +34,13 @@ def samples(
         rng = np.random.default_rng([seed, SPLITS.index(split), number, *category.encode()])
         scene, question = _rarest(rng, split, category, asked)
         asked[category, question.answer] += 1
+        question = asked_as(question, rng)
         identity = f"{split}-{seed}-{number}-{category}"
         made.append(
             Sample(
                 id=identity,
                 images=tuple(Image.fromarray(frame) for frame in scene.frames),
-                prompt=reworded(question.prompt, rng),
+                prompt=question.prompt,
                 answer=question.answer,
                 category=category,
                 metric=question.metric,

@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.smol.asking import Speller
 from benchmarks.smol.makers import MAKERS
 from benchmarks.smol.pictures import SIDE
-from benchmarks.smol.wordings import reworded
+from benchmarks.smol.wordings import asked_as
 from topovlm.reference.scenes import Question, Scene
 
 IMAGE_TOKENS = 36
@@ -52,7 +52,7 @@ class Form:
 
 
 SHORT, LONG, FRAMES = Form(1, 6, 20, 12), Form(1, 3, 44, 12), Form(3, 3, 20, 10)
-CYCLE = (SHORT, SHORT, LONG, SHORT, SHORT, LONG, SHORT, SHORT, FRAMES, SHORT, LONG, SHORT)
+CYCLE = (SHORT, SHORT, LONG, SHORT, SHORT, SHORT, SHORT, SHORT, FRAMES, SHORT, LONG, SHORT)
 
 
 @dataclass
@@ -108,7 +108,8 @@ class Packer:
                 return scene, [fitting[i] for i in order]
 
     def _spelt(self, question: Question, rng: np.random.Generator) -> tuple[list[int], list[int]]:
-        return self.speller.question(reworded(question.prompt, rng)), self.speller.answer(question.answer)
+        asked = asked_as(question, rng)
+        return self.speller.question(asked.prompt), self.speller.answer(asked.answer)
 
     def _fill(self, batch: Batch, row: int, start: int, question: list[int], answer: list[int]) -> None:
         size = len(question) + len(answer)

@@ -1,10 +1,17 @@
-"""The same question in other words: what a question of a maker may be asked as."""
+"""The same question in other words: what a question of a maker may be asked as.
+
+Four lettered options become four words to choose from, and the answer one of them: to answer with a letter, a
+decoder of this size would have to be taught for much longer.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
+
+from topovlm.reference.scenes import LETTERS, Question
 
 # Pattern of a question -> what it may be asked as besides; groups are put in.
 _OTHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -49,11 +56,29 @@ _OTHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("Which colour does the flag have {0}?", "Name the colour {0} of the flag."),
     ),
     (r"What is the main colour of the flag\?", ("Which colour covers most of the flag?",)),
-    (r"Which emoji is different\?(.*)", ("Where is the odd one out?{0}",)),
+    (r"Which emoji is different\?", ("Where is the odd one out?",)),
     (r"Which way is the motion\?", ("Which way does it move?",)),
     (r"Which shape comes (\w+)\?", ("Name the shape that comes {0}.",)),
 )
 _COMPILED = tuple((re.compile(pattern), others) for pattern, others in _OTHERS)
+
+
+_LETTERED = re.compile(r"(.+)\? A\. (.+) B\. (.+) C\. (.+) D\. (.+)")
+
+
+def asked_as(question: Question, rng: np.random.Generator) -> Question:
+    """The question as this model is asked it."""
+    found = _LETTERED.fullmatch(question.prompt)
+    if not found:
+        return replace(question, prompt=reworded(question.prompt, rng))
+    stem, *options = found.groups()
+    stem = reworded(f"{stem}?", rng)
+    listed = f"{', '.join(options[:3])} or {options[3]}"
+    prompt = (
+        f"{stem} Choose: {listed}." if rng.random() < 0.5 or stem[-1] != "?" else f"{stem[:-1]}: {listed}?"
+    )
+    answer = options[LETTERS.index(question.answer)]
+    return Question(question.category, prompt, answer, "exact", question.chance)
 
 
 def reworded(prompt: str, rng: np.random.Generator) -> str:
