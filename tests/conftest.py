@@ -26,6 +26,7 @@ _LONGEST = (
     "choose/test_judge_families.py",
     "exporters/test_onnx.py",
     "benchmarks/test_smollm2.py",
+    "benchmarks/test_smol.py",
     "measure/test_device.py",
     "pipeline/test_device.py",
 )

@@ -19,12 +19,12 @@ from benchmarks.smol.makers import CATEGORIES
 from benchmarks.smol.packing import CYCLE, LONG, Packer
 from benchmarks.smol.pictures import split_among
 from benchmarks.smol.sight import REFERENCE_LAYERS, started
-from benchmarks.smol.wordings import reworded
+from benchmarks.smol.wordings import asked_as, reworded
 from PIL import Image
 
 from topovlm.evaluation.metrics import score_sample
 from topovlm.reference import model_dir
-from topovlm.reference.scenes import SPLITS
+from topovlm.reference.scenes import SPLITS, Question
 from topovlm.tasks.jsonl import JsonlTask
 
 
@@ -113,6 +113,18 @@ def test_a_question_in_other_words_keeps_its_subject() -> None:
     asked = {reworded("What is the value of the red bar?", rng) for _ in range(40)}
     assert len(asked) == 3
     assert all("the red bar" in question for question in asked)
+
+
+def test_lettered_options_become_words_to_choose_from() -> None:
+    """The right option stays the right one, and all four are named."""
+    lettered = Question(
+        "colour", "What colour is the star? A. red B. dark blue C. green D. pink", "B", "letter"
+    )
+    for seed in range(8):
+        asked = asked_as(lettered, np.random.default_rng(seed))
+        assert (asked.answer, asked.metric, asked.chance) == ("dark blue", "exact", 0.25)
+        assert "red, dark blue, green or pink" in asked.prompt
+        assert "A." not in asked.prompt
 
 
 def test_batches_hold_questions_with_their_answers() -> None:
