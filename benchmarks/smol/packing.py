@@ -22,7 +22,7 @@ from topovlm.reference.scenes import Question, Scene
 IMAGE_TOKENS = 36
 # Share of each maker among the one-picture rows.
 WEIGHTS = {
-    "still": 0.20, "bar_chart": 0.07, "line_chart": 0.07, "diagram": 0.07, "digits": 0.07, "arithmetic": 0.07,
+    "still": 0.28, "bar_chart": 0.07, "line_chart": 0.07, "diagram": 0.07, "digits": 0.06, "arithmetic": 0.06,
     "flag": 0.08, "emoji": 0.08, "emojis": 0.07, "odd_one": 0.04, "chart": 0.09, "word": 0.09,
 }  # fmt: skip
 FRAME_MAKERS = ("motion", "order")

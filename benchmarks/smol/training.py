@@ -38,7 +38,7 @@ class Recipe:
 
     seed: int = 0
     sight_steps: int = 900  # first, tower and projector alone: see `naming`
-    steps: int = 500  # of them and the decoder's change, behind those
+    steps: int = 600  # of them and the decoder's change, behind those
     processes: int = 2
     tower_rate: float = 4e-4
     projector_rate: float = 1e-3
