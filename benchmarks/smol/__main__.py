@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     release = command("release", "make the file of trained weights of a run", decoder=False)
     release.add_argument("run", type=Path)
     release.add_argument("--weights", type=Path, help="where to; default: the file of the repository")
+    release.add_argument("--note", action="append", default=[], help="what the recipe does not say")
     return parser
 
 
@@ -144,7 +145,7 @@ def _release(args: argparse.Namespace) -> None:
     from benchmarks.smol.training import provenance
 
     file = write_weights(args.run / "checkpoint.pt", args.weights or WEIGHTS)
-    made = json.dumps(provenance(args.run), indent=1) + "\n"
+    made = json.dumps(provenance(args.run, args.note), indent=1) + "\n"
     file.with_name("provenance.json").write_text(made, encoding="utf-8")
     print(file)
 

@@ -11,6 +11,7 @@ import os
 import platform
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,7 @@ class _Log:
         self._rows.clear()
 
 
-def provenance(run: Path) -> dict[str, Any]:
+def provenance(run: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Where trained weights come from: command, recipe, versions, the curve of the loss."""
     record: dict[str, Any] = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -255,7 +256,7 @@ def provenance(run: Path) -> dict[str, Any]:
         f"--sight-steps {recipe['sight_steps']} --steps {recipe['steps']} "
         f"--decay-steps {recipe['decay_steps']} --processes {recipe['processes']}"
     )
-    return {"command": command, **record, "curve": rows}
+    return {"command": command, **record, "notes": list(notes), "curve": rows}
 
 
 def versions() -> dict[str, str]:
