@@ -39,13 +39,13 @@ class Recipe:
 
     seed: int = 0
     sight_steps: int = 900  # first, tower and projector alone: see `naming`
-    steps: int = 600  # of them and the decoder's change, behind those
+    steps: int = 440  # of them and the decoder's change, behind those
     processes: int = 2
     tower_rate: float = 4e-4
     projector_rate: float = 1e-3
     change_rate: float = 1e-3
     warmup_steps: int = 40
-    decay_steps: int = 150  # the last ones, linear to a twentieth
+    decay_steps: int = 120  # the last ones, linear to a twentieth
     name_weight: float = 0.05  # of the naming that goes on meanwhile
     text_every: int = 10  # steps between those that keep the decoder's way with text
     text_weight: float = 1.0
