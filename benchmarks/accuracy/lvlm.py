@@ -15,11 +15,11 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from benchmarks.accuracy.subject import Outcome, in_a_good_order, log_probabilities
+from benchmarks.accuracy.subject import Outcome, log_probabilities
 from topovlm.checkpoint.encoded import batches_by_length
 from topovlm.checkpoint.files import read_facts
 from topovlm.checkpoint.live import Live, answered, collate, encode, load
-from topovlm.choose.sweep import Entered, Variant, enter, sweep
+from topovlm.choose.sweep import Entered, Variant, enter, neighbours_first, sweep
 from topovlm.evaluation.task import Task
 from topovlm.samples import Sample
 
@@ -92,7 +92,7 @@ class Lvlm:
     def measure(self, variants: Sequence[Variant]) -> list[Outcome]:
         count = len(self.questions)
         found = [{name: np.zeros(count) for name in self.measures} for _ in variants]
-        order = in_a_good_order(variants, self.layers)
+        order = neighbours_first(variants, self.layers)
         for batch in self._batches:
             streams = sweep(self.live, [batch.entered], [variants[number] for number in order])
             for number, (stream,) in zip(order, streams, strict=True):

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy import texts
-from benchmarks.accuracy.subject import Outcome, in_a_good_order, log_probabilities
+from benchmarks.accuracy.subject import Outcome, log_probabilities
 from topovlm.checkpoint.files import read_facts
 from topovlm.checkpoint.live import Live, load
-from topovlm.choose.sweep import Entered, Variant, enter, sweep
+from topovlm.choose.sweep import Entered, Variant, enter, neighbours_first, sweep
 from topovlm.samples import Sample
 
 _CHARACTERS = 440
@@ -96,7 +96,7 @@ class SmolLm2Text:
     def measure(self, variants: Sequence[Variant]) -> list[Outcome]:
         ids, others = self._items
         found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in variants]
-        order = in_a_good_order(variants, self.layers)
+        order = neighbours_first(variants, self.layers)
         for batch, part, wrong in zip(
             self._batches, torch.split(ids, _ROWS), torch.split(others, _ROWS), strict=True
         ):

@@ -57,11 +57,6 @@ def free_layers(subject: Subject) -> list[int]:
     return [layer for layer in range(subject.layers) if layer not in subject.protected]
 
 
-def in_a_good_order(variants: Sequence[Variant], layers: int) -> list[int]:
-    """Numbers of the variants, neighbours in which agree the longest."""
-    return sorted(range(len(variants)), key=lambda n: [layer in variants[n].drop for layer in range(layers)])
-
-
 @torch.inference_mode()
 def log_probabilities(live: Live, stream: torch.Tensor) -> torch.Tensor:
     """float32 [..., vocabulary]."""

@@ -45,9 +45,22 @@ class Sample:
     source: str = field(default="", compare=False)
     pixels: tuple[str, ...] = field(default=(), compare=False)
 
+    @property
+    def cluster(self) -> str:
+        """What it shares with its group, or has for itself."""
+        return self.group or self.id
+
     def load_images(self) -> list[Image]:
         """The pictures as RGB, decoded now. Raises `InputError` naming the sample when one is broken."""
         return [_open_rgb(image, self.source or self.id) for image in self.images]
+
+
+def by_group(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Samples of each group, by `Sample.cluster`, in the order of the data."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.cluster, []).append(sample)
+    return groups
 
 
 def _open_rgb(image: Image | Path, where: str) -> Image:

@@ -13,7 +13,7 @@ import numpy as np
 
 from topovlm.choose.judged import Judged, joined
 from topovlm.choose.record import Certainty
-from topovlm.samples import Sample
+from topovlm.samples import Sample, by_group
 
 # Standard errors of a paired difference beyond which a contender need not run on.
 _CLEARLY_BEHIND = 3.0
@@ -40,12 +40,9 @@ def lots_of(samples: Sequence[Sample], contenders: int) -> list[list[Sample]]:
     rounds = max(1, min((contenders - 1).bit_length(), (len(samples) // _LEAST_OF_A_LOT).bit_length()))
     sizes = [len(samples) / 2 ** (rounds - 1)]
     sizes += [sizes[0] * 2**number for number in range(rounds - 1)]
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.group or sample.id, []).append(sample)
     lots: list[list[Sample]] = [[] for _ in sizes]
     place = 0
-    for group in groups.values():
+    for group in by_group(samples).values():
         if len(lots[place]) >= sizes[place] and place + 1 < len(lots):
             place += 1
         lots[place] += group

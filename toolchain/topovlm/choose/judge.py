@@ -18,7 +18,7 @@ from topovlm.checkpoint.live import Live, bypassed, collate, encode, last_stream
 from topovlm.checkpoint.verify import RELATIVE_TOLERANCE, relative_difference
 from topovlm.choose.judged import Judged
 from topovlm.choose.rollouts import Arguments, Rollouts, roll_out
-from topovlm.choose.sweep import Entered, Streams, Variant, enter, sweep
+from topovlm.choose.sweep import Entered, Streams, Variant, enter, neighbours_first, sweep
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.families.layers import refuse_tied_layers, tied_layers
@@ -150,9 +150,7 @@ class Judge:
     def _judge(self, variants: Sequence[Variant]) -> list[Judged]:
         """Each variant against the dense model."""
         values = [Judged(np.zeros(self.samples), np.zeros(self.samples)) for _ in variants]
-        # Neighbours in this order agree the longest.
-        layers = self.live.layers
-        order = sorted(range(len(variants)), key=lambda n: [x in variants[n].drop for x in range(layers)])
+        order = neighbours_first(variants, self.live.layers)
         one_set = sum(batch.entered.stream.nbytes for batch in self._batches)
         together = max(1, self._cache_bytes // one_set)
         for first in range(0, len(order), together):

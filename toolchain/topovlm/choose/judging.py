@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from topovlm.choose.finals import Race, certainty, lots_of, race
 from topovlm.choose.judged import Judged
+from topovlm.choose.parting import filled
 from topovlm.choose.record import Finalist, JudgeRecord
 from topovlm.choose.search import KlJudge, search
 from topovlm.console import Progress
@@ -73,18 +72,7 @@ def judge_proposals(
 
 def parted(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
     """Samples to search with, and those of the race; they share no picture: groups stay together."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.group or sample.id, []).append(sample)
-    names = sorted(groups)
-    if len(names) < 2:
-        return list(samples), []
-    wanted = search_samples(len(samples))
-    searched: list[Sample] = []
-    raced: list[Sample] = []
-    for index in np.random.default_rng([seed, 53]).permutation(len(names)):
-        (searched if len(searched) < wanted else raced).extend(groups[names[index]])
-    return searched, raced
+    return filled(samples, search_samples(len(samples)), [seed, 53])
 
 
 def search_samples(count: int) -> int:
@@ -104,7 +92,7 @@ def _raced(record: JudgeRecord, samples: Sequence[Sample], finals: Finals, seed:
         return judges[lot]([contenders[number] for number in running])
 
     run: Race = race(len(contenders), len(lots), ask)
-    groups = [sample.group or sample.id for lot in lots for sample in lot]
+    groups = [sample.cluster for lot in lots for sample in lot]
     return JudgeRecord(
         dropped=tuple(sorted(contenders[run.winner])),
         search=record.search,

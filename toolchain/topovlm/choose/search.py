@@ -13,7 +13,7 @@ import numpy as np
 from topovlm.choose.record import Proposal, SearchResult, Step
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
-from topovlm.samples import Sample
+from topovlm.samples import Sample, by_group
 
 
 class KlJudge(Protocol):
@@ -24,9 +24,7 @@ class KlJudge(Protocol):
 
 def split_samples(samples: Sequence[Sample], seed: int = 0) -> tuple[list[Sample], list[Sample]]:
     """Two halves (choose, confirm) that share no picture: samples of one group stay together."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.group or sample.id, []).append(sample)
+    groups = by_group(samples)
     names = sorted(groups)
     order = np.random.default_rng([seed, 53]).permutation(len(names))
     halves: tuple[list[Sample], list[Sample]] = ([], [])

@@ -40,6 +40,11 @@ class Entered:
     added: Mapping[int, torch.Tensor]
 
 
+def neighbours_first(variants: Sequence[Variant], layers: int) -> list[int]:
+    """Numbers of the variants in an order in which neighbours agree the longest."""
+    return sorted(range(len(variants)), key=lambda n: [layer in variants[n].drop for layer in range(layers)])
+
+
 # Streams of all batches, in their order.
 Streams = list[torch.Tensor]
 # Is told of a layer, the variants (by index) of one stream, the batch and the stream that leaves the layer.

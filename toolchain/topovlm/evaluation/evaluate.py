@@ -65,7 +65,7 @@ def score_text(task: Task, sample: Sample, text: str) -> Outcome:
     scored = task.score(sample, text)
     return Outcome(
         id=sample.id,
-        group=sample.group or sample.id,
+        group=sample.cluster,
         category=sample.category,
         metric=sample.metric,
         chance=sample.chance,

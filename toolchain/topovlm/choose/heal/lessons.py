@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from topovlm.checkpoint.live import Live
 from topovlm.choose.heal.around import behind_cuts, beside
+from topovlm.choose.parting import filled
 from topovlm.choose.rollouts import Rollouts, roll_out
 from topovlm.choose.spill import Spill
 from topovlm.choose.sweep import Entered, Streams, Variant, enter, outside_inference, sweep
@@ -129,13 +129,5 @@ def split_off(samples: Sequence[Sample], seed: int, most: int = 64) -> tuple[lis
 
     The second is empty where all samples are of one group.
     """
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.group or sample.id, []).append(sample)
-    names, wanted = sorted(groups), min(most, max(1, len(samples) // 8))
-    teach: list[Sample] = []
-    held: list[Sample] = []
-    for index in np.random.default_rng([seed, 59]).permutation(len(names)):
-        part = held if len(held) < wanted and len(names) > 1 else teach
-        part += groups[names[index]]
-    return teach, held
+    held, teach = filled(samples, min(most, max(1, len(samples) // 8)), [seed, 59])
+    return (teach, held) if teach else (held, [])
