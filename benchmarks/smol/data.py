@@ -16,12 +16,11 @@ from PIL import Image
 
 from benchmarks.smol.makers import CATEGORIES, MAKERS
 from benchmarks.smol.wordings import asked_as
-from topovlm.reference.scenes import SPLITS, Question, Scene
+from topovlm.reference.data import rarest
+from topovlm.reference.scenes import SPLITS
 from topovlm.samples import Sample
 
 TEST_COUNT, CALIBRATION_COUNT = 2600, 520
-# Pictures drawn per question; among their questions the one with the rarest answer so far is asked.
-_DRAWS = 3
 
 
 def samples(
@@ -32,7 +31,7 @@ def samples(
     made = []
     for number, category in zip(range(count), itertools.cycle(categories), strict=False):
         rng = np.random.default_rng([seed, SPLITS.index(split), number, *category.encode()])
-        scene, question = _rarest(rng, split, category, asked)
+        scene, question = rarest(rng, split, category, asked, MAKERS[CATEGORIES[category]])
         asked[category, question.answer] += 1
         question = asked_as(question, rng)
         identity = f"{split}-{seed}-{number}-{category}"
@@ -49,18 +48,6 @@ def samples(
             )
         )
     return made
-
-
-def _rarest(
-    rng: np.random.Generator, split: str, category: str, asked: Counter[tuple[str, str]]
-) -> tuple[Scene, Question]:
-    drawn: list[tuple[Scene, Question]] = []
-    while len(drawn) < _DRAWS:
-        scene = MAKERS[CATEGORIES[category]](rng, split)
-        fitting = [question for question in scene.questions if question.category == category]
-        if fitting:
-            drawn.append((scene, fitting[int(rng.integers(len(fitting)))]))
-    return min(drawn, key=lambda pair: asked[category, pair[1].answer])
 
 
 def write(folder: Path, split: str, count: int, seed: int = 0) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.smol.texts import measured_texts
 from topovlm.evaluation.metrics import score_sample
+from topovlm.reference.release import batches_of, chat_of
 from topovlm.samples import Sample
 from topovlm.stats.paired import share_interval
 
@@ -34,8 +35,8 @@ def answers(folder: Path, asked: Sequence[Sample], dtype: str = "float32", batch
     said = [""] * len(asked)
     # Batches hold samples with equally many pictures, and questions of similar length.
     order = sorted(range(len(asked)), key=lambda i: (len(asked[i].images), len(asked[i].prompt)))
-    for batch in _batches(order, asked, batch_size):
-        chats = [_chat(asked[i]) for i in batch]
+    for batch in batches_of(order, asked, batch_size):
+        chats = [chat_of(asked[i]) for i in batch]
         text = processor.apply_chat_template(chats, add_generation_prompt=True)
         pictures = [asked[i].load_images() for i in batch]
         inputs = processor(images=pictures, text=text, padding=True, return_tensors="pt")
@@ -46,22 +47,6 @@ def answers(folder: Path, asked: Sequence[Sample], dtype: str = "float32", batch
         for i, reply in zip(batch, processor.batch_decode(new, skip_special_tokens=True), strict=True):
             said[i] = reply.strip()
     return said
-
-
-def _batches(order: Sequence[int], asked: Sequence[Sample], size: int) -> Iterable[list[int]]:
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) == size or len(asked[batch[0]].images) != len(asked[i].images)):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
-def _chat(sample: Sample) -> list[dict[str, Any]]:
-    content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.prompt}]
-    return [{"role": "user", "content": content}]
 
 
 def table(asked: Sequence[Sample], said: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
 from benchmarks.smol import emoji, flags, tables, words
 from topovlm.reference.makers import CATEGORIES as SYNTHETIC
 from topovlm.reference.makers import MAKERS as DRAWN
-from topovlm.reference.scenes import Scene
+from topovlm.reference.makers import Maker
 
-MAKERS: dict[str, Callable[[np.random.Generator, str], Scene]] = {
+MAKERS: dict[str, Maker] = {
     **DRAWN,
     "flag": flags.flag,
     "emoji": emoji.single,

@@ -31,6 +31,9 @@ from benchmarks.smol.packing import Batch, Packer
 from benchmarks.smol.sight import started
 from benchmarks.smol.texts import TextBatches
 from topovlm import json_text
+from topovlm.machine.environment import versions
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def train(recipe: Recipe, decoder: Path, out: Path) -> None:
     `decoder`: the published decoder's checkpoint (`python -m benchmarks.smollm2 --checkpoint DIR`).
     """
     out.mkdir(parents=True, exist_ok=True)
-    record = {"recipe": asdict(recipe), "versions": versions(), "machine": platform.machine()}
+    used = {"python": platform.python_version(), **versions(_PACKAGES)}
+    record = {"recipe": asdict(recipe), "versions": used, "machine": platform.machine()}
     (out / "recipe.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -257,18 +261,3 @@ def provenance(run: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         f"--decay-steps {recipe['decay_steps']} --processes {recipe['processes']}"
     )
     return {"command": command, **record, "notes": list(notes), "curve": rows}
-
-
-def versions() -> dict[str, str]:
-    import PIL
-    import tokenizers
-    import transformers
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "tokenizers": tokenizers.__version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-    }

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
-from topovlm.reference.makers import CATEGORIES, MAKERS
+from topovlm.reference.makers import CATEGORIES, MAKERS, Maker
 from topovlm.reference.scenes import SPLITS, Question, Scene
 from topovlm.samples import Sample
 
@@ -44,7 +44,7 @@ def samples(
     made = []
     for number, category in zip(range(count), itertools.cycle(categories), strict=False):
         rng = np.random.default_rng([seed, SPLITS.index(split), number, *category.encode()])
-        scene, question = _rarest(rng, split, category, asked)
+        scene, question = rarest(rng, split, category, asked, MAKERS[CATEGORIES[category]])
         asked[_kind(question)] += 1
         made.append(_sample(f"{split}-{seed}-{number}-{category}", scene, question))
     return made
@@ -54,12 +54,17 @@ def _kind(question: Question) -> tuple[str, str]:
     return question.category, question.answer
 
 
-def _rarest(
-    rng: np.random.Generator, split: str, category: str, asked: Counter[tuple[str, str]]
+def rarest(
+    rng: np.random.Generator,
+    split: str,
+    category: str,
+    asked: Counter[tuple[str, str]],
+    make: Maker,
 ) -> tuple[Scene, Question]:
+    """Of some questions of a category, in scenes that `make` draws, the one with the rarest answer so far."""
     drawn: list[tuple[Scene, Question]] = []
     while len(drawn) < _DRAWS:
-        scene = MAKERS[CATEGORIES[category]](rng, split)
+        scene = make(rng, split)
         fitting = [question for question in scene.questions if question.category == category]
         if fitting:
             drawn.append((scene, fitting[int(rng.integers(len(fitting)))]))

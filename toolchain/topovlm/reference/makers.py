@@ -13,7 +13,9 @@ from topovlm.reference.handwriting import arithmetic, digits
 from topovlm.reference.scenes import Scene
 from topovlm.reference.stills import still
 
-MAKERS: dict[str, Callable[[np.random.Generator, str], Scene]] = {
+# Draws a scene of a split.
+Maker = Callable[[np.random.Generator, str], Scene]
+MAKERS: dict[str, Maker] = {
     "still": still,
     "bar_chart": bar_chart,
     "line_chart": line_chart,

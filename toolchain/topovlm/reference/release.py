@@ -64,8 +64,8 @@ def answers(folder: Path, asked: Sequence[Sample], batch_size: int = 64, device:
     said = [""] * len(asked)
     # Pictures cost most of the tokens: batches hold samples with equally many.
     by_pictures = sorted(range(len(asked)), key=lambda i: (len(asked[i].images), len(asked[i].prompt)))
-    for batch in _batches(by_pictures, asked, batch_size):
-        chats = [_chat(asked[i]) for i in batch]
+    for batch in batches_of(by_pictures, asked, batch_size):
+        chats = [chat_of(asked[i]) for i in batch]
         text = processor.apply_chat_template(chats, add_generation_prompt=True)
         pictures = [asked[i].load_images() for i in batch]
         inputs = processor(images=pictures, text=text, padding=True, return_tensors="pt").to(device)
@@ -77,7 +77,8 @@ def answers(folder: Path, asked: Sequence[Sample], batch_size: int = 64, device:
     return said
 
 
-def _batches(order: Sequence[int], asked: Sequence[Sample], size: int) -> Iterable[list[int]]:
+def batches_of(order: Sequence[int], asked: Sequence[Sample], size: int) -> Iterable[list[int]]:
+    """Numbers of samples with equally many pictures, at most `size` together, in that order."""
     batch: list[int] = []
     for i in order:
         if batch and (len(batch) == size or len(asked[batch[0]].images) != len(asked[i].images)):
@@ -88,7 +89,8 @@ def _batches(order: Sequence[int], asked: Sequence[Sample], size: int) -> Iterab
         yield batch
 
 
-def _chat(sample: Sample) -> list[dict[str, Any]]:
+def chat_of(sample: Sample) -> list[dict[str, Any]]:
+    """What a chat template is given."""
     content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.prompt}]
     return [{"role": "user", "content": content}]
 
