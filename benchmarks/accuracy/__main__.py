@@ -1,11 +1,11 @@
 """Which way to choose layers keeps most of a model, on models that nobody trained for it:
 
     python -m benchmarks.accuracy scorers [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
-    python -m benchmarks.accuracy choices [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
+    python -m benchmarks.accuracy objectives | repairs | choices [...]
 
-`scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them). `choices`:
-what a deployment would choose (search, finals, repair), with the settings that are compared. Nothing that
-measures has chosen.
+`scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them).
+`objectives`: by what a judge should choose, and on how many samples. `repairs`: what the ways to repair are
+worth. `choices`: what a deployment would choose (search, finals, repair). Nothing that measures has chosen.
 `--room`: what was seen and measured is kept there, and taken from there. `--write` keeps the tables in
 benchmarks/data/accuracy.json, and what it holds of other subjects.
 """
@@ -18,11 +18,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.runs import compare_choices, compare_scorers
+from benchmarks.accuracy.runs import (
+    compare_choices,
+    compare_objectives,
+    compare_repairs,
+    compare_scorers,
+)
 from benchmarks.accuracy.subjects import SUBJECTS
 from topovlm.machine.environment import cpu_name, versions
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "accuracy.json"
+_OTHERS = {"objectives": compare_objectives, "repairs": compare_repairs, "choices": compare_choices}
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
@@ -32,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("scorers", "choices"))
+    parser.add_argument("what", choices=("scorers", "objectives", "repairs", "choices"))
     parser.add_argument("--subject", choices=SUBJECTS, default="smollm2-text")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="of layers that go")
@@ -49,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.what == "scorers":
             found = compare_scorers(subject, room, seeds, counts, costly=args.costly)
         else:
-            found = compare_choices(subject, room, seeds, counts)
-    print(as_markdown(found))
+            found = _OTHERS[args.what](subject, room, seeds, counts)
+    print(gaps_as_markdown(found) if args.what == "objectives" else as_markdown(found))
     if args.write:
         _keep(args.subject, args.what, found)
     return 0
@@ -76,6 +82,24 @@ def as_markdown(found: dict[str, Any]) -> str:
         rows = sorted(found["ranks"].items(), key=lambda row: -row[1]["mean"])
         lines += ["", "| scorer | rank correlation with what single layers cost less |", "|---|---|"]
         lines += [f"| {name} | {_cell(values)} |" for name, values in rows]
+    return "\n".join(lines)
+
+
+def gaps_as_markdown(found: dict[str, Any]) -> str:
+    """One table per number of layers: mean gap to the best set, by objective and number of samples."""
+    lines = []
+    for count, row in found["counts"].items():
+        sizes = list(next(iter(row["gaps"].values())))
+        lines += [
+            f"{count} layers, {row['sets']} sets, {found['measure']}: the best loses {row['best']:.3f}, the "
+            f"median {row['median']:.3f}; gap to the best of what is chosen on so many samples",
+            "",
+            "| objective | " + " | ".join(sizes) + " |",
+            "|---" * (len(sizes) + 1) + "|",
+        ]
+        for name, by_size in row["gaps"].items():
+            lines.append(f"| {name} | " + " | ".join(_cell(by_size[size]) for size in sizes) + " |")
+        lines.append("")
     return "\n".join(lines)
 
 

@@ -36,6 +36,11 @@ class Measured:
             self._write()
         return [self._known[key] for key in keys]
 
+    def known(self, count: int) -> set[frozenset[int]]:
+        """The sets of so many layers that were measured."""
+        sets = [frozenset(map(int, key.split(","))) for key in self._known if key != "none"]
+        return {drop for drop in sets if len(drop) == count}
+
     def _write(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(".part.npz")

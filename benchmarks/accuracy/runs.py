@@ -15,13 +15,18 @@ import numpy as np
 from benchmarks.accuracy.choices import SETTINGS, choose
 from benchmarks.accuracy.compare import over_seeds_and_items
 from benchmarks.accuracy.kept import Measured
-from benchmarks.accuracy.scorers import DEFAULT, Seen, look, product_proposals, proposed, scored
-from benchmarks.accuracy.subject import Drop, Outcome, Subject, free_layers
+from benchmarks.accuracy.objectives import gaps
+from benchmarks.accuracy.pools import Pool, judged_by, lost_items, sets_of
+from benchmarks.accuracy.repairs import REPAIRS, repaired
+from benchmarks.accuracy.scorers import DEFAULT, SAMPLES, Seen, look, product_proposals, proposed, scored
+from benchmarks.accuracy.subject import Drop, Subject, free_layers
 from topovlm.choose.loops import rank_correlation
 from topovlm.choose.record import Certainty
 from topovlm.choose.sweep import Variant
+from topovlm.samples import Sample
 
 _RIVALS = ("block-influence", "random")
+JUDGING = 384  # samples of a judge of everything
 _DRAWS = 5  # of random sets, for every draw of samples
 
 
@@ -32,7 +37,9 @@ def compare_scorers(
     measured = Measured(subject, room / "measured.npz")
     (dense,) = measured([[]])
     free = free_layers(subject)
-    singles = [_lost(dense, one, subject.measures[0]).mean() for one in measured([[layer] for layer in free])]
+    singles = [
+        lost_items(dense, one, subject.measures[0]).mean() for one in measured([[layer] for layer in free])
+    ]
     sets: dict[int, dict[str, list[list[Drop]]]] = {count: {} for count in counts}
     ranks: dict[str, list[float]] = {}
     for seed in seeds:
@@ -52,7 +59,7 @@ def compare_scorers(
             outcomes = [measured(draws) for draws in by_seed]
             losses.setdefault(name, {})[count] = {
                 measure: np.stack(
-                    [np.mean([_lost(dense, one, measure) for one in some], axis=0) for some in outcomes]
+                    [np.mean([lost_items(dense, one, measure) for one in some], axis=0) for some in outcomes]
                 )
                 for measure in subject.measures
             }
@@ -104,30 +111,93 @@ def compare_choices(
                 for form, one in (("cut", cut), ("as it ships", outcome)):
                     by_measure = losses.setdefault(f"{name}, {form}", {}).setdefault(count, {})
                     for measure in subject.measures:
-                        by_measure.setdefault(measure, []).append(_lost(dense, one, measure))
+                        by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
                 kept = chosen.setdefault(name, {}).setdefault(str(count), [])
                 sure = _plain(record.certainty)
                 kept.append(
                     {"dropped": list(record.dropped), "seconds": round(seconds, 1), "certainty": sure}
                 )
                 _say(f"{subject.name}: seed {seed}, {count} layers, {name}: {seconds:.0f} s")
-    stacked = {
-        name: {count: {m: np.stack(rows) for m, rows in measures.items()} for count, measures in some.items()}
-        for name, some in losses.items()
-    }
     return {
         "dense": {measure: dense.mean(measure) for measure in subject.measures},
         "counts": list(counts),
         "seeds": list(seeds),
         "settings": {name: asdict(settings) for name, settings in SETTINGS.items()},
-        "losses": {name: _summed(by_count) for name, by_count in stacked.items()},
+        "losses": {name: _summed(_stacked(some)) for name, some in losses.items()},
         "chosen": chosen,
     }
 
 
+def compare_objectives(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+) -> dict[str, Any]:
+    """How far what a judge chooses is from the best set, by objective and number of samples."""
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+    found: dict[str, Any] = {}
+    for count in counts:
+        drops = sets_of(subject, measured, count)
+        lost = np.stack([lost_items(dense, one, subject.measures[0]) for one in measured(drops)])
+        rows = []
+        for seed in seeds:
+            samples = judging_samples(subject, seed)
+            judged = judged_by(subject, samples, drops, room / f"judged-{seed}.npz")
+            rows.append(gaps(Pool(tuple(drops), lost, judged), seed))
+            _say(f"{subject.name}: {count} layers, seed {seed}: {len(drops)} sets judged")
+        found[str(count)] = {
+            "sets": len(drops),
+            "best": float(lost.mean(1).min()),
+            "median": float(np.median(lost.mean(1))),
+            "gaps": {
+                name: {str(size): _spread([row[name][size] for row in rows]) for size in rows[0][name]}
+                for name in rows[0]
+            },
+        }
+    return {
+        "measure": subject.measures[0],
+        "dense": dense.mean(subject.measures[0]),
+        "seeds": list(seeds),
+        "counts": found,
+    }
+
+
+def compare_repairs(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Of the sets that a judge likes best, what is lost without and with each way to repair them."""
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+    losses: dict[str, dict[int, dict[str, list[np.ndarray]]]] = {}
+    for seed in seeds:
+        fitted = subject.calibration(max(one.samples for one in REPAIRS.values()), seed)
+        for count in counts:
+            drops = sets_of(subject, measured, count)
+            judged = judged_by(subject, judging_samples(subject, seed), drops, room / f"judged-{seed}.npz")
+            drop = drops[int(judged["kl"].mean(1).argmin())]
+            (cut,) = measured([drop])
+            outcomes = {"cut": cut, **repaired(subject, fitted, drop, seed, room)}
+            for name, one in outcomes.items():
+                by_measure = losses.setdefault(name, {}).setdefault(count, {})
+                for measure in subject.measures:
+                    by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
+            _say(f"{subject.name}: seed {seed}, {count} layers repaired")
+    return {
+        "dense": {measure: dense.mean(measure) for measure in subject.measures},
+        "counts": list(counts),
+        "seeds": list(seeds),
+        "losses": {name: _summed(_stacked(some)) for name, some in losses.items()},
+    }
+
+
+def judging_samples(subject: Subject, seed: int) -> list[Sample]:
+    """Others than those that score and repair."""
+    return subject.calibration(SAMPLES + JUDGING, seed)[SAMPLES:]
+
+
 def seen_by(subject: Subject, room: Path, seed: int, *, costly: bool = False) -> Seen:
     """What scorers are given of one draw, kept in the room."""
-    file = room / f"seen-{seed}{'-costly' * costly}.pkl"
+    every = room / f"seen-{seed}-costly.pkl"
+    file = every if costly or every.is_file() else room / f"seen-{seed}.pkl"
     if not file.is_file():
         began = perf_counter()
         file.write_bytes(pickle.dumps(look(subject, seed, costly=costly)))
@@ -136,10 +206,13 @@ def seen_by(subject: Subject, room: Path, seed: int, *, costly: bool = False) ->
     return seen
 
 
-def _lost(dense: Outcome, slim: Outcome, measure: str) -> np.ndarray:
-    """float64 [items]: what is lost; more is worse."""
-    change: np.ndarray = slim.items[measure] - dense.items[measure]
-    return change if measure == "nll" else -change
+def _stacked(
+    by_count: Mapping[int, Mapping[str, Sequence[np.ndarray]]],
+) -> dict[int, dict[str, np.ndarray]]:
+    return {
+        count: {measure: np.stack(rows) for measure, rows in measures.items()}
+        for count, measures in by_count.items()
+    }
 
 
 def _difference(

@@ -27,4 +27,29 @@ def _reference(_room: Path) -> Subject:
     return Lvlm("reference", find_model(REFERENCE_MODEL).checkpoint.folder, open_task(None, None))
 
 
-SUBJECTS: dict[str, Callable[[Path], Subject]] = {"smollm2-text": _smollm2_text, "reference": _reference}
+def _smollm2_lvlm(room: Path) -> Subject:
+    from benchmarks.smol.checkpoint import build
+    from benchmarks.smol.task import SmolTask
+
+    folder = room / "checkpoint"
+    if not (folder / "config.json").is_file():
+        build(folder)
+    return Lvlm("SmolLM2-LVLM", folder, SmolTask(), measuring="bfloat16")
+
+
+def _plain(room: Path) -> Subject:
+    from benchmarks.plain.release import build
+    from topovlm.tasks import open_task
+
+    folder = room / "checkpoint"
+    if not (folder / "config.json").is_file():
+        build(folder)
+    return Lvlm("Idefics3, trained plainly", folder, open_task(None, None))
+
+
+SUBJECTS: dict[str, Callable[[Path], Subject]] = {
+    "reference": _reference,
+    "smollm2-text": _smollm2_text,
+    "smollm2-lvlm": _smollm2_lvlm,
+    "plain": _plain,
+}

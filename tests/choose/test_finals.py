@@ -18,7 +18,7 @@ from topovlm.choose.judged import Judged, joined
 
 def judged(kl: ArrayLike, same: float = 1.0) -> Judged:
     values = np.asarray(kl, float)
-    return Judged(values, np.full(len(values), same))
+    return Judged(values, values, np.full(len(values), same))
 
 
 class Field:

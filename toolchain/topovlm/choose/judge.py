@@ -16,7 +16,8 @@ import torch
 
 from topovlm.checkpoint.live import Live, bypassed, collate, encode, last_stream_and_logits
 from topovlm.checkpoint.verify import RELATIVE_TOLERANCE, relative_difference
-from topovlm.choose.judged import Judged
+from topovlm.choose.divergence import Apart, apart, behind_one_another
+from topovlm.choose.judged import Judged, nothing_yet
 from topovlm.choose.rollouts import Arguments, Rollouts, roll_out
 from topovlm.choose.sweep import Entered, Streams, Variant, enter, neighbours_first, sweep
 from topovlm.console import Progress
@@ -149,7 +150,7 @@ class Judge:
     @torch.inference_mode()
     def _judge(self, variants: Sequence[Variant]) -> list[Judged]:
         """Each variant against the dense model."""
-        values = [Judged(np.zeros(self.samples), np.zeros(self.samples)) for _ in variants]
+        values = [nothing_yet(self.samples) for _ in variants]
         order = neighbours_first(variants, self.live.layers)
         one_set = sum(batch.entered.stream.nbytes for batch in self._batches)
         together = max(1, self._cache_bytes // one_set)
@@ -161,9 +162,9 @@ class Judge:
                     for number, batch in enumerate(batches):
                         slim = [streams[number][batch.rows, batch.positions] for streams in found]
                         found_here = self._compared(batch, slim)
-                        for member, (divergence, same) in zip(members, found_here, strict=True):
-                            values[member].kl[list(batch.samples)] = _per_sample(batch, divergence)
-                            values[member].same[list(batch.samples)] = _per_sample(batch, same)
+                        for member, found_of in zip(members, found_here, strict=True):
+                            for name, each in found_of._asdict().items():
+                                getattr(values[member], name)[list(batch.samples)] = _per_sample(batch, each)
         return values
 
     def _in_parts(self) -> Iterator[list[_Batch]]:
@@ -228,21 +229,15 @@ class Judge:
                 return layer
         return None
 
-    def _compared(
-        self, batch: _Batch, slim: Sequence[torch.Tensor]
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Of each of several streams [n, width] after the last block: KL of the dense answers to it, and
-        whether it chooses the same token, [n] float64."""
-        kl: list[list[torch.Tensor]] = [[] for _ in slim]
-        same: list[list[torch.Tensor]] = [[] for _ in slim]
+    def _compared(self, batch: _Batch, slim: Sequence[torch.Tensor]) -> list[Apart]:
+        """Of each of several streams [n, width] after the last block, against the dense answers."""
+        parts: list[list[Apart]] = [[] for _ in slim]
         for start in range(0, len(batch.answers), self._head_rows):
             block = slice(start, start + self._head_rows)
             log_p = self._log_probabilities(batch.answers[block])
             for number, stream in enumerate(slim):
-                log_q = self._log_probabilities(stream[block])
-                kl[number].append((log_p.exp() * (log_p - log_q)).sum(-1).double().clamp_min(0))
-                same[number].append((log_p.argmax(-1) == log_q.argmax(-1)).double())
-        return [(torch.cat(one), torch.cat(other)) for one, other in zip(kl, same, strict=True)]
+                parts[number].append(apart(log_p, self._log_probabilities(stream[block])))
+        return [behind_one_another(one) for one in parts]
 
     @torch.inference_mode()
     def _log_probabilities(self, answers: torch.Tensor) -> torch.Tensor:

@@ -10,10 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Judged:
-    """float64 [samples] each: `kl`, nats per answer token to the dense model; `same`, the share of answer
-    tokens that would be chosen as the dense model does."""
+    """float64 [samples] each: `kl`, KL(dense || slim), and `reverse`, KL(slim || dense), in nats per answer
+    token; `same`, the share of answer tokens that would be chosen as the dense model does."""
 
     kl: np.ndarray
+    reverse: np.ndarray
     same: np.ndarray
 
     @property
@@ -21,6 +22,14 @@ class Judged:
         return len(self.kl)
 
 
+def nothing_yet(samples: int) -> Judged:
+    return Judged(*(np.zeros(samples) for _ in range(3)))
+
+
 def joined(parts: Sequence[Judged]) -> Judged:
     """Of several lots of samples, one behind the other."""
-    return Judged(np.concatenate([part.kl for part in parts]), np.concatenate([part.same for part in parts]))
+    return Judged(
+        np.concatenate([part.kl for part in parts]),
+        np.concatenate([part.reverse for part in parts]),
+        np.concatenate([part.same for part in parts]),
+    )

@@ -40,6 +40,8 @@ class Layout:
     triples: int = 8
     length: int = 176
     image_tokens: int = 36
+    before: tuple[str, ...] = ()  # special tokens around those of a picture
+    after: tuple[str, ...] = ()
 
     @property
     def sequences(self) -> int:
@@ -68,6 +70,8 @@ class Packer:
     def __init__(self, tokenizer: Tokenizer, layout: Layout, seed: int) -> None:
         self.tokenizer, self.layout, self.seed = tokenizer, layout, seed
         self._id = {name: tokenizer.token_to_id(name) for name in (PAD, USER, ASSISTANT, END, IMAGE)}
+        picture = (*layout.before, *(IMAGE,) * layout.image_tokens, *layout.after)
+        self._picture = [tokenizer.token_to_id(name) for name in picture]
         self._cache: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
@@ -106,9 +110,9 @@ class Packer:
         return batch
 
     def _fill(self, batch: Batch, row: int, scene: Scene, rng: np.random.Generator) -> None:
-        prefix = 1 + self.layout.image_tokens * len(scene.frames)
-        batch.tokens[row, 0] = self._id[USER]
-        batch.tokens[row, 1:prefix] = self._id[IMAGE]
+        start = [self._id[USER], *self._picture * len(scene.frames)]
+        prefix = len(start)
+        batch.tokens[row, :prefix] = start
         batch.positions[row, :prefix] = np.arange(prefix)
         batch.segments[row, :prefix] = 0
         cursor = prefix

@@ -361,7 +361,7 @@ def main() -> None:
     recipe = Recipe(
         **given(steps),
         size=replace(size, **given(("width", "intermediate", "decoder_layers", "vision_layers"))),
-        layout=replace(layout, **given(("singles", "triples"))),
+        layout=replace(layout, singles=arguments.singles, triples=arguments.triples),
     )
     train(recipe, arguments.out, arguments.device)
 

@@ -12,8 +12,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from topovlm.checkpoint.live import Live
+from topovlm.choose.divergence import Apart, apart, behind_one_another
 from topovlm.choose.heal.lessons import Lesson
-from topovlm.choose.judged import Judged
+from topovlm.choose.judged import Judged, nothing_yet
 from topovlm.choose.rollouts import stream_of
 
 # Beside the divergence of answer tokens, in nats: that of the prompt's text, and the relative squared error
@@ -99,32 +100,30 @@ class Student:
 
     @torch.no_grad()
     def judged(self, lessons: Sequence[Lesson]) -> Judged:
-        """KL to the dense answers and the share of the same tokens, by sample, as `Judge` has them."""
-        samples = sum(len(lesson.samples) for lesson in lessons)
-        found = Judged(np.zeros(samples), np.zeros(samples))
+        """How far it is from the dense answers, by sample, as `Judge` has it."""
+        found = nothing_yet(sum(len(lesson.samples) for lesson in lessons))
         for lesson in lessons:
             with self.computing() if self.dense.dtype != torch.float32 else contextlib.nullcontext():
                 slim = self.streams(lesson)[self.dense.layers]
-                kl, same = self._compared(slim, lesson)
+                here = self._compared(slim, lesson)
             for number, sample in enumerate(lesson.samples):
                 own = (lesson.rows == number).cpu()
-                found.kl[sample] = float(kl[own].mean())
-                found.same[sample] = float(same[own].mean())
+                for name, values in here._asdict().items():
+                    getattr(found, name)[sample] = float(values.cpu()[own].mean())
         return found
 
-    def _compared(self, slim: torch.Tensor, lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor]:
-        """KL and whether the chosen token is the same, float64 [n] each, on the CPU."""
+    def _compared(self, slim: torch.Tensor, lesson: Lesson) -> Apart:
+        """Place by place."""
         dense = self._taught(lesson, self.dense.layers)[lesson.rows, lesson.positions]
         slim = slim[lesson.rows, lesson.positions]
         words = self.dense.logits(dense[:1]).shape[-1]
         step = max(1, _HEAD_BYTES // (4 * words))
-        kl, same = list[torch.Tensor](), list[torch.Tensor]()
+        parts = list[Apart]()
         for start in range(0, len(dense), step):
             log_p = self.dense.logits(dense[start : start + step]).float().log_softmax(-1)
             log_q = self.live.logits(slim[start : start + step]).float().log_softmax(-1)
-            kl.append((log_p.exp() * (log_p - log_q)).sum(-1).double().clamp_min(0).cpu())
-            same.append((log_p.argmax(-1) == log_q.argmax(-1)).double().cpu())
-        return torch.cat(kl), torch.cat(same)
+            parts.append(apart(log_p, log_q))
+        return behind_one_another(parts)
 
 
 def _mean_of_samples(values: torch.Tensor, lesson: Lesson) -> torch.Tensor:
