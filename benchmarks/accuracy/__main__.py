@@ -2,10 +2,12 @@
 
     python -m benchmarks.accuracy scorers [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
     python -m benchmarks.accuracy objectives | repairs | choices [...]
+    python -m benchmarks.accuracy page
 
 `scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them).
 `objectives`: by what a judge should choose, and on how many samples. `repairs`: what the ways to repair are
 worth. `choices`: what a deployment would choose (search, finals, repair). Nothing that measures has chosen.
+`page` writes docs/accuracy.md of what is kept.
 `--room`: what was seen and measured is kept there, and taken from there. `--write` keeps the tables in
 benchmarks/data/accuracy.json, and what it holds of other subjects.
 """
@@ -18,6 +20,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy import page
+from benchmarks.accuracy.choices import PRODUCT
+from benchmarks.accuracy.page import cell
 from benchmarks.accuracy.runs import (
     compare_choices,
     compare_objectives,
@@ -38,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("scorers", "objectives", "repairs", "choices"))
+    parser.add_argument("what", choices=("scorers", *_OTHERS, "page"))
     parser.add_argument("--subject", choices=SUBJECTS, default="smollm2-text")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="of layers that go")
@@ -46,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--room", type=Path)
     parser.add_argument("--write", action="store_true", help=f"keep the results in {RESULTS.name}")
     args = parser.parse_args(argv)
+    if args.what == "page":
+        print(*page.write(json.loads(RESULTS.read_text()), PRODUCT), sep="\n")
+        return 0
     with tempfile.TemporaryDirectory(prefix="topovlm-accuracy-") as scratch:
         room = (args.room or Path(scratch)) / args.subject
         room.mkdir(parents=True, exist_ok=True)
@@ -71,17 +79,15 @@ def as_markdown(found: dict[str, Any]) -> str:
         lines += ["| method | " + " | ".join(counts) + " |", "|---" * (len(counts) + 1) + "|"]
         rows = sorted(found["losses"].items(), key=lambda row: row[1]["mean"][measure]["mean"])
         for name, losses in rows:
-            lines.append(
-                f"| {name} | " + " | ".join(_cell(losses[count][measure]) for count in counts) + " |"
-            )
+            lines.append(f"| {name} | " + " | ".join(cell(losses[count][measure]) for count in counts) + " |")
         lines.append("")
     for rival, losses in found.get("paired", {}).items():
-        cells = ", ".join(f"{count}: {_cell(losses[count][measures[0]])}" for count in counts)
+        cells = ", ".join(f"{count}: {cell(losses[count][measures[0]])}" for count in counts)
         lines.append(f"zigzag less {rival} ({measures[0]}; below 0: zigzag is better): {cells}")
     if "ranks" in found:
         rows = sorted(found["ranks"].items(), key=lambda row: -row[1]["mean"])
         lines += ["", "| scorer | rank correlation with what single layers cost less |", "|---|---|"]
-        lines += [f"| {name} | {_cell(values)} |" for name, values in rows]
+        lines += [f"| {name} | {cell(values)} |" for name, values in rows]
     return "\n".join(lines)
 
 
@@ -98,13 +104,9 @@ def gaps_as_markdown(found: dict[str, Any]) -> str:
             "|---" * (len(sizes) + 1) + "|",
         ]
         for name, by_size in row["gaps"].items():
-            lines.append(f"| {name} | " + " | ".join(_cell(by_size[size]) for size in sizes) + " |")
+            lines.append(f"| {name} | " + " | ".join(cell(by_size[size]) for size in sizes) + " |")
         lines.append("")
     return "\n".join(lines)
-
-
-def _cell(values: dict[str, float]) -> str:
-    return f"{values['mean']:.3f} ({values['low']:.3f} to {values['high']:.3f})"
 
 
 def _keep(subject: str, what: str, found: dict[str, Any]) -> None:

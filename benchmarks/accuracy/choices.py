@@ -28,11 +28,8 @@ class Settings:
     repair: bool = True
 
 
-SETTINGS = {
-    "search alone": Settings(finalists=1, repair=False),
-    "96 samples": Settings(),
-    "384 samples": Settings(judge_samples=384, repair_samples=384),
-}
+PRODUCT = "deployment"
+SETTINGS = {"search alone": Settings(finalists=1, repair=False), PRODUCT: Settings()}
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Lvlm:
         return load(self.folder)
 
     @cached_property
-    def _measuring(self) -> Live:
+    def measuring(self) -> Live:
         return self.live if self._dtype == "float32" else load(self.folder, dtype=self._dtype)
 
     def calibration(self, count: int, seed: int) -> list[Sample]:
@@ -75,7 +75,7 @@ class Lvlm:
 
     @cached_property
     def _batches(self) -> list[_Batch]:
-        live, ends = self._measuring, list(self.live.eos_token_ids)[:1]
+        live, ends = self.measuring, list(self.live.eos_token_ids)[:1]
         prompts = [encode(live, question) for question in self.questions]
         answers = [
             [*live.tokenizer(question.answer, add_special_tokens=False)["input_ids"], *ends]
@@ -99,7 +99,7 @@ class Lvlm:
         found = [{name: np.zeros(count) for name in self.measures} for _ in variants]
         order = neighbours_first(variants, self.layers)
         for batch in self._batches:
-            streams = sweep(self._measuring, [batch.entered], [variants[number] for number in order])
+            streams = sweep(self.measuring, [batch.entered], [variants[number] for number in order])
             for number, (stream,) in zip(order, streams, strict=True):
                 right, nll = self._of(stream, batch)
                 found[number]["right"][list(batch.samples)] = right
@@ -108,7 +108,7 @@ class Lvlm:
 
     def _of(self, stream: torch.Tensor, batch: _Batch) -> tuple[np.ndarray, np.ndarray]:
         """float64 [B]: 1 where all tokens come first, and nats per token."""
-        log_p = log_probabilities(self._measuring, stream[batch.rows, batch.positions])
+        log_p = log_probabilities(self.measuring, stream[batch.rows, batch.positions])
         zeros = torch.zeros(len(batch.samples), dtype=torch.float64)
         counts = zeros.index_add(0, batch.rows, torch.ones(len(batch.rows), dtype=torch.float64))
         first = (log_p.argmax(-1) == batch.tokens).double()

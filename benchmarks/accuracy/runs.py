@@ -18,8 +18,9 @@ from benchmarks.accuracy.kept import Measured
 from benchmarks.accuracy.objectives import gaps
 from benchmarks.accuracy.pools import Pool, judged_by, lost_items, sets_of
 from benchmarks.accuracy.repairs import REPAIRS, repaired
+from benchmarks.accuracy.rivals import FORMATS, measured_in
 from benchmarks.accuracy.scorers import DEFAULT, SAMPLES, Seen, look, product_proposals, proposed, scored
-from benchmarks.accuracy.subject import Drop, Subject, free_layers
+from benchmarks.accuracy.subject import Drop, Outcome, Subject, free_layers
 from topovlm.choose.loops import rank_correlation
 from topovlm.choose.record import Certainty
 from topovlm.choose.sweep import Variant
@@ -86,11 +87,13 @@ def compare_scorers(
 def compare_choices(
     subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
 ) -> dict[str, Any]:
-    """Losses of what a deployment chooses, by setting: cut alone, and as it ships."""
+    """Losses of what a deployment chooses, by setting: cut alone, as it ships, and in fewer bits; and of the
+    dense model in fewer bits."""
     measured = Measured(subject, room / "measured.npz")
     (dense,) = measured([[]])
     losses: dict[str, dict[int, dict[str, list[np.ndarray]]]] = {}
     chosen: dict[str, dict[str, list[Any]]] = {}
+    small = {kind: _small(subject, room, kind) for kind in FORMATS}
     for seed in seeds:
         seen = seen_by(subject, room, seed)
         samples = subject.calibration(
@@ -99,25 +102,32 @@ def compare_choices(
         scoring, judging = samples[: seen.samples], samples[seen.samples :]
         for count in counts:
             proposals = product_proposals(subject, seen, seed, count)
+            outcomes = {f"dense, {kind}": one for kind, one in small.items()}
             for name, settings in SETTINGS.items():
                 file = room / f"choice-{name}-{seed}-{count}.pkl"
                 if not file.is_file():
                     found = choose(subject, scoring, judging, proposals, seed=seed, settings=settings)
                     shipped = Variant(frozenset(found.record.dropped), found.weights)
                     (outcome,) = subject.measure([shipped])
-                    file.write_bytes(pickle.dumps((found.record, found.seconds, outcome)))
-                record, seconds, outcome = pickle.loads(file.read_bytes())
+                    fewer_bits = {kind: measured_in(subject, kind, shipped) for kind in FORMATS}
+                    file.write_bytes(pickle.dumps((found.record, found.seconds, outcome, fewer_bits)))
+                record, seconds, outcome, fewer_bits = pickle.loads(file.read_bytes())
                 (cut,) = measured([record.dropped])
-                for form, one in (("cut", cut), ("as it ships", outcome)):
-                    by_measure = losses.setdefault(f"{name}, {form}", {}).setdefault(count, {})
-                    for measure in subject.measures:
-                        by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
-                kept = chosen.setdefault(name, {}).setdefault(str(count), [])
-                sure = _plain(record.certainty)
-                kept.append(
-                    {"dropped": list(record.dropped), "seconds": round(seconds, 1), "certainty": sure}
+                outcomes |= {f"{name}, cut": cut, f"{name}, as it ships": outcome}
+                outcomes |= {f"{name}, {kind}": one for kind, one in fewer_bits.items()}
+                chosen.setdefault(name, {}).setdefault(str(count), []).append(
+                    {
+                        "dropped": list(record.dropped),
+                        "seconds": round(seconds, 1),
+                        "judgements": record.search.evaluations,
+                        "certainty": _plain(record.certainty),
+                    }
                 )
                 _say(f"{subject.name}: seed {seed}, {count} layers, {name}: {seconds:.0f} s")
+            for name, one in outcomes.items():
+                by_measure = losses.setdefault(name, {}).setdefault(count, {})
+                for measure in subject.measures:
+                    by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
     return {
         "dense": {measure: dense.mean(measure) for measure in subject.measures},
         "counts": list(counts),
@@ -126,6 +136,15 @@ def compare_choices(
         "losses": {name: _summed(_stacked(some)) for name, some in losses.items()},
         "chosen": chosen,
     }
+
+
+def _small(subject: Subject, room: Path, kind: str) -> Outcome:
+    """The dense model in fewer bits, kept in the room."""
+    file = room / f"dense-{kind}.pkl"
+    if not file.is_file():
+        file.write_bytes(pickle.dumps(measured_in(subject, kind, Variant())))
+    outcome: Outcome = pickle.loads(file.read_bytes())
+    return outcome
 
 
 def compare_objectives(

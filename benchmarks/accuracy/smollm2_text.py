@@ -52,7 +52,7 @@ class SmolLm2Text:
         return load(self.folder)
 
     @cached_property
-    def _measuring(self) -> Live:
+    def measuring(self) -> Live:
         return load(self.folder, dtype=self._dtype)
 
     def calibration(self, count: int, seed: int) -> list[Sample]:
@@ -73,7 +73,7 @@ class SmolLm2Text:
         rows = []
         for kind in texts.KINDS:
             for piece in texts.drawn(kind, _CHARACTERS, 0)[:_HELD_OUT]:
-                ids = self._measuring.tokenizer(piece, add_special_tokens=False)["input_ids"]
+                ids = self.measuring.tokenizer(piece, add_special_tokens=False)["input_ids"]
                 if len(ids) >= _TOKENS:
                     rows.append(ids[:_TOKENS])
         ids = torch.tensor(rows)
@@ -81,14 +81,14 @@ class SmolLm2Text:
         # Other tokens by how often they are there: words as likely as the right one, in another place.
         others = torch.tensor(rng.choice(ids.flatten().numpy(), (*ids[:, 1:].shape, _CHOICES - 1)))
         same = others == ids[:, 1:, None]
-        others[same] = (others[same] + 1) % len(self._measuring.tokenizer)
+        others[same] = (others[same] + 1) % len(self.measuring.tokenizer)
         return ids, others
 
     @cached_property
     def _batches(self) -> list[Entered]:
         ids, _ = self._items
         return [
-            enter(self._measuring, {"input_ids": part, "attention_mask": torch.ones_like(part)})
+            enter(self.measuring, {"input_ids": part, "attention_mask": torch.ones_like(part)})
             for part in torch.split(ids, _ROWS)
         ]
 
@@ -100,7 +100,7 @@ class SmolLm2Text:
         for batch, part, wrong in zip(
             self._batches, torch.split(ids, _ROWS), torch.split(others, _ROWS), strict=True
         ):
-            streams = sweep(self._measuring, [batch], [variants[number] for number in order])
+            streams = sweep(self.measuring, [batch], [variants[number] for number in order])
             for number, (stream,) in zip(order, streams, strict=True):
                 found[number].append(self._of(stream, part, wrong))
         return [
@@ -117,7 +117,7 @@ class SmolLm2Text:
         self, stream: torch.Tensor, ids: torch.Tensor, wrong: torch.Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
         """float64 [B]: nats per token, and the share of tokens that are likelier than three others."""
-        log_p = log_probabilities(self._measuring, stream[:, :-1])
+        log_p = log_probabilities(self.measuring, stream[:, :-1])
         right = log_p.gather(-1, ids[:, 1:, None])
         best = log_p.gather(-1, wrong).amax(-1, keepdim=True)
         nll = -right.double().mean((1, 2))

@@ -42,7 +42,14 @@ class Subject(Protocol):
     def chance(self) -> Mapping[str, float]: ...
 
     @property
-    def live(self) -> Live: ...
+    def live(self) -> Live:
+        """What chooses."""
+        ...
+
+    @property
+    def measuring(self) -> Live:
+        """What measures; its weights may be other ones while it does."""
+        ...
 
     def calibration(self, count: int, seed: int) -> list[Sample]:
         """Samples that choose, another draw for every seed."""

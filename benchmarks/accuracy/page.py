@@ -1,0 +1,168 @@
+"""docs/accuracy.md and its plot, of what benchmarks/data/accuracy.json holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
+PLOT = PAGE.with_suffix(".svg")
+_HEAD = """# What is kept, measured
+
+Written by `python -m benchmarks.accuracy page`; the figures are those of
+[benchmarks/data/accuracy.json](../benchmarks/data/accuracy.json), made by `python -m benchmarks.accuracy`.
+
+Losses are against the dense model on the same held-out items, that chose nothing; below zero is a gain. In
+brackets: the middle 95 % when seeds (other samples to choose with) and items are drawn again. "nll" is in
+nats per token, "right" and "cloze" are shares. Layers at both ends are protected, for all ways to choose alike.
+
+"""
+_NAMES = {
+    "reference": "the reference model (grown, stochastic depth)",
+    "smollm2-text": "SmolLM2-135M-Instruct on texts (published decoder)",
+    "smollm2-lvlm": "SmolLM2-LVLM (the same decoder behind a tower of ours)",
+    "plain": "a small Idefics3, trained plainly",
+}
+_SHOWN = (
+    "zigzag, residual, last, auto",
+    "zigzag, normalised, last, auto",
+    "zigzag-seed, residual, auto",
+    "rank-average, residual, auto",
+)
+_CURVES = {
+    "random": ("scorers", "random"),
+    "block influence": ("scorers", "block-influence"),
+    "zigzag": ("scorers", "zigzag, residual, last, auto"),
+    "searched": ("choices", "{}, cut"),
+    "searched and repaired": ("choices", "{}, as it ships"),
+}
+
+
+def write(held: Mapping[str, Any], settings: str) -> list[Path]:
+    """The page and the plot. `settings`: whose choices stand for a deployment's."""
+    PAGE.write_text(_HEAD + "\n".join(_lines(held)) + "\n", encoding="utf-8")
+    _plot(held, settings)
+    return [PAGE, PLOT]
+
+
+def _lines(held: Mapping[str, Any]) -> Iterator[str]:
+    yield f"![what is lost by layers removed]({PLOT.name})\n"
+    yield "## One score against another\n"
+    yield "`zigzag` with its defaults, less the rival; below zero zigzag loses less.\n"
+    yield "| model | layers removed | less block influence | less random |"
+    yield "|---|---|---|---|"
+    for subject, found in _with(held, "scorers"):
+        measure = next(iter(found["dense"]))
+        for count in (*map(str, found["counts"]), "mean"):
+            cells = [cell(found["paired"][rival][count][measure]) for rival in ("block-influence", "random")]
+            yield f"| {subject} ({measure}) | {count} | " + " | ".join(cells) + " |"
+    yield ""
+    for subject, found in _with(held, "scorers"):
+        measure, counts = next(iter(found["dense"])), [*map(str, found["counts"]), "mean"]
+        dense = found["dense"][measure]
+        yield f"## Scorers alone: {_NAMES.get(subject, subject)}\n"
+        yield f"{measure}, dense {dense:.3f}; seeds {_listed(found['seeds'])}; {found['cpu']}.\n"
+        yield "| scorer | " + " | ".join(counts) + " | rank correlation |"
+        yield "|---" * (len(counts) + 2) + "|"
+        rows = sorted(found["losses"].items(), key=lambda row: row[1]["mean"][measure]["mean"])
+        for name, losses in rows:
+            if name.startswith(("zigzag", "rank-average")) and name not in _SHOWN:
+                continue
+            rank = found["ranks"].get(name)
+            cells = [cell(losses[count][measure]) for count in counts]
+            yield f"| {name} | " + " | ".join(cells) + f" | {cell(rank) if rank else ''} |"
+        yield ""
+        yield from _spread_of_forms(found, measure)
+    for subject, found in _with(held, "objectives"):
+        yield f"## By what a judge chooses: {_NAMES.get(subject, subject)}\n"
+        yield (
+            f"Mean gap in {found['measure']} of the set that a judge likes best to the best there is (picked "
+            "on half of the items, scored on the other), by number of samples; before repair.\n"
+        )
+        yield from _gaps(found)
+    for title, kind in (("Ways to repair", "repairs"), ("What a deployment chooses", "choices")):
+        for subject, found in _with(held, kind):
+            measure, counts = next(iter(found["dense"])), [*map(str, found["counts"]), "mean"]
+            yield f"## {title}: {_NAMES.get(subject, subject)}\n"
+            yield f"{measure}, dense {found['dense'][measure]:.3f}; seeds {_listed(found['seeds'])}.\n"
+            yield "| | " + " | ".join(counts) + " |"
+            yield "|---" * (len(counts) + 1) + "|"
+            for name, losses in found["losses"].items():
+                yield f"| {name} | " + " | ".join(cell(losses[count][measure]) for count in counts) + " |"
+            yield ""
+
+
+def _spread_of_forms(found: Mapping[str, Any], measure: str) -> Iterator[str]:
+    """How far apart the zigzag's forms are: cloud, token, neighbours."""
+    forms = {
+        name: row["mean"][measure]["mean"] for name, row in found["losses"].items() if name[:7] == "zigzag,"
+    }
+    if forms:
+        best, worst = min(forms, key=forms.__getitem__), max(forms, key=forms.__getitem__)
+        yield (
+            f"Of {len(forms)} forms of zigzag (cloud, token, k) the best in the mean is `{best}` "
+            f"({forms[best]:.3f}), the worst `{worst}` ({forms[worst]:.3f}).\n"
+        )
+
+
+def _gaps(found: Mapping[str, Any]) -> Iterator[str]:
+    for count, row in found["counts"].items():
+        sizes = list(next(iter(row["gaps"].values())))
+        yield (
+            f"{count} layers removed, {row['sets']} sets: the best loses {row['best']:.3f}, the median "
+            f"{row['median']:.3f}.\n"
+        )
+        yield "| chosen by | " + " | ".join(f"{size} samples" for size in sizes) + " |"
+        yield "|---" * (len(sizes) + 1) + "|"
+        for name, by_size in row["gaps"].items():
+            yield f"| {name} | " + " | ".join(cell(by_size[size]) for size in sizes) + " |"
+        yield ""
+
+
+def _with(held: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((subject, found[kind]) for subject, found in held.items() if kind in found)
+
+
+def _listed(values: list[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def cell(values: Mapping[str, float]) -> str:
+    return f"{values['mean']:.3f} ({values['low']:.3f} to {values['high']:.3f})"
+
+
+def _plot(held: Mapping[str, Any], settings: str) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    mpl.rcParams["svg.hashsalt"] = "accuracy"
+    subjects = [subject for subject, found in held.items() if "scorers" in found]
+    figure, axes = pyplot.subplots(1, len(subjects), figsize=(4.2 * len(subjects), 3.8), squeeze=False)
+    for axis, subject in zip(axes[0], subjects, strict=True):
+        dense = held[subject]["scorers"]["dense"]
+        measure = next(iter(dense))
+        for label, (kind, row) in _CURVES.items():
+            found = held[subject].get(kind)
+            losses = found and found["losses"].get(row.format(settings))
+            if not losses:
+                continue
+            counts = found["counts"]
+            points = [losses[str(count)][measure] for count in counts]
+            (line,) = axis.plot(counts, [point["mean"] for point in points], marker="o", ms=3, label=label)
+            low, high = ([point[side] for point in points] for side in ("low", "high"))
+            axis.fill_between(counts, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        for kind, style in (("int8", ":"), ("int4", "--")):
+            losses = held[subject].get("choices", {}).get("losses", {}).get(f"dense, {kind}")
+            if losses:
+                axis.axhline(
+                    losses["mean"][measure]["mean"], ls=style, color="grey", lw=1, label=f"dense, {kind}"
+                )
+        axis.set_title(subject, fontsize=10)
+        axis.set_xlabel("layers removed")
+        axis.set_ylabel(f"lost ({measure})")
+        axis.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(PLOT, metadata={"Date": None})
