@@ -1,12 +1,13 @@
 """Which way to choose layers keeps most of a model, on models that nobody trained for it:
 
     python -m benchmarks.accuracy scorers [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
-    python -m benchmarks.accuracy objectives | repairs | choices [...]
+    python -m benchmarks.accuracy objectives | repairs | choices | healing [...]
     python -m benchmarks.accuracy page
 
 `scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them).
 `objectives`: by what a judge should choose, and on how many samples. `repairs`: what the ways to repair are
-worth. `choices`: what a deployment would choose (search, finals, repair). Nothing that measures has chosen.
+worth. `choices`: what a deployment would choose (search, finals, repair); `healing`: what these gain by ten
+minutes of it. Nothing that measures has chosen.
 `page` writes docs/accuracy.md of what is kept.
 `--room`: what was seen and measured is kept there, and taken from there. `--write` keeps the tables in
 benchmarks/data/accuracy.json, and what it holds of other subjects.
@@ -25,6 +26,7 @@ from benchmarks.accuracy.choices import PRODUCT
 from benchmarks.accuracy.page import cell
 from benchmarks.accuracy.runs import (
     compare_choices,
+    compare_healing,
     compare_objectives,
     compare_repairs,
     compare_scorers,
@@ -33,7 +35,12 @@ from benchmarks.accuracy.subjects import SUBJECTS
 from topovlm.machine.environment import cpu_name, versions
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "accuracy.json"
-_OTHERS = {"objectives": compare_objectives, "repairs": compare_repairs, "choices": compare_choices}
+_OTHERS = {
+    "objectives": compare_objectives,
+    "repairs": compare_repairs,
+    "choices": compare_choices,
+    "healing": compare_healing,
+}
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 

@@ -51,6 +51,9 @@ class Lvlm:
         self.layers = facts.shape.decoder.layers
         self.protected = frozenset(facts.protected_layers())
 
+    def at(self, folder: Path) -> Lvlm:
+        return Lvlm(self.name, folder, self.task, self._dtype)
+
     @cached_property
     def live(self) -> Live:
         return load(self.folder)

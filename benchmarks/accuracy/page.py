@@ -15,7 +15,7 @@ Written by `python -m benchmarks.accuracy page`; the figures are those of
 
 Losses are against the dense model on the same held-out items, that chose nothing; below zero is a gain. In
 brackets: the middle 95 % when seeds (other samples to choose with) and items are drawn again. "nll" is in
-nats per token, "right" and "cloze" are shares. Layers at both ends are protected, for all ways to choose alike.
+nats per token, "right" and "cloze" are shares. Layers at both ends are protected from all ways to choose.
 
 """
 _NAMES = {
@@ -30,6 +30,11 @@ _SHOWN = (
     "zigzag-seed, residual, auto",
     "rank-average, residual, auto",
 )
+_TABLES = {
+    "Ways to repair": "repairs",
+    "What a deployment chooses": "choices",
+    "Ten minutes of healing": "healing",
+}
 _CURVES = {
     "random": ("scorers", "random"),
     "block influence": ("scorers", "block-influence"),
@@ -81,7 +86,7 @@ def _lines(held: Mapping[str, Any]) -> Iterator[str]:
             "on half of the items, scored on the other), by number of samples; before repair.\n"
         )
         yield from _gaps(found)
-    for title, kind in (("Ways to repair", "repairs"), ("What a deployment chooses", "choices")):
+    for title, kind in _TABLES.items():
         for subject, found in _with(held, kind):
             measure, counts = next(iter(found["dense"])), [*map(str, found["counts"]), "mean"]
             yield f"## {title}: {_NAMES.get(subject, subject)}\n"

@@ -23,6 +23,7 @@ class Way:
     samples: int = 128
     visual_weight: float = 0.1
     forms: tuple[Form, ...] = FORMS
+    everywhere: bool = False
 
 
 REPAIRS = {
@@ -32,6 +33,9 @@ REPAIRS = {
     "512 samples, pictures as words": Way(512, 1.0),
     "512 samples, no pictures": Way(512, 0.0),
     "512 samples, output form alone": Way(512, forms=("output",)),
+    "128 samples, all layers behind a cut": Way(everywhere=True),
+    "512 samples, all layers behind a cut": Way(512, everywhere=True),
+    "512 samples, all layers, pictures as words": Way(512, 1.0, everywhere=True),
 }
 
 
@@ -52,6 +56,7 @@ def repaired(
                 torch.float16,
                 forms=way.forms,
                 visual_weight=way.visual_weight,
+                everywhere=way.everywhere,
                 seed=seed,
             )
             weights, _ = repairs.of(sorted(drop))

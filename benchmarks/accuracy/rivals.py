@@ -59,8 +59,8 @@ def measured_in(subject: Subject, kind: str, variant: Variant) -> Outcome:
 @contextlib.contextmanager
 def rounded(live: Live, kind: str) -> Iterator[None]:
     """Within the block the decoder's products, the head's too, have weights of that format."""
-    products = [part for block in live.blocks for part in block.modules() if isinstance(part, nn.Linear)]
-    products.append(live.head)
+    parts = [*(part for block in live.blocks for part in block.modules()), live.head]
+    products = [part for part in parts if isinstance(part, nn.Linear)]
     own = [part.weight for part in products]
     hooks = []
     try:

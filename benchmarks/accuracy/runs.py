@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.choices import SETTINGS, choose
+from benchmarks.accuracy.choices import PRODUCT, SETTINGS, choose
 from benchmarks.accuracy.compare import over_seeds_and_items
+from benchmarks.accuracy.healing import CONFIRMING, heal
 from benchmarks.accuracy.kept import Measured
 from benchmarks.accuracy.objectives import gaps
 from benchmarks.accuracy.pools import Pool, judged_by, lost_items, sets_of
@@ -22,10 +23,11 @@ from benchmarks.accuracy.rivals import FORMATS, measured_in
 from benchmarks.accuracy.scorers import DEFAULT, SAMPLES, Seen, look, product_proposals, proposed, scored
 from benchmarks.accuracy.subject import Drop, Outcome, Subject, free_layers
 from topovlm.choose.loops import rank_correlation
-from topovlm.choose.record import Certainty
 from topovlm.choose.sweep import Variant
+from topovlm.records import plain
 from topovlm.samples import Sample
 
+_HEAL_S = 600.0
 _RIVALS = ("block-influence", "random")
 JUDGING = 384  # samples of a judge of everything
 _DRAWS = 5  # of random sets, for every draw of samples
@@ -111,7 +113,7 @@ def compare_choices(
                     (outcome,) = subject.measure([shipped])
                     fewer_bits = {kind: measured_in(subject, kind, shipped) for kind in FORMATS}
                     file.write_bytes(pickle.dumps((found.record, found.seconds, outcome, fewer_bits)))
-                record, seconds, outcome, fewer_bits = pickle.loads(file.read_bytes())
+                record, seconds, outcome, fewer_bits = _choice(room, name, seed, count)
                 (cut,) = measured([record.dropped])
                 outcomes |= {f"{name}, cut": cut, f"{name}, as it ships": outcome}
                 outcomes |= {f"{name}, {kind}": one for kind, one in fewer_bits.items()}
@@ -120,7 +122,7 @@ def compare_choices(
                         "dropped": list(record.dropped),
                         "seconds": round(seconds, 1),
                         "judgements": record.search.evaluations,
-                        "certainty": _plain(record.certainty),
+                        "certainty": None if record.certainty is None else plain(record.certainty),
                     }
                 )
                 _say(f"{subject.name}: seed {seed}, {count} layers, {name}: {seconds:.0f} s")
@@ -208,6 +210,44 @@ def compare_repairs(
     }
 
 
+def compare_healing(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Of what a deployment chose (`compare_choices`), what is lost repaired, and healed besides."""
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+    losses: dict[str, dict[int, dict[str, list[np.ndarray]]]] = {}
+    records: dict[str, list[Any]] = {}
+    for seed in seeds:
+        samples = subject.calibration(SAMPLES + JUDGING + CONFIRMING, seed)
+        for count in counts:
+            drop = _choice(room, PRODUCT, seed, count)[0].dropped
+            found = heal(
+                subject, samples[:SAMPLES], samples[-CONFIRMING:], drop, seconds=_HEAL_S, seed=seed, room=room
+            )
+            (cut,) = measured([drop])
+            outcomes = {"cut": cut, "repaired": found.repaired, "healed": found.healed}
+            for name, one in outcomes.items():
+                by_measure = losses.setdefault(name, {}).setdefault(count, {})
+                for measure in subject.measures:
+                    by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
+            records.setdefault(str(count), []).append(plain(found.record))
+            _say(f"{subject.name}: seed {seed}, {count} layers healed, {found.record.steps} steps")
+    return {
+        "dense": {measure: dense.mean(measure) for measure in subject.measures},
+        "counts": list(counts),
+        "seeds": list(seeds),
+        "seconds": _HEAL_S,
+        "losses": {name: _summed(_stacked(some)) for name, some in losses.items()},
+        "records": records,
+    }
+
+
+def _choice(room: Path, name: str, seed: int, count: int) -> Any:
+    """What `compare_choices` has kept: record, seconds, outcome, outcomes in fewer bits."""
+    return pickle.loads((room / f"choice-{name}-{seed}-{count}.pkl").read_bytes())
+
+
 def judging_samples(subject: Subject, seed: int) -> list[Sample]:
     """Others than those that score and repair."""
     return subject.calibration(SAMPLES + JUDGING, seed)[SAMPLES:]
@@ -259,12 +299,6 @@ def _summed(by_count: Mapping[int, Mapping[str, np.ndarray]]) -> dict[str, Any]:
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "low": float(min(values)), "high": float(max(values))}
-
-
-def _plain(record: Certainty | None) -> Any:
-    from topovlm.records import plain
-
-    return None if record is None else plain(record)
 
 
 def _say(text: str) -> None:

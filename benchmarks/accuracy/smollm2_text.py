@@ -47,6 +47,9 @@ class SmolLm2Text:
         self.layers = facts.shape.decoder.layers
         self.protected = frozenset(facts.protected_layers())
 
+    def at(self, folder: Path) -> SmolLm2Text:
+        return SmolLm2Text(folder, self._dtype)
+
     @cached_property
     def live(self) -> Live:
         return load(self.folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -34,12 +35,17 @@ class Subject(Protocol):
     those that are shares; `clusters` [items]: which items are of one text or picture."""
 
     name: str
+    folder: Path
     layers: int
     protected: frozenset[int]
     measures: tuple[str, ...]
 
     @property
     def chance(self) -> Mapping[str, float]: ...
+
+    def at(self, folder: Path) -> Subject:
+        """The same questions put to another checkpoint."""
+        ...
 
     @property
     def live(self) -> Live:

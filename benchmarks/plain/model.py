@@ -71,7 +71,8 @@ def new_model(tokenizer: Tokenizer, seed: int) -> Any:
         "image_size": CANVAS,
         "patch_size": _PATCH,
     }
-    config: Any = Idefics3Config(
+    kind: Any = Idefics3Config  # its fields are untyped in transformers
+    config = kind(
         vision_config=vision,
         text_config=text,
         image_token_id=ids[IMAGE],

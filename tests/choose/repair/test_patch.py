@@ -13,7 +13,7 @@ from topovlm.checkpoint.live import Live, load
 from topovlm.choose.judge import Judge
 from topovlm.choose.repair.fit import fit_repair
 from topovlm.choose.repair.front import Front
-from topovlm.choose.repair.patch import Cut, Equations, Form, Gram, find_cuts, token_weights
+from topovlm.choose.repair.patch import Cut, Equations, Form, Gram, find_all, find_cuts, token_weights
 from topovlm.choose.rollouts import Rollouts, roll_out
 from topovlm.choose.sweep import Variant
 
@@ -167,3 +167,9 @@ def test_a_repair_that_does_not_help_is_left_out(live: Live) -> None:
     assert repaired == {}
     assert not reports[0].kept
     assert reports[0].kl_after == reports[0].kl_before
+
+
+def test_layers_behind_a_cut_make_up_for_the_rest() -> None:
+    """In their order; none before the first cut, none that goes, and none where nothing goes."""
+    assert find_all([2, 4], 7) == [Cut(1, 2, 2), Cut(3, 4, 4), Cut(5, 6, 5), Cut(6, 7, 6)]
+    assert find_all([], 7) == []

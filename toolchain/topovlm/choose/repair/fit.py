@@ -10,7 +10,7 @@ from topovlm.checkpoint.live import Live
 from topovlm.choose.judge import Judge
 from topovlm.choose.record import CutRepair
 from topovlm.choose.repair.front import Front
-from topovlm.choose.repair.patch import FORMS, LAMBDAS, Cut, Equations, Form, Gram, find_cuts
+from topovlm.choose.repair.patch import FORMS, LAMBDAS, Cut, Equations, Form, Gram, find_all, find_cuts
 from topovlm.choose.rollouts import Rollouts, roll_out
 from topovlm.choose.search import split_samples
 from topovlm.choose.sweep import Variant
@@ -35,6 +35,7 @@ class Repairs:
         forms: Sequence[Form] = FORMS,
         lambdas: Sequence[float] = LAMBDAS,
         visual_weight: float = 0.1,
+        everywhere: bool = False,
         max_new_tokens: int = 32,
         batch_size: int = 8,
         seed: int = 0,
@@ -42,7 +43,7 @@ class Repairs:
         fit, tune = _three_to_one(samples, seed)
         self.live, self.fit_samples, self.tune_samples = live, len(fit), len(tune)
         self._dtype, self._forms, self._lambdas = stored_dtype, forms, lambdas
-        self._visual_weight = visual_weight
+        self._visual_weight, self._everywhere = visual_weight, everywhere
         self._tune = Judge(live, tune, max_new_tokens=max_new_tokens, batch_size=batch_size)
         self._rollouts = list(roll_out(live, fit, max_new_tokens=max_new_tokens, batch_size=batch_size))
 
@@ -59,6 +60,7 @@ class Repairs:
             forms=self._forms,
             lambdas=self._lambdas,
             visual_weight=self._visual_weight,
+            everywhere=self._everywhere,
             progress=progress,
         )
 
@@ -82,6 +84,7 @@ def fit_repair(
     forms: Sequence[Form] = FORMS,
     lambdas: Sequence[float] = LAMBDAS,
     visual_weight: float = 0.1,
+    everywhere: bool = False,
     progress: Progress | None = None,
 ) -> tuple[dict[int, torch.Tensor], list[CutRepair]]:
     """New down-projections (in `stored_dtype`, by dense layer) and what was tried, cut by cut from the left.
@@ -90,7 +93,8 @@ def fit_repair(
     left out when it does not lower it. A cut whose anchor does not end in its down-projection (a norm behind
     it, experts) is left alone.
     """
-    cuts, reports = find_cuts(drop), list[CutRepair]()
+    cuts = find_all(drop, live.layers) if everywhere else find_cuts(drop)
+    reports = list[CutRepair]()
     front = Front(live, fit, drop)
     current = tune.kl(drop)
     for number, cut in enumerate(cuts):

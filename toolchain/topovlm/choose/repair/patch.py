@@ -25,7 +25,10 @@ _OUTLIER_NORM = 10.0
 
 @dataclass(frozen=True)
 class Cut:
-    """Layers `first`..`last` (0-based, dense numbering) are gone; `anchor` is the kept layer before them."""
+    """Layers `first`..`last` (0-based, dense numbering) are gone; `anchor` is the kept layer before them.
+
+    None is where `first` is behind `last`: then `anchor` makes up for what earlier repairs have left.
+    """
 
     anchor: int
     first: int
@@ -50,6 +53,15 @@ def find_cuts(drop: Sequence[int]) -> list[Cut]:
         else:
             runs.append([layer])
     return [Cut(run[0] - 1, run[0], run[-1]) for run in runs if run[0] > 0]
+
+
+def find_all(drop: Sequence[int], layers: int) -> list[Cut]:
+    """The cuts, and behind the first every other layer that stays: it can make up for what is left over."""
+    cuts = find_cuts(drop)
+    anchors = {cut.anchor for cut in cuts}
+    start = cuts[0].anchor if cuts else layers
+    others = [layer for layer in range(start, layers) if layer not in anchors and layer not in drop]
+    return sorted([*cuts, *(Cut(layer, layer + 1, layer) for layer in others)], key=lambda cut: cut.anchor)
 
 
 def token_weights(
