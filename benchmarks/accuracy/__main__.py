@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.accuracy import page
 from benchmarks.accuracy.choices import PRODUCT
+from benchmarks.accuracy.lvlm import Lvlm
 from benchmarks.accuracy.page import cell
 from benchmarks.accuracy.runs import (
     compare_choices,
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="of layers that go")
     parser.add_argument("--costly", action="store_true", help="also scorers with a partial pass per layer")
+    parser.add_argument("--few", action="store_true", help="scorers: fewer numbers of neighbours")
+    parser.add_argument("--questions", type=int, metavar="N", help="of a model with pictures that measure")
     parser.add_argument("--room", type=Path)
     parser.add_argument("--write", action="store_true", help=f"keep the results in {RESULTS.name}")
     args = parser.parse_args(argv)
@@ -65,10 +68,12 @@ def main(argv: list[str] | None = None) -> int:
         room = (args.room or Path(scratch)) / args.subject
         room.mkdir(parents=True, exist_ok=True)
         subject = SUBJECTS[args.subject](room)
+        if args.questions and isinstance(subject, Lvlm):
+            subject.asked = args.questions
         seeds = [int(seed) for seed in args.seeds.split(",")]
         counts = sorted({max(1, round(float(share) * subject.layers)) for share in args.shares.split(",")})
         if args.what == "scorers":
-            found = compare_scorers(subject, room, seeds, counts, costly=args.costly)
+            found = compare_scorers(subject, room, seeds, counts, costly=args.costly, few=args.few)
         else:
             found = _OTHERS[args.what](subject, room, seeds, counts)
     print(gaps_as_markdown(found) if args.what == "objectives" else as_markdown(found))

@@ -47,12 +47,15 @@ class Lvlm:
 
     def __init__(self, name: str, folder: Path, task: Task, measuring: str = "float32") -> None:
         self.name, self.folder, self.task, self._dtype = name, folder, task, measuring
+        self.asked = _HELD_OUT
         facts = read_facts(folder)
         self.layers = facts.shape.decoder.layers
         self.protected = frozenset(facts.protected_layers())
 
     def at(self, folder: Path) -> Lvlm:
-        return Lvlm(self.name, folder, self.task, self._dtype)
+        other = Lvlm(self.name, folder, self.task, self._dtype)
+        other.asked = self.asked
+        return other
 
     @cached_property
     def live(self) -> Live:
@@ -70,7 +73,7 @@ class Lvlm:
 
     @cached_property
     def questions(self) -> list[Sample]:
-        return self._asked(self.task.samples("test", _HELD_OUT, 0))
+        return self._asked(self.task.samples("test", self.asked, 0))
 
     @property
     def chance(self) -> Mapping[str, float]:

@@ -34,9 +34,12 @@ _DRAWS = 5  # of random sets, for every draw of samples
 
 
 def compare_scorers(
-    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int], *, costly: bool
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int], *, costly: bool, few: bool
 ) -> dict[str, Any]:
-    """Losses of every scorer's sets, by number of layers that go, and how they rank single layers."""
+    """Losses of every scorer's sets, by number of layers that go, and how they rank single layers.
+
+    `costly`: also of scorers with a partial pass per layer; `few`: fewer numbers of neighbours.
+    """
     measured = Measured(subject, room / "measured.npz")
     (dense,) = measured([[]])
     free = free_layers(subject)
@@ -48,7 +51,7 @@ def compare_scorers(
     for seed in seeds:
         seen = seen_by(subject, room, seed, costly=costly)
         for count in counts:
-            for name, values in scored(subject, seen, seed, count):
+            for name, values in scored(subject, seen, seed, count, few=few):
                 sets[count].setdefault(name, []).append([proposed(subject, values, count)])
                 if count == counts[0]:
                     ranks.setdefault(name, []).append(rank_correlation(values[free], -np.asarray(singles)))

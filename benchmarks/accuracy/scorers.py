@@ -22,6 +22,7 @@ from topovlm.topology.barcode import Barcode
 SAMPLES, FEW = 512, 64  # calibration samples; of those, for what takes a partial pass per layer
 NEIGHBOURS = (5, 15, 25)
 DEFAULT = "zigzag, residual, last, auto"
+_RULES = ("auto", "most-loops")  # those that are compared where time is short
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,11 @@ def look(subject: Subject, seed: int, *, costly: bool) -> Seen:
     )
 
 
-def scored(subject: Subject, seen: Seen, seed: int, count: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and scores [layers] of every way to score, when `count` layers go."""
+def scored(
+    subject: Subject, seen: Seen, seed: int, count: int, *, few: bool = False
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and scores [layers] of every way to score, when `count` layers go. `few`: fewer numbers of
+    neighbours."""
     stream = seen.states[STREAM]
     base = Settings(seed=seed, drop_count=count, protected=subject.protected)
     for cloud in ("residual", "normalised"):
@@ -73,6 +77,8 @@ def scored(subject: Subject, seen: Seen, seed: int, count: int) -> Iterator[tupl
                 continue
             points = clouds_of(seen.states, cloud, token)
             for name, k, barcode in _barcodes(points):
+                if few and name not in _RULES:
+                    continue
                 settings = replace(base, k=k, barcode=barcode, points=points)
                 yield f"zigzag, {cloud}, {token}, {name}", _values(stream, "zigzag", settings)
                 if token == "last" and name in ("k=15", "auto"):
