@@ -44,7 +44,7 @@ def test_no_command_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
         (["deplay"], "invalid choice"),
         (["deploy", "--targt", "local"], "--targt"),
         (["deploy", "--max-lat", "60%"], "--max-lat"),
-        (["deploy", "--k", "none"], "--k = 'none': is no number and none of auto, most-loops, plateau"),
+        (["deploy", "--k", "none"], "--k = 'none': is no number and none of auto, plateau"),
         (["check", "a"], "--baseline"),
         (["targets", "jetson-orinn"], "Did you mean jetson-orin"),
     ],

@@ -57,7 +57,7 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, words: str) -> None:
     ("flag", "value", "words"),
     [
         ("k", "0", "--k = 0: must be at least 1"),
-        ("k", "many", "is no number and none of auto, most-loops, plateau"),
+        ("k", "many", "is no number and none of auto, plateau"),
         ("max_memory", "6G", "--max-memory = '6G'"),
         ("format", "tensorrt", "must contain onnx"),
         ("format", "onnx,tensort", "Did you mean tensorrt"),

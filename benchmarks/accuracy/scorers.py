@@ -22,7 +22,7 @@ from topovlm.topology.barcode import Barcode
 SAMPLES, FEW = 512, 64  # calibration samples; of those, for what takes a partial pass per layer
 NEIGHBOURS = (5, 15, 25)
 DEFAULT = "zigzag, residual, last, auto"
-_RULES = ("auto", "most-loops")  # those that are compared where time is short
+_RULES = ("auto", "k=15")  # those that are compared where time is short
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,7 @@ def _barcodes(points: np.ndarray) -> Iterator[tuple[str, int, Barcode]]:
     by_k = barcodes_by_k(points)
     for k in NEIGHBOURS:
         yield f"k={k}", k, by_k[k]
-    k, barcode = barcode_with_loops(points)
-    yield "auto", k, barcode
-    for name, rule in (("most-loops", most_bars), ("plateau", steadiest)):
+    for name, rule in (("auto", most_bars), ("plateau", steadiest)):
         k = rule(by_k)
         yield name, k, by_k[k]
 

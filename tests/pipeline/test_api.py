@@ -102,11 +102,16 @@ def test_clouds_and_scorers_are_those_that_were_asked_for(
     given = {"data": data_file(tmp_path, 40), "k": 3}
     usual = topovlm.score(checkpoint, **given)
     other = topovlm.score(checkpoint, **given, cloud="normalised", token="multi", scorer="bypass-consistency")
-    assert (usual.cloud, usual.token, other.cloud, other.token) == ("residual", "last", "normalised", "multi")
+    assert (usual.cloud, usual.token, other.cloud, other.token) == (
+        "residual",
+        "text-mean",
+        "normalised",
+        "multi",
+    )
     assert other.barcode != usual.barcode
     assert other.scorers["block-influence"] == usual.scorers["block-influence"]
     assert set(other.scorers) - set(usual.scorers) == {"bypass-consistency"}
-    words = ("--cloud", "normalised", "--token", "multi", "--scorer", "fisher", "--k", "most-loops")
+    words = ("--cloud", "normalised", "--token", "multi", "--scorer", "fisher", "--k", "plateau")
     shown = printed(capsys, "score", "--model", checkpoint, "--data", given["data"], *words)
     assert shown["scorers"]["fisher"]["order"][0] in range(4)
     assert shown["k"] in (3, 4, 5, 7, 10, 15)

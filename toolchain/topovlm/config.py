@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from topovlm import exporters
-from topovlm.choose.choices import CLOUDS, K_RULES, TOKENS
+from topovlm.choose.choices import AUTO, CLOUDS, K_RULES, TOKENS
 from topovlm.errors import InputError, explain
 from topovlm.exporters.protocol import DTYPES as WRITTEN
 from topovlm.exporters.protocol import Dtype
@@ -206,7 +206,7 @@ def parse_neighbours(text: str, field: str) -> int | str:
 
 def parse_token(text: str, field: str) -> str:
     """Also by the name that the method's paper gives the last token."""
-    return one_of(*TOKENS)("last" if text == "ret" else text, field)
+    return one_of(AUTO, *TOKENS)("last" if text == "ret" else text, field)
 
 
 def parse_formats(text: str, field: str) -> tuple[str, ...]:
@@ -331,8 +331,8 @@ OPTIONS: tuple[Option, ...] = (
         "k",
         parse_neighbours,
         "auto",
-        "nearest neighbours of the layer graphs: a number, most-loops, plateau (where the order of layers "
-        "depends least on it), or auto (default: 15, fewer where that leaves too few loops)",
+        "nearest neighbours of the layer graphs: a number, plateau (where the order of layers depends least "
+        "on it), or auto (default: where there are most loops)",
         "N",
     ),
     Option(
@@ -346,8 +346,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "token",
         parse_token,
-        "last",
-        f"tokens of the layers' point clouds: {', '.join(TOKENS)}, a point of each (default: last)",
+        AUTO,
+        f"tokens of the layers' point clouds: {', '.join(TOKENS)}, a point of each (default: text-mean)",
         "NAME",
     ),
     Option("samples", integer(8), 512, "calibration samples, fewer where the data has fewer", "N"),

@@ -7,5 +7,5 @@ KINDS = ("last", "text-mean", "image-mean")
 MULTI = "multi"
 TOKENS = (*KINDS, MULTI)
 # How the number of neighbours is found: see `loops`.
-AUTO, MOST_LOOPS, PLATEAU = "auto", "most-loops", "plateau"
-K_RULES = (AUTO, MOST_LOOPS, PLATEAU)
+AUTO, PLATEAU = "auto", "plateau"
+K_RULES = (AUTO, PLATEAU)

@@ -1,8 +1,7 @@
 """How many neighbours per sample: a number, or a rule that finds one.
 
-The zigzag score of a layer is a share of its loops. Few samples with many neighbours each make a graph that
-has none: from 128 samples down at 15 neighbours, every layer of our reference model scores 0, and the order
-of the layers' own numbers would pass for a ranking.
+The zigzag score of a layer is a share of its loops. Many neighbours each make a graph that has few or none,
+and shares of a handful say little: benchmarks/accuracy measures what the rules are worth.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from topovlm.choose.choices import AUTO, MOST_LOOPS, PLATEAU
+from topovlm.choose.choices import AUTO, PLATEAU
 from topovlm.topology.barcode import Barcode
 
-# Of the published method; smaller ones are tried in turn.
-USUAL_K = 15
-_TRIED = (USUAL_K, 10, 7, 5, 4, 3)
-# What the other rules compare.
+# Of arXiv 2604.16502.
+PUBLISHED_K = 15
+# What the rules compare.
 LADDER = (3, 4, 5, 7, 10, 15, 20, 25)
 # Loops of the middle layer: a share of fewer moves in steps of a quarter and more.
 ENOUGH_LOOPS = 5
@@ -29,27 +27,18 @@ def loops(barcode: Barcode) -> int:
     return int(np.median(barcode.betti(1)[::2]))
 
 
-def barcode_with_loops(states: np.ndarray, k: int | str | None = AUTO) -> tuple[int, Barcode]:
+def barcode_with_loops(states: np.ndarray, k: int | str = AUTO) -> tuple[int, Barcode]:
     """Neighbours per point, and the barcode of clouds [layers, points, width] with so many.
 
-    A number is taken as it is, cut to the points there are. "auto" (None): the most, up to `USUAL_K`, at
-    which `loops` has `ENOUGH_LOOPS`, or else that with the most loops. "most-loops": of `LADDER` that with
-    the most bars of H1, as arXiv 2410.11042 chooses; "plateau": see `steadiest`.
+    A number is taken as it is, cut to the points there are. "auto": of `LADDER` that with the most
+    bars of H1, as arXiv 2410.11042 chooses; "plateau": see `steadiest`.
     """
-    if k in (MOST_LOOPS, PLATEAU):
-        barcodes = barcodes_by_k(states)
-        best = most_bars(barcodes) if k == MOST_LOOPS else steadiest(barcodes)
-        return best, barcodes[best]
-    most = max(1, states.shape[1] - 1)
-    tried = [k] if isinstance(k, int) else [usual for usual in _TRIED if usual <= most] or [most]
-    found: dict[int, Barcode] = {}
-    for wanted in tried:
-        number = min(wanted, most)
-        found[number] = _barcode(states, number)
-        if loops(found[number]) >= ENOUGH_LOOPS:
-            return number, found[number]
-    best = max(found, key=lambda number: (loops(found[number]), number))
-    return best, found[best]
+    if isinstance(k, int):
+        number = min(k, max(1, states.shape[1] - 1))
+        return number, _barcode(states, number)
+    barcodes = barcodes_by_k(states)
+    best = steadiest(barcodes) if k == PLATEAU else most_bars(barcodes)
+    return best, barcodes[best]
 
 
 def barcodes_by_k(states: np.ndarray, ladder: tuple[int, ...] = LADDER) -> dict[int, Barcode]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from topovlm.artifacts import write_bytes
-from topovlm.choose.choices import AUTO
 from topovlm.choose.clouds import STREAM, check_token, clouds_of
 from topovlm.choose.record import Scores, Selection
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer, scorers_for
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
+from topovlm.pipeline.clouds import cloud_of
 from topovlm.pipeline.collecting import collected, travelling
 from topovlm.pipeline.final_names import called
 from topovlm.pipeline.healing import heal_model, heals
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from topovlm.choose.judging import Finals
     from topovlm.choose.record import JudgeRecord, RepairRecord, ScoreResult
     from topovlm.choose.search import KlJudge
-    from topovlm.config import Config
     from topovlm.pipeline.context import Context
     from topovlm.pipeline.rundir import Record
     from topovlm.samples import Sample
@@ -56,7 +55,7 @@ def check_inputs(context: Context) -> None:
             raise InputError(explain("--data", None, rule, "Give questions in words"))
         return
     data.check()
-    check_token(context.config.token, data.calibration())
+    check_token(cloud_of(context.config).token, data.calibration())
     asked = (*data.calibration(), *data.judging(), *data.confirming(), *data.held_out())
     check_samples(
         context.dense.processor, context.source.checkpoint.facts, asked, context.constants.answer_tokens
@@ -74,8 +73,9 @@ def score(context: Context) -> Record[Scores]:
 
         config, samples, asked = context.config, context.data.calibration(), (context.config.scorer,)
         found = collected(context, samples, asked, progress)
-        points = clouds_of(found.states, config.cloud, config.token)
-        k, barcode = barcode_with_loops(points, _neighbours(config))
+        cloud = cloud_of(config)
+        points = clouds_of(found.states, cloud.stream, cloud.token)
+        k, barcode = barcode_with_loops(points, cloud.neighbours)
         settings = Settings(
             k=k,
             seed=config.seed,
@@ -87,8 +87,8 @@ def score(context: Context) -> Record[Scores]:
         scores = Scores(
             scorer=config.scorer,
             k=k,
-            cloud=config.cloud,
-            token=config.token,
+            cloud=cloud.stream,
+            token=cloud.token,
             samples=len(samples),
             sample_source=context.data.source,
             scorers=score_all(found.states[STREAM], settings, asked),
@@ -105,15 +105,6 @@ def score(context: Context) -> Record[Scores]:
     if note:
         context.run.display.note(str(note))
     return scored
-
-
-def _neighbours(config: Config) -> int | str:
-    """As many as asked for, or by which rule; the paper's number for a scorer that is true to it."""
-    from topovlm.choose.loops import USUAL_K
-
-    if config.k == AUTO and not find_scorer(config.scorer).judged:
-        return USUAL_K
-    return config.k
 
 
 def select(context: Context, keep: int, scored: Record[Scores]) -> Record[Selection]:

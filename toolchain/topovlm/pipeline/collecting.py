@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from topovlm.choose.clouds import States, readings_for
 from topovlm.choose.scorers import Need, needed
 from topovlm.console import Progress
+from topovlm.pipeline.clouds import cloud_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,10 +43,10 @@ def _here(
     from topovlm.choose.calibration import collect
     from topovlm.choose.sensitivities import collect_sensitivity
 
-    live, config = context.dense.live, context.config
+    live, config, cloud = context.dense.live, context.config, cloud_of(context.config)
     few = samples[: context.constants.bypass_samples]
     return Collected(
-        collect(live, samples, readings_for(config.cloud, config.token), progress=progress),
+        collect(live, samples, readings_for(cloud.stream, cloud.token), progress=progress),
         collect_bypassed(live, few, config.cloud, progress=progress) if "bypassed" in needs else None,
         collect_sensitivity(live, few, config.seed, progress=progress) if "sensitivity" in needs else None,
     )
@@ -58,7 +59,8 @@ def _in_shards(
     from topovlm.choose import shards
 
     config, given = context.config, (context.pool, travelling(context))
-    readings, count = readings_for(config.cloud, config.token), context.constants.bypass_samples
+    cloud = cloud_of(config)
+    readings, count = readings_for(cloud.stream, cloud.token), context.constants.bypass_samples
     lengths = shards.prompt_lengths(context.dense.processor, context.source.checkpoint, samples)
     few = (samples[:count], lengths[:count])
     return Collected(

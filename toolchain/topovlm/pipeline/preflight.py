@@ -22,6 +22,7 @@ from topovlm.choose.sensitivities import BATCH as SLOPES_BATCH
 from topovlm.config import LAST, UNTIL, Config
 from topovlm.errors import InputError, explain
 from topovlm.machine.host import free_memory_bytes
+from topovlm.pipeline.clouds import cloud_of
 from topovlm.pipeline.healing import healing_bytes, heals, state_bytes
 from topovlm.pipeline.question import workload_of
 from topovlm.units import format_bytes
@@ -131,7 +132,8 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
 def _states_bytes(context: Context) -> int:
     """Of every layer's vectors in float32, as they are collected, and the clouds that are made of them."""
     config, layers = context.config, context.source.layers
-    kinds = len(readings_for(config.cloud, config.token)) + (len(KINDS) if config.token == MULTI else 0)
+    cloud = cloud_of(config)
+    kinds = len(readings_for(cloud.stream, cloud.token)) + (len(KINDS) if cloud.token == MULTI else 0)
     return ITEM_BYTES["float32"] * kinds * layers * config.samples * _width(context)
 
 
