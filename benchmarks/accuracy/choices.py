@@ -14,6 +14,7 @@ from topovlm.choose.judging import Finals, judge_proposals
 from topovlm.choose.record import JudgeRecord
 from topovlm.choose.repair.fit import Repairs
 from topovlm.choose.shipped import Shipped
+from topovlm.pipeline.constants import Constants
 from topovlm.samples import Sample
 
 
@@ -21,15 +22,15 @@ from topovlm.samples import Sample
 class Settings:
     """Numbers of samples and of sets, as the options of `topovlm deploy` have them."""
 
-    judge_samples: int = 96
+    judge_samples: int = 256
     judgements: int = 120
     finalists: int = 8
-    repair_samples: int = 128
     repair: bool = True
 
 
 PRODUCT = "deployment"
 SETTINGS = {"search alone": Settings(finalists=1, repair=False), PRODUCT: Settings()}
+_CONSTANTS = Constants()
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def choose(
     live, began = subject.live, perf_counter()
     repairs: Repairs | None = None
     if settings.repair:
-        repairs = Repairs(live, scoring[: settings.repair_samples], torch.float32, seed=seed)
+        repairs = Repairs(live, scoring[: _CONSTANTS.quick_repair_samples], torch.float16, seed=seed)
     record = judge_proposals(
         lambda samples: Judge(live, samples),
         subject.layers,
@@ -66,5 +67,8 @@ def choose(
         finals=lambda: Finals(Shipped(live, repairs).judge_of, settings.finalists, repairs is not None),
         seed=seed,
     )
-    weights = repairs.of(record.dropped)[0] if repairs else {}
+    weights = {}
+    if settings.repair:
+        fitted = scoring[: _CONSTANTS.repair_samples]
+        weights = Repairs(live, fitted, torch.float16, everywhere=True, seed=seed).of(record.dropped)[0]
     return Chosen(record, weights, perf_counter() - began)

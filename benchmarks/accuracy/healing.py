@@ -44,7 +44,7 @@ def heal(
         folder = room / "healing"
         shutil.rmtree(folder, ignore_errors=True)
         prune_checkpoint(subject.folder, folder, sorted(drop))
-        repair_checkpoint(subject.live, folder, sorted(drop), samples, confirm, seed=seed)
+        repair_checkpoint(subject.live, folder, sorted(drop), samples, confirm, everywhere=True, seed=seed)
         (repaired,) = subject.at(folder).measure([Variant()])
         record = heal_checkpoint(
             subject.live, folder, sorted(drop), samples, confirm, duration_s=seconds, seed=seed

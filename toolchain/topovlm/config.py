@@ -316,7 +316,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("scorer", parse_text, "zigzag", "how layers are ranked", "NAME", names=_scorers),
     Option(
-        "repair", one_of("auto", "off"), "auto", "closed-form repair of the cuts, kept if it helps", "HOW"
+        "repair",
+        one_of("auto", "cuts", "all", "off"),
+        "auto",
+        "closed-form repair, kept if it helps: at the cuts, of all layers from the first cut on, or auto "
+        "(default: all, but cuts of a model of more than a billion parameters)",
+        "HOW",
     ),
     Option(
         "heal",
@@ -351,7 +356,7 @@ OPTIONS: tuple[Option, ...] = (
         "NAME",
     ),
     Option("samples", integer(8), 512, "calibration samples, fewer where the data has fewer", "N"),
-    Option("judge_samples", integer(2), 96, "samples that judge sets of layers: search and finals", "N"),
+    Option("judge_samples", integer(2), 256, "samples that judge sets of layers: search and finals", "N"),
     Option("judgements", integer(1), 120, "sets of layers that the judge may try", "N"),
     Option(
         "finalists",

@@ -50,13 +50,13 @@ def lots_of(samples: Sequence[Sample], contenders: int) -> list[list[Sample]]:
 
 
 def race(contenders: int, lots: int, ask: Ask) -> Race:
-    """Run it. The lowest mean divergence of those that are left wins; the first of equals."""
+    """Run it. Whoever is least apart in the mean wins, of those that are left; the first of equals."""
     running = list(range(contenders))
     found: list[list[Judged]] = [[] for _ in running]
     for lot in range(lots):
         for number, judged in zip(running, ask(lot, running), strict=True):
             found[number].append(judged)
-        running.sort(key=lambda number: (float(joined(found[number]).kl.mean()), number))
+        running.sort(key=lambda number: (float(joined(found[number]).apart.mean()), number))
         if lot + 1 < lots:
             leader = joined(found[running[0]])
             half = running[: max(2, -(-len(running) // 2))]
@@ -67,7 +67,7 @@ def race(contenders: int, lots: int, ask: Ask) -> Race:
 
 
 def _behind(one: Judged, leader: Judged) -> bool:
-    difference = one.kl - leader.kl
+    difference = one.apart - leader.apart
     if len(difference) < 2:
         return False
     error = float(difference.std(ddof=1)) / len(difference) ** 0.5
@@ -90,7 +90,7 @@ def certainty(run: Race, groups: Sequence[str], seed: int) -> Certainty:
             drawn = weights[:both]
             if number == run.winner or not drawn.sum():
                 continue
-            ahead = float(np.average(winner.kl[:both] - other.kl[:both], weights=drawn))
+            ahead = float(np.average(winner.apart[:both] - other.apart[:both], weights=drawn))
             if ahead > lead:
                 best, lead = number, ahead
                 points = 100 * float(np.average(other.same[:both] - winner.same[:both], weights=drawn))

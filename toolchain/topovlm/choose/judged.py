@@ -18,6 +18,13 @@ class Judged:
     same: np.ndarray
 
     @property
+    def apart(self) -> np.ndarray:
+        """Both directions, added: what the finals go by. It tells sets apart on fewer samples than one of them
+        (docs/accuracy.md)."""
+        both: np.ndarray = self.kl + self.reverse
+        return both
+
+    @property
     def samples(self) -> int:
         return len(self.kl)
 

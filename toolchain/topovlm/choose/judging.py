@@ -103,6 +103,7 @@ def _raced(record: JudgeRecord, samples: Sequence[Sample], finals: Finals, seed:
                 repaired=finals.repaired,
                 samples=judged.samples,
                 kl=float(judged.kl.mean()),
+                reverse=float(judged.reverse.mean()),
                 same=float(judged.same.mean()),
             )
             for drop, judged in zip(contenders, run.results, strict=True)

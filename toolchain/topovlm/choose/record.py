@@ -89,13 +89,15 @@ class SearchResult(Part, frozen=True, kw_only=True):
 
 
 class Finalist(Part, frozen=True, kw_only=True):
-    """One of the best sets, as it would ship: on `samples` that no search has seen, the KL and the share of
-    answer tokens chosen as the dense model does. `repaired`: with the repair that ships with it."""
+    """One of the best sets, nearly as it would ship: on `samples` that no search has seen, the KL, that in
+    the other direction (their sum decides), and the share of answer tokens chosen as the dense model does.
+    `repaired`: with its cuts repaired."""
 
     dropped: tuple[int, ...]
     repaired: bool
     samples: int
     kl: float
+    reverse: float
     same: float
 
 
@@ -140,7 +142,8 @@ class Selection(Part, frozen=True, kw_only=True):
 
 
 class CutRepair(Part, frozen=True, kw_only=True):
-    """What was tried where layers `first`..`last` are gone; `anchor` is the kept layer before them.
+    """What was tried where layers `first`..`last` are gone; `anchor` is the kept layer before them. None are
+    gone where `first` is behind `last`: then `anchor` makes up for what earlier repairs have left.
 
     KL before and after is that of the tuning samples; `ridge` is lambda over the mean diagonal.
     """

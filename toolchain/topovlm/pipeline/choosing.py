@@ -173,7 +173,7 @@ def _judge(
 
 
 def _finals(context: Context) -> Finals:
-    """The best sets as they would ship."""
+    """The best sets nearly as they would ship: repaired at their cuts, on fewer samples."""
     from topovlm.choose.judging import Finals
     from topovlm.choose.repair.apply import stored_dtype
     from topovlm.choose.repair.fit import Repairs
@@ -183,25 +183,38 @@ def _finals(context: Context) -> Finals:
     live, repairs = context.dense.live, None
     if _repairing(context):
         repairs = Repairs(
-            live, _fitting(context), stored_dtype(context.source.checkpoint), seed=context.config.seed
+            live,
+            context.data.calibration()[: context.constants.quick_repair_samples],
+            stored_dtype(context.source.checkpoint),
+            seed=context.config.seed,
         )
     return Finals(Shipped(live, repairs).judge_of, finalists_of(context), repaired=repairs is not None)
 
 
 def finalists_of(context: Context) -> int:
     """How many sets run in the final race."""
-    few = context.source.checkpoint.parameters > _LARGE_PARAMETERS
-    return context.config.finalists or (_FINALISTS_OF_LARGE if few else _FINALISTS)
+    return context.config.finalists or (_FINALISTS_OF_LARGE if _is_large(context) else _FINALISTS)
+
+
+def _is_large(context: Context) -> bool:
+    return context.source.checkpoint.parameters > _LARGE_PARAMETERS
+
+
+def repairs_all(context: Context) -> bool:
+    """Whether the repair that ships is of all layers from the first cut on."""
+    return context.config.repair == "all" or (context.config.repair == "auto" and not _is_large(context))
 
 
 def _repairing(context: Context) -> bool:
     """Nothing of --data may be left that could say whether a repair helps."""
     judged = find_scorer(context.config.scorer).judged
-    return context.config.repair == "auto" and judged and not context.data.judge_shares_samples
+    return context.config.repair != "off" and judged and not context.data.judge_shares_samples
 
 
-def _fitting(context: Context) -> list[Sample]:
-    return context.data.calibration()[: context.constants.repair_samples]
+def fitting_samples(context: Context) -> int:
+    """How many samples the repair that ships is fitted on, where there are as many."""
+    constants = context.constants
+    return constants.quick_repair_samples if _is_large(context) else constants.repair_samples
 
 
 def _judge_of(context: Context) -> Callable[[Sequence[Sample]], KlJudge]:
@@ -257,8 +270,9 @@ def _repair(context: Context, folder: Path, dropped: Sequence[int], progress: Pr
         context.dense.live,
         folder,
         dropped,
-        _fitting(context),
+        context.data.calibration()[: fitting_samples(context)],
         context.data.confirming(),
+        everywhere=repairs_all(context),
         seed=context.config.seed,
         progress=progress,
     )

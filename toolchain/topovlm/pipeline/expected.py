@@ -10,7 +10,7 @@ from topovlm.choose.costs import Costs
 from topovlm.choose.judging import search_samples
 from topovlm.choose.scorers import needed
 from topovlm.machine.host import free_memory_bytes
-from topovlm.pipeline.choosing import finalists_of
+from topovlm.pipeline.choosing import finalists_of, fitting_samples, repairs_all
 from topovlm.pipeline.preflight import needs, stages_until
 from topovlm.units import format_bytes
 
@@ -92,12 +92,15 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     judged = config.judgements * searched * keep + finals * rounds * raced / 2 ** (rounds - 1) * keep
     asked_of_dense = searched + raced
     selecting = _answers(asked_of_dense, layers) + Work(asked_of_dense, asked_of_dense * layers + judged)
-    fitted = min(config.samples, constants.repair_samples)
-    # Behind a cut half of the layers are left, on average; a dozen repairs are tried on a quarter of them.
-    tried = drop / 2 * 12 * fitted / 4 * keep / 2
-    ready, fitting = _answers(fitted, layers), Work(fitted, 2 * fitted * layers + tried)
-    once_s = fitting.seconds(costs) + _solving_s(context, exact, drop)
-    repairs = config.repair == "auto"
+    cuts = -(-drop // 2)
+    quick = min(config.samples, constants.quick_repair_samples)
+    quick_s, quick_ready_s = _repair_s(context, costs, exact, quick, cuts)
+    fitted = min(config.samples, fitting_samples(context))
+    # From the first cut on about two thirds of what stays.
+    once_s, ready_s = _repair_s(
+        context, costs, exact, fitted, max(cuts, 2 * keep // 3) if repairs_all(context) else cuts
+    )
+    repairs = config.repair != "off"
     taught = 0.0
     if config.heal_ms is not None:
         few = min(config.samples, constants.heal_samples) + config.judge_samples
@@ -108,10 +111,10 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     answering = Work(2 * asked, asked * (layers + keep), _SHORT_ANSWER * asked * (layers + keep))
     return {
         "score": scoring.seconds(costs),
-        "select": selecting.seconds(costs) + repairs * (ready.seconds(costs) + finals * once_s)
+        "select": selecting.seconds(costs) + repairs * (quick_ready_s + finals * quick_s)
         if config.drop is None
         else 0.0,
-        "prune": verifying.seconds(exact) + repairs * (ready.seconds(costs) + once_s) + taught,
+        "prune": verifying.seconds(exact) + repairs * (ready_s + once_s) + taught,
         "export": checked.seconds(exact),
         "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
     }
@@ -134,11 +137,23 @@ def _answers(samples: float, layers: int) -> Work:
     return Work(samples, samples * layers, samples / _BATCH * _ANSWER_TOKENS * layers)
 
 
-def _solving_s(context: Context, exact: Costs, drop: int) -> float:
+def _repair_s(context: Context, costs: Costs, exact: Costs, samples: int, places: int) -> tuple[float, float]:
+    """Seconds of one repair of so many layers, and of what all repairs on these samples share."""
+    layers = context.source.layers
+    # Behind a place half of the layers are left, on average; a dozen repairs are tried on a quarter of them.
+    tried = places * 12 * samples / 4 * layers / 4
+    fitting = Work(samples, 2 * samples * layers + tried)
+    return (
+        fitting.seconds(costs) + _solving_s(context, exact, places),
+        _answers(samples, layers).seconds(costs),
+    )
+
+
+def _solving_s(context: Context, exact: Costs, places: int) -> float:
     """Normal equations in float64, in six strengths: products at half the rate of float32, factors at a
     quarter of that."""
     decoder = context.source.checkpoint.facts.shape.decoder
     inner, outer = decoder.intermediate, decoder.hidden
     rate = 2 * exact.tokens * decoder.linear_params_per_layer / exact.layer_s
     products, factors = 2 * outer * inner**2 + 12 * outer * inner**2, 2 * inner**3
-    return -(-drop // 2) * (2 * products / rate + 8 * factors / rate)
+    return places * (2 * products / rate + 8 * factors / rate)

@@ -107,7 +107,7 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
     yield Need("score", working + 2 * streams + _states_bytes(context) + _slopes_bytes(context), 0, most)
     yield Need("select", working + 2 * streams, 0, most)
     # Equations are solved while no part of the model but a layer is in memory.
-    solving = _LIBRARIES_BYTES + streams + _repair_bytes(context) if config.repair == "auto" else 0
+    solving = _LIBRARIES_BYTES + streams + _repair_bytes(context) if config.repair != "off" else 0
     written = checkpoint.weight_bytes
     less = f"{most}, or --repair off" if exact < solving else most
     healing, state = 0, 0

@@ -97,7 +97,7 @@ def judge_part(judge: JudgeRecord) -> doc.Judge:
 def _finals_text(judge: JudgeRecord) -> str:
     """How the best sets of the search did where nothing had been chosen."""
     winner = next(one for one in judge.finalists if one.dropped == judge.dropped)
-    form = "repaired and judged" if winner.repaired else "judged"
+    form = "repaired at their cuts and judged" if winner.repaired else "judged"
     others = [one for one in judge.finalists if one is not winner]
     text = (
         f"the {len(judge.finalists)} best were {form} again on up to {winner.samples} other samples, where "
@@ -119,10 +119,17 @@ def _repair_part(repair: RepairRecord | None) -> doc.Repair | None:
     if repair is None:
         return None
     done = [cut for cut in repair.cuts if cut.kept] if repair.kept else []
-    places = ", ".join(f"layer {cut.anchor} for {cut.first}-{cut.last}" for cut in done)
-    text = f"folded into the MLP down-projection of {places}" if done else "no repair helped: none was kept"
+    places = [f"layer {cut.anchor} for {cut.first}-{cut.last}" for cut in done if cut.first <= cut.last]
+    others = [str(cut.anchor) for cut in done if cut.first > cut.last]
+    if others:
+        places.append(f"layer{'s' * (len(others) > 1)} {', '.join(others)} for what was left over")
+    text = (
+        f"folded into the MLP down-projection of {', '.join(places)}"
+        if done
+        else "no repair helped: none was kept"
+    )
     return doc.Repair(
-        name="closed-form repair of the cuts",
+        name="closed-form repair",
         before=repair.kl_before,
         after=repair.kl_after,
         unit="nats per token, KL to the dense model's answers",

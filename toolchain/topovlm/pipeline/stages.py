@@ -84,7 +84,7 @@ SELECT = Stage(
     Selection,
     outputs=(SELECTION,),
     reads=("scorer", "drop", "judgements", "finalists", "repair"),
-    constants=("repair_samples",),
+    constants=("quick_repair_samples",),
     facts=("model", "packages", "choosing", "computing"),
     feeds=_from_selection,
 )
@@ -94,7 +94,7 @@ PRUNE = Stage(
     outputs=(MODEL,),
     reads=("scorer", "repair", "heal_ms"),
     facts=("model", "packages", "choosing", "computing"),
-    constants=("repair_samples", "heal_samples"),
+    constants=("repair_samples", "quick_repair_samples", "heal_samples"),
     feeds=_from_model,
 )
 EXPORT = Stage(

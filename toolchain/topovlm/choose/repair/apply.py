@@ -13,7 +13,7 @@ from topovlm.checkpoint.rewrite import rewrite_tensors
 from topovlm.checkpoint.stored import TORCH_DTYPES
 from topovlm.checkpoint.surgery import check_drop
 from topovlm.choose.judge import Judge
-from topovlm.choose.record import RepairRecord
+from topovlm.choose.record import CutRepair, RepairRecord
 from topovlm.choose.repair.fit import Repairs
 from topovlm.choose.repair.patch import FORMS, LAMBDAS, Form
 from topovlm.choose.sweep import Variant
@@ -32,6 +32,7 @@ def repair_checkpoint(
     forms: Sequence[Form] = FORMS,
     lambdas: Sequence[float] = LAMBDAS,
     visual_weight: float = 0.1,
+    everywhere: bool = False,
     max_new_tokens: int = 32,
     batch_size: int = 8,
     seed: int = 0,
@@ -39,7 +40,8 @@ def repair_checkpoint(
 ) -> RepairRecord:
     """Fold the closed-form repair into `pruned` (the dense model without `dropped`), in place, if it helps.
 
-    Three quarters of `choose` fit, a quarter picks lambda and form; `confirm` (samples that chose neither the
+    `everywhere`: not only the layers before cuts, but all that stay from the first of them on. Three quarters
+    of `choose` fit, a quarter picks lambda and form; `confirm` (samples that chose neither the
     layers nor lambda, or a judge built on them) decides. The folder is replaced whole or not at all. Raises
     `InputError`.
     """
@@ -56,6 +58,7 @@ def repair_checkpoint(
         forms=forms,
         lambdas=lambdas,
         visual_weight=visual_weight,
+        everywhere=everywhere,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         seed=seed,
@@ -104,16 +107,22 @@ def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
     return TORCH_DTYPES[dtypes[0]]
 
 
+def removed_layers(cut: CutRepair) -> str:
+    """The layers behind the anchor that went; none where it makes up for earlier cuts."""
+    return f"{cut.first}-{cut.last}" if cut.first <= cut.last else "none"
+
+
 def _card(report: RepairRecord) -> str:
     rows = "\n".join(
-        f"| {cut.first}-{cut.last} | {cut.anchor} | {cut.form} | {cut.ridge:g} |"
+        f"| {removed_layers(cut)} | {cut.anchor} | {cut.form} | {cut.ridge:g} |"
         for cut in report.cuts
         if cut.kept and cut.ridge is not None
     )
     return f"""
 ## Repair
 
-The MLP down-projection before each cut was refitted in closed form to what the removed layers did.
+MLP down-projections were refitted in closed form: before each cut to what the removed layers did, in other
+layers behind the first cut to what was still missing.
 On held-out samples, KL(dense || slim) fell from {report.kl_before:.4g} to {report.kl_after:.4g} nats per
 answer token (measured). Layers are numbered as in the source.
 

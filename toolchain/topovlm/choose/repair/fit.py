@@ -22,7 +22,8 @@ from topovlm.samples import Sample
 class Repairs:
     """Fits the repair of any set of layers of one model, on the same samples.
 
-    Three quarters of `samples` fit, a quarter picks lambda and form. `stored_dtype`: what down-projections
+    Three quarters of `samples` fit, a quarter picks lambda and form. `everywhere`: see `repair_checkpoint`.
+    `stored_dtype`: what down-projections
     are rounded to. Raises `InputError` for samples of fewer than four pictures.
     """
 
