@@ -93,9 +93,10 @@ def as_markdown(found: dict[str, Any]) -> str:
         for name, losses in rows:
             lines.append(f"| {name} | " + " | ".join(cell(losses[count][measure]) for count in counts) + " |")
         lines.append("")
-    for rival, losses in found.get("paired", {}).items():
-        cells = ", ".join(f"{count}: {cell(losses[count][measures[0]])}" for count in counts)
-        lines.append(f"zigzag less {rival} ({measures[0]}; below 0: zigzag is better): {cells}")
+    for form, rivals in found.get("paired", {}).items():
+        for rival, losses in rivals.items():
+            cells = ", ".join(f"{count}: {cell(losses[count][measures[0]])}" for count in counts)
+            lines.append(f"{form} less {rival} ({measures[0]}; below 0: it is better): {cells}")
     if "ranks" in found:
         rows = sorted(found["ranks"].items(), key=lambda row: -row[1]["mean"])
         lines += ["", "| scorer | rank correlation with what single layers cost less |", "|---|---|"]

@@ -20,7 +20,17 @@ from benchmarks.accuracy.objectives import gaps
 from benchmarks.accuracy.pools import Pool, judged_by, lost_items, sets_of
 from benchmarks.accuracy.repairs import REPAIRS, repaired
 from benchmarks.accuracy.rivals import FORMATS, measured_in
-from benchmarks.accuracy.scorers import DEFAULT, SAMPLES, Seen, look, product_proposals, proposed, scored
+from benchmarks.accuracy.scorers import (
+    DEFAULT,
+    PUBLISHED,
+    SAMPLES,
+    Seen,
+    clouds,
+    look,
+    product_proposals,
+    proposed,
+    scored,
+)
 from benchmarks.accuracy.subject import Drop, Outcome, Subject, free_layers
 from topovlm.choose.loops import rank_correlation
 from topovlm.choose.sweep import Variant
@@ -50,8 +60,9 @@ def compare_scorers(
     ranks: dict[str, list[float]] = {}
     for seed in seeds:
         seen = seen_by(subject, room, seed, costly=costly)
+        views = clouds(seen, few=few)
         for count in counts:
-            for name, values in scored(subject, seen, seed, count, few=few):
+            for name, values in scored(subject, seen, views, seed, count):
                 sets[count].setdefault(name, []).append([proposed(subject, values, count)])
                 if count == counts[0]:
                     ranks.setdefault(name, []).append(rank_correlation(values[free], -np.asarray(singles)))
@@ -78,9 +89,13 @@ def compare_scorers(
         "losses": {name: _summed(by_count) for name, by_count in losses.items()},
         "ranks": {name: _spread(values) for name, values in ranks.items()},
         "paired": {
-            rival: _summed(_difference(losses[DEFAULT], losses[rival]))
-            for rival in _RIVALS
-            if rival in losses
+            form: {
+                rival: _summed(_difference(losses[form], losses[rival]))
+                for rival in _RIVALS
+                if rival in losses
+            }
+            for form in (DEFAULT, PUBLISHED)
+            if form in losses
         },
         "sets": {
             str(count): {name: [sorted(one) for (one, *_) in by_seed] for name, by_seed in found.items()}

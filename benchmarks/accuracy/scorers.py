@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +17,13 @@ from topovlm.choose.reading import norm_of
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer, scorers_for
 from topovlm.choose.scoring import score, select
 from topovlm.choose.sensitivities import collect_sensitivity
+from topovlm.config import resolve
+from topovlm.pipeline.clouds import cloud_of
 from topovlm.topology.barcode import Barcode
 
 SAMPLES, FEW = 512, 64  # calibration samples; of those, for what takes a partial pass per layer
 NEIGHBOURS = (5, 15, 25)
-DEFAULT = "zigzag, residual, last, auto"
+DEFAULT, PUBLISHED = "zigzag, residual, text-mean, auto", "zigzag, residual, last, k=15"
 _RULES = ("auto", "k=15")  # those that are compared where time is short
 
 
@@ -64,47 +66,63 @@ def look(subject: Subject, seed: int, *, costly: bool) -> Seen:
     )
 
 
+@dataclass(frozen=True)
+class Cloud:
+    """Points of one kind, [layers, points, width], with barcodes by the name of the rule that chose k."""
+
+    stream: str
+    token: str
+    points: np.ndarray
+    barcodes: Mapping[str, tuple[int, Barcode]]
+
+
+def clouds(seen: Seen, *, few: bool = False) -> list[Cloud]:
+    """All that are compared; `few`: fewer numbers of neighbours."""
+    found = []
+    for stream in ("residual", "normalised"):
+        for token in ("last", "text-mean", "multi"):
+            if all(reading in seen.states for reading in readings_for(stream, token)):
+                points = clouds_of(seen.states, stream, token)
+                barcodes = dict(_barcodes(points))
+                kept = {name: one for name, one in barcodes.items() if not few or name in _RULES}
+                found.append(Cloud(stream, token, points, kept))
+    return found
+
+
 def scored(
-    subject: Subject, seen: Seen, seed: int, count: int, *, few: bool = False
+    subject: Subject, seen: Seen, views: Sequence[Cloud], seed: int, count: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and scores [layers] of every way to score, when `count` layers go. `few`: fewer numbers of
-    neighbours."""
+    """Name and scores [layers] of every way to score, when `count` layers go."""
     stream = seen.states[STREAM]
     base = Settings(seed=seed, drop_count=count, protected=subject.protected)
-    for cloud in ("residual", "normalised"):
-        for token in ("last", "text-mean", "multi"):
-            if any(reading not in seen.states for reading in readings_for(cloud, token)):
-                continue
-            points = clouds_of(seen.states, cloud, token)
-            for name, k, barcode in _barcodes(points):
-                if few and name not in _RULES:
-                    continue
-                settings = replace(base, k=k, barcode=barcode, points=points)
-                yield f"zigzag, {cloud}, {token}, {name}", _values(stream, "zigzag", settings)
-                if token == "last" and name in ("k=15", "auto"):
-                    for other in ("zigzag-seed", "rank-average"):
-                        yield f"{other}, {cloud}, {name}", _values(stream, other, settings)
-        if cloud not in seen.bypassed:
-            continue
-        points = clouds_of(seen.states, cloud)
-        settings = replace(base, points=points, bypassed=seen.bypassed[cloud])
-        for name in ("bypass-consistency", "bypass-zigzag"):
-            k, barcode = barcode_with_loops(points)
-            yield f"{name}, {cloud}", _values(stream, name, replace(settings, k=k, barcode=barcode))
-    settings = replace(base, sensitivity=seen.sensitivity)
+    for view in views:
+        for name, (k, barcode) in view.barcodes.items():
+            settings = replace(base, k=k, barcode=barcode, points=view.points)
+            yield f"zigzag, {view.stream}, {view.token}, {name}", _values(stream, "zigzag", settings)
+            if name in ("k=15", "auto"):
+                for other in ("zigzag-seed", "rank-average"):
+                    yield (
+                        f"{other}, {view.stream}, {view.token}, {name}",
+                        _values(stream, other, settings),
+                    )
+        if view.token == "last" and view.stream in seen.bypassed:
+            settings = replace(base, points=view.points, bypassed=seen.bypassed[view.stream])
+            for name in ("bypass-consistency", "bypass-zigzag"):
+                yield f"{name}, {view.stream}", _values(stream, name, settings)
+    settings = replace(base, sensitivity=seen.sensitivity, points=seen.states[STREAM])
     for name in SCORERS:
         blind = name == "fisher" and seen.sensitivity is None
         if not blind and not name.startswith(("zigzag", "rank", "bypass", "persistence", "random")):
             yield name, _values(stream, name, settings)
 
 
-def _barcodes(points: np.ndarray) -> Iterator[tuple[str, int, Barcode]]:
+def _barcodes(points: np.ndarray) -> Iterator[tuple[str, tuple[int, Barcode]]]:
     by_k = barcodes_by_k(points)
     for k in NEIGHBOURS:
-        yield f"k={k}", k, by_k[k]
+        yield f"k={k}", (k, by_k[k])
     for name, rule in (("auto", most_bars), ("plateau", steadiest)):
         k = rule(by_k)
-        yield name, k, by_k[k]
+        yield name, (k, by_k[k])
 
 
 def _values(stream: np.ndarray, name: str, settings: Settings) -> np.ndarray:
@@ -117,10 +135,11 @@ def proposed(subject: Subject, values: np.ndarray, count: int) -> Drop:
 
 def product_proposals(subject: Subject, seen: Seen, seed: int, count: int) -> dict[str, tuple[int, ...]]:
     """What the scorers of a deployment propose, at their defaults."""
-    stream = seen.states[STREAM]
-    k, barcode = barcode_with_loops(stream)
+    stream, cloud = seen.states[STREAM], cloud_of(resolve({}))
+    points = clouds_of(seen.states, cloud.stream, cloud.token)
+    k, barcode = barcode_with_loops(points, cloud.neighbours)
     base = Settings(k=k, seed=seed, drop_count=count, protected=subject.protected)
-    settings = replace(base, barcode=barcode, points=stream)
+    settings = replace(base, barcode=barcode, points=points)
     return {
         name: select(score(stream, name, settings).scores, count, subject.protected) for name in scorers_for()
     }

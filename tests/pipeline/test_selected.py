@@ -63,12 +63,12 @@ def test_the_judge_says_what_its_finals_have_found() -> None:
     assert (alone.proposal, alone.final, alone.samples) == (0.5, 0.2, 48)
     assert alone.swaps == ("4 stays, 3 goes",)
     assert "scored the layers too" in alone.text
-    winner = Finalist(dropped=(2, 5), repaired=True, samples=96, kl=0.11, same=0.925)
-    other = Finalist(dropped=(3, 5), repaired=True, samples=48, kl=0.15, same=0.9)
+    winner = Finalist(dropped=(2, 5), repaired=True, samples=96, kl=0.11, reverse=0.12, same=0.925)
+    other = Finalist(dropped=(3, 5), repaired=True, samples=48, kl=0.15, reverse=0.16, same=0.9)
     sure = Certainty(resamplings=200, chosen_again=180, as_good=190, as_good_points=0.5)
     raced = msgspec.structs.replace(JUDGE, dropped=(2, 5), finalists=(other, winner), certainty=sure)
     part = selected.judge_part(raced)
     assert (part.final, part.swaps) == (0.25, ())  # the swaps do not lead to what was chosen
-    assert "repaired and judged again on up to 96 other samples" in part.text
+    assert "repaired at their cuts and judged again on up to 96 other samples" in part.text
     assert "0.11 nats and 92.5 %" in part.text
     assert "180 of 200 resamplings of these samples choose it again, 190 that or one within" in part.text

@@ -60,6 +60,26 @@ def test_the_written_checkpoint_has_the_reported_kl(
     verify_checkpoint(slim)
 
 
+def test_all_layers_behind_a_cut_do_more_than_the_cuts(tmp_path: Path) -> None:
+    """On samples that fitted nothing; those before the first cut stay, and the card names the others."""
+    dense, found = tiny.build(tmp_path / "dense", "siglip-qwen2"), {}
+    for name, everywhere in (("cuts", False), ("all", True)):
+        slim = tmp_path / name
+        prune_checkpoint(dense, slim, DROP)
+        before = load_file(slim / "model.safetensors")
+        report = repair_checkpoint(dense, slim, DROP, FIT, CONFIRM, everywhere=everywhere, max_new_tokens=4)
+        after = load_file(slim / "model.safetensors")
+        changed = {key for key in before if not torch.equal(before[key], after[key])}
+        found[name] = report, changed
+        assert _kl_on_disk(dense, slim) == pytest.approx(report.kl_after, rel=1e-3)
+    (cuts, fewer), (everywhere_report, more) = found["cuts"], found["all"]
+    assert everywhere_report.kl_after < cuts.kl_after
+    assert fewer < more
+    assert not any(".layers.0." in key for key in more)
+    assert [cut.anchor for cut in everywhere_report.cuts] == [1, 3, 5]
+    assert "| none | 5 |" in (tmp_path / "all" / "README.md").read_text()
+
+
 def test_no_help_no_change(tiny_clip_llama: Path, tmp_path: Path) -> None:
     """When the confirming samples do not gain, every byte stays."""
     slim = tmp_path / "slim"

@@ -19,7 +19,7 @@ class Judged:
 
     @property
     def apart(self) -> np.ndarray:
-        """Both directions, added: what the finals go by. It tells sets apart on fewer samples than one of them
+        """Both directions, added: what the finals go by. It tells sets apart on fewer samples than one does
         (docs/accuracy.md)."""
         both: np.ndarray = self.kl + self.reverse
         return both
