@@ -102,6 +102,21 @@ def _lines(held: Mapping[str, Any]) -> Iterator[str]:
             for name, losses in found["losses"].items():
                 yield f"| {name} | " + " | ".join(cell(losses[count][measure]) for count in counts) + " |"
             yield ""
+            yield from _choices_in_words(found)
+
+
+def _choices_in_words(found: Mapping[str, Any]) -> Iterator[str]:
+    """What seeds agree on, and what the choice takes."""
+    for name, by_count in found.get("chosen", {}).items():
+        for count, rows in by_count.items():
+            sets = [set(row["dropped"]) for row in rows]
+            apart = max(len(one - other) for one in sets for other in sets)
+            passes = [row["dense_passes"] for row in rows]
+            yield (
+                f"- {name}, {count} layers: sets of {len(sets)} seeds differ by up to {apart} layers; the "
+                f"choice takes {min(passes):.1f} to {max(passes):.1f} times a pass of 512 samples."
+            )
+    yield ""
 
 
 def _spread_of_forms(found: Mapping[str, Any], measure: str) -> Iterator[str]:

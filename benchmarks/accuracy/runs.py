@@ -32,6 +32,8 @@ from benchmarks.accuracy.scorers import (
     scored,
 )
 from benchmarks.accuracy.subject import Drop, Outcome, Subject, free_layers
+from topovlm.choose.calibration import collect
+from topovlm.choose.clouds import STREAM
 from topovlm.choose.loops import rank_correlation
 from topovlm.choose.sweep import Variant
 from topovlm.records import plain
@@ -114,6 +116,9 @@ def compare_choices(
     losses: dict[str, dict[int, dict[str, list[np.ndarray]]]] = {}
     chosen: dict[str, dict[str, list[Any]]] = {}
     small = {kind: _small(subject, room, kind) for kind in FORMATS}
+    began = perf_counter()
+    collect(subject.live, subject.calibration(SAMPLES, seeds[0]), (STREAM,))
+    one_pass_s = perf_counter() - began
     for seed in seeds:
         seen = seen_by(subject, room, seed)
         samples = subject.calibration(
@@ -139,6 +144,7 @@ def compare_choices(
                     {
                         "dropped": list(record.dropped),
                         "seconds": round(seconds, 1),
+                        "dense_passes": round(seconds / one_pass_s, 2),
                         "judgements": record.search.evaluations,
                         "certainty": None if record.certainty is None else plain(record.certainty),
                     }
@@ -153,6 +159,7 @@ def compare_choices(
         "counts": list(counts),
         "seeds": list(seeds),
         "settings": {name: asdict(settings) for name, settings in SETTINGS.items()},
+        "dense_pass_s": round(one_pass_s, 1),
         "losses": {name: _summed(_stacked(some)) for name, some in losses.items()},
         "chosen": chosen,
     }

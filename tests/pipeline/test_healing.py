@@ -52,7 +52,7 @@ def test_a_healed_deployment_tells_what_it_did(model: Path, tmp_path: Path) -> N
     """Measured figures in the record, the report and the model's card; the graphs are of the healed model; it
     is reused as it is, and its state is gone."""
     out = tmp_path / "out"
-    code, _ = deploying.deploy(model, out, "--heal", "4s")
+    code, _ = deploying.deploy(model, out, "--heal", "4s", "--repair", "cuts")
     assert code == 0
     record = json.loads((out / ".topovlm" / "stages" / "prune.json").read_text())["value"]
     heal, repair = record["heal"], record["repair"]
@@ -68,7 +68,7 @@ def test_a_healed_deployment_tells_what_it_did(model: Path, tmp_path: Path) -> N
     assert re.search(r"Healing: \d+ s of training", (out / "report.md").read_text())
     assert "## Healing" in (out / "model" / "README.md").read_text()
     assert not (out / ".topovlm" / "shards").exists()
-    deploying.deploy(model, out, "--heal", "4s")
+    deploying.deploy(model, out, "--heal", "4s", "--repair", "cuts")
     assert deploying.stages_run(out) == []
 
 
@@ -91,7 +91,7 @@ def test_a_killed_run_goes_on_with_its_training(
         return found
 
     monkeypatch.setattr(state, "_LEAST_S", 0.5)
-    out, asked = tmp_path / "out", ("--heal", "2s", "--until", "prune")
+    out, asked = tmp_path / "out", ("--heal", "2s", "--until", "prune", "--repair", "cuts")
     with monkeypatch.context() as patch:
         patch.setattr(Kept, "write", killed)
         assert cli.main(deploying.arguments(model, out, *asked)) == ExitCode.INTERRUPTED
