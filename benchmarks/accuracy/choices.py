@@ -25,11 +25,10 @@ class Settings:
     judge_samples: int = 256
     judgements: int = 120
     finalists: int = 8
-    repair: bool = True
 
 
 PRODUCT = "deployment"
-SETTINGS = {"search alone": Settings(finalists=1, repair=False), PRODUCT: Settings()}
+SETTINGS = {PRODUCT: Settings()}
 _CONSTANTS = Constants()
 
 
@@ -53,9 +52,7 @@ def choose(
 ) -> Chosen:
     """`scoring`: the samples that scored, of which some fit the repair; `judging`: others."""
     live, began = subject.live, perf_counter()
-    repairs: Repairs | None = None
-    if settings.repair:
-        repairs = Repairs(live, scoring[: _CONSTANTS.quick_repair_samples], torch.float16, seed=seed)
+    quick = Repairs(live, scoring[: _CONSTANTS.quick_repair_samples], torch.float16, seed=seed)
     record = judge_proposals(
         lambda samples: Judge(live, samples),
         subject.layers,
@@ -64,11 +61,9 @@ def choose(
         subject.protected,
         start="zigzag",
         budget=settings.judgements,
-        finals=lambda: Finals(Shipped(live, repairs).judge_of, settings.finalists, repairs is not None),
+        finals=lambda: Finals(Shipped(live, quick).judge_of, settings.finalists, repaired=True),
         seed=seed,
     )
-    weights = {}
-    if settings.repair:
-        fitted = scoring[: _CONSTANTS.repair_samples]
-        weights = Repairs(live, fitted, torch.float16, everywhere=True, seed=seed).of(record.dropped)[0]
+    fitted = scoring[: _CONSTANTS.repair_samples]
+    weights = Repairs(live, fitted, torch.float16, everywhere=True, seed=seed).of(record.dropped)[0]
     return Chosen(record, weights, perf_counter() - began)

@@ -137,7 +137,8 @@ def compare_choices(
                     fewer_bits = {kind: measured_in(subject, kind, shipped) for kind in FORMATS}
                     file.write_bytes(pickle.dumps((found.record, found.seconds, outcome, fewer_bits)))
                 record, seconds, outcome, fewer_bits = _choice(room, name, seed, count)
-                (cut,) = measured([record.dropped])
+                searched, cut = measured([record.search.dropped, record.dropped])
+                outcomes[f"{name}, cut where the search ends"] = searched
                 outcomes |= {f"{name}, cut": cut, f"{name}, as it ships": outcome}
                 outcomes |= {f"{name}, {kind}": one for kind, one in fewer_bits.items()}
                 chosen.setdefault(name, {}).setdefault(str(count), []).append(

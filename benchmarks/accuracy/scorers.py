@@ -98,13 +98,11 @@ def scored(
     for view in views:
         for name, (k, barcode) in view.barcodes.items():
             settings = replace(base, k=k, barcode=barcode, points=view.points)
-            yield f"zigzag, {view.stream}, {view.token}, {name}", _values(stream, "zigzag", settings)
-            if name in ("k=15", "auto"):
+            form = f"{view.stream}, {view.token}, {name}"
+            yield f"zigzag, {form}", _values(stream, "zigzag", settings)
+            if f"zigzag, {form}" in (DEFAULT, PUBLISHED):
                 for other in ("zigzag-seed", "rank-average"):
-                    yield (
-                        f"{other}, {view.stream}, {view.token}, {name}",
-                        _values(stream, other, settings),
-                    )
+                    yield f"{other}, {form}", _values(stream, other, settings)
         if view.token == "last" and view.stream in seen.bypassed:
             settings = replace(base, points=view.points, bypassed=seen.bypassed[view.stream])
             for name in ("bypass-consistency", "bypass-zigzag"):
