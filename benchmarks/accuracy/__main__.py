@@ -126,7 +126,16 @@ def _keep(subject: str, what: str, found: dict[str, Any]) -> None:
     held: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     place = {"cpu": cpu_name(), "versions": versions(("torch", "transformers", "numpy"))}
     held.setdefault(subject, {})[what] = {**place, **found}
-    RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(_rounded(held), indent=1) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    """Five digits: more is noise, and megabytes of it."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":

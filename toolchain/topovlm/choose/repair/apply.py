@@ -41,7 +41,7 @@ def repair_checkpoint(
     """Fold the closed-form repair into `pruned` (the dense model without `dropped`), in place, if it helps.
 
     `everywhere`: not only the layers before cuts, but all that stay from the first of them on. Three quarters
-    of `choose` fit, a quarter picks lambda and form; `confirm` (samples that chose neither the
+    of `choose` fit, a quarter (64 at most) picks lambda and form; `confirm` (samples that chose neither the
     layers nor lambda, or a judge built on them) decides. The folder is replaced whole or not at all. Raises
     `InputError`.
     """

@@ -18,13 +18,18 @@ from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample
 
+# Samples that pick strengths: a dozen candidates run on each of them, for every layer that is repaired.
+_MOST_TUNING = 64
+# Where no layers went, what is left over is small: few strengths, in one form.
+_FORMS_OF_OTHERS: tuple[Form, ...] = ("input",)
+_LAMBDAS_OF_OTHERS = (1e-3, 1e-2, 1e-1, 1.0)
+
 
 class Repairs:
     """Fits the repair of any set of layers of one model, on the same samples.
 
-    Three quarters of `samples` fit, a quarter picks lambda and form. `everywhere`: see `repair_checkpoint`.
-    `stored_dtype`: what down-projections
-    are rounded to. Raises `InputError` for samples of fewer than four pictures.
+    Three quarters of `samples` fit, a quarter (64 at most) picks lambda and form. `everywhere`: see
+    `repair_checkpoint`. `stored_dtype`: what down-projections are rounded to. Raises `InputError` for samples of fewer than four pictures.
     """
 
     def __init__(
@@ -69,6 +74,9 @@ class Repairs:
 def _three_to_one(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
     first, second = split_samples(samples, seed)
     third, tune = split_samples(second, seed)
+    while len(tune) > _MOST_TUNING:
+        more, tune = split_samples(tune, seed)
+        third += more
     if not first or not tune:
         rule = "are too few to fit a repair and to choose its strength on others"
         raise InputError(explain("calibration samples", len(samples), rule, "Give at least 4 pictures"))
@@ -105,7 +113,12 @@ def fit_repair(
             continue
         gram = front.gather(cut, visual_weight)
         tokens = gram.tokens
-        tried = _candidates(live, cut, gram, stored_dtype, forms=forms, lambdas=lambdas)
+        if cut.first <= cut.last:
+            tried = _candidates(live, cut, gram, stored_dtype, forms=forms, lambdas=lambdas)
+        else:
+            tried = _candidates(
+                live, cut, gram, stored_dtype, forms=_FORMS_OF_OTHERS, lambdas=_LAMBDAS_OF_OTHERS
+            )
         del gram  # gigabytes of a wide model
         variants = [
             Variant(frozenset(drop), {**front.repaired, cut.anchor: weight}) for _, _, weight in tried
