@@ -29,7 +29,8 @@ class Repairs:
     """Fits the repair of any set of layers of one model, on the same samples.
 
     Three quarters of `samples` fit, a quarter (64 at most) picks lambda and form. `everywhere`: see
-    `repair_checkpoint`. `stored_dtype`: what down-projections are rounded to. Raises `InputError` for samples of fewer than four pictures.
+    `repair_checkpoint`. `stored_dtype`: what down-projections are rounded to. Raises `InputError`
+    for samples of fewer than four pictures.
     """
 
     def __init__(
