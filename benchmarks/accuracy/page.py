@@ -73,7 +73,8 @@ def _lines(held: Mapping[str, Any]) -> Iterator[str]:
         measure, counts = next(iter(found["dense"])), [*map(str, found["counts"]), "mean"]
         dense = found["dense"][measure]
         yield f"## Scorers alone: {_NAMES.get(subject, subject)}\n"
-        yield f"{measure}, dense {dense:.3f}; seeds {_listed(found['seeds'])}; {found['cpu']}.\n"
+        seeds = _draws(found)
+        yield f"{measure}, dense {dense:.3f}; {seeds}; {found['cpu']}.\n"
         yield "| scorer | " + " | ".join(counts) + " | rank correlation |"
         yield "|---" * (len(counts) + 2) + "|"
         rows = sorted(found["losses"].items(), key=lambda row: row[1]["mean"][measure]["mean"])
@@ -96,7 +97,8 @@ def _lines(held: Mapping[str, Any]) -> Iterator[str]:
         for subject, found in _with(held, kind):
             measure, counts = next(iter(found["dense"])), [*map(str, found["counts"]), "mean"]
             yield f"## {title}: {_NAMES.get(subject, subject)}\n"
-            yield f"{measure}, dense {found['dense'][measure]:.3f}; seeds {_listed(found['seeds'])}.\n"
+            seeds = _draws(found)
+            yield f"{measure}, dense {found['dense'][measure]:.3f}; {seeds}.\n"
             yield "| | " + " | ".join(counts) + " |"
             yield "|---" * (len(counts) + 1) + "|"
             for name, losses in found["losses"].items():
@@ -148,6 +150,11 @@ def _gaps(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _with(held: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     return ((subject, found[kind]) for subject, found in held.items() if kind in found)
+
+
+def _draws(found: Mapping[str, Any]) -> str:
+    items = f"{found['items']} items, " if "items" in found else ""
+    return f"{items}seeds {_listed(found['seeds'])}"
 
 
 def _listed(values: list[int]) -> str:

@@ -84,6 +84,7 @@ def compare_scorers(
             }
         _say(f"{subject.name}: {count} layers measured")
     return {
+        "items": len(dense.items[subject.measures[0]]),
         "dense": {measure: dense.mean(measure) for measure in subject.measures},
         "counts": list(counts),
         "seeds": list(seeds),
@@ -156,6 +157,7 @@ def compare_choices(
                 for measure in subject.measures:
                     by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
     return {
+        "items": len(dense.items[subject.measures[0]]),
         "dense": {measure: dense.mean(measure) for measure in subject.measures},
         "counts": list(counts),
         "seeds": list(seeds),
@@ -229,6 +231,7 @@ def compare_repairs(
                     by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
             _say(f"{subject.name}: seed {seed}, {count} layers repaired")
     return {
+        "items": len(dense.items[subject.measures[0]]),
         "dense": {measure: dense.mean(measure) for measure in subject.measures},
         "counts": list(counts),
         "seeds": list(seeds),
@@ -260,6 +263,7 @@ def compare_healing(
             records.setdefault(str(count), []).append(plain(found.record))
             _say(f"{subject.name}: seed {seed}, {count} layers healed, {found.record.steps} steps")
     return {
+        "items": len(dense.items[subject.measures[0]]),
         "dense": {measure: dense.mean(measure) for measure in subject.measures},
         "counts": list(counts),
         "seeds": list(seeds),
