@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
             found = compare_scorers(subject, room, seeds, counts, costly=args.costly, few=args.few)
         else:
             found = _OTHERS[args.what](subject, room, seeds, counts)
-    print(gaps_as_markdown(found) if args.what == "objectives" else as_markdown(found))
+    print("\n".join(page.gaps(found)) if args.what == "objectives" else as_markdown(found))
     if args.write:
         _keep(args.subject, args.what, found)
     return 0
@@ -101,24 +101,6 @@ def as_markdown(found: dict[str, Any]) -> str:
         rows = sorted(found["ranks"].items(), key=lambda row: -row[1]["mean"])
         lines += ["", "| scorer | rank correlation with what single layers cost less |", "|---|---|"]
         lines += [f"| {name} | {cell(values)} |" for name, values in rows]
-    return "\n".join(lines)
-
-
-def gaps_as_markdown(found: dict[str, Any]) -> str:
-    """One table per number of layers: mean gap to the best set, by objective and number of samples."""
-    lines = []
-    for count, row in found["counts"].items():
-        sizes = list(next(iter(row["gaps"].values())))
-        lines += [
-            f"{count} layers, {row['sets']} sets, {found['measure']}: the best loses {row['best']:.3f}, the "
-            f"median {row['median']:.3f}; gap to the best of what is chosen on so many samples",
-            "",
-            "| objective | " + " | ".join(sizes) + " |",
-            "|---" * (len(sizes) + 1) + "|",
-        ]
-        for name, by_size in row["gaps"].items():
-            lines.append(f"| {name} | " + " | ".join(cell(by_size[size]) for size in sizes) + " |")
-        lines.append("")
     return "\n".join(lines)
 
 

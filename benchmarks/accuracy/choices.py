@@ -14,16 +14,19 @@ from topovlm.choose.judging import Finals, judge_proposals
 from topovlm.choose.record import JudgeRecord
 from topovlm.choose.repair.fit import Repairs
 from topovlm.choose.shipped import Shipped
+from topovlm.config import resolve
 from topovlm.pipeline.constants import Constants
 from topovlm.samples import Sample
+
+_DEFAULTS = resolve({})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Numbers of samples and of sets, as the options of `topovlm deploy` have them."""
+    """Numbers of samples and of sets, as the options of `topovlm deploy` have them for a small model."""
 
-    judge_samples: int = 256
-    judgements: int = 120
+    judge_samples: int = _DEFAULTS.judge_samples
+    judgements: int = _DEFAULTS.judgements
     finalists: int = 8
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.accuracy.kept import once
 from benchmarks.accuracy.subject import Outcome, Subject
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.choose.heal.apply import heal_checkpoint
@@ -38,19 +38,19 @@ def heal(
     seed: int,
     room: Path,
 ) -> Healed:
-    """`samples`: those that scored; all of them teach, some of them fit the repair. Kept in the room."""
-    file = room / f"healed-{seconds:g}-{seed}-{'-'.join(map(str, sorted(drop)))}.pkl"
-    if not file.is_file():
-        folder = room / "healing"
+    """`samples`: those that scored, which fit the repair and teach. Kept in the room."""
+    dropped, folder = sorted(drop), room / "healing"
+
+    def make() -> Healed:
         shutil.rmtree(folder, ignore_errors=True)
-        prune_checkpoint(subject.folder, folder, sorted(drop))
-        repair_checkpoint(subject.live, folder, sorted(drop), samples, confirm, everywhere=True, seed=seed)
+        prune_checkpoint(subject.folder, folder, dropped)
+        repair_checkpoint(subject.live, folder, dropped, samples, confirm, everywhere=True, seed=seed)
         (repaired,) = subject.at(folder).measure([Variant()])
         record = heal_checkpoint(
-            subject.live, folder, sorted(drop), samples, confirm, duration_s=seconds, seed=seed
+            subject.live, folder, dropped, samples, confirm, duration_s=seconds, seed=seed
         )
         (healed,) = subject.at(folder).measure([Variant()])
-        file.write_bytes(pickle.dumps(Healed(repaired, healed, record)))
         shutil.rmtree(folder)
-    found: Healed = pickle.loads(file.read_bytes())
-    return found
+        return Healed(repaired, healed, record)
+
+    return once(room / f"healed-{seconds:g}-{seed}-{'-'.join(map(str, dropped))}.pkl", make)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import pickle
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +13,15 @@ from benchmarks.accuracy.subject import Outcome, Subject
 from topovlm.choose.sweep import Variant
 
 _AT_A_TIME = 16
+_Made = TypeVar("_Made")
+
+
+def once(file: Path, make: Callable[[], _Made]) -> _Made:
+    """What `make` gives, computed where `file` does not have it yet. Only for files of one's own room."""
+    if not file.is_file():
+        file.write_bytes(pickle.dumps(make()))
+    made: _Made = pickle.loads(file.read_bytes())
+    return made
 
 
 class Measured:

@@ -92,7 +92,7 @@ def _lines(held: Mapping[str, Any]) -> Iterator[str]:
             f"Mean gap in {found['measure']} of the set that a judge likes best to the best there is (picked "
             "on half of the items, scored on the other), by number of samples; before repair.\n"
         )
-        yield from _gaps(found)
+        yield from gaps(found)
     for title, kind in _TABLES.items():
         for subject, found in _with(held, kind):
             measure, counts = next(iter(found["dense"])), [*map(str, found["counts"]), "mean"]
@@ -134,7 +134,8 @@ def _spread_of_forms(found: Mapping[str, Any], measure: str) -> Iterator[str]:
         )
 
 
-def _gaps(found: Mapping[str, Any]) -> Iterator[str]:
+def gaps(found: Mapping[str, Any]) -> Iterator[str]:
+    """One table per number of layers, by objective and number of samples."""
     for count, row in found["counts"].items():
         sizes = list(next(iter(row["gaps"].values())))
         yield (

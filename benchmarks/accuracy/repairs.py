@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from benchmarks.accuracy.kept import once
 from benchmarks.accuracy.subject import Drop, Outcome, Subject
 from topovlm.choose.repair.fit import Repairs
 from topovlm.choose.repair.patch import FORMS, Form
@@ -49,18 +50,20 @@ def repaired(
         if way.visual_weight != Way.visual_weight and not with_pictures:
             continue
         file = room / f"repaired-{name}-{seed}-{'-'.join(map(str, sorted(drop)))}.pkl"
-        if not file.is_file():
-            repairs = Repairs(
-                subject.live,
-                samples[: way.samples],
-                torch.float16,
-                forms=way.forms,
-                visual_weight=way.visual_weight,
-                everywhere=way.everywhere,
-                seed=seed,
-            )
-            weights, _ = repairs.of(sorted(drop))
-            (outcome,) = subject.measure([Variant(drop, weights)])
-            file.write_bytes(pickle.dumps(outcome))
-        found[name] = pickle.loads(file.read_bytes())
+        found[name] = once(file, partial(_outcome, subject, samples, way, drop, seed))
     return found
+
+
+def _outcome(subject: Subject, samples: Sequence[Sample], way: Way, drop: Drop, seed: int) -> Outcome:
+    repairs = Repairs(
+        subject.live,
+        samples[: way.samples],
+        torch.float16,
+        forms=way.forms,
+        visual_weight=way.visual_weight,
+        everywhere=way.everywhere,
+        seed=seed,
+    )
+    weights, _ = repairs.of(sorted(drop))
+    (outcome,) = subject.measure([Variant(drop, weights)])
+    return outcome

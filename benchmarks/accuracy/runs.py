@@ -1,4 +1,4 @@
-"""The two comparisons: scorers alone, and what a deployment makes of them."""
+"""The comparisons: scorers alone, what a judge goes by, repairs, what a deployment chooses, and healing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.accuracy.choices import PRODUCT, SETTINGS, choose
 from benchmarks.accuracy.compare import over_seeds_and_items
 from benchmarks.accuracy.healing import CONFIRMING, heal
-from benchmarks.accuracy.kept import Measured
+from benchmarks.accuracy.kept import Measured, once
 from benchmarks.accuracy.objectives import gaps
 from benchmarks.accuracy.pools import Pool, judged_by, lost_items, sets_of
 from benchmarks.accuracy.repairs import REPAIRS, repaired
@@ -43,6 +43,33 @@ _HEAL_S = 600.0
 _RIVALS = ("block-influence", "random")
 JUDGING = 384  # samples of a judge of everything
 _DRAWS = 5  # of random sets, for every draw of samples
+
+
+class Losses:
+    """What methods lose against the dense model: by name and number of layers, one row for every seed."""
+
+    def __init__(self, measures: Sequence[str], dense: Outcome) -> None:
+        self._measures, self._dense = measures, dense
+        self._rows: dict[str, dict[int, dict[str, list[np.ndarray]]]] = {}
+
+    def add(self, count: int, outcomes: Mapping[str, Outcome]) -> None:
+        """Of one seed."""
+        for name, outcome in outcomes.items():
+            rows = self._rows.setdefault(name, {}).setdefault(count, {})
+            for measure in self._measures:
+                rows.setdefault(measure, []).append(lost_items(self._dense, outcome, measure))
+
+    def summed(self) -> dict[str, Any]:
+        """By name, as `_summed`."""
+        return {
+            name: _summed(
+                {
+                    count: {measure: np.stack(rows) for measure, rows in by_measure.items()}
+                    for count, by_measure in by_count.items()
+                }
+            )
+            for name, by_count in self._rows.items()
+        }
 
 
 def compare_scorers(
@@ -84,10 +111,7 @@ def compare_scorers(
             }
         _say(f"{subject.name}: {count} layers measured")
     return {
-        "items": len(dense.items[subject.measures[0]]),
-        "dense": {measure: dense.mean(measure) for measure in subject.measures},
-        "counts": list(counts),
-        "seeds": list(seeds),
+        **_head(subject, dense, seeds, counts),
         "singles": {str(layer): float(loss) for layer, loss in zip(free, singles, strict=True)},
         "losses": {name: _summed(by_count) for name, by_count in losses.items()},
         "ranks": {name: _spread(values) for name, values in ranks.items()},
@@ -114,7 +138,7 @@ def compare_choices(
     dense model in fewer bits."""
     measured = Measured(subject, room / "measured.npz")
     (dense,) = measured([[]])
-    losses: dict[str, dict[int, dict[str, list[np.ndarray]]]] = {}
+    losses = Losses(subject.measures, dense)
     chosen: dict[str, dict[str, list[Any]]] = {}
     small = {kind: _small(subject, room, kind) for kind in FORMATS}
     began = perf_counter()
@@ -152,29 +176,28 @@ def compare_choices(
                     }
                 )
                 _say(f"{subject.name}: seed {seed}, {count} layers, {name}: {seconds:.0f} s")
-            for name, one in outcomes.items():
-                by_measure = losses.setdefault(name, {}).setdefault(count, {})
-                for measure in subject.measures:
-                    by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
+            losses.add(count, outcomes)
+    return {
+        **_head(subject, dense, seeds, counts),
+        "settings": {name: asdict(settings) for name, settings in SETTINGS.items()},
+        "dense_pass_s": round(one_pass_s, 1),
+        "losses": losses.summed(),
+        "chosen": chosen,
+    }
+
+
+def _head(subject: Subject, dense: Outcome, seeds: Sequence[int], counts: Sequence[int]) -> dict[str, Any]:
     return {
         "items": len(dense.items[subject.measures[0]]),
         "dense": {measure: dense.mean(measure) for measure in subject.measures},
         "counts": list(counts),
         "seeds": list(seeds),
-        "settings": {name: asdict(settings) for name, settings in SETTINGS.items()},
-        "dense_pass_s": round(one_pass_s, 1),
-        "losses": {name: _summed(_stacked(some)) for name, some in losses.items()},
-        "chosen": chosen,
     }
 
 
 def _small(subject: Subject, room: Path, kind: str) -> Outcome:
     """The dense model in fewer bits, kept in the room."""
-    file = room / f"dense-{kind}.pkl"
-    if not file.is_file():
-        file.write_bytes(pickle.dumps(measured_in(subject, kind, Variant())))
-    outcome: Outcome = pickle.loads(file.read_bytes())
-    return outcome
+    return once(room / f"dense-{kind}.pkl", lambda: measured_in(subject, kind, Variant()))
 
 
 def compare_objectives(
@@ -216,7 +239,7 @@ def compare_repairs(
     """Of the sets that a judge likes best, what is lost without and with each way to repair them."""
     measured = Measured(subject, room / "measured.npz")
     (dense,) = measured([[]])
-    losses: dict[str, dict[int, dict[str, list[np.ndarray]]]] = {}
+    losses = Losses(subject.measures, dense)
     for seed in seeds:
         fitted = subject.calibration(max(one.samples for one in REPAIRS.values()), seed)
         for count in counts:
@@ -225,17 +248,11 @@ def compare_repairs(
             drop = drops[int(judged["kl"].mean(1).argmin())]
             (cut,) = measured([drop])
             outcomes = {"cut": cut, **repaired(subject, fitted, drop, seed, room)}
-            for name, one in outcomes.items():
-                by_measure = losses.setdefault(name, {}).setdefault(count, {})
-                for measure in subject.measures:
-                    by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
+            losses.add(count, outcomes)
             _say(f"{subject.name}: seed {seed}, {count} layers repaired")
     return {
-        "items": len(dense.items[subject.measures[0]]),
-        "dense": {measure: dense.mean(measure) for measure in subject.measures},
-        "counts": list(counts),
-        "seeds": list(seeds),
-        "losses": {name: _summed(_stacked(some)) for name, some in losses.items()},
+        **_head(subject, dense, seeds, counts),
+        "losses": losses.summed(),
     }
 
 
@@ -245,7 +262,7 @@ def compare_healing(
     """Of what a deployment chose (`compare_choices`), what is lost repaired, and healed besides."""
     measured = Measured(subject, room / "measured.npz")
     (dense,) = measured([[]])
-    losses: dict[str, dict[int, dict[str, list[np.ndarray]]]] = {}
+    losses = Losses(subject.measures, dense)
     records: dict[str, list[Any]] = {}
     for seed in seeds:
         samples = subject.calibration(SAMPLES + JUDGING + CONFIRMING, seed)
@@ -256,19 +273,13 @@ def compare_healing(
             )
             (cut,) = measured([drop])
             outcomes = {"cut": cut, "repaired": found.repaired, "healed": found.healed}
-            for name, one in outcomes.items():
-                by_measure = losses.setdefault(name, {}).setdefault(count, {})
-                for measure in subject.measures:
-                    by_measure.setdefault(measure, []).append(lost_items(dense, one, measure))
+            losses.add(count, outcomes)
             records.setdefault(str(count), []).append(plain(found.record))
             _say(f"{subject.name}: seed {seed}, {count} layers healed, {found.record.steps} steps")
     return {
-        "items": len(dense.items[subject.measures[0]]),
-        "dense": {measure: dense.mean(measure) for measure in subject.measures},
-        "counts": list(counts),
-        "seeds": list(seeds),
+        **_head(subject, dense, seeds, counts),
         "seconds": _HEAL_S,
-        "losses": {name: _summed(_stacked(some)) for name, some in losses.items()},
+        "losses": losses.summed(),
         "records": records,
     }
 
@@ -287,21 +298,7 @@ def seen_by(subject: Subject, room: Path, seed: int, *, costly: bool = False) ->
     """What scorers are given of one draw, kept in the room."""
     every = room / f"seen-{seed}-costly.pkl"
     file = every if costly or every.is_file() else room / f"seen-{seed}.pkl"
-    if not file.is_file():
-        began = perf_counter()
-        file.write_bytes(pickle.dumps(look(subject, seed, costly=costly)))
-        _say(f"{subject.name}: samples of seed {seed} seen in {perf_counter() - began:.0f} s")
-    seen: Seen = pickle.loads(file.read_bytes())
-    return seen
-
-
-def _stacked(
-    by_count: Mapping[int, Mapping[str, Sequence[np.ndarray]]],
-) -> dict[int, dict[str, np.ndarray]]:
-    return {
-        count: {measure: np.stack(rows) for measure, rows in measures.items()}
-        for count, measures in by_count.items()
-    }
+    return once(file, lambda: look(subject, seed, costly=costly))
 
 
 def _difference(

@@ -29,12 +29,14 @@ def _reference(_room: Path) -> Subject:
 
 def _smollm2_lvlm(room: Path) -> Subject:
     from benchmarks.smol.checkpoint import build
-    from benchmarks.smol.task import SmolTask
+    from benchmarks.smol.data import samples
+    from topovlm.reference.task import DrawnTask
 
     folder = room / "checkpoint"
     if not (folder / "config.json").is_file():
         build(folder)
-    return Lvlm("SmolLM2-LVLM", folder, SmolTask(), measuring="bfloat16")
+    task = DrawnTask("smol", "the questions of SmolLM2-LVLM (benchmarks/smol)", samples, test_seed=0)
+    return Lvlm("SmolLM2-LVLM", folder, task, measuring="bfloat16")
 
 
 def _plain(room: Path) -> Subject:
