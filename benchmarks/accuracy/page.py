@@ -108,12 +108,16 @@ def _lines(held: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _choices_in_words(found: Mapping[str, Any]) -> Iterator[str]:
-    """What seeds agree on."""
+    """What seeds agree on, and what the choice takes."""
     for name, by_count in found.get("chosen", {}).items():
         for count, rows in by_count.items():
             sets = [set(row["dropped"]) for row in rows]
             apart = max(len(one - other) for one in sets for other in sets)
-            yield f"- {name}, {count} layers: sets of {len(sets)} seeds differ by up to {apart} layers."
+            passes = [row["dense_passes"] for row in rows]
+            yield (
+                f"- {name}, {count} layers: sets of {len(sets)} seeds differ by up to {apart} layers; the "
+                f"choice takes {min(passes):.1f} to {max(passes):.1f} times a pass of 512 samples."
+            )
     yield ""
 
 
