@@ -12,8 +12,9 @@ from benchmarks.accuracy.subject import Subject
 from topovlm.choose.judge import Judge
 from topovlm.choose.judging import Finals, judge_proposals
 from topovlm.choose.record import JudgeRecord
-from topovlm.choose.repair.fit import Repairs
+from topovlm.choose.repair.fit import EVERYWHERE, QUICK, Repairs
 from topovlm.choose.shipped import Shipped
+from topovlm.choose.sweep import Variant
 from topovlm.config import resolve
 from topovlm.pipeline.constants import Constants
 from topovlm.samples import Sample
@@ -47,19 +48,20 @@ class Chosen:
 def choose(
     subject: Subject,
     scoring: Sequence[Sample],
-    judging: Sequence[Sample],
+    others: Sequence[Sample],
     proposals: Mapping[str, Sequence[int]],
     *,
     seed: int,
     settings: Settings,
 ) -> Chosen:
-    """`scoring`: the samples that scored, of which some fit the repair; `judging`: others."""
+    """`scoring`: the samples that scored, of which some fit the repair; `others` judge, and confirm it."""
     live, began = subject.live, perf_counter()
-    quick = Repairs(live, scoring[: _CONSTANTS.quick_repair_samples], torch.float16, seed=seed)
+    judging, confirming = others[: settings.judge_samples], others[settings.judge_samples :]
+    quick = Repairs(live, scoring[: _CONSTANTS.quick_repair_samples], torch.float16, ways=QUICK, seed=seed)
     record = judge_proposals(
         lambda samples: Judge(live, samples),
         subject.layers,
-        judging[: settings.judge_samples],
+        judging,
         proposals,
         subject.protected,
         start="zigzag",
@@ -68,5 +70,9 @@ def choose(
         seed=seed,
     )
     fitted = scoring[: _CONSTANTS.repair_samples]
-    weights = Repairs(live, fitted, torch.float16, everywhere=True, seed=seed).of(record.dropped)[0]
+    (repairs,) = Repairs(live, fitted, torch.float16, ways=EVERYWHERE, seed=seed).of([record.dropped])
+    drop = frozenset(record.dropped)
+    shipped = [Variant(drop), *(Variant(drop, repair.weights) for repair in repairs)]
+    apart = Judge(live, confirming[: settings.judge_samples]).kls_of(shipped)
+    weights = shipped[apart.index(min(apart))].weights
     return Chosen(record, weights, perf_counter() - began)

@@ -13,6 +13,7 @@ from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.choose.heal.apply import heal_checkpoint
 from topovlm.choose.record import HealRecord
 from topovlm.choose.repair.apply import repair_checkpoint
+from topovlm.choose.repair.fit import EVERYWHERE
 from topovlm.choose.sweep import Variant
 from topovlm.samples import Sample
 
@@ -44,7 +45,7 @@ def heal(
     def make() -> Healed:
         shutil.rmtree(folder, ignore_errors=True)
         prune_checkpoint(subject.folder, folder, dropped)
-        repair_checkpoint(subject.live, folder, dropped, samples, confirm, everywhere=True, seed=seed)
+        repair_checkpoint(subject.live, folder, dropped, samples, confirm, ways=EVERYWHERE, seed=seed)
         (repaired,) = subject.at(folder).measure([Variant()])
         record = heal_checkpoint(
             subject.live, folder, dropped, samples, confirm, duration_s=seconds, seed=seed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,32 +11,21 @@ import torch
 
 from benchmarks.accuracy.kept import once
 from benchmarks.accuracy.subject import Drop, Outcome, Subject
-from topovlm.choose.repair.fit import Repairs
-from topovlm.choose.repair.patch import FORMS, Form
+from topovlm.choose.repair.fit import AT_CUTS, EVERYWHERE, Repairs, Ways
 from topovlm.choose.sweep import Variant
 from topovlm.samples import Sample
 
-
-@dataclass(frozen=True)
-class Way:
-    """Of `samples`, three quarters fit and a quarter chooses the strength."""
-
-    samples: int = 128
-    visual_weight: float = 0.1
-    forms: tuple[Form, ...] = FORMS
-    everywhere: bool = False
-
-
+# Name -> samples, of which a quarter (64 at most) chooses strengths, and how; with each caution.
 REPAIRS = {
-    "128 samples": Way(),
-    "256 samples": Way(256),
-    "512 samples": Way(512),
-    "512 samples, pictures as words": Way(512, 1.0),
-    "512 samples, no pictures": Way(512, 0.0),
-    "512 samples, output form alone": Way(512, forms=("output",)),
-    "128 samples, all layers behind a cut": Way(everywhere=True),
-    "512 samples, all layers behind a cut": Way(512, everywhere=True),
-    "512 samples, all layers, pictures as words": Way(512, 1.0, everywhere=True),
+    "128 samples": (128, AT_CUTS),
+    "256 samples": (256, AT_CUTS),
+    "512 samples": (512, AT_CUTS),
+    "512 samples, pictures as words": (512, Ways(visual_weight=1.0)),
+    "512 samples, no pictures": (512, Ways(visual_weight=0.0)),
+    "512 samples, output form alone": (512, Ways(form="output")),
+    "128 samples, all layers behind a cut": (128, EVERYWHERE),
+    "512 samples, all layers behind a cut": (512, EVERYWHERE),
+    "512 samples, all layers, pictures as words": (512, replace(EVERYWHERE, visual_weight=1.0)),
 }
 
 
@@ -45,25 +34,19 @@ def repaired(
 ) -> dict[str, Outcome]:
     """What is measured of each, kept in the room."""
     with_pictures = bool(samples[0].images)
-    found = {}
-    for name, way in REPAIRS.items():
-        if way.visual_weight != Way.visual_weight and not with_pictures:
+    found: dict[str, Outcome] = {}
+    for name, (count, ways) in REPAIRS.items():
+        if ways.visual_weight != Ways.visual_weight and not with_pictures:
             continue
         file = room / f"repaired-{name}-{seed}-{'-'.join(map(str, sorted(drop)))}.pkl"
-        found[name] = once(file, partial(_outcome, subject, samples, way, drop, seed))
+        outcomes = once(file, partial(_outcomes, subject, samples[:count], ways, drop, seed))
+        for caution, outcome in zip(ways.caution, outcomes, strict=True):
+            found[f"{name}, lambda x {caution:g}" if len(outcomes) > 1 else name] = outcome
     return found
 
 
-def _outcome(subject: Subject, samples: Sequence[Sample], way: Way, drop: Drop, seed: int) -> Outcome:
-    repairs = Repairs(
-        subject.live,
-        samples[: way.samples],
-        torch.float16,
-        forms=way.forms,
-        visual_weight=way.visual_weight,
-        everywhere=way.everywhere,
-        seed=seed,
-    )
-    weights, _ = repairs.of(sorted(drop))
-    (outcome,) = subject.measure([Variant(drop, weights)])
-    return outcome
+def _outcomes(
+    subject: Subject, samples: Sequence[Sample], ways: Ways, drop: Drop, seed: int
+) -> list[Outcome]:
+    (repairs,) = Repairs(subject.live, samples, torch.float16, ways=ways, seed=seed).of([sorted(drop)])
+    return subject.measure([Variant(drop, repair.weights) for repair in repairs])

@@ -147,17 +147,16 @@ def compare_choices(
     one_pass_s = perf_counter() - began
     for seed in seeds:
         seen = seen_by(subject, room, seed)
-        samples = subject.calibration(
-            seen.samples + max(one.judge_samples for one in SETTINGS.values()), seed
-        )
-        scoring, judging = samples[: seen.samples], samples[seen.samples :]
+        most = max(one.judge_samples for one in SETTINGS.values())
+        samples = subject.calibration(seen.samples + 2 * most, seed)
+        scoring, others = samples[: seen.samples], samples[seen.samples :]
         for count in counts:
             proposals = product_proposals(subject, seen, seed, count)
             outcomes = {f"dense, {kind}": one for kind, one in small.items()}
             for name, settings in SETTINGS.items():
                 file = room / f"choice-{name}-{seed}-{count}.pkl"
                 if not file.is_file():
-                    found = choose(subject, scoring, judging, proposals, seed=seed, settings=settings)
+                    found = choose(subject, scoring, others, proposals, seed=seed, settings=settings)
                     shipped = Variant(frozenset(found.record.dropped), found.weights)
                     (outcome,) = subject.measure([shipped])
                     fewer_bits = {kind: measured_in(subject, kind, shipped) for kind in FORMATS}
@@ -242,7 +241,7 @@ def compare_repairs(
     (dense,) = measured([[]])
     losses = Losses(subject.measures, dense)
     for seed in seeds:
-        fitted = subject.calibration(max(one.samples for one in REPAIRS.values()), seed)
+        fitted = subject.calibration(max(count for count, _ in REPAIRS.values()), seed)
         for count in counts:
             drops = sets_of(subject, measured, count)
             judged = judged_by(subject, judging_samples(subject, seed), drops, room / f"judged-{seed}.npz")

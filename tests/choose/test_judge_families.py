@@ -18,10 +18,11 @@ from topovlm.checkpoint.live import Live, encode, greedy, load
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.choose.calibration import collect_states
 from topovlm.choose.judge import Judge
-from topovlm.choose.repair.fit import fit_repair
-from topovlm.choose.repair.front import Front
+from topovlm.choose.repair.fit import Ways, fit_repairs
+from topovlm.choose.repair.front import Front, entering
 from topovlm.choose.repair.patch import Cut, Equations
 from topovlm.choose.rollouts import recorded_blocks, roll_out
+from topovlm.choose.sweep import Variant
 from topovlm.errors import InputError
 from topovlm.families.layers import tied_layers
 from topovlm.samples import Sample
@@ -166,8 +167,8 @@ def test_what_a_family_adds_between_blocks_is_kept(family: tuple[str, Live]) -> 
 def test_repair_folds_where_it_can(family: tuple[str, Live]) -> None:
     """Into down-projections that end their block; behind a norm, or among experts, cuts are left alone."""
     name, live = family
-    rollouts = list(roll_out(live, tiny_families.samples(name), max_new_tokens=TOKENS))
-    front, folds = Front(live, rollouts, []), []
+    batches = entering(live, roll_out(live, tiny_families.samples(name), max_new_tokens=TOKENS))
+    front, folds = Front(live, [[]], batches), []
     for layer in range(live.layers):
         front.advance(layer)
         folds.append(front.ends_in_its_projection())
@@ -177,13 +178,16 @@ def test_repair_folds_where_it_can(family: tuple[str, Live]) -> None:
         assert folds == [name not in NORMED] * live.layers
     judge = Judge(live, tiny_families.samples(name), max_new_tokens=TOKENS)
     drop = [5, 7]
-    repaired, cuts = fit_repair(live, drop, rollouts, judge, torch.float32, lambdas=(1e-2, 1.0))
+    ways = Ways(lambdas=(1e-2, 1.0), caution=(1.0,))
+    ((repair,),) = fit_repairs(live, [drop], batches, batches, stored_dtype=torch.float32, ways=ways)
+    repaired, cuts = repair.weights, repair.cuts
     for cut in cuts:
-        assert (cut.form is not None) == folds[cut.anchor]
+        assert (cut.ridge is not None) == folds[cut.anchor]
     assert set(repaired) <= {cut.anchor for cut in cuts if cut.kept}
     if folds[4]:
         assert cuts[0].kept
-        assert cuts[-1].kl_after < judge.kl(drop)
+        (after,) = judge.kls_of([Variant(frozenset(drop), repaired)])
+        assert after < judge.kl(drop)
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +212,9 @@ def test_repair_behind_deepstack_aims_at_the_stream_with_its_features(deepstack:
     reader = anchor.register_forward_pre_hook(lambda _m, args: seen.update(inner=args[0]))
     writer = deepstack.blocks[2].register_forward_hook(lambda _m, args, _o: args[0] + seen["inner"] @ shift.T)
     try:
-        front = Front(deepstack, rollouts, [2])
+        front = Front(deepstack, [[2]], entering(deepstack, rollouts), visual_weight=1.0)
         front.advance(1)
-        gram = front.gather(Cut(1, 2, 2), visual_weight=1.0)
+        gram = front.gather(0, Cut(1, 2, 2))
         fitted = Equations(gram, anchor.weight.data, "input").solve(1e-12).float()
     finally:
         reader.remove()

@@ -10,7 +10,7 @@ import torch
 
 from tests import tiny
 from topovlm.checkpoint.live import load
-from topovlm.choose.repair.front import Front
+from topovlm.choose.repair.front import Front, entering
 from topovlm.choose.repair.patch import Cut
 from topovlm.choose.rollouts import roll_out
 from topovlm.choose.spill import Spill
@@ -43,11 +43,11 @@ def test_files_have_no_name_and_go_with_the_tensor(tmp_path: Path, monkeypatch: 
 def test_a_repair_from_files_is_the_repair_from_memory(tmp_path: Path) -> None:
     """The sums that repairs are fitted to are bit-equal."""
     live = load(tiny.build(tmp_path / "model"))
-    rollouts = list(roll_out(live, tiny.samples(6), max_new_tokens=3, batch_size=2))
+    batches = entering(live, roll_out(live, tiny.samples(6), max_new_tokens=3, batch_size=2))
     found = []
     for stream_bytes in (1 << 30, 0):
-        front = Front(live, rollouts, [2, 3], stream_bytes)
+        front = Front(live, [[2, 3]], batches, stream_bytes=stream_bytes)
         front.advance(1)
-        found.append(front.gather(Cut(1, 2, 3), 0.1))
+        found.append(front.gather(0, Cut(1, 2, 3)))
     assert torch.equal(found[0].inner, found[1].inner)
     assert torch.equal(found[0].cross, found[1].cross)

@@ -14,7 +14,8 @@ from topovlm.checkpoint.live import Live, encode, greedy, load
 from topovlm.checkpoint.loading import fits, load_model
 from topovlm.choose.calibration import collect_states
 from topovlm.choose.judge import Judge
-from topovlm.choose.repair.fit import fit_repair
+from topovlm.choose.repair.fit import QUICK, fit_repairs
+from topovlm.choose.repair.front import entering
 from topovlm.choose.rollouts import roll_out
 from topovlm.families.mapped import Mapped
 from topovlm.families.torch_parts import parts_of
@@ -60,13 +61,14 @@ def test_judgements_and_repairs_are_bit_equal(pair: Pair) -> None:
     drops = [[5], [4, 5], [5, 7], [4, 7], [4, 5, 7]]
     judges = [Judge(live, samples, max_new_tokens=3) for live in (memory, mapped)]
     assert [judges[0].kl(drop) for drop in drops] == judges[1].kls(drops)
-    fits = [
-        fit_repair(live, [5, 7], list(roll_out(live, samples, max_new_tokens=3)), judge, torch.bfloat16)
-        for live, judge in zip((memory, mapped), judges, strict=True)
-    ]
-    assert fits[0][1] == fits[1][1]
-    assert fits[0][0].keys() == fits[1][0].keys()
-    assert all(torch.equal(weight, fits[1][0][layer]) for layer, weight in fits[0][0].items())
+    fits = []
+    for live in (memory, mapped):
+        fit = entering(live, roll_out(live, samples, max_new_tokens=3))
+        ((repair,),) = fit_repairs(live, [[5, 7]], fit, fit, stored_dtype=torch.bfloat16, ways=QUICK)
+        fits.append(repair)
+    assert fits[0].cuts == fits[1].cuts
+    assert fits[0].weights.keys() == fits[1].weights.keys()
+    assert all(torch.equal(weight, fits[1].weights[layer]) for layer, weight in fits[0].weights.items())
 
 
 def test_half_precision_in_use_is_bit_equal_too(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from topovlm.checkpoint.live import bypassed, encode, greedy, load
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.checkpoint.verify import verify_checkpoint
 from topovlm.choose.repair.apply import repair_checkpoint
+from topovlm.choose.repair.fit import AT_CUTS, EVERYWHERE, Ways
 from topovlm.errors import InputError
 
 DROP = [2, 4]
@@ -63,11 +64,11 @@ def test_the_written_checkpoint_has_the_reported_kl(
 def test_all_layers_behind_a_cut_do_more_than_the_cuts(tmp_path: Path) -> None:
     """On samples that fitted nothing; those before the first cut stay, and the card names the others."""
     dense, found = tiny.build(tmp_path / "dense", "siglip-qwen2"), {}
-    for name, everywhere in (("cuts", False), ("all", True)):
+    for name, ways in (("cuts", AT_CUTS), ("all", EVERYWHERE)):
         slim = tmp_path / name
         prune_checkpoint(dense, slim, DROP)
         before = load_file(slim / "model.safetensors")
-        report = repair_checkpoint(dense, slim, DROP, FIT, CONFIRM, everywhere=everywhere, max_new_tokens=4)
+        report = repair_checkpoint(dense, slim, DROP, FIT, CONFIRM, ways=ways, max_new_tokens=4)
         after = load_file(slim / "model.safetensors")
         changed = {key for key in before if not torch.equal(before[key], after[key])}
         found[name] = report, changed
@@ -87,7 +88,9 @@ def test_no_help_no_change(tiny_clip_llama: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in slim.iterdir()}
     live = load(tiny_clip_llama)
     # A ridge so strong that the repair rounds to nothing.
-    report = repair_checkpoint(live, slim, [3], FIT[:8], CONFIRM, max_new_tokens=2, lambdas=(1e30,))
+    report = repair_checkpoint(
+        live, slim, [3], FIT[:8], CONFIRM, ways=Ways(lambdas=(1e30,)), max_new_tokens=2
+    )
     assert not report.kept
     assert report.kl_after == report.kl_before
     assert {path.name: path.read_bytes() for path in slim.iterdir()} == before

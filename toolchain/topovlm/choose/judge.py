@@ -86,6 +86,11 @@ class Judge:
         self._starts, self._batches = self._run_dense(parts)
         self._head_rows = max(1, _HEAD_BYTES // self._bytes_of_a_distribution())
 
+    @property
+    def entered(self) -> list[Entered]:
+        """The samples with the dense model's answers, before the first block."""
+        return [batch.entered for batch in self._batches]
+
     def kl(self, drop: Collection[int]) -> float:
         """Mean over samples of the mean over answer tokens of KL(dense || slim), in nats."""
         return self.kls([drop])[0]

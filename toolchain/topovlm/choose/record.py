@@ -145,29 +145,31 @@ class CutRepair(Part, frozen=True, kw_only=True):
     """What was tried where layers `first`..`last` are gone; `anchor` is the kept layer before them. None are
     gone where `first` is behind `last`: then `anchor` makes up for what earlier repairs have left.
 
-    KL before and after is that of the tuning samples; `ridge` is lambda over the mean diagonal.
+    `ridge` is lambda over the mean diagonal; `error`: of what is missing in the stream behind the cut,
+    squared, the part that is left on the samples that tune. Not kept where that is all.
     """
 
     anchor: int
     first: int
     last: int
     tokens: int
-    kl_before: float
-    kl_after: float
-    form: str | None
     ridge: float | None
+    error: float
     kept: bool
 
 
 class RepairRecord(Part, frozen=True, kw_only=True):
     """KL on the confirming samples, without and with the repair.
 
-    `kept` is false when the repair did not lower it; the checkpoint is then untouched.
+    `kept` is false when the repair did not lower it; the checkpoint is then untouched. `tried`: with how many
+    times the lambdas of least error, and the KL then; `caution`: the one of least KL, whose `cuts` these are.
     """
 
     kept: bool
     kl_before: float
     kl_after: float
+    caution: float
+    tried: tuple[tuple[float, float], ...]
     cuts: tuple[CutRepair, ...]
     fit_samples: int
     tune_samples: int

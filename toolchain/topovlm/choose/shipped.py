@@ -24,12 +24,16 @@ class Shipped:
         judge = Judge(self._live, samples)
 
         def judged(drops: Sequence[frozenset[int]]) -> list[Judged]:
-            return judge.judged([self._variant(drop) for drop in drops])
+            return judge.judged(self._variants(drops))
 
         return judged
 
-    def _variant(self, drop: frozenset[int]) -> Variant:
-        if drop not in self._known:
-            weights = self._repairs.of(sorted(drop))[0] if self._repairs else {}
-            self._known[drop] = Variant(drop, weights)
-        return self._known[drop]
+    def _variants(self, drops: Sequence[frozenset[int]]) -> list[Variant]:
+        """What is not known yet is repaired side by side."""
+        new = [drop for drop in dict.fromkeys(drops) if drop not in self._known]
+        if self._repairs and new:
+            repaired = [found[0].weights for found in self._repairs.of([sorted(drop) for drop in new])]
+        else:
+            repaired = [{} for _ in new]
+        self._known |= {drop: Variant(drop, weights) for drop, weights in zip(new, repaired, strict=True)}
+        return [self._known[drop] for drop in drops]

@@ -33,11 +33,13 @@ class Variant:
 @dataclass(frozen=True)
 class Entered:
     """A batch at the first block: the stream that enters it [B, T, width], what each block is given besides,
-    and what the family adds to the stream behind a block."""
+    and what the family adds to the stream behind a block; its tokens, and which are no padding [B, T]."""
 
     stream: torch.Tensor
     arguments: tuple[Arguments, ...]
     added: Mapping[int, torch.Tensor]
+    ids: torch.Tensor
+    real: torch.Tensor
 
 
 def neighbours_first(variants: Sequence[Variant], layers: int) -> list[int]:
@@ -56,7 +58,8 @@ def enter(live: Live, batch: dict[str, torch.Tensor]) -> Entered:
     """Pictures, embeddings, masks and positions of a right-padded batch; no block runs."""
     with bypassed(live, range(live.layers)):
         seen = recorded_blocks(live, batch)
-    return Entered(seen.entering, tuple(seen.arguments), seen.added)
+    real = batch["attention_mask"].bool()
+    return Entered(seen.entering, tuple(seen.arguments), seen.added, batch["input_ids"], real)
 
 
 def outside_inference(value: Any) -> Any:

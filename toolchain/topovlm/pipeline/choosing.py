@@ -176,7 +176,7 @@ def _finals(context: Context) -> Finals:
     """The best sets nearly as they would ship: repaired at their cuts, on fewer samples."""
     from topovlm.choose.judging import Finals
     from topovlm.choose.repair.apply import stored_dtype
-    from topovlm.choose.repair.fit import Repairs
+    from topovlm.choose.repair.fit import QUICK, Repairs
     from topovlm.choose.shipped import Shipped
 
     context.pool.release()  # from here on the model is used here
@@ -186,6 +186,7 @@ def _finals(context: Context) -> Finals:
             live,
             context.data.calibration()[: context.constants.quick_repair_samples],
             stored_dtype(context.source.checkpoint),
+            ways=QUICK,
             seed=context.config.seed,
         )
     return Finals(Shipped(live, repairs).judge_of, finalists_of(context), repaired=repairs is not None)
@@ -265,6 +266,7 @@ def prune(context: Context, selected: Record[Selection]) -> Record[Pruned]:
 def _repair(context: Context, folder: Path, dropped: Sequence[int], progress: Progress) -> RepairRecord:
     """In place, where it helps."""
     from topovlm.choose.repair.apply import repair_checkpoint
+    from topovlm.choose.repair.fit import AT_CUTS, EVERYWHERE
 
     return repair_checkpoint(
         context.dense.live,
@@ -272,7 +274,7 @@ def _repair(context: Context, folder: Path, dropped: Sequence[int], progress: Pr
         dropped,
         context.data.calibration()[: fitting_samples(context)],
         context.data.confirming(),
-        everywhere=repairs_all(context),
+        ways=EVERYWHERE if repairs_all(context) else AT_CUTS,
         seed=context.config.seed,
         progress=progress,
     )

@@ -80,10 +80,11 @@ def prepare_lessons(
         targets[point] = [keep(outside_inference(stream).cpu()) for stream in dense]
     lessons = []
     for number, (part, batch) in enumerate(zip(rolled, batches, strict=True)):
-        entered = Entered(
-            keep(outside_inference(entering[number]).cpu()),
-            _shared_arguments(batch),
-            {layer: outside_inference(stream) for layer, stream in batch.added.items()},
+        entered = replace(
+            batch,
+            stream=keep(outside_inference(entering[number]).cpu()),
+            arguments=_shared_arguments(batch),
+            added={layer: outside_inference(stream) for layer, stream in batch.added.items()},
         )
         lessons.append(_lesson(live, part, entered, {point: held[number] for point, held in targets.items()}))
         batches[number] = replace(batch, stream=batch.stream[:0])

@@ -14,8 +14,7 @@ from topovlm.checkpoint.stored import TORCH_DTYPES
 from topovlm.checkpoint.surgery import check_drop
 from topovlm.choose.judge import Judge
 from topovlm.choose.record import CutRepair, RepairRecord
-from topovlm.choose.repair.fit import Repairs
-from topovlm.choose.repair.patch import FORMS, LAMBDAS, Form
+from topovlm.choose.repair.fit import AT_CUTS, Repairs, Ways
 from topovlm.choose.sweep import Variant
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
@@ -29,10 +28,7 @@ def repair_checkpoint(
     choose: Sequence[Sample],
     confirm: Sequence[Sample] | Judge,
     *,
-    forms: Sequence[Form] = FORMS,
-    lambdas: Sequence[float] = LAMBDAS,
-    visual_weight: float = 0.1,
-    everywhere: bool = False,
+    ways: Ways = AT_CUTS,
     max_new_tokens: int = 32,
     batch_size: int = 8,
     seed: int = 0,
@@ -40,10 +36,9 @@ def repair_checkpoint(
 ) -> RepairRecord:
     """Fold the closed-form repair into `pruned` (the dense model without `dropped`), in place, if it helps.
 
-    `everywhere`: not only the layers before cuts, but all that stay from the first of them on. Three quarters
-    of `choose` fit, a quarter (64 at most) picks lambda and form; `confirm` (samples that chose neither the
-    layers nor lambda, or a judge built on them) decides. The folder is replaced whole or not at all. Raises
-    `InputError`.
+    Three quarters of `choose` fit, a quarter (64 at most) picks lambdas and forms; `confirm` (samples that
+    chose neither, nor the layers; or a judge built on them) decides how cautious the repair is, and whether
+    it is kept. The folder is replaced whole or not at all. Raises `InputError`.
     """
     live = as_live(dense)
     drop = check_drop(dropped, live.layers, "dropped")
@@ -55,10 +50,7 @@ def repair_checkpoint(
         live,
         choose,
         stored_dtype(checkpoint),
-        forms=forms,
-        lambdas=lambdas,
-        visual_weight=visual_weight,
-        everywhere=everywhere,
+        ways=ways,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         seed=seed,
@@ -69,23 +61,26 @@ def repair_checkpoint(
         else Judge(live, confirm, max_new_tokens=max_new_tokens, batch_size=batch_size)
     )
     kept_layers = [layer for layer in range(live.layers) if layer not in drop]
-    repaired, cuts = repairs.of(drop, progress)
-    before = after = confirming.kl(drop)
-    if repaired:
-        after = confirming.kls_of([Variant(frozenset(drop), repaired)])[0]
-    kept = bool(repaired) and after < before
+    (found,) = repairs.of([drop], progress)
+    before = confirming.kl(drop)
+    tried = confirming.kls_of([Variant(frozenset(drop), one.weights) for one in found])
+    after = min(tried)
+    best = found[tried.index(after)]
+    kept = bool(best.weights) and after < before
     report = RepairRecord(
         kept=kept,
         kl_before=before,
         kl_after=after,
-        cuts=tuple(cuts),
+        caution=best.caution,
+        tried=tuple(zip([one.caution for one in found], tried, strict=True)),
+        cuts=tuple(best.cuts),
         fit_samples=repairs.fit_samples,
         tune_samples=repairs.tune_samples,
         confirm_samples=confirming.samples,
     )
     if kept:
         names = _down_projection_names(checkpoint)
-        changed = {names[kept_layers.index(layer)]: weight for layer, weight in repaired.items()}
+        changed = {names[kept_layers.index(layer)]: weight for layer, weight in best.weights.items()}
         rewrite_tensors(checkpoint, changed, _card(report))
     return report
 
@@ -114,7 +109,7 @@ def removed_layers(cut: CutRepair) -> str:
 
 def _card(report: RepairRecord) -> str:
     rows = "\n".join(
-        f"| {removed_layers(cut)} | {cut.anchor} | {cut.form} | {cut.ridge:g} |"
+        f"| {removed_layers(cut)} | {cut.anchor} | {cut.ridge:g} | {100 * cut.error:.0f} % |"
         for cut in report.cuts
         if cut.kept and cut.ridge is not None
     )
@@ -126,7 +121,7 @@ layers behind the first cut to what was still missing.
 On held-out samples, KL(dense || slim) fell from {report.kl_before:.4g} to {report.kl_after:.4g} nats per
 answer token (measured). Layers are numbered as in the source.
 
-| layers removed | down-projection of layer | form | lambda |
+| layers removed | down-projection of layer | lambda | what was missing behind it, left on other samples |
 |---|---|---|---|
 {rows}
 """

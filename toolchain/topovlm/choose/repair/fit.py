@@ -1,36 +1,69 @@
-"""The repair of all cuts, from the left: each is fitted, tried in every strength, and kept where it helps."""
+"""The repair of all cuts, from the left, each in the strength that leaves the least error on other samples.
+
+What decides is the error of the stream, not what the model answers: every token of a sample tells of it, and
+only the tokens of its answer, a few and unequal ones, of the latter.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isclose
 
 import torch
 
 from topovlm.checkpoint.live import Live
-from topovlm.choose.judge import Judge
 from topovlm.choose.record import CutRepair
-from topovlm.choose.repair.front import Front
-from topovlm.choose.repair.patch import FORMS, LAMBDAS, Cut, Equations, Form, Gram, find_all, find_cuts
-from topovlm.choose.rollouts import Rollouts, roll_out
+from topovlm.choose.repair.front import Front, entering
+from topovlm.choose.repair.patch import LAMBDAS, Cut, Equations, Form, find_all, find_cuts
+from topovlm.choose.rollouts import roll_out
 from topovlm.choose.search import split_samples
-from topovlm.choose.sweep import Variant
+from topovlm.choose.sweep import Entered
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample
 
-# Samples that pick strengths: a dozen candidates run on each of them, for every layer that is repaired.
+# Samples that pick strengths: more would cost passes, and pick none that are better.
 _MOST_TUNING = 64
-# Where no layers went, what is left over is small: few strengths, in one form.
-_FORMS_OF_OTHERS: tuple[Form, ...] = ("input",)
-_LAMBDAS_OF_OTHERS = (1e-3, 1e-2, 1e-1, 1.0)
+# Times the lambda of least error: a stream that is nearer can still be worse to read, where few samples fit.
+CAUTION = (1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How repairs are fitted.
+
+    `visual_weight`: of tokens of pictures against those of text. `everywhere`: not only the layers before
+    cuts, but all that stay from the first of them on. `caution`: factors of the lambda that leaves the least
+    error; a repair is made with each.
+    """
+
+    form: Form = "input"
+    lambdas: tuple[float, ...] = LAMBDAS
+    visual_weight: float = 0.1
+    everywhere: bool = False
+    caution: tuple[float, ...] = CAUTION
+
+
+AT_CUTS, EVERYWHERE = Ways(), Ways(everywhere=True)
+# Of sets that are only compared, on few samples.
+QUICK = Ways(caution=CAUTION[-1:])
+
+
+@dataclass(frozen=True)
+class Repair:
+    """The down-projections [d, m] of a repaired model by dense layer, and what was tried, from the left."""
+
+    caution: float
+    weights: dict[int, torch.Tensor]
+    cuts: list[CutRepair]
 
 
 class Repairs:
-    """Fits the repair of any set of layers of one model, on the same samples.
+    """Fits the repair of any sets of layers of one model, on the same samples.
 
-    Three quarters of `samples` fit, a quarter (64 at most) picks lambda and form. `everywhere`: see
-    `repair_checkpoint`. `stored_dtype`: what down-projections are rounded to. Raises `InputError`
-    for samples of fewer than four pictures.
+    Three quarters of `samples` fit, a quarter (64 at most) picks lambda and form. `stored_dtype`: what
+    down-projections are rounded to. Raises `InputError` for samples of fewer than four pictures.
     """
 
     def __init__(
@@ -39,35 +72,28 @@ class Repairs:
         samples: Sequence[Sample],
         stored_dtype: torch.dtype,
         *,
-        forms: Sequence[Form] = FORMS,
-        lambdas: Sequence[float] = LAMBDAS,
-        visual_weight: float = 0.1,
-        everywhere: bool = False,
+        ways: Ways = AT_CUTS,
         max_new_tokens: int = 32,
         batch_size: int = 8,
         seed: int = 0,
     ) -> None:
         fit, tune = _three_to_one(samples, seed)
         self.live, self.fit_samples, self.tune_samples = live, len(fit), len(tune)
-        self._dtype, self._forms, self._lambdas = stored_dtype, forms, lambdas
-        self._visual_weight, self._everywhere = visual_weight, everywhere
-        self._tune = Judge(live, tune, max_new_tokens=max_new_tokens, batch_size=batch_size)
-        self._rollouts = list(roll_out(live, fit, max_new_tokens=max_new_tokens, batch_size=batch_size))
+        self._dtype, self._ways = stored_dtype, ways
+        self._fit, self._tune = (
+            entering(live, roll_out(live, part, max_new_tokens=max_new_tokens, batch_size=batch_size))
+            for part in (fit, tune)
+        )
 
-    def of(
-        self, drop: Sequence[int], progress: Progress | None = None
-    ) -> tuple[dict[int, torch.Tensor], list[CutRepair]]:
-        """As `fit_repair`."""
-        return fit_repair(
+    def of(self, drops: Sequence[Sequence[int]], progress: Progress | None = None) -> list[list[Repair]]:
+        """As `fit_repairs`."""
+        return fit_repairs(
             self.live,
-            drop,
-            self._rollouts,
+            drops,
+            self._fit,
             self._tune,
-            self._dtype,
-            forms=self._forms,
-            lambdas=self._lambdas,
-            visual_weight=self._visual_weight,
-            everywhere=self._everywhere,
+            stored_dtype=self._dtype,
+            ways=self._ways,
             progress=progress,
         )
 
@@ -84,103 +110,100 @@ def _three_to_one(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], l
     return first + third, tune
 
 
-def fit_repair(
+def fit_repairs(
     live: Live,
-    drop: Sequence[int],
-    fit: Sequence[Rollouts],
-    tune: Judge,
-    stored_dtype: torch.dtype,
+    drops: Sequence[Sequence[int]],
+    fit: Sequence[Entered],
+    tune: Sequence[Entered],
     *,
-    forms: Sequence[Form] = FORMS,
-    lambdas: Sequence[float] = LAMBDAS,
-    visual_weight: float = 0.1,
-    everywhere: bool = False,
+    stored_dtype: torch.dtype,
+    ways: Ways = AT_CUTS,
     progress: Progress | None = None,
-) -> tuple[dict[int, torch.Tensor], list[CutRepair]]:
-    """New down-projections (in `stored_dtype`, by dense layer) and what was tried, cut by cut from the left.
+) -> list[list[Repair]]:
+    """New down-projections (in `stored_dtype`) for the model without each of `drops`: of each, by caution.
 
-    A cut's repair is chosen by the KL on the samples of `tune`, with everything repaired so far in place, and
-    left out when it does not lower it. A cut whose anchor does not end in its down-projection (a norm behind
-    it, experts) is left alone.
+    All models go side by side. A layer's repair is fitted to what is still missing with everything repaired
+    so far in place, and left out where it leaves no less of it on `tune`. A cut whose anchor does not end in
+    its down-projection (a norm behind it, experts) is left alone.
     """
-    cuts = find_all(drop, live.layers) if everywhere else find_cuts(drop)
-    reports = list[CutRepair]()
-    front = Front(live, fit, drop)
-    current = tune.kl(drop)
-    for number, cut in enumerate(cuts):
-        front.advance(cut.anchor)
-        if not front.ends_in_its_projection():
-            reports.append(_left_alone(cut, current))
-            continue
-        gram = front.gather(cut, visual_weight)
-        tokens = gram.tokens
-        if cut.first <= cut.last:
-            tried = _candidates(live, cut, gram, stored_dtype, forms=forms, lambdas=lambdas)
-        else:
-            tried = _candidates(
-                live, cut, gram, stored_dtype, forms=_FORMS_OF_OTHERS, lambdas=_LAMBDAS_OF_OTHERS
-            )
-        del gram  # gigabytes of a wide model
-        variants = [
-            Variant(frozenset(drop), {**front.repaired, cut.anchor: weight}) for _, _, weight in tried
-        ]
-        values = tune.kls_of(variants)
-        best = min(range(len(tried)), key=values.__getitem__, default=None)
-        kept = best is not None and values[best] < current
-        form, ridge = tried[best][:2] if best is not None else (None, None)
-        after = values[best] if best is not None and kept else current
-        reports.append(
-            CutRepair(
-                anchor=cut.anchor,
-                first=cut.first,
-                last=cut.last,
-                tokens=tokens,
-                kl_before=current,
-                kl_after=after,
-                form=form,
-                ridge=ridge,
-                kept=kept,
-            )
-        )
-        if best is not None and kept:
-            front.repaired[cut.anchor] = tried[best][2]
-        current = after
+    models = [(drop, caution) for drop in drops for caution in ways.caution]
+    cuts = [find_all(drop, live.layers) if ways.everywhere else find_cuts(drop) for drop, _ in models]
+    front = Front(live, [drop for drop, _ in models], fit, tune, visual_weight=ways.visual_weight)
+    reports: list[list[CutRepair]] = [[] for _ in models]
+    done, whole = 0, sum(map(len, cuts))
+    for anchor in sorted({cut.anchor for some in cuts for cut in some}):
+        front.advance(anchor)
+        folds = front.ends_in_its_projection()
+        for number, (_, caution) in enumerate(models):
+            for cut in (one for one in cuts[number] if one.anchor == anchor):
+                fitter = _Fitter(front, number, cut, stored_dtype, ways)
+                found = fitter.best(caution) if folds else None
+                if found and found.error < 1:
+                    front.repaired[number][anchor] = found.weight
+                reports[number].append(_report(cut, found))
+                done += 1
         if progress:
-            progress(number + 1, len(cuts))
-    return front.repaired, reports
+            progress(done, whole)
+    repairs = [
+        Repair(caution, weights, cuts)
+        for (_, caution), weights, cuts in zip(models, front.repaired, reports, strict=True)
+    ]
+    each = len(ways.caution)
+    return [repairs[start : start + each] for start in range(0, len(repairs), each)]
 
 
-def _candidates(
-    live: Live,
-    cut: Cut,
-    gram: Gram,
-    stored_dtype: torch.dtype,
-    *,
-    forms: Sequence[Form],
-    lambdas: Sequence[float],
-) -> list[tuple[Form, float, torch.Tensor]]:
-    """Form, lambda and down-projection of every repair that is finite in the type it will be stored in."""
-    down = live.down_projection(cut.anchor)
-    with live.weights.held(down.parameters()):
-        weight = down.weight.data.double()
-    made = []
-    for form in forms:
-        equations = Equations(gram, weight, form)
-        made += [(form, ridge, equations.solve(ridge).to(stored_dtype)) for ridge in lambdas]
-        del equations  # before the next one is made
-    return [row for row in made if torch.isfinite(row[2]).all()]
+@dataclass(frozen=True)
+class _Found:
+    """A down-projection and how it was fitted; `error`: the part of what is missing that it leaves."""
+
+    ridge: float
+    weight: torch.Tensor
+    error: float
+    tokens: int
 
 
-def _left_alone(cut: Cut, current: float) -> CutRepair:
-    """The record of a cut behind which nothing can be folded in."""
+@dataclass(frozen=True)
+class _Fitter:
+    """Of one cut of one of the front's models."""
+
+    front: Front
+    number: int
+    cut: Cut
+    stored_dtype: torch.dtype
+    ways: Ways
+
+    def best(self, caution: float) -> _Found | None:
+        """The one of so many times the lambda of least error. None where no solution is finite in the type
+        that it will be stored in."""
+        gram = self.front.gather(self.number, self.cut)
+        down = self.front.live.down_projection(self.cut.anchor)
+        with self.front.live.weights.held(down.parameters()):
+            equations = Equations(gram, down.weight.data, self.ways.form)
+        found = self._solved(equations, self.ways.lambdas, gram.tokens)
+        if not found:
+            return None
+        ridge = caution * min(found, key=lambda one: one.error).ridge
+        known = [one for one in found if isclose(one.ridge, ridge)]
+        return next(iter(known or self._solved(equations, [ridge], gram.tokens)), None)
+
+    def _solved(self, equations: Equations, ridges: Sequence[float], tokens: int) -> list[_Found]:
+        """Those that are finite."""
+        weights = [equations.solve(ridge).to(self.stored_dtype) for ridge in ridges]
+        finite = [place for place, weight in enumerate(weights) if torch.isfinite(weight).all()]
+        errors = self.front.errors(self.number, self.cut, [weights[place] for place in finite])
+        return [
+            _Found(ridges[place], weights[place], error, tokens)
+            for place, error in zip(finite, errors, strict=True)
+        ]
+
+
+def _report(cut: Cut, found: _Found | None) -> CutRepair:
     return CutRepair(
         anchor=cut.anchor,
         first=cut.first,
         last=cut.last,
-        tokens=0,
-        kl_before=current,
-        kl_after=current,
-        form=None,
-        ridge=None,
-        kept=False,
+        tokens=found.tokens if found else 0,
+        ridge=found.ridge if found else None,
+        error=found.error if found else 1.0,
+        kept=found is not None and found.error < 1,
     )

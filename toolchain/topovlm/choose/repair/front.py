@@ -1,13 +1,13 @@
-"""Samples on their way through the decoder, the dense model and the slim one side by side, layer by layer.
+"""Samples on their way through the decoder, the dense model and slim ones side by side, layer by layer.
 
 What a cut's repair is fitted to is read off where they stand: the slim stream as it was repaired before, and
-the dense stream behind the cut. So all cuts together take one pass over the weights. Streams that are more
-than some memory wait in a file.
+the dense stream behind the cut. So all cuts of all slim models together take one pass of each. Streams that
+are more than some memory wait in a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,93 +15,152 @@ from torch.nn import functional
 
 from topovlm.checkpoint.live import Live
 from topovlm.checkpoint.verify import relative_difference
-from topovlm.choose.repair.patch import Cut, Gram, token_weights
+from topovlm.choose.repair.patch import Cut, Gram, token_weights, weighed
 from topovlm.choose.rollouts import Rollouts, stream_of
 from topovlm.choose.spill import Spill
 from topovlm.choose.sweep import Entered, Streams, Variant, enter, other_projection, sweep
 
 # Relative difference up to which two ways to compute a block in half precision are the same.
 _SAME = 0.02
-_STREAM_BYTES = 1 << 30  # of both models' streams that are in memory while they wait
+_STREAM_BYTES = 1 << 30  # of all models' streams that are in memory while they wait
+
+
+def entering(live: Live, rollouts: Iterable[Rollouts]) -> list[Entered]:
+    """The batches before the first block, without their pictures."""
+    keep, found = Spill(_STREAM_BYTES), list[Entered]()
+    with live.ends():
+        for part in rollouts:
+            batch = enter(live, part.batch)
+            found.append(replace(batch, stream=keep(batch.stream)))
+    return found
 
 
 class Front:
-    """Both models before layer `layer`. `repaired` is what the slim one has instead of its down-projections
-    [d, m]; whoever adds to it does so before the layer has been passed."""
+    """The dense model and those without the layers of each of `drops`, before layer `layer`.
+
+    `repaired`, by slim model: what it has instead of its down-projections [d, m]; whoever adds to it does so
+    before the layer has been passed. Slim models are named by their number in `drops`.
+    """
 
     def __init__(
-        self, live: Live, rollouts: Sequence[Rollouts], drop: Sequence[int], stream_bytes: int = _STREAM_BYTES
+        self,
+        live: Live,
+        drops: Sequence[Sequence[int]],
+        fit: Sequence[Entered],
+        tune: Sequence[Entered] = (),
+        *,
+        visual_weight: float = 0.1,
+        stream_bytes: int = _STREAM_BYTES,
     ) -> None:
-        self.live, self.drop, self.layer = live, frozenset(drop), 0
+        batches = [*fit, *tune]
+        self.live, self.layer = live, 0
+        self.repaired: list[dict[int, torch.Tensor]] = [{} for _ in drops]
+        self._drops = [frozenset(drop) for drop in drops]
+        self._fit, self._tune = range(len(fit)), range(len(fit), len(batches))
+        self._visual_weight = visual_weight
         self._keep = Spill(stream_bytes)
-        self.repaired: dict[int, torch.Tensor] = {}
-        self._ids = [part.batch["input_ids"] for part in rollouts]
-        self._real = [part.real for part in rollouts]
-        self._batches: list[Entered] = []
-        self._dense: Streams = []
-        with live.ends(head=False):
-            for part in rollouts:
-                batch = enter(live, part.batch)
-                self._dense.append(self._keep(batch.stream))
-                self._batches.append(replace(batch, stream=batch.stream[:0]))  # it is given from here on
-        self._slim = self._dense
+        streams = [batch.stream for batch in batches]
+        # Streams are given to every sweep from here on.
+        self._batches = [replace(batch, stream=batch.stream[:0]) for batch in batches]
+        self._dense: dict[int, Streams] = {0: streams}  # by the layer that they enter
+        self._slim: list[Streams] = [streams] * len(drops)
 
     def advance(self, layer: int) -> None:
-        """Take both to `layer`."""
-        self._dense, self._slim = sweep(
+        """Take all to `layer`."""
+        variants = [Variant(drop, kept) for drop, kept in zip(self._drops, self.repaired, strict=True)]
+        self._slim = sweep(
             self.live,
             self._batches,
-            [Variant(), Variant(self.drop, self.repaired)],
+            variants,
             start=self.layer,
             stop=layer,
-            streams=[self._dense, self._slim],
+            streams=self._slim,
             keep=self._keep,
         )
         self.layer = layer
+        self._dense_at(layer)
+        for passed in [known for known in self._dense if known < layer]:
+            del self._dense[passed]
 
-    @torch.inference_mode()
-    def gather(self, cut: Cut, visual_weight: float) -> Gram:
-        """Gram matrices of a cut; both stand before its anchor, and stay there."""
-        behind = sweep(
-            self.live,
-            self._batches,
-            [Variant()],
-            start=cut.anchor,
-            stop=cut.last + 1,
-            streams=[self._dense],
-            keep=self._keep,
-        )[0]
-        live, inners = self.live, list[torch.Tensor]()
-        down, block = live.down_projection(cut.anchor), live.blocks[cut.anchor]
+    def _dense_at(self, layer: int) -> Streams:
+        """What enters `layer` of the dense model; from where it stands on, all of that is kept."""
+        for before in range(max(self._dense), layer):
+            (self._dense[before + 1],) = sweep(
+                self.live,
+                self._batches,
+                [Variant()],
+                start=before,
+                stop=before + 1,
+                streams=[self._dense[before]],
+                keep=self._keep,
+            )
+            if before < self.layer:
+                del self._dense[before]
+        return self._dense[layer]
+
+    def gather(self, number: int, cut: Cut) -> Gram:
+        """Gram matrices of a cut of one slim model, of the samples that fit. All stand before its anchor, and
+        stay there."""
+        live, down = self.live, self.live.down_projection(cut.anchor)
         inner = torch.zeros(down.in_features, down.in_features, dtype=torch.float64, device=live.device)
         cross = torch.zeros(down.in_features, down.out_features, dtype=torch.float64, device=live.device)
-        tokens = 0
-        handle = down.register_forward_pre_hook(lambda _module, args: inners.append(args[0]))
+        tokens, fixed = 0, [inner.new_zeros(0, down.in_features)]
+        for held, missing, weights, stays in self._seen(number, cut, self._fit):
+            scaled = held.double() * weights[:, None]
+            inner.addmm_(scaled.T, held.double())
+            cross.addmm_(scaled.T, missing.double())
+            fixed.append(stays)
+            tokens += len(weights)
+        return Gram(inner, cross, weighed(torch.cat(fixed), inner), tokens)
+
+    def errors(self, number: int, cut: Cut, projections: Sequence[torch.Tensor]) -> list[float]:
+        """What each of these instead of the anchor's down-projection leaves of what is missing behind a cut:
+        squared and weighted, of the samples that tune; a part of what the model leaves as it is."""
+        own = self.live.down_projection(cut.anchor)
+        with self.live.weights.held(own.parameters()):
+            dense = own.weight.data.float()
+        left, before = [0.0] * len(projections), 0.0
+        for held, missing, weights, _ in self._seen(number, cut, self._tune):
+            before += float(weights @ missing.float().square().sum(1).double())
+            for at, projection in enumerate(projections):
+                rest = missing - functional.linear(held.float(), projection.float() - dense)
+                left[at] += float(weights @ rest.square().sum(1).double())
+        return [one / before if before else 1.0 for one in left]
+
+    @torch.inference_mode()
+    def _seen(
+        self, number: int, cut: Cut, batches: range
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """By batch, of the tokens that count: what the down-projection reads [n, m], what is missing behind
+        the cut [n, d], and their weights, float64 [n]; and what it reads of those that must stay."""
+        behind = self._dense_at(cut.last + 1)
+        live, inners = self.live, list[torch.Tensor]()
+        block = live.blocks[cut.anchor]
+        handle = live.down_projection(cut.anchor).register_forward_pre_hook(
+            lambda _module, args: inners.append(args[0])
+        )
         try:
             with live.weights.held(block.parameters()):
-                for number, batch in enumerate(self._batches):
-                    stream = stream_of(block(self._slim[number], **batch.arguments[cut.anchor]))
+                for place in batches:
+                    batch = self._batches[place]
+                    stream = stream_of(block(self._slim[number][place], **batch.arguments[cut.anchor]))
                     # Some families add features of pictures behind the anchor, and behind layers that go.
                     for layer in range(cut.anchor, cut.last + 1):
                         stream = stream + batch.added[layer] if layer in batch.added else stream
-                    weights = token_weights(
-                        self._ids[number],
-                        self._real[number],
+                    weights, stays = token_weights(
+                        batch.ids,
+                        batch.real,
                         entering=stream,
-                        leaving=behind[number],
+                        leaving=behind[place],
                         image_token_id=live.image_token_id,
                         bos_token_id=live.tokenizer.bos_token_id,
-                        visual_weight=visual_weight,
+                        visual_weight=self._visual_weight,
                     )
                     rows = weights > 0
-                    held = inners.pop()[rows].double()
-                    scaled = held * weights[rows, None]
-                    inner.addmm_(scaled.T, held)
-                    cross.addmm_(scaled.T, (behind[number] - stream)[rows].double())
-                    tokens += int(rows.sum())
+                    inner = inners.pop()
+                    yield inner[rows], (behind[place] - stream)[rows], weights[rows], inner[stays]
         finally:
             handle.remove()
-        return Gram(inner, cross, tokens)
 
     @torch.inference_mode()
     def ends_in_its_projection(self) -> bool:
@@ -112,7 +171,7 @@ class Front:
             down = live.down_projection(self.layer)
         except LookupError:
             return False
-        block, stream = live.blocks[self.layer], self._slim[0]
+        block, stream = live.blocks[self.layer], self._slim[0][0]
         arguments: Mapping[str, object] = self._batches[0].arguments[self.layer]
         with live.weights.held(block.parameters()):
             handle = down.register_forward_pre_hook(lambda _module, args: inners.append(args[0]))

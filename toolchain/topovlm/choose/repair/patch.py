@@ -2,11 +2,17 @@
 
 Layers i+1..i+n are gone. Block i computes x = y + W a (a the MLP's inner activations, W its down-projection);
 the dense model had t after layer i+n. W becomes W + D with D = argmin sum_t w_t ||D a_t - (t_t - x_t)||^2
-+ lambda (tr(G) / m) ||D||^2, G = sum_t w_t a_t a_t^T. As lambda grows the repair vanishes. The form "output"
-restricts D to T W, the d x d compensation of ReplaceMe (arXiv 2505.02819) anchored at the identity.
++ lambda (tr(G) / m) ||D||^2 + sum_s v_s ||D a_s||^2, G = sum_t w_t a_t a_t^T. As lambda grows the repair
+vanishes. The form "output" restricts D to T W, the d x d compensation of ReplaceMe (arXiv 2505.02819),
+anchored at the identity.
+
+The tokens s are those of massive activations (arXiv 2402.17762) and a first BOS: attention of all later
+layers rests on what they are, and nothing that is fitted to other tokens may change it. a_s can be hundreds
+of times as large as other tokens' a, so a D that does not know of it does. v_s makes all s together as heavy
+as all t.
 
 Gram matrices are float64 sums over batches. Every figure that decides is measured with the weights rounded
-to the checkpoint's own type, and a cut's repair that does not lower the held-out KL is not kept.
+to the checkpoint's own type.
 """
 
 from __future__ import annotations
@@ -18,8 +24,7 @@ from typing import Literal
 import torch
 
 Form = Literal["input", "output"]
-LAMBDAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-FORMS: tuple[Form, ...] = ("input", "output")
+LAMBDAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _OUTLIER_NORM = 10.0
 
 
@@ -37,10 +42,12 @@ class Cut:
 
 @dataclass(frozen=True)
 class Gram:
-    """Weighted sums over tokens, float64: `inner` [m, m] of a a^T, `cross` [m, d] of a (t - x)^T."""
+    """Weighted sums over tokens, float64: `inner` [m, m] of a a^T, `cross` [m, d] of a (t - x)^T; `fixed`
+    [n, m]: a of the tokens that must stay, times the root of their weight."""
 
     inner: torch.Tensor
     cross: torch.Tensor
+    fixed: torch.Tensor
     tokens: int
 
 
@@ -73,20 +80,28 @@ def token_weights(
     image_token_id: int | None,
     bos_token_id: int | None,
     visual_weight: float,
-) -> torch.Tensor:
-    """float64 [B, T]: 1 for text and answer, `visual_weight` for image tokens, 0 for BOS, padding, outliers.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """float64 [B, T]: 1 for text and answer, `visual_weight` for image tokens, 0 for padding and for tokens
+    that must stay as they are; and bool [B, T], which these are: outliers, and BOS where it comes first.
 
     Outliers have a norm over ten times the median of their stream: a few of them would own the fit.
     """
     visual = ids == (-1 if image_token_id is None else image_token_id)
     weights = torch.where(visual, visual_weight, 1.0).double()
-    usable = real.clone()
-    if bos_token_id is not None:
-        usable &= ids != bos_token_id
+    first = real & (real.cumsum(1) == 1)
+    fixed = first & (ids == (-1 if bos_token_id is None else bos_token_id))
     for stream in (entering, leaving):
         norms = stream.float().norm(dim=-1)
-        usable &= norms <= _OUTLIER_NORM * norms[real].median()
-    return weights * usable
+        fixed = fixed | (norms > _OUTLIER_NORM * norms[real].median())
+    return weights * (real & ~fixed), real & fixed
+
+
+def weighed(fixed: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+    """Float64 [n, m] of activations [n, m] that must stay: in their directions, and together as large as all
+    that make up `inner`."""
+    size = fixed.double().norm(dim=1, keepdim=True)
+    unit = torch.where(size > 0, fixed.double() / size, 0.0)
+    return unit * (inner.trace() / max(1, len(fixed))).sqrt()
 
 
 class Equations:
@@ -97,10 +112,11 @@ class Equations:
 
     def __init__(self, gram: Gram, weight: torch.Tensor, form: Form) -> None:
         self.weight, self.form = weight.double(), form
-        inner, cross = gram.inner, gram.cross
+        inner, cross, fixed = gram.inner, gram.cross, gram.fixed
         if form == "output":
             inner, cross = self.weight @ inner @ self.weight.T, self.weight @ cross
-        self._inner, self._cross = inner, cross
+            fixed = fixed @ self.weight.T
+        self._inner, self._cross, self._fixed = inner, cross, fixed
         self._mean = float(inner.trace()) / len(inner)
         self._factor = torch.empty_like(inner).mT  # columns first, as LAPACK works in place
 
@@ -112,7 +128,7 @@ class Equations:
         strength = ridge * self._mean
         if not strength > 0:
             return self.weight  # no token counted: nothing to learn from
-        factor = self._factor.copy_(self._inner)
+        factor = self._factor.copy_(self._inner).addmm_(self._fixed.T, self._fixed)
         factor.diagonal().add_(strength)
         failed = torch.empty((), dtype=torch.int32, device=factor.device)
         torch.linalg.cholesky_ex(factor, out=(factor, failed))
