@@ -145,14 +145,13 @@ def repair(task: Task) -> Found:
 
 
 def _add_fit(row: Row, rates: Rates, tokens: int, inner: int, outer: int) -> None:
-    """Gram matrices of one cut, and its solutions in every form and strength."""
+    """Gram matrices of one cut, and its solutions in every strength."""
     from topovlm.choose.repair.patch import LAMBDAS
 
     products = tokens * inner * inner + 2 * tokens * inner * outer
-    products += 2 * outer * inner * inner + 2 * outer * outer * inner  # the form "output" sees W G W^T
-    products += len(LAMBDAS) * 2 * (inner * inner * outer + outer**3 + outer * outer * inner)
+    products += len(LAMBDAS) * 2 * inner * inner * outer
     row.add_flops(products, rates.flops["float64"], "float64")
-    row.add_flops(len(LAMBDAS) * (inner**3 + outer**3) / 3, rates.factor_flops, "float64")
+    row.add_flops(len(LAMBDAS) * inner**3 / 3, rates.factor_flops, "float64")
 
 
 def verify(task: Task) -> Found:

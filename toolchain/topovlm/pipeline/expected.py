@@ -22,6 +22,7 @@ _ANSWER_TOKENS = 32  # the longest that is judged
 _VERIFIED, _VERIFIED_STEPS = 14, 32  # prompts through the model, and steps of cached generation
 # Prompts through the model when one form of exported graphs is checked: references, controls, a batch.
 _CHECKED = 19
+_CAUTIONS = 2  # repairs of the set that ships
 _WORTH_A_TABLE_S = 600
 _MINUTE_S, _MINUTES_SHOWN = 60, 100
 _SHORT_ANSWER = 8  # tokens of an answer to a held-out question
@@ -114,7 +115,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
         "select": selecting.seconds(costs) + repairs * (quick_ready_s + finals * quick_s)
         if config.drop is None
         else 0.0,
-        "prune": verifying.seconds(exact) + repairs * (ready_s + once_s) + taught,
+        "prune": verifying.seconds(exact) + repairs * (ready_s + _CAUTIONS * once_s) + taught,
         "export": checked.seconds(exact),
         "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
     }
@@ -140,9 +141,8 @@ def _answers(samples: float, layers: int) -> Work:
 def _repair_s(context: Context, costs: Costs, exact: Costs, samples: int, places: int) -> tuple[float, float]:
     """Seconds of one repair of so many layers, and of what all repairs on these samples share."""
     layers = context.source.layers
-    # Behind a place half of the layers are left, on average; a dozen repairs are tried on a quarter of them.
-    tried = places * 12 * samples / 4 * layers / 4
-    fitting = Work(samples, 2 * samples * layers + tried)
+    # The dense model and the slim one, whose repaired layers run twice.
+    fitting = Work(samples, samples * (2 * layers + places))
     return (
         fitting.seconds(costs) + _solving_s(context, exact, places),
         _answers(samples, layers).seconds(costs),

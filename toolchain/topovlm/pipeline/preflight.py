@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _LIBRARIES_BYTES = 700 << 20  # torch, transformers, ONNX Runtime and what they allocate to begin with
 _STREAMS_BYTES = 1 << 30  # bound of `calibration.collect_states`, and of either of the judge's
 _EXPORTED_ITEM_BYTES = {"fp32": 4, "fp16": 2}
-_FORMS_AND_STRENGTHS = 12  # repairs of a cut that are tried side by side
+_STRENGTHS = 5  # repairs of a cut that are tried side by side
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _repair_bytes(context: Context) -> int:
     """Normal equations in float64 and the repairs of one cut that are tried."""
     decoder = context.source.checkpoint.facts.shape.decoder
     inner, outer = decoder.intermediate, decoder.hidden
-    return 8 * (2 * inner**2 + 4 * inner * outer) + 2 * _FORMS_AND_STRENGTHS * inner * outer
+    return 8 * (2 * inner**2 + 4 * inner * outer) + 2 * _STRENGTHS * inner * outer
 
 
 def _largest_file(context: Context) -> int:
