@@ -128,12 +128,15 @@ def _repair_part(repair: RepairRecord | None) -> doc.Repair | None:
         if done
         else "no repair helped: none was kept"
     )
+    tried = " and ".join(
+        f"{caution:g} times the lambdas of least error (KL {kl:.4g})" for caution, kl in repair.tried
+    )
     return doc.Repair(
         name="closed-form repair",
         before=repair.kl_before,
         after=repair.kl_after,
         unit="nats per token, KL to the dense model's answers",
-        text=f"{text}; decided on {repair.confirm_samples} samples that chose nothing else",
+        text=f"{text}; tried with {tried}, on {repair.confirm_samples} samples that chose nothing else",
     )
 
 
