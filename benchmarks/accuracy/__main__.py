@@ -1,13 +1,14 @@
 """Which way to choose layers keeps most of a model, on models that nobody trained for it:
 
     python -m benchmarks.accuracy scorers [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
-    python -m benchmarks.accuracy objectives | repairs | choices | healing [...]
+    python -m benchmarks.accuracy objectives | repairs | massive | choices | healing [...]
     python -m benchmarks.accuracy page
 
 `scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them).
 `objectives`: by what a judge should choose, and on how many samples. `repairs`: what the ways to repair are
-worth. `choices`: what a deployment would choose (search, finals, repair); `healing`: what these gain by ten
-minutes of it. Nothing that measures has chosen.
+worth; `massive`: what becomes of a repair that moves tokens of massive activations. `choices`: what a
+deployment would choose (search, finals, repair); `healing`: what these gain by ten minutes of it. Nothing
+that measures has chosen.
 `page` writes docs/accuracy.md of what is kept.
 `--room`: what was seen and measured is kept there, and taken from there. `--write` keeps the tables in
 benchmarks/data/accuracy.json, and what it holds of other subjects.
@@ -28,6 +29,7 @@ from benchmarks.accuracy.page import cell
 from benchmarks.accuracy.runs import (
     compare_choices,
     compare_healing,
+    compare_massive,
     compare_objectives,
     compare_repairs,
     compare_scorers,
@@ -39,6 +41,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "data" / "accuracy.json"
 _OTHERS = {
     "objectives": compare_objectives,
     "repairs": compare_repairs,
+    "massive": compare_massive,
     "choices": compare_choices,
     "healing": compare_healing,
 }

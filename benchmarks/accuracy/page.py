@@ -36,6 +36,7 @@ _SHOWN = (
 )
 _TABLES = {
     "Ways to repair": "repairs",
+    "Tokens of massive activations": "massive",
     "What a deployment chooses": "choices",
     "Ten minutes of healing": "healing",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,13 +29,26 @@ REPAIRS = {
 }
 
 
+# What becomes of tokens of massive activations.
+MASSIVE = {
+    "they stay as they are": (128, AT_CUTS),
+    "they move with the others": (128, replace(AT_CUTS, massive_stay=False)),
+}
+
+
 def repaired(
-    subject: Subject, samples: Sequence[Sample], drop: Drop, seed: int, room: Path
+    subject: Subject,
+    samples: Sequence[Sample],
+    drop: Drop,
+    repairs: Mapping[str, tuple[int, Ways]],
+    *,
+    seed: int,
+    room: Path,
 ) -> dict[str, Outcome]:
     """What is measured of each, kept in the room."""
     with_pictures = bool(samples[0].images)
     found: dict[str, Outcome] = {}
-    for name, (count, ways) in REPAIRS.items():
+    for name, (count, ways) in repairs.items():
         if ways.visual_weight != Ways.visual_weight and not with_pictures:
             continue
         file = room / f"repaired-{name}-{seed}-{'-'.join(map(str, sorted(drop)))}.pkl"

@@ -18,7 +18,7 @@ from benchmarks.accuracy.healing import CONFIRMING, heal
 from benchmarks.accuracy.kept import Measured, once
 from benchmarks.accuracy.objectives import gaps
 from benchmarks.accuracy.pools import Pool, judged_by, lost_items, sets_of
-from benchmarks.accuracy.repairs import REPAIRS, repaired
+from benchmarks.accuracy.repairs import MASSIVE, REPAIRS, repaired
 from benchmarks.accuracy.rivals import FORMATS, measured_in
 from benchmarks.accuracy.scorers import (
     DEFAULT,
@@ -247,13 +247,33 @@ def compare_repairs(
             judged = judged_by(subject, judging_samples(subject, seed), drops, room / f"judged-{seed}.npz")
             drop = drops[int(judged["kl"].mean(1).argmin())]
             (cut,) = measured([drop])
-            outcomes = {"cut": cut, **repaired(subject, fitted, drop, seed, room)}
+            outcomes = {"cut": cut, **repaired(subject, fitted, drop, REPAIRS, seed=seed, room=room)}
             losses.add(count, outcomes)
             _say(f"{subject.name}: seed {seed}, {count} layers repaired")
     return {
         **_head(subject, dense, seeds, counts),
         "losses": losses.summed(),
     }
+
+
+def compare_massive(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Of the set that loses least of all that were measured, what is lost repaired with tokens of massive
+    activations held where they are, and without."""
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+    losses = Losses(subject.measures, dense)
+    for seed in seeds:
+        fitted = subject.calibration(max(count for count, _ in MASSIVE.values()), seed)
+        for count in counts:
+            drops = sorted(measured.known(count), key=sorted)
+            lost = [lost_items(dense, one, subject.measures[0]).mean() for one in measured(drops)]
+            drop = drops[int(np.argmin(lost))]
+            (cut,) = measured([drop])
+            losses.add(count, {"cut": cut, **repaired(subject, fitted, drop, MASSIVE, seed=seed, room=room)})
+            _say(f"{subject.name}: seed {seed}, {count} layers repaired")
+    return {**_head(subject, dense, seeds, counts), "losses": losses.summed()}
 
 
 def compare_healing(

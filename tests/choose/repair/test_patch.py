@@ -160,19 +160,25 @@ def test_tokens_of_massive_activations_stay_as_they_are(live: Live) -> None:
     hook = live.down_projection(1).register_forward_pre_hook(massive)
     try:
         fit, tune = answers(live, 24, 2), answers(live, 8, 3)
-        ways = Ways(lambdas=(1e-3,), caution=(1.0,))
-        ((repair,),) = fit_repairs(live, [[2, 3]], fit, tune, stored_dtype=torch.float32, ways=ways)
+        repairs = [
+            fit_repairs(live, [[2, 3]], fit, tune, stored_dtype=torch.float32, ways=ways)[0][0]
+            for ways in (
+                Ways(lambdas=(1e-3,), caution=(1.0,)),
+                Ways(lambdas=(1e-3,), caution=(1.0,), massive_stay=False),
+            )
+        ]
         streams = [
             sweep(live, tune, [variant], stop=2)[0]
-            for variant in (Variant(drop), Variant(drop, repair.weights))
+            for variant in (Variant(drop), *(Variant(drop, repair.weights) for repair in repairs))
         ]
     finally:
         hook.remove()
-    assert repair.cuts[0].error < 0.9
-    for cut, repaired in zip(*streams, strict=True):
+    assert all(repair.cuts[0].error < 0.9 for repair in repairs)
+    for cut, repaired, free in zip(*streams, strict=True):
         moved = (cut - repaired).norm(dim=-1) / cut.norm(dim=-1)
         assert moved[:, 0].max() < 0.02
         assert moved[:, 1:].median() > 0.1
+        assert ((cut - free).norm(dim=-1) / cut.norm(dim=-1))[:, 0].min() > 0.5
 
 
 def answers(live: Live, count: int, seed: int) -> list[Entered]:

@@ -35,7 +35,7 @@ class Ways:
 
     `visual_weight`: of tokens of pictures against those of text. `everywhere`: not only the layers before
     cuts, but all that stay from the first of them on. `caution`: factors of the lambda that leaves the least
-    error; a repair is made with each.
+    error; a repair is made with each. `massive_stay`: tokens of massive activations keep what they are.
     """
 
     form: Form = "input"
@@ -43,6 +43,7 @@ class Ways:
     visual_weight: float = 0.1
     everywhere: bool = False
     caution: tuple[float, ...] = CAUTION
+    massive_stay: bool = True
 
 
 AT_CUTS, EVERYWHERE = Ways(), Ways(everywhere=True)
@@ -128,7 +129,14 @@ def fit_repairs(
     """
     models = [(drop, caution) for drop in drops for caution in ways.caution]
     cuts = [find_all(drop, live.layers) if ways.everywhere else find_cuts(drop) for drop, _ in models]
-    front = Front(live, [drop for drop, _ in models], fit, tune, visual_weight=ways.visual_weight)
+    front = Front(
+        live,
+        [drop for drop, _ in models],
+        fit,
+        tune,
+        visual_weight=ways.visual_weight,
+        massive_stay=ways.massive_stay,
+    )
     reports: list[list[CutRepair]] = [[] for _ in models]
     done, whole = 0, sum(map(len, cuts))
     for anchor in sorted({cut.anchor for some in cuts for cut in some}):

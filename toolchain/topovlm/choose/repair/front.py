@@ -50,6 +50,7 @@ class Front:
         tune: Sequence[Entered] = (),
         *,
         visual_weight: float = 0.1,
+        massive_stay: bool = True,
         stream_bytes: int = _STREAM_BYTES,
     ) -> None:
         batches = [*fit, *tune]
@@ -57,7 +58,7 @@ class Front:
         self.repaired: list[dict[int, torch.Tensor]] = [{} for _ in drops]
         self._drops = [frozenset(drop) for drop in drops]
         self._fit, self._tune = range(len(fit)), range(len(fit), len(batches))
-        self._visual_weight = visual_weight
+        self._visual_weight, self._massive_stay = visual_weight, massive_stay
         self._keep = Spill(stream_bytes)
         streams = [batch.stream for batch in batches]
         # Streams are given to every sweep from here on.
@@ -109,7 +110,8 @@ class Front:
             scaled = held.double() * weights[:, None]
             inner.addmm_(scaled.T, held.double())
             cross.addmm_(scaled.T, missing.double())
-            fixed.append(stays)
+            if self._massive_stay:
+                fixed.append(stays)
             tokens += len(weights)
         return Gram(inner, cross, weighed(torch.cat(fixed), inner), tokens)
 
