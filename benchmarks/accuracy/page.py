@@ -114,10 +114,11 @@ def _choices_in_words(found: Mapping[str, Any]) -> Iterator[str]:
         for count, rows in by_count.items():
             sets = [set(row["dropped"]) for row in rows]
             apart = max(len(one - other) for one in sets for other in sets)
+            agree = f"sets of {len(sets)} seeds differ by up to {apart} layers; " if len(sets) > 1 else ""
             passes = [row["dense_passes"] for row in rows]
             yield (
-                f"- {name}, {count} layers: sets of {len(sets)} seeds differ by up to {apart} layers; the "
-                f"choice takes {min(passes):.1f} to {max(passes):.1f} times a pass of 512 samples."
+                f"- {name}, {count} layers: {agree}the choice takes {min(passes):.1f} to {max(passes):.1f} times "
+                f"a pass of 512 samples."
             )
     yield ""
 
