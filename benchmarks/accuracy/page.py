@@ -117,8 +117,8 @@ def _choices_in_words(found: Mapping[str, Any]) -> Iterator[str]:
             agree = f"sets of {len(sets)} seeds differ by up to {apart} layers; " if len(sets) > 1 else ""
             passes = [row["dense_passes"] for row in rows]
             yield (
-                f"- {name}, {count} layers: {agree}the choice takes {min(passes):.1f} to {max(passes):.1f} times "
-                f"a pass of 512 samples."
+                f"- {name}, {count} layers: {agree}the choice takes {min(passes):.1f} to "
+                f"{max(passes):.1f} times a pass of 512 samples."
             )
     yield ""
 
