@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -35,6 +35,7 @@ from benchmarks.accuracy.subject import Drop, Outcome, Subject, free_layers
 from topovlm.choose.calibration import collect
 from topovlm.choose.clouds import STREAM
 from topovlm.choose.loops import rank_correlation
+from topovlm.choose.repair.fit import Ways
 from topovlm.choose.sweep import Variant
 from topovlm.records import plain
 from topovlm.samples import Sample
@@ -238,22 +239,13 @@ def compare_repairs(
 ) -> dict[str, Any]:
     """Of the sets that a judge likes best, what is lost without and with each way to repair them."""
     measured = Measured(subject, room / "measured.npz")
-    (dense,) = measured([[]])
-    losses = Losses(subject.measures, dense)
-    for seed in seeds:
-        fitted = subject.calibration(max(count for count, _ in REPAIRS.values()), seed)
-        for count in counts:
-            drops = sets_of(subject, measured, count)
-            judged = judged_by(subject, judging_samples(subject, seed), drops, room / f"judged-{seed}.npz")
-            drop = drops[int(judged["kl"].mean(1).argmin())]
-            (cut,) = measured([drop])
-            outcomes = {"cut": cut, **repaired(subject, fitted, drop, REPAIRS, seed=seed, room=room)}
-            losses.add(count, outcomes)
-            _say(f"{subject.name}: seed {seed}, {count} layers repaired")
-    return {
-        **_head(subject, dense, seeds, counts),
-        "losses": losses.summed(),
-    }
+
+    def liked_best(seed: int, count: int) -> Drop:
+        drops = sets_of(subject, measured, count)
+        judged = judged_by(subject, judging_samples(subject, seed), drops, room / f"judged-{seed}.npz")
+        return drops[int(judged["kl"].mean(1).argmin())]
+
+    return _compare_ways(measured, room, REPAIRS, liked_best, seeds=seeds, counts=counts)
 
 
 def compare_massive(
@@ -263,15 +255,34 @@ def compare_massive(
     activations held where they are, and without."""
     measured = Measured(subject, room / "measured.npz")
     (dense,) = measured([[]])
+
+    def loses_least(_seed: int, count: int) -> Drop:
+        drops = sorted(measured.known(count), key=sorted)
+        lost = [lost_items(dense, one, subject.measures[0]).mean() for one in measured(drops)]
+        return drops[int(np.argmin(lost))]
+
+    return _compare_ways(measured, room, MASSIVE, loses_least, seeds=seeds, counts=counts)
+
+
+def _compare_ways(
+    measured: Measured,
+    room: Path,
+    repairs: Mapping[str, tuple[int, Ways]],
+    drop_of: Callable[[int, int], Drop],
+    *,
+    seeds: Sequence[int],
+    counts: Sequence[int],
+) -> dict[str, Any]:
+    """`drop_of` names the set of a seed and a number of layers."""
+    subject = measured.subject
+    (dense,) = measured([[]])
     losses = Losses(subject.measures, dense)
     for seed in seeds:
-        fitted = subject.calibration(max(count for count, _ in MASSIVE.values()), seed)
+        fitted = subject.calibration(max(count for count, _ in repairs.values()), seed)
         for count in counts:
-            drops = sorted(measured.known(count), key=sorted)
-            lost = [lost_items(dense, one, subject.measures[0]).mean() for one in measured(drops)]
-            drop = drops[int(np.argmin(lost))]
+            drop = drop_of(seed, count)
             (cut,) = measured([drop])
-            losses.add(count, {"cut": cut, **repaired(subject, fitted, drop, MASSIVE, seed=seed, room=room)})
+            losses.add(count, {"cut": cut, **repaired(subject, fitted, drop, repairs, seed=seed, room=room)})
             _say(f"{subject.name}: seed {seed}, {count} layers repaired")
     return {**_head(subject, dense, seeds, counts), "losses": losses.summed()}
 
