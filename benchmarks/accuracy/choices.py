@@ -12,8 +12,8 @@ from benchmarks.accuracy.subject import Subject
 from topovlm.choose.judge import Judge
 from topovlm.choose.judging import Finals, judge_proposals
 from topovlm.choose.record import JudgeRecord
-from topovlm.choose.repair.fit import EVERYWHERE, QUICK, Repairs
-from topovlm.choose.shipped import Shipped
+from topovlm.choose.repair.fit import EVERYWHERE, Repairs
+from topovlm.choose.repair.patches import cuts_up_to, fit_patches
 from topovlm.choose.sweep import Variant
 from topovlm.config import resolve
 from topovlm.pipeline.constants import Constants
@@ -28,7 +28,7 @@ class Settings:
 
     judge_samples: int = _DEFAULTS.judge_samples
     judgements: int = _DEFAULTS.judgements
-    finalists: int = 8
+    finalists: int = 16
 
 
 PRODUCT = "deployment"
@@ -57,17 +57,21 @@ def choose(
     """`scoring`: the samples that scored, of which some fit the repair; `others` judge, and confirm it."""
     live, began = subject.live, perf_counter()
     judging, confirming = others[: settings.judge_samples], others[settings.judge_samples :]
-    quick = Repairs(live, scoring[: _CONSTANTS.quick_repair_samples], torch.float16, ways=QUICK, seed=seed)
+    count = len(next(iter(proposals.values())))
+    cuts = cuts_up_to(count, subject.layers, subject.protected)
+    patches = fit_patches(live, cuts, scoring[: _CONSTANTS.quick_repair_samples], torch.float16)
     record = judge_proposals(
-        lambda samples: Judge(live, samples),
+        lambda samples: Judge(live, samples, patches=patches),
         subject.layers,
         judging,
         proposals,
         subject.protected,
         start="zigzag",
         budget=settings.judgements,
-        finals=lambda: Finals(Shipped(live, quick).judge_of, settings.finalists, repaired=True),
+        finalists=settings.finalists,
+        finals=lambda _: Finals(lambda samples: Judge(live, samples, patches=patches).of, repaired=True),
         seed=seed,
+        patched=True,
     )
     fitted = scoring[: _CONSTANTS.repair_samples]
     (repairs,) = Repairs(live, fitted, torch.float16, ways=EVERYWHERE, seed=seed).of([record.dropped])

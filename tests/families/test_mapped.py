@@ -14,8 +14,10 @@ from topovlm.checkpoint.live import Live, encode, greedy, load
 from topovlm.checkpoint.loading import fits, load_model
 from topovlm.choose.calibration import collect_states
 from topovlm.choose.judge import Judge
-from topovlm.choose.repair.fit import QUICK, fit_repairs
+from topovlm.choose.repair.fit import AT_CUTS, fit_repairs
 from topovlm.choose.repair.front import entering
+from topovlm.choose.repair.patch import Cut
+from topovlm.choose.repair.patches import fit_patches
 from topovlm.choose.rollouts import roll_out
 from topovlm.families.mapped import Mapped
 from topovlm.families.torch_parts import parts_of
@@ -61,10 +63,13 @@ def test_judgements_and_repairs_are_bit_equal(pair: Pair) -> None:
     drops = [[5], [4, 5], [5, 7], [4, 7], [4, 5, 7]]
     judges = [Judge(live, samples, max_new_tokens=3) for live in (memory, mapped)]
     assert [judges[0].kl(drop) for drop in drops] == judges[1].kls(drops)
+    cuts = [Cut(4, 5, 5), Cut(6, 7, 7)]
+    patches = [fit_patches(live, cuts, samples, torch.bfloat16) for live in (memory, mapped)]
+    assert patches[0].digest == patches[1].digest
     fits = []
     for live in (memory, mapped):
         fit = entering(live, roll_out(live, samples, max_new_tokens=3))
-        ((repair,),) = fit_repairs(live, [[5, 7]], fit, fit, stored_dtype=torch.bfloat16, ways=QUICK)
+        ((repair, _),) = fit_repairs(live, [[5, 7]], fit, fit, stored_dtype=torch.bfloat16, ways=AT_CUTS)
         fits.append(repair)
     assert fits[0].cuts == fits[1].cuts
     assert fits[0].weights.keys() == fits[1].weights.keys()

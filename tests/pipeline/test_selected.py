@@ -30,7 +30,13 @@ SEARCH = SearchResult(
     budget=120,
 )
 JUDGE = JudgeRecord(
-    dropped=(3, 5), search=SEARCH, samples=48, finalists=(), certainty=None, shares_samples=False
+    dropped=(3, 5),
+    search=SEARCH,
+    samples=48,
+    finalists=(),
+    certainty=None,
+    patched=True,
+    shares_samples=False,
 )
 
 

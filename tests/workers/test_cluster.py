@@ -13,14 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests import tiny
 from tests.workers.conftest import Nodes
 from topovlm.checkpoint.files import content_hash, open_checkpoint
 from topovlm.checkpoint.live import Live, load
 from topovlm.choose.clouds import ALL_READINGS
+from topovlm.choose.judge_shards import ShardedJudge, patches_in_shards
+from topovlm.choose.repair.patch import Cut
+from topovlm.choose.repair.patches import fit_patches
 from topovlm.choose.shards import (
-    ShardedJudge,
     TorchModel,
     bypassed_in_shards,
     prompt_lengths,
@@ -99,12 +102,14 @@ def test_what_scorers_ask_of_the_model_is_the_same(pool: Pool, live: Live, trave
 
 
 def test_judgements_are_the_same(pool: Pool, live: Live, travelling: TorchModel) -> None:
-    """Of several rounds, by a judge whose last batch is not full."""
+    """Patches, and what is judged with them in several rounds, by a judge whose last batch is not full."""
     from topovlm.choose.judge import Judge
 
-    samples = SAMPLES[:19]
-    ours = Judge(live, samples)
-    theirs = ShardedJudge(pool, travelling, open_checkpoint(live.folder), samples, lengths(live, samples))
+    samples, cuts = SAMPLES[:19], [Cut(1, 2, 2), Cut(2, 3, 4), Cut(4, 5, 5)]
+    patches = patches_in_shards(pool, travelling, samples, cuts, torch.float16)
+    assert patches.digest == fit_patches(live, cuts, samples, torch.float16).digest
+    ours, checkpoint = Judge(live, samples, patches=patches), open_checkpoint(live.folder)
+    theirs = ShardedJudge(pool, travelling, checkpoint, samples, lengths(live, samples), patches=patches)
     for drops in ([(2,), (3, 4)], [(3, 4), (), (2, 5)]):
         assert theirs.kls(drops) == ours.kls(drops)
 

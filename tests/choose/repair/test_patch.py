@@ -140,8 +140,7 @@ def test_weights_count_text_images_and_outliers() -> None:
         weights, fixed = token_weights(
             ids,
             real,
-            entering=before,
-            leaving=behind,
+            streams=(before, behind),
             image_token_id=4,
             bos_token_id=9,
             visual_weight=0.1,

@@ -18,6 +18,7 @@ from topovlm.checkpoint.live import Live, bypassed, collate, encode, last_stream
 from topovlm.checkpoint.verify import RELATIVE_TOLERANCE, relative_difference
 from topovlm.choose.divergence import Apart, apart, behind_one_another
 from topovlm.choose.judged import Judged, nothing_yet
+from topovlm.choose.repair.patches import NO_PATCHES, Patches
 from topovlm.choose.rollouts import Arguments, Rollouts, roll_out
 from topovlm.choose.sweep import Entered, Streams, Variant, enter, neighbours_first, sweep
 from topovlm.console import Progress
@@ -56,7 +57,8 @@ class Judge:
 
     `cache_bytes` bounds all that is kept between judgements: with less, fewer layers are start points. What
     no judgement can do without is kept in any case: the streams that enter layer 0, the blocks' arguments and
-    the dense answers' streams. As much again bounds the streams of sets that are judged at a time.
+    the dense answers' streams. As much again bounds the streams of sets that are judged at a time. `patches`:
+    what every set's cuts are repaired with.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class Judge:
         max_new_tokens: int = 32,
         batch_size: int = 8,
         cache_bytes: int = 1 << 30,
+        patches: Patches = NO_PATCHES,
         progress: Progress | None = None,
     ) -> None:
-        self.live = live
+        self.live, self._patches = live, patches
         self.samples = len(samples)
         self._known: dict[frozenset[int], Judged] = {}
         self._config = live.model.config.to_dict()
@@ -97,17 +100,22 @@ class Judge:
 
     def kls(self, drops: Sequence[Collection[int]]) -> list[float]:
         """As `kl`, of many sets in as few passes over the weights as memory allows."""
+        return [float(judged.kl.mean()) for judged in self.of(drops)]
+
+    def of(self, drops: Sequence[Collection[int]]) -> list[Judged]:
+        """Every sample of every set; remembered, so a set is run once."""
         keys = [frozenset(drop) for drop in drops]
         for key in keys:
             refuse_tied_layers(self._config, self.live.parts.family, sorted(key))
         new = sorted({key for key in keys if key not in self._known}, key=sorted)
-        self._known |= dict(zip(new, self._judge([Variant(key) for key in new]), strict=True))
-        return [float(self._known[key].kl.mean()) for key in keys]
+        variants = [self._patches.variant(key) for key in new]
+        self._known |= dict(zip(new, self._judge(variants), strict=True))
+        return [self._known[key] for key in keys]
 
     def kl_per_sample(self, drop: Collection[int]) -> np.ndarray:
-        """float64 [samples], in the order given; remembered, so a set is run once."""
-        self.kls([drop])
-        return self._known[frozenset(drop)].kl
+        """float64 [samples], in the order given."""
+        (judged,) = self.of([drop])
+        return judged.kl
 
     def kls_of(self, variants: Sequence[Variant]) -> list[float]:
         """As `kls`, also for other weights; nothing is remembered."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from topovlm.choose.finals import Race, certainty, lots_of, race
 from topovlm.choose.judged import Judged
 from topovlm.choose.parting import filled
@@ -15,16 +17,15 @@ from topovlm.samples import Sample
 
 # Sets of layers -> what each shows, as it would ship, on the samples that the function was made of.
 ShippedJudge = Callable[[Sequence[frozenset[int]]], Sequence[Judged]]
-# A search needs a rough order, which so many samples give; a quarter, where there are many more.
-_SEARCH_SAMPLES = 48
+# A search needs a rough order, which so many samples give; an eighth, where there are many more.
+_SEARCH_SAMPLES = 32
 
 
 @dataclass(frozen=True)
 class Finals:
-    """`judge_of` makes the judge of a lot of samples; `count`: of sets that run; `repaired`: as they ship."""
+    """`judge_of` makes the judge of a lot of samples; `repaired`: of sets nearly as they ship."""
 
     judge_of: Callable[[Sequence[Sample]], ShippedJudge]
-    count: int
     repaired: bool
 
 
@@ -37,17 +38,20 @@ def judge_proposals(
     *,
     start: str,
     budget: int,
-    finals: Callable[[], Finals],
+    finalists: int,
+    finals: Callable[[Sequence[frozenset[int]]], Finals],
     seed: int = 0,
+    patched: bool = False,
     shares_samples: bool = False,
     progress: Progress | None = None,
 ) -> JudgeRecord:
     """Swaps that bring a model nearer to the dense one's own answers, then a race of the best sets.
 
     `judge_of` makes the judge of the search: `judge.Judge`, or one in shards. `start` names the scorer whose
-    proposal the search begins from, `budget` bounds the sets it tries; `finals` is asked when it is done.
-    `shares_samples` is noted: the samples scored the layers too. Samples of a single picture are not parted:
-    then no race is run.
+    proposal the search begins from, `budget` bounds the sets it tries; `finals` is asked for so many
+    `finalists` when it is done. Noted are `patched`, whether the judge of the search repairs its sets, and
+    `shares_samples`: its samples scored the layers too. Samples of a single picture are not parted: then no
+    race is run.
     """
     searched, raced = parted(samples, seed)
     found = search(
@@ -57,6 +61,7 @@ def judge_proposals(
         protected,
         start=start,
         budget=budget,
+        best_sets=finalists,
         progress=progress,
     )
     record = JudgeRecord(
@@ -65,9 +70,11 @@ def judge_proposals(
         samples=len(searched),
         finalists=(),
         certainty=None,
+        patched=patched,
         shares_samples=shares_samples,
     )
-    return _raced(record, raced, finals(), seed) if raced and found.best else record
+    contenders = [frozenset(one.dropped) for one in found.best[:finalists]]
+    return _raced(record, raced, contenders, finals(contenders), seed) if raced and contenders else record
 
 
 def parted(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
@@ -77,12 +84,17 @@ def parted(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sam
 
 def search_samples(count: int) -> int:
     """How many of so many samples a search has."""
-    return max(min(_SEARCH_SAMPLES, count // 2), count // 4)
+    return max(min(_SEARCH_SAMPLES, count // 2), count // 8)
 
 
-def _raced(record: JudgeRecord, samples: Sequence[Sample], finals: Finals, seed: int) -> JudgeRecord:
-    """With the winner of the race among the best sets."""
-    contenders = [frozenset(one.dropped) for one in record.search.best[: finals.count]]
+def _raced(
+    record: JudgeRecord,
+    samples: Sequence[Sample],
+    contenders: Sequence[frozenset[int]],
+    finals: Finals,
+    seed: int,
+) -> JudgeRecord:
+    """With the winner of the race."""
     lots = lots_of(samples, len(contenders))
     judges: dict[int, ShippedJudge] = {}
 
@@ -93,10 +105,9 @@ def _raced(record: JudgeRecord, samples: Sequence[Sample], finals: Finals, seed:
 
     run: Race = race(len(contenders), len(lots), ask)
     groups = [sample.cluster for lot in lots for sample in lot]
-    return JudgeRecord(
+    return structs.replace(
+        record,
         dropped=tuple(sorted(contenders[run.winner])),
-        search=record.search,
-        samples=record.samples,
         finalists=tuple(
             Finalist(
                 dropped=tuple(sorted(drop)),
@@ -109,5 +120,4 @@ def _raced(record: JudgeRecord, samples: Sequence[Sample], finals: Finals, seed:
             for drop, judged in zip(contenders, run.results, strict=True)
         ),
         certainty=certainty(run, groups, seed),
-        shares_samples=record.shares_samples,
     )

@@ -114,8 +114,9 @@ class Certainty(Part, frozen=True, kw_only=True):
 class JudgeRecord(Part, frozen=True, kw_only=True):
     """A search on `samples`, and the race of its best sets on others; the set that won.
 
-    `finalists` is empty, and the search's own set won, where no samples were left for a race.
-    `shares_samples`: the samples of the search scored the layers too.
+    `finalists` is empty, and the search's own set won, where no samples were left for a race. `patched`:
+    the search's sets, too, were judged with their cuts repaired. `shares_samples`: its samples scored the
+    layers too.
     """
 
     dropped: tuple[int, ...]
@@ -123,6 +124,7 @@ class JudgeRecord(Part, frozen=True, kw_only=True):
     samples: int
     finalists: tuple[Finalist, ...]
     certainty: Certainty | None
+    patched: bool
     shares_samples: bool
 
 

@@ -1,12 +1,12 @@
-"""Hidden states and judgements in shards: batches of the run that would compute them alone, to the bit.
+"""Hidden states in shards: batches of the run that would compute them alone, to the bit.
 
 A batch is computed with by itself, whatever others go through the model beside it. So a shard is one or more
-whole batches, composed as `calibration` and `judge` compose theirs, with as many threads.
+whole batches, composed as `calibration` composes its own, with as many threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +18,6 @@ from topovlm.choose import bypasses, sensitivities
 from topovlm.choose.clouds import STREAM, Reading
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
-from topovlm.families.layers import refuse_tied_layers
 from topovlm.samples import Sample
 from topovlm.workers.jobs import Opened, Shard
 from topovlm.workers.pool import Pool
@@ -26,12 +25,8 @@ from topovlm.workers.pool import Pool
 if TYPE_CHECKING:
     from topovlm.checkpoint.files import Checkpoint
     from topovlm.checkpoint.live import Live
-    from topovlm.choose.judge import Judge
 
 _BATCHES_OF_STATES = 2  # per shard: a model that stays in its files is read once for all of them
-_JUDGE_BATCH = 8
-_NEW_TOKENS = 32
-_CACHE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def torch_model(checkpoint: Checkpoint, sha256: str, dtype: str) -> TorchModel:
 
 
 @dataclass(frozen=True)
-class _TorchJob:
+class TorchJob:
     source: TorchModel
 
     @property
@@ -105,7 +100,7 @@ class _TorchJob:
 
 
 @dataclass(frozen=True)
-class StatesJob(_TorchJob):
+class StatesJob(TorchJob):
     """float32 [readings, layers, samples, width]: `calibration.collect` of whole batches of `batch_size`."""
 
     readings: tuple[Reading, ...] = (STREAM,)
@@ -125,7 +120,7 @@ class StatesJob(_TorchJob):
 
 
 @dataclass(frozen=True)
-class BypassedJob(_TorchJob):
+class BypassedJob(TorchJob):
     """float32 [layers + 1, samples, width]: `bypasses.collect_bypassed` of whole batches of `batch_size`."""
 
     cloud: str = "residual"
@@ -141,7 +136,7 @@ class BypassedJob(_TorchJob):
 
 
 @dataclass(frozen=True)
-class SensitivityJob(_TorchJob):
+class SensitivityJob(TorchJob):
     """float64 [layers, samples, 1]: `sensitivities.collect_sensitivity` of whole batches, by sample."""
 
     seed: int = 0
@@ -154,34 +149,6 @@ class SensitivityJob(_TorchJob):
     def run(self, opened: Opened, shard: Shard) -> np.ndarray:
         batches = _whole(shard.samples, self.batch_size)
         return sensitivities.sensitivity_of_batches(cast("Live", opened.value), batches, self.seed)
-
-
-@dataclass(frozen=True)
-class JudgeJob(_TorchJob):
-    """float64 [sets, samples]: KL of each set in `asked` to the dense model, on one batch. The judge of a
-    batch stays in the worker for the next round; `cache_bytes` bounds each."""
-
-    cache_bytes: int = _CACHE_BYTES
-
-    @property
-    def key(self) -> str:
-        return digest_of(["judge", self.source.content, _NEW_TOKENS])
-
-    def run(self, opened: Opened, shard: Shard) -> np.ndarray:
-        from topovlm.choose.judge import Judge
-
-        name = f"judge {shard.digest}"
-        if name not in opened.kept:
-            opened.kept[name] = Judge(
-                cast("Live", opened.value),
-                shard.samples,
-                max_new_tokens=_NEW_TOKENS,
-                batch_size=_JUDGE_BATCH,
-                cache_bytes=self.cache_bytes,
-            )
-        judge = cast("Judge", opened.kept[name])
-        judge.kls(shard.asked)
-        return np.stack([judge.kl_per_sample(drop) for drop in shard.asked])
 
 
 def states_in_shards(
@@ -263,43 +230,6 @@ def _in_shards(
     for part, values in zip(parts, found, strict=True):
         together[..., part, :] = values
     return together
-
-
-class ShardedJudge:
-    """As `judge.Judge`, bit for bit: its batches, each judged by whoever is free."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        model: TorchModel,
-        checkpoint: Checkpoint,
-        samples: Sequence[Sample],
-        lengths: Sequence[int],
-    ) -> None:
-        from topovlm.checkpoint.encoded import batches_by_length
-
-        if not samples:
-            raise InputError(explain("held-out samples", 0, "at least one is needed"))
-        self._pool, self._checkpoint = pool, checkpoint
-        self._rows = batches_by_length(lengths, _JUDGE_BATCH)
-        self._shards = [Shard(tuple(samples[row] for row in rows)) for rows in self._rows]
-        self._job = JudgeJob(model, _CACHE_BYTES // len(self._rows))
-        self._known: dict[frozenset[int], np.ndarray] = {}
-
-    def kls(self, drops: Sequence[Collection[int]]) -> list[float]:
-        """Mean over samples of the mean over answer tokens of KL(dense || slim), in nats."""
-        keys = [frozenset(drop) for drop in drops]
-        for key in keys:
-            refuse_tied_layers(self._checkpoint.config, self._checkpoint.family, sorted(key))
-        new = sorted({key for key in keys if key not in self._known}, key=sorted)
-        if new:
-            asked = tuple(tuple(sorted(key)) for key in new)
-            found = self._pool.run(self._job, [shard.asking(asked) for shard in self._shards])
-            values = np.zeros((len(new), sum(map(len, self._rows))))
-            for rows, part in zip(self._rows, found, strict=True):
-                values[:, rows] = part
-            self._known |= dict(zip(new, values, strict=True))
-        return [float(self._known[key].mean()) for key in keys]
 
 
 def prompt_lengths(processor: Any, checkpoint: Checkpoint, samples: Sequence[Sample]) -> list[int]:

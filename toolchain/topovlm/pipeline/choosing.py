@@ -24,16 +24,20 @@ from topovlm.pipeline.stages import MODEL, PRUNE, SCORE, SCORES, SELECT, SELECTI
 from topovlm.records import write
 
 if TYPE_CHECKING:
+    import torch
+
     from topovlm.choose.judging import Finals
     from topovlm.choose.record import JudgeRecord, RepairRecord, ScoreResult
+    from topovlm.choose.repair.patch import Cut
+    from topovlm.choose.repair.patches import Patches
     from topovlm.choose.search import KlJudge
     from topovlm.pipeline.context import Context
     from topovlm.pipeline.rundir import Record
     from topovlm.samples import Sample
 
 BY_HAND = "by hand"
-# Each is repaired: minutes of a large model, and its new weights are held until the race is over.
-_FINALISTS, _FINALISTS_OF_LARGE, _LARGE_PARAMETERS = 8, 2, 1_000_000_000
+# Cuts of each are repaired: minutes of a large model, and its new weights are held until the race is over.
+_FINALISTS, _FINALISTS_OF_LARGE, _LARGE_PARAMETERS = 16, 2, 1_000_000_000
 
 
 def check_inputs(context: Context) -> None:
@@ -157,39 +161,77 @@ def _judge(
 ) -> JudgeRecord:
     from topovlm.choose.judging import judge_proposals
 
+    patches = _patches_of_all(context, len(next(iter(proposals.values()))))
     return judge_proposals(
-        _judge_of(context),
+        _judge_of(context, patches),
         context.source.layers,
         context.data.judging(),
         proposals,
         guarded,
         start=context.config.scorer,
         budget=context.config.judgements,
-        finals=lambda: _finals(context),
+        finalists=finalists_of(context),
+        finals=lambda contenders: _finals(context, patches, contenders),
         seed=context.config.seed,
+        patched=bool(patches.weights),
         shares_samples=context.data.judge_shares_samples,
         progress=progress,
     )
 
 
-def _finals(context: Context) -> Finals:
-    """The best sets nearly as they would ship: repaired at their cuts, on fewer samples."""
-    from topovlm.choose.judging import Finals
-    from topovlm.choose.repair.apply import stored_dtype
-    from topovlm.choose.repair.fit import QUICK, Repairs
-    from topovlm.choose.shipped import Shipped
+def patched_cuts(context: Context, drop_count: int) -> list[Cut]:
+    """Every run of layers that a set of the search may leave out. None of a large model, where each would
+    take minutes."""
+    from topovlm.choose.repair.patches import cuts_up_to
+
+    if not _repairing(context) or _is_large(context):
+        return []
+    protected = context.source.checkpoint.facts.protected_layers()
+    return cuts_up_to(drop_count, context.source.layers, protected)
+
+
+def _patches_of_all(context: Context, drop_count: int) -> Patches:
+    from topovlm.choose.repair.patches import NO_PATCHES, fit_patches
+
+    cuts = patched_cuts(context, drop_count)
+    if not cuts:
+        return NO_PATCHES
+    samples, dtype = _quick_samples(context), _stored_dtype(context)
+    if context.pool.here:
+        return fit_patches(context.dense.live, cuts, samples, dtype)
+    from topovlm.choose.judge_shards import patches_in_shards
+
+    return patches_in_shards(context.pool, travelling(context), samples, cuts, dtype)
+
+
+def _finals(context: Context, patches: Patches, contenders: Sequence[frozenset[int]]) -> Finals:
+    """The best sets nearly as they would ship: with all of their cuts patched."""
+    from topovlm.choose.judge import Judge
+    from topovlm.choose.judging import Finals, ShippedJudge
+    from topovlm.choose.repair.patches import cuts_of, fit_patches
 
     context.pool.release()  # from here on the model is used here
-    live, repairs = context.dense.live, None
-    if _repairing(context):
-        repairs = Repairs(
-            live,
-            context.data.calibration()[: context.constants.quick_repair_samples],
-            stored_dtype(context.source.checkpoint),
-            ways=QUICK,
-            seed=context.config.seed,
+    live, repaired = context.dense.live, _repairing(context)
+    missing = [cut for cut in cuts_of(contenders) if cut not in patches.tried] if repaired else []
+    if missing:
+        patches = patches.and_these(
+            fit_patches(live, missing, _quick_samples(context), _stored_dtype(context))
         )
-    return Finals(Shipped(live, repairs).judge_of, finalists_of(context), repaired=repairs is not None)
+
+    def judge_of(samples: Sequence[Sample]) -> ShippedJudge:
+        return Judge(live, samples, patches=patches).of
+
+    return Finals(judge_of, repaired)
+
+
+def _quick_samples(context: Context) -> Sequence[Sample]:
+    return context.data.calibration()[: context.constants.quick_repair_samples]
+
+
+def _stored_dtype(context: Context) -> torch.dtype:
+    from topovlm.choose.repair.apply import stored_dtype
+
+    return stored_dtype(context.source.checkpoint)
 
 
 def finalists_of(context: Context) -> int:
@@ -218,19 +260,20 @@ def fitting_samples(context: Context) -> int:
     return constants.quick_repair_samples if _is_large(context) else constants.repair_samples
 
 
-def _judge_of(context: Context) -> Callable[[Sequence[Sample]], KlJudge]:
+def _judge_of(context: Context, patches: Patches) -> Callable[[Sequence[Sample]], KlJudge]:
     if context.pool.here:
         from topovlm.choose.judge import Judge
 
         live = context.dense.live
-        return lambda samples: Judge(live, samples)
-    from topovlm.choose.shards import ShardedJudge, prompt_lengths
+        return lambda samples: Judge(live, samples, patches=patches)
+    from topovlm.choose.judge_shards import ShardedJudge
+    from topovlm.choose.shards import prompt_lengths
 
     model, checkpoint = travelling(context), context.source.checkpoint
 
     def judge_of(samples: Sequence[Sample]) -> KlJudge:
         lengths = prompt_lengths(context.dense.processor, checkpoint, samples)
-        return ShardedJudge(context.pool, model, checkpoint, samples, lengths)
+        return ShardedJudge(context.pool, model, checkpoint, samples, lengths, patches=patches)
 
     return judge_of
 

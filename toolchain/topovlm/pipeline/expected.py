@@ -10,7 +10,7 @@ from topovlm.choose.costs import Costs
 from topovlm.choose.judging import search_samples
 from topovlm.choose.scorers import needed
 from topovlm.machine.host import free_memory_bytes
-from topovlm.pipeline.choosing import finalists_of, fitting_samples, repairs_all
+from topovlm.pipeline.choosing import finalists_of, fitting_samples, patched_cuts, repairs_all
 from topovlm.pipeline.preflight import needs, stages_until
 from topovlm.units import format_bytes
 
@@ -23,6 +23,7 @@ _VERIFIED, _VERIFIED_STEPS = 14, 32  # prompts through the model, and steps of c
 # Prompts through the model when one form of exported graphs is checked: references, controls, a batch.
 _CHECKED = 19
 _CAUTIONS = 2  # repairs of the set that ships
+_STRENGTHS = 6  # of each of its cuts
 _WORTH_A_TABLE_S = 600
 _MINUTE_S, _MINUTES_SHOWN = 60, 100
 _SHORT_ANSWER = 8  # tokens of an answer to a held-out question
@@ -95,7 +96,11 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     selecting = _answers(asked_of_dense, layers) + Work(asked_of_dense, asked_of_dense * layers + judged)
     cuts = -(-drop // 2)
     quick = min(config.samples, constants.quick_repair_samples)
-    quick_s, quick_ready_s = _repair_s(context, costs, exact, quick, cuts)
+    runs = len(patched_cuts(context, drop))
+    # Where no run of the search has a patch, the finalists' cuts are given theirs.
+    anchors, patched = (layers, runs) if runs else (finals * cuts, finals * cuts)
+    patching = _answers(quick, layers) + Work(quick, quick * (layers + anchors))
+    patching_s = patching.seconds(costs) + _solving_s(context, exact, anchors, solutions=patched)
     fitted = min(config.samples, fitting_samples(context))
     # From the first cut on about two thirds of what stays.
     once_s, ready_s = _repair_s(
@@ -112,9 +117,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     answering = Work(2 * asked, asked * (layers + keep), _SHORT_ANSWER * asked * (layers + keep))
     return {
         "score": scoring.seconds(costs),
-        "select": selecting.seconds(costs) + repairs * (quick_ready_s + finals * quick_s)
-        if config.drop is None
-        else 0.0,
+        "select": selecting.seconds(costs) + repairs * patching_s if config.drop is None else 0.0,
         "prune": verifying.seconds(exact) + repairs * (ready_s + _CAUTIONS * once_s) + taught,
         "export": checked.seconds(exact),
         "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
@@ -144,16 +147,17 @@ def _repair_s(context: Context, costs: Costs, exact: Costs, samples: int, places
     # The dense model and the slim one, whose repaired layers run twice.
     fitting = Work(samples, samples * (2 * layers + places))
     return (
-        fitting.seconds(costs) + _solving_s(context, exact, places),
+        fitting.seconds(costs) + _solving_s(context, exact, places, solutions=_STRENGTHS * places),
         _answers(samples, layers).seconds(costs),
     )
 
 
-def _solving_s(context: Context, exact: Costs, places: int) -> float:
-    """Normal equations in float64, in six strengths: products at half the rate of float32, factors at a
-    quarter of that."""
+def _solving_s(context: Context, exact: Costs, places: int, *, solutions: int) -> float:
+    """Normal equations in float64, factored once or in every strength: products at half the rate of float32,
+    factors at a quarter of that."""
     decoder = context.source.checkpoint.facts.shape.decoder
     inner, outer = decoder.intermediate, decoder.hidden
     rate = 2 * exact.tokens * decoder.linear_params_per_layer / exact.layer_s
-    products, factors = 2 * outer * inner**2 + 12 * outer * inner**2, 2 * inner**3
-    return places * (2 * products / rate + 8 * factors / rate)
+    products = 2 * outer * inner**2 * (places + solutions)
+    factors = inner**3 / 3 * min(solutions, _STRENGTHS * places)
+    return 2 * products / rate + 8 * factors / rate

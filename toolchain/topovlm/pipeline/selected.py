@@ -78,7 +78,8 @@ def judge_part(judge: JudgeRecord) -> doc.Judge:
     found = judge.search
     won = judge.dropped == found.dropped
     swaps = tuple(f"{step.out} stays, {step.into} goes" for step in found.steps) if won else ()
-    text = f"{found.evaluations} sets of layers tried, starting from {found.start}"
+    form = "tried with their cuts repaired" if judge.patched else "tried"
+    text = f"{found.evaluations} sets of layers {form}, starting from {found.start}"
     if judge.finalists:
         text += f"; {_finals_text(judge)}"
     if judge.shares_samples:

@@ -47,8 +47,6 @@ class Ways:
 
 
 AT_CUTS, EVERYWHERE = Ways(), Ways(everywhere=True)
-# Of sets that are only compared, on few samples.
-QUICK = Ways(caution=CAUTION[-1:])
 
 
 @dataclass(frozen=True)

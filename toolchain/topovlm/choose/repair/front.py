@@ -68,6 +68,10 @@ class Front:
 
     def advance(self, layer: int) -> None:
         """Take all to `layer`."""
+        if not any(self._drops) and not any(self.repaired):  # all of them are the dense model
+            self._slim, self.layer = [self._dense_at(layer)] * len(self._drops), layer
+            self._forget_before(layer)
+            return
         variants = [Variant(drop, kept) for drop, kept in zip(self._drops, self.repaired, strict=True)]
         self._slim = sweep(
             self.live,
@@ -80,6 +84,9 @@ class Front:
         )
         self.layer = layer
         self._dense_at(layer)
+        self._forget_before(layer)
+
+    def _forget_before(self, layer: int) -> None:
         for passed in [known for known in self._dense if known < layer]:
             del self._dense[passed]
 
@@ -99,17 +106,18 @@ class Front:
                 del self._dense[before]
         return self._dense[layer]
 
-    def gather(self, number: int, cut: Cut) -> Gram:
-        """Gram matrices of a cut of one slim model, of the samples that fit. All stand before its anchor, and
-        stay there."""
-        live, down = self.live, self.live.down_projection(cut.anchor)
+    def gather(self, number: int, *cuts: Cut) -> Gram:
+        """Gram matrices of cuts of one slim model that share an anchor, of the samples that fit. All stand
+        before the anchor, and stay there."""
+        live, down = self.live, self.live.down_projection(cuts[0].anchor)
         inner = torch.zeros(down.in_features, down.in_features, dtype=torch.float64, device=live.device)
-        cross = torch.zeros(down.in_features, down.out_features, dtype=torch.float64, device=live.device)
+        cross = inner.new_zeros(down.in_features, len(cuts) * down.out_features)
         tokens, fixed = 0, [inner.new_zeros(0, down.in_features)]
-        for held, missing, weights, stays in self._seen(number, cut, self._fit):
-            scaled = held.double() * weights[:, None]
-            inner.addmm_(scaled.T, held.double())
-            cross.addmm_(scaled.T, missing.double())
+        for held, missing, weights, stays in self._seen(number, cuts, self._fit):
+            # A batch's products err no more than its float32 streams do; sums of many would.
+            scaled = (held.float() * weights[:, None].float()).T
+            inner += scaled @ held.float()
+            cross += scaled @ missing.float()
             if self._massive_stay:
                 fixed.append(stays)
             tokens += len(weights)
@@ -122,7 +130,7 @@ class Front:
         with self.live.weights.held(own.parameters()):
             dense = own.weight.data.float()
         left, before = [0.0] * len(projections), 0.0
-        for held, missing, weights, _ in self._seen(number, cut, self._tune):
+        for held, missing, weights, _ in self._seen(number, [cut], self._tune):
             before += float(weights @ missing.float().square().sum(1).double())
             for at, projection in enumerate(projections):
                 rest = missing - functional.linear(held.float(), projection.float() - dense)
@@ -131,36 +139,38 @@ class Front:
 
     @torch.inference_mode()
     def _seen(
-        self, number: int, cut: Cut, batches: range
+        self, number: int, cuts: Sequence[Cut], batches: range
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
         """By batch, of the tokens that count: what the down-projection reads [n, m], what is missing behind
-        the cut [n, d], and their weights, float64 [n]; and what it reads of those that must stay."""
-        behind = self._dense_at(cut.last + 1)
-        live, inners = self.live, list[torch.Tensor]()
-        block = live.blocks[cut.anchor]
-        handle = live.down_projection(cut.anchor).register_forward_pre_hook(
+        the cuts [n, cuts * d], and their weights, float64 [n]; and what it reads of those that must stay."""
+        behind = {last: self._dense_at(last + 1) for last in sorted({cut.last for cut in cuts})}
+        live, inners, anchor = self.live, list[torch.Tensor](), cuts[0].anchor
+        block = live.blocks[anchor]
+        handle = live.down_projection(anchor).register_forward_pre_hook(
             lambda _module, args: inners.append(args[0])
         )
         try:
             with live.weights.held(block.parameters()):
                 for place in batches:
                     batch = self._batches[place]
-                    stream = stream_of(block(self._slim[number][place], **batch.arguments[cut.anchor]))
+                    stream = stream_of(block(self._slim[number][place], **batch.arguments[anchor]))
                     # Some families add features of pictures behind the anchor, and behind layers that go.
-                    for layer in range(cut.anchor, cut.last + 1):
+                    without: dict[int, torch.Tensor] = {}
+                    for layer in range(anchor, max(behind) + 1):
                         stream = stream + batch.added[layer] if layer in batch.added else stream
+                        without[layer] = stream
                     weights, stays = token_weights(
                         batch.ids,
                         batch.real,
-                        entering=stream,
-                        leaving=behind[place],
+                        streams=[one for last in behind for one in (without[last], behind[last][place])],
                         image_token_id=live.image_token_id,
                         bos_token_id=live.tokenizer.bos_token_id,
                         visual_weight=self._visual_weight,
                     )
                     rows = weights > 0
                     inner = inners.pop()
-                    yield inner[rows], (behind[place] - stream)[rows], weights[rows], inner[stays]
+                    missing = [(behind[cut.last][place] - without[cut.last])[rows] for cut in cuts]
+                    yield inner[rows], torch.cat(missing, -1), weights[rows], inner[stays]
         finally:
             handle.remove()
 

@@ -42,8 +42,9 @@ class Cut:
 
 @dataclass(frozen=True)
 class Gram:
-    """Weighted sums over tokens, float64: `inner` [m, m] of a a^T, `cross` [m, d] of a (t - x)^T; `fixed`
-    [n, m]: a of the tokens that must stay, times the root of their weight."""
+    """Weighted sums over tokens, float64: `inner` [m, m] of a a^T; `cross` [m, d] of a (t - x)^T, those of
+    cuts with one anchor side by side; `fixed` [n, m]: a of the tokens that must stay, times the root of their
+    weight."""
 
     inner: torch.Tensor
     cross: torch.Tensor
@@ -75,8 +76,7 @@ def token_weights(
     ids: torch.Tensor,
     real: torch.Tensor,
     *,
-    entering: torch.Tensor,
-    leaving: torch.Tensor,
+    streams: Sequence[torch.Tensor],
     image_token_id: int | None,
     bos_token_id: int | None,
     visual_weight: float,
@@ -84,13 +84,14 @@ def token_weights(
     """float64 [B, T]: 1 for text and answer, `visual_weight` for image tokens, 0 for padding and for tokens
     that must stay as they are; and bool [B, T], which these are: outliers, and BOS where it comes first.
 
-    Outliers have a norm over ten times the median of their stream: a few of them would own the fit.
+    Outliers have a norm over ten times the median of one of `streams` [B, T, d]: a few of them would own the
+    fit.
     """
     visual = ids == (-1 if image_token_id is None else image_token_id)
     weights = torch.where(visual, visual_weight, 1.0).double()
     first = real & (real.cumsum(1) == 1)
     fixed = first & (ids == (-1 if bos_token_id is None else bos_token_id))
-    for stream in (entering, leaving):
+    for stream in streams:
         norms = stream.float().norm(dim=-1)
         fixed = fixed | (norms > _OUTLIER_NORM * norms[real].median())
     return weights * (real & ~fixed), real & fixed
@@ -125,16 +126,22 @@ class Equations:
 
         Not finite where the equations have no solution in float64.
         """
+        (weight,) = self.solve_all(ridge)
+        return weight
+
+    def solve_all(self, ridge: float) -> list[torch.Tensor]:
+        """As `solve`, of every cut in `cross`."""
+        cuts = self._cross.shape[1] // len(self.weight)
         strength = ridge * self._mean
         if not strength > 0:
-            return self.weight  # no token counted: nothing to learn from
+            return [self.weight] * cuts  # no token counted: nothing to learn from
         factor = self._factor.copy_(self._inner).addmm_(self._fixed.T, self._fixed)
         factor.diagonal().add_(strength)
         failed = torch.empty((), dtype=torch.int32, device=factor.device)
         torch.linalg.cholesky_ex(factor, out=(factor, failed))
         if failed.item():  # sums that are not finite, or too many ways to be right for float64
-            return torch.full_like(self.weight, torch.nan)
+            return [torch.full_like(self.weight, torch.nan)] * cuts
         half = torch.linalg.solve_triangular(factor, self._cross, upper=False)
         solution: torch.Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True).mT
         change = solution @ self.weight if self.form == "output" else solution
-        return self.weight + change
+        return [self.weight + part for part in change.view(cuts, *self.weight.shape)]
