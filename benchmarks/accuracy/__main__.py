@@ -1,11 +1,12 @@
 """Which way to choose layers keeps most of a model, on models that nobody trained for it:
 
     python -m benchmarks.accuracy scorers [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
-    python -m benchmarks.accuracy objectives | repairs | massive | choices | healing [...]
+    python -m benchmarks.accuracy objectives | previews | repairs | massive | choices | healing [...]
     python -m benchmarks.accuracy page
 
 `scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them).
-`objectives`: by what a judge should choose, and on how many samples. `repairs`: what the ways to repair are
+`objectives`: by what a judge should choose, and on how many samples; `previews`: whether it should see sets
+as they are cut, or with their cuts patched. `repairs`: what the ways to repair are
 worth; `massive`: what becomes of a repair that moves tokens of massive activations. `choices`: what a
 deployment would choose (search, finals, repair); `healing`: what these gain by ten minutes of it. Nothing
 that measures has chosen.
@@ -24,13 +25,13 @@ from typing import Any
 
 from benchmarks.accuracy import page
 from benchmarks.accuracy.choices import PRODUCT
+from benchmarks.accuracy.judges import compare_objectives, compare_previews
 from benchmarks.accuracy.lvlm import Lvlm
 from benchmarks.accuracy.page import cell
 from benchmarks.accuracy.runs import (
     compare_choices,
     compare_healing,
     compare_massive,
-    compare_objectives,
     compare_repairs,
     compare_scorers,
 )
@@ -40,6 +41,7 @@ from topovlm.machine.environment import cpu_name, versions
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "accuracy.json"
 _OTHERS = {
     "objectives": compare_objectives,
+    "previews": compare_previews,
     "repairs": compare_repairs,
     "massive": compare_massive,
     "choices": compare_choices,
@@ -79,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
             found = compare_scorers(subject, room, seeds, counts, costly=args.costly, few=args.few)
         else:
             found = _OTHERS[args.what](subject, room, seeds, counts)
-    print("\n".join(page.gaps(found)) if args.what == "objectives" else as_markdown(found))
+    judging = args.what in ("objectives", "previews")
+    print("\n".join(page.gaps(found)) if judging else as_markdown(found))
     if args.write:
         _keep(args.subject, args.what, found)
     return 0

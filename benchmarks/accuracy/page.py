@@ -20,6 +20,10 @@ brackets: the middle 95 % when seeds (other samples to choose with) and items ar
 nats per token, "right" and "cloze" are shares. Layers at both ends are protected from all ways to choose.
 
 """
+_GAP = (
+    "Mean gap in {} of the set that a judge likes best to the best there is (picked on half of the items, "
+    "scored on the other), by number of samples"
+)
 _NAMES = {
     "reference": "the reference model (grown, stochastic depth)",
     "smollm2-text": "SmolLM2-135M-Instruct on texts (published decoder)",
@@ -89,10 +93,11 @@ def _lines(held: Mapping[str, Any]) -> Iterator[str]:
         yield from _spread_of_forms(found, measure)
     for subject, found in _with(held, "objectives"):
         yield f"## By what a judge chooses: {_NAMES.get(subject, subject)}\n"
-        yield (
-            f"Mean gap in {found['measure']} of the set that a judge likes best to the best there is (picked "
-            "on half of the items, scored on the other), by number of samples; before repair.\n"
-        )
+        yield f"{_GAP.format(found['measure'])}; before repair.\n"
+        yield from gaps(found)
+    for subject, found in _with(held, "previews"):
+        yield f"## What a judge looks at: {_NAMES.get(subject, subject)}\n"
+        yield f"{_GAP.format(found['measure'])}, as they ship; both directions of KL.\n"
         yield from gaps(found)
     for title, kind in _TABLES.items():
         for subject, found in _with(held, kind):
@@ -148,6 +153,9 @@ def gaps(found: Mapping[str, Any]) -> Iterator[str]:
         yield "|---" * (len(sizes) + 1) + "|"
         for name, by_size in row["gaps"].items():
             yield f"| {name} | " + " | ".join(cell(by_size[size]) for size in sizes) + " |"
+        for name, by_size in row.get("ranks", {}).items():
+            cells = " | ".join(cell(by_size[size]) for size in sizes)
+            yield f"| {name}: rank correlation with what is lost | {cells} |"
         yield ""
 
 

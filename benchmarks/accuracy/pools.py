@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.accuracy.kept import Measured
 from benchmarks.accuracy.subject import Drop, Outcome, Subject, free_layers
 from topovlm.choose.judge import Judge
-from topovlm.choose.sweep import Variant
+from topovlm.choose.repair.patches import NO_PATCHES, Patches
 from topovlm.samples import Sample
 
 _MOST_SETS = 600  # of one size, that are all run
@@ -42,7 +42,11 @@ def sets_of(subject: Subject, measured: Measured, count: int) -> list[Drop]:
 
 
 def judged_by(
-    subject: Subject, samples: Sequence[Sample], drops: Sequence[Drop], file: Path
+    subject: Subject,
+    samples: Sequence[Sample],
+    drops: Sequence[Drop],
+    file: Path,
+    patches: Patches = NO_PATCHES,
 ) -> dict[str, np.ndarray]:
     """float64 [sets, samples] by measure, kept in `file`."""
     names = ("kl", "reverse", "same")
@@ -56,7 +60,9 @@ def judged_by(
         judge = Judge(subject.live, samples)
         for start in range(0, len(new), _AT_A_TIME):
             part = new[start : start + _AT_A_TIME]
-            for number, found in zip(part, judge.judged([Variant(drops[n]) for n in part]), strict=True):
+            for number, found in zip(
+                part, judge.judged([patches.variant(drops[n]) for n in part]), strict=True
+            ):
                 known[keys[number]] = np.stack([getattr(found, name) for name in names])
             partial = file.with_suffix(".part.npz")
             np.savez(partial, **known)  # type: ignore[arg-type]

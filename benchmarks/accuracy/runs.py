@@ -1,4 +1,4 @@
-"""The comparisons: scorers alone, what a judge goes by, repairs, what a deployment chooses, and healing."""
+"""The comparisons: scorers alone, repairs, what a deployment chooses, and healing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from benchmarks.accuracy.choices import PRODUCT, SETTINGS, choose
 from benchmarks.accuracy.compare import over_seeds_and_items
 from benchmarks.accuracy.healing import CONFIRMING, heal
 from benchmarks.accuracy.kept import Measured, once
-from benchmarks.accuracy.objectives import gaps
-from benchmarks.accuracy.pools import Pool, judged_by, lost_items, sets_of
+from benchmarks.accuracy.pools import judged_by, lost_items, sets_of
 from benchmarks.accuracy.repairs import MASSIVE, REPAIRS, repaired
 from benchmarks.accuracy.rivals import FORMATS, measured_in
 from benchmarks.accuracy.scorers import (
@@ -99,7 +98,7 @@ def compare_scorers(
             rng = np.random.default_rng([seed, 5])
             draws = [frozenset(rng.choice(free, count, replace=False).tolist()) for _ in range(_DRAWS)]
             sets[count].setdefault("random", [[]] * len(seeds))[seeds.index(seed)] = draws
-        _say(f"{subject.name}: seed {seed} scored")
+        say(f"{subject.name}: seed {seed} scored")
     losses: dict[str, dict[int, dict[str, np.ndarray]]] = {}
     for count in counts:
         for name, by_seed in sets[count].items():
@@ -110,12 +109,12 @@ def compare_scorers(
                 )
                 for measure in subject.measures
             }
-        _say(f"{subject.name}: {count} layers measured")
+        say(f"{subject.name}: {count} layers measured")
     return {
         **_head(subject, dense, seeds, counts),
         "singles": {str(layer): float(loss) for layer, loss in zip(free, singles, strict=True)},
         "losses": {name: _summed(by_count) for name, by_count in losses.items()},
-        "ranks": {name: _spread(values) for name, values in ranks.items()},
+        "ranks": {name: spread(values) for name, values in ranks.items()},
         "paired": {
             form: {
                 rival: _summed(_difference(losses[form], losses[rival]))
@@ -176,7 +175,7 @@ def compare_choices(
                         "certainty": None if record.certainty is None else plain(record.certainty),
                     }
                 )
-                _say(f"{subject.name}: seed {seed}, {count} layers, {name}: {seconds:.0f} s")
+                say(f"{subject.name}: seed {seed}, {count} layers, {name}: {seconds:.0f} s")
             losses.add(count, outcomes)
     return {
         **_head(subject, dense, seeds, counts),
@@ -199,39 +198,6 @@ def _head(subject: Subject, dense: Outcome, seeds: Sequence[int], counts: Sequen
 def _small(subject: Subject, room: Path, kind: str) -> Outcome:
     """The dense model in fewer bits, kept in the room."""
     return once(room / f"dense-{kind}.pkl", lambda: measured_in(subject, kind, Variant()))
-
-
-def compare_objectives(
-    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
-) -> dict[str, Any]:
-    """How far what a judge chooses is from the best set, by objective and number of samples."""
-    measured = Measured(subject, room / "measured.npz")
-    (dense,) = measured([[]])
-    found: dict[str, Any] = {}
-    for count in counts:
-        drops = sets_of(subject, measured, count)
-        lost = np.stack([lost_items(dense, one, subject.measures[0]) for one in measured(drops)])
-        rows = []
-        for seed in seeds:
-            samples = judging_samples(subject, seed)
-            judged = judged_by(subject, samples, drops, room / f"judged-{seed}.npz")
-            rows.append(gaps(Pool(tuple(drops), lost, judged), seed))
-            _say(f"{subject.name}: {count} layers, seed {seed}: {len(drops)} sets judged")
-        found[str(count)] = {
-            "sets": len(drops),
-            "best": float(lost.mean(1).min()),
-            "median": float(np.median(lost.mean(1))),
-            "gaps": {
-                name: {str(size): _spread([row[name][size] for row in rows]) for size in rows[0][name]}
-                for name in rows[0]
-            },
-        }
-    return {
-        "measure": subject.measures[0],
-        "dense": dense.mean(subject.measures[0]),
-        "seeds": list(seeds),
-        "counts": found,
-    }
 
 
 def compare_repairs(
@@ -283,7 +249,7 @@ def _compare_ways(
             drop = drop_of(seed, count)
             (cut,) = measured([drop])
             losses.add(count, {"cut": cut, **repaired(subject, fitted, drop, repairs, seed=seed, room=room)})
-            _say(f"{subject.name}: seed {seed}, {count} layers repaired")
+            say(f"{subject.name}: seed {seed}, {count} layers repaired")
     return {**_head(subject, dense, seeds, counts), "losses": losses.summed()}
 
 
@@ -306,7 +272,7 @@ def compare_healing(
             outcomes = {"cut": cut, "repaired": found.repaired, "healed": found.healed}
             losses.add(count, outcomes)
             records.setdefault(str(count), []).append(plain(found.record))
-            _say(f"{subject.name}: seed {seed}, {count} layers healed, {found.record.steps} steps")
+            say(f"{subject.name}: seed {seed}, {count} layers healed, {found.record.steps} steps")
     return {
         **_head(subject, dense, seeds, counts),
         "seconds": _HEAL_S,
@@ -355,9 +321,9 @@ def _summed(by_count: Mapping[int, Mapping[str, np.ndarray]]) -> dict[str, Any]:
     return found
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "low": float(min(values)), "high": float(max(values))}
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ from topovlm.samples import Sample
 _RIDGE = 0.3
 _HELD_BYTES = 1 << 30  # of patches in memory; others lie in a file
 # Layers of a run that is patched for the search: what longer ones did is beyond one map, and they seldom go.
-_LONGEST = 4
+_LONGEST = 6
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def cuts_of(drops: Iterable[Collection[int]]) -> list[Cut]:
 
 
 def cuts_up_to(longest: int, layers: int, protected: Collection[int]) -> list[Cut]:
-    """All runs of at most `longest` layers that may go, and of no more than four."""
+    """All runs of at most `longest` layers that may go, and of no more than six."""
     return [
         Cut(first - 1, first, last)
         for first in range(1, layers)
