@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from topovlm.choose.repair.fit import EVERYWHERE, Repairs
 from topovlm.choose.repair.patches import cuts_up_to, fit_patches
 from topovlm.choose.sweep import Variant
 from topovlm.pipeline.constants import CONSTANTS
-from topovlm.samples import Sample
 
 _GONE_BY = "both directions"  # the objective of the finals
+_BySize = Mapping[str, Mapping[int, float]]  # by name and number of samples
 
 
 def compare_objectives(
@@ -66,32 +67,24 @@ def compare_previews(
     (dense,) = measured([[]])
     found: dict[str, Any] = {}
     for count in counts:
-        drops = sets_of(subject, measured, count)
-        by_seed = [_previewed(subject, drops, seed, room) for seed in seeds]
-        lost = [
-            np.stack([lost_items(dense, one, subject.measures[0]) for one in shipped])
-            for shipped, _ in by_seed
-        ]
-        means = np.mean([one.mean(1) for one in lost], axis=0)
+        drops, means = sets_of(subject, measured, count), list[np.ndarray]()
+        far, ranks = list[_BySize](), list[_BySize]()
+        for seed in seeds:
+            shipped, seen = _previewed(subject, drops, seed, room)
+            lost = np.stack([lost_items(dense, one, subject.measures[0]) for one in shipped])
+            means.append(lost.mean(1))
+            far.append(
+                {name: gaps(Pool(tuple(drops), lost, of), seed)[_GONE_BY] for name, of in seen.items()}
+            )
+            ranks.append({name: _ranks(of, means[-1], seed) for name, of in seen.items()})
+            say(f"{subject.name}: seed {seed}, {len(drops)} sets as they ship")
+        mean = np.mean(means, axis=0)
         found[str(count)] = {
             "sets": len(drops),
-            "best": float(means.min()),
-            "median": float(np.median(means)),
-            "gaps": _spreads(
-                [
-                    {
-                        name: gaps(Pool(tuple(drops), one, judged), seed)[_GONE_BY]
-                        for name, judged in seen.items()
-                    }
-                    for one, (_, seen), seed in zip(lost, by_seed, seeds, strict=True)
-                ]
-            ),
-            "ranks": _spreads(
-                [
-                    {name: _ranks(judged, one.mean(1), seed) for name, judged in seen.items()}
-                    for one, (_, seen), seed in zip(lost, by_seed, seeds, strict=True)
-                ]
-            ),
+            "best": float(mean.min()),
+            "median": float(np.median(mean)),
+            "gaps": _spreads(far),
+            "ranks": _spreads(ranks),
         }
     return {
         "measure": subject.measures[0],
@@ -104,46 +97,37 @@ def compare_previews(
 def _previewed(
     subject: Subject, drops: Sequence[Drop], seed: int, room: Path
 ) -> tuple[list[Outcome], dict[str, dict[str, np.ndarray]]]:
-    """Sets as they ship, and what a judge sees of each before."""
+    """Sets as they ship, and what a judge sees of each before. Kept in the room."""
     samples = subject.calibration(SAMPLES + JUDGING + CONFIRMING, seed)
-    scoring, judging, confirming = (
-        samples[:SAMPLES],
-        samples[SAMPLES : SAMPLES + JUDGING],
-        samples[SAMPLES + JUDGING :],
-    )
+    scoring, confirming = samples[:SAMPLES], samples[SAMPLES + JUDGING :]
+    judging = samples[SAMPLES : SAMPLES + JUDGING]
     cuts = cuts_up_to(len(drops[0]), subject.layers, subject.protected)
-    patches = fit_patches(subject.live, cuts, scoring[: CONSTANTS.quick_repair_samples], torch.float16)
+    quick = scoring[: CONSTANTS.quick_repair_samples]
+    patches = fit_patches(subject.live, cuts, quick, torch.float16)
+    file = room / f"patched-{len(drops[0])}-{seed}.npz"
     seen = {
         "as they are cut": judged_by(subject, judging, drops, room / f"judged-{seed}.npz"),
-        "with their cuts patched": judged_by(
-            subject, judging, drops, room / f"patched-{len(drops[0])}-{seed}.npz", patches
-        ),
+        "with their cuts patched": judged_by(subject, judging, drops, file, patches),
     }
-    shipped = [_as_it_ships(subject, drop, scoring, confirming, seed, room) for drop in drops]
-    say(f"{subject.name}: seed {seed}, {len(drops)} sets as they ship")
+    confirm = Judge(subject.live, confirming)
+    fitting = Repairs(subject.live, scoring, torch.float16, ways=EVERYWHERE, seed=seed)
+    shipped = [
+        once(
+            room / f"shipped-{seed}-{'-'.join(map(str, sorted(drop)))}.pkl",
+            partial(_as_it_ships, subject, drop, fitting, confirm),
+        )
+        for drop in drops
+    ]
     return shipped, seen
 
 
-def _as_it_ships(
-    subject: Subject,
-    drop: Drop,
-    scoring: Sequence[Sample],
-    confirming: Sequence[Sample],
-    seed: int,
-    room: Path,
-) -> Outcome:
-    """Repaired and confirmed as a deployment does it; kept in the room."""
-
-    def make() -> Outcome:
-        (repairs,) = Repairs(subject.live, scoring, torch.float16, ways=EVERYWHERE, seed=seed).of(
-            [sorted(drop)]
-        )
-        tried = [Variant(drop), *(Variant(drop, repair.weights) for repair in repairs)]
-        kls = Judge(subject.live, confirming).kls_of(tried)
-        (outcome,) = subject.measure([tried[kls.index(min(kls))]])
-        return outcome
-
-    return once(room / f"shipped-{seed}-{'-'.join(map(str, sorted(drop)))}.pkl", make)
+def _as_it_ships(subject: Subject, drop: Drop, fitting: Repairs, confirm: Judge) -> Outcome:
+    """Repaired and confirmed as a deployment does it."""
+    (repairs,) = fitting.of([sorted(drop)])
+    tried = [Variant(drop), *(Variant(drop, repair.weights) for repair in repairs)]
+    kls = confirm.kls_of(tried)
+    (outcome,) = subject.measure([tried[kls.index(min(kls))]])
+    return outcome
 
 
 def _ranks(judged: Mapping[str, np.ndarray], lost: np.ndarray, seed: int) -> dict[int, float]:
@@ -155,7 +139,7 @@ def _ranks(judged: Mapping[str, np.ndarray], lost: np.ndarray, seed: int) -> dic
     }
 
 
-def _spreads(rows: Sequence[Mapping[str, Mapping[int, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+def _spreads(rows: Sequence[_BySize]) -> dict[str, dict[str, dict[str, float]]]:
     """Over seeds, by name and number of samples."""
     return {
         name: {str(size): spread([row[name][size] for row in rows]) for size in rows[0][name]}
