@@ -72,14 +72,26 @@ def test_interaction_cliffs_are_seen() -> None:
     assert result.steps[-1].kl == result.kl
 
 
-def test_a_second_proposal_is_a_second_start() -> None:
-    """From a local optimum the best of the other proposals leads on; all proposals are reported."""
+def test_the_best_proposal_is_the_first_start() -> None:
+    """Whatever the budget leaves for others; all proposals are reported."""
     pairs = {pair: 50.0 for pair in combinations(range(6), 2) if pair not in ((0, 1), (4, 5))}
     judge = Additive([1.0, 1.0, 9, 9, 0.1, 0.1], pairs)
-    result = search(judge, {"zigzag": [0, 1], "depth-prior": [4, 5]}, 6, budget=100)
-    assert result.dropped == (4, 5)
-    assert (result.start, result.proposal, result.steps) == ("depth-prior", (4, 5), ())
-    assert result.proposals["zigzag"].kl == 2.0
+    for budget in (2, 100):
+        result = search(judge, {"zigzag": [0, 1], "depth-prior": [4, 5]}, 6, budget=budget)
+        assert result.dropped == (4, 5)
+        assert (result.start, result.proposal, result.steps) == ("depth-prior", (4, 5), ())
+        assert result.proposals["zigzag"].kl == 2.0
+
+
+def test_the_proposal_that_was_asked_for_is_a_second_start() -> None:
+    """From a local optimum it leads on, where the best one does not; or the next best, where it is the best."""
+    pairs = {pair: 50.0 for pair in combinations(range(6), 2) if pair not in ((0, 1), (3, 5), (4, 5))}
+    judge = Additive([1.0, 1.0, 9, 2.5, 0.1, 0.1], pairs)
+    proposals = {"zigzag": [0, 1], "depth-prior": [3, 5]}
+    for start in proposals:
+        result = search(judge, proposals, 6, start=start, budget=100)
+        assert (result.dropped, result.start) == ((4, 5), "depth-prior")
+        assert len(result.steps) == 1
 
 
 @given(prices=PRICES, data=st.data(), wanted=st.integers(1, 9))

@@ -79,11 +79,12 @@ def search(
     best_sets: int = 8,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Repair the proposal `start` (default: the first) within `budget` judgements.
+    """Better the best of the proposals within `budget` judgements.
 
     All proposals must drop the same number of layers. Each round finds the dropped layer whose return helps
-    most and the layer that is cheapest to drop in its place. When moves run out and budget is left, the best
-    of the other proposals is tried as a second start. Raises `InputError`.
+    most and the layer that is cheapest to drop in its place. When moves run out and budget is left, the
+    proposal `start` (default: the first) is tried as a second start, or the next best where it was the first.
+    Raises `InputError`.
     """
     sets = {name: frozenset(drop) for name, drop in proposals.items()}
     start = start if start is not None else next(iter(sets), "")
@@ -92,10 +93,11 @@ def search(
     bounded = _Budget(judge, max(budget, len(set(sets.values()))), progress)
     bounded.kls(sets.values())
     values = {name: bounded.kl(drop) for name, drop in sets.items()}
-    best, steps = _descend(bounded, sets[start], free)
-    origin = start
-    other = min(sets, key=lambda name: (values[name], name))
-    if other != start and not bounded.spent:
+    ranked = sorted(sets, key=lambda name: (values[name], name != start, name))
+    origin = ranked[0]
+    best, steps = _descend(bounded, sets[origin], free)
+    other = start if origin != start else next((n for n in ranked if sets[n] != sets[origin]), start)
+    if sets[other] != sets[origin] and not bounded.spent:
         alternative, more = _descend(bounded, sets[other], free)
         if bounded.kl(alternative) < bounded.kl(best):
             best, steps, origin = alternative, more, other
