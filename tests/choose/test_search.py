@@ -84,7 +84,7 @@ def test_the_best_proposal_is_the_first_start() -> None:
 
 
 def test_the_proposal_that_was_asked_for_is_a_second_start() -> None:
-    """From a local optimum it leads on, where the best one does not; or the next best, where it is the best."""
+    """From a local optimum it leads on, where the best one does not; else the next best does."""
     pairs = {pair: 50.0 for pair in combinations(range(6), 2) if pair not in ((0, 1), (3, 5), (4, 5))}
     judge = Additive([1.0, 1.0, 9, 2.5, 0.1, 0.1], pairs)
     proposals = {"zigzag": [0, 1], "depth-prior": [3, 5]}
