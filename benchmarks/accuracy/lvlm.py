@@ -40,30 +40,25 @@ class _Batch:
 
 
 class Lvlm:
-    """The checkpoint in `folder` on a task with splits "calibration" and "test". What chooses computes in
-    float32, as in a deployment; what measures, in `measuring`: the same for all that is compared."""
+    """The checkpoint in `folder` on a task with splits "calibration" and "test", in float32."""
 
     measures: tuple[str, ...] = ("right", "nll")
 
-    def __init__(self, name: str, folder: Path, task: Task, measuring: str = "float32") -> None:
-        self.name, self.folder, self.task, self._dtype = name, folder, task, measuring
+    def __init__(self, name: str, folder: Path, task: Task) -> None:
+        self.name, self.folder, self.task = name, folder, task
         self.asked = _HELD_OUT
         facts = read_facts(folder)
         self.layers = facts.shape.decoder.layers
         self.protected = frozenset(facts.protected_layers())
 
     def at(self, folder: Path) -> Lvlm:
-        other = Lvlm(self.name, folder, self.task, self._dtype)
+        other = Lvlm(self.name, folder, self.task)
         other.asked = self.asked
         return other
 
     @cached_property
     def live(self) -> Live:
         return load(self.folder)
-
-    @cached_property
-    def measuring(self) -> Live:
-        return self.live if self._dtype == "float32" else load(self.folder, dtype=self._dtype)
 
     def calibration(self, count: int, seed: int) -> list[Sample]:
         return self._asked(self.task.samples("calibration", count, seed))
@@ -81,7 +76,7 @@ class Lvlm:
 
     @cached_property
     def _batches(self) -> list[_Batch]:
-        live, ends = self.measuring, list(self.live.eos_token_ids)[:1]
+        live, ends = self.live, list(self.live.eos_token_ids)[:1]
         prompts = [encode(live, question) for question in self.questions]
         answers = [
             [*live.tokenizer(question.answer, add_special_tokens=False)["input_ids"], *ends]
@@ -105,7 +100,7 @@ class Lvlm:
         found = [{name: np.zeros(count) for name in self.measures} for _ in variants]
         order = neighbours_first(variants, self.layers)
         for batch in self._batches:
-            streams = sweep(self.measuring, [batch.entered], [variants[number] for number in order])
+            streams = sweep(self.live, [batch.entered], [variants[number] for number in order])
             for number, (stream,) in zip(order, streams, strict=True):
                 right, nll = self._of(stream, batch)
                 found[number]["right"][list(batch.samples)] = right
@@ -114,7 +109,7 @@ class Lvlm:
 
     def _of(self, stream: torch.Tensor, batch: _Batch) -> tuple[np.ndarray, np.ndarray]:
         """float64 [B]: 1 where all tokens come first, and nats per token."""
-        log_p = log_probabilities(self.measuring, stream[batch.rows, batch.positions])
+        log_p = log_probabilities(self.live, stream[batch.rows, batch.positions])
         zeros = torch.zeros(len(batch.samples), dtype=torch.float64)
         counts = zeros.index_add(0, batch.rows, torch.ones(len(batch.rows), dtype=torch.float64))
         first = (log_p.argmax(-1) == batch.tokens).double()

@@ -51,7 +51,7 @@ FORMATS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"int8": int8, "int
 def measured_in(subject: Subject, kind: str, variant: Variant) -> Outcome:
     """What a variant gives with weights of that format, those of its repair too."""
     weights = {layer: FORMATS[kind](weight) for layer, weight in variant.weights.items()}
-    with rounded(subject.measuring, kind):
+    with rounded(subject.live, kind):
         (outcome,) = subject.measure([Variant(variant.drop, weights)])
     return outcome
 

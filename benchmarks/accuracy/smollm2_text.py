@@ -34,29 +34,24 @@ _REQUESTS = (
 
 
 class SmolLm2Text:
-    """The checkpoint in `folder`. What chooses computes in float32, as in a deployment; what measures, in
-    `dtype`: the same for all that is compared."""
+    """The checkpoint in `folder`, in float32."""
 
     name = "SmolLM2-135M, text"
     measures: tuple[str, ...] = ("nll", "cloze")
     chance: Mapping[str, float] = MappingProxyType({"cloze": 1 / _CHOICES})
 
-    def __init__(self, folder: Path, dtype: str = "bfloat16") -> None:
-        self.folder, self._dtype = folder, dtype
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         facts = read_facts(folder)
         self.layers = facts.shape.decoder.layers
         self.protected = frozenset(facts.protected_layers())
 
     def at(self, folder: Path) -> SmolLm2Text:
-        return SmolLm2Text(folder, self._dtype)
+        return SmolLm2Text(folder)
 
     @cached_property
     def live(self) -> Live:
         return load(self.folder)
-
-    @cached_property
-    def measuring(self) -> Live:
-        return load(self.folder, dtype=self._dtype)
 
     def calibration(self, count: int, seed: int) -> list[Sample]:
         """Requests about pieces of the three kinds in turn, behind those that measure."""
@@ -76,7 +71,7 @@ class SmolLm2Text:
         rows = []
         for kind in texts.KINDS:
             for piece in texts.drawn(kind, _CHARACTERS, 0)[:_HELD_OUT]:
-                ids = self.measuring.tokenizer(piece, add_special_tokens=False)["input_ids"]
+                ids = self.live.tokenizer(piece, add_special_tokens=False)["input_ids"]
                 if len(ids) >= _TOKENS:
                     rows.append(ids[:_TOKENS])
         ids = torch.tensor(rows)
@@ -84,14 +79,14 @@ class SmolLm2Text:
         # Other tokens by how often they are there: words as likely as the right one, in another place.
         others = torch.tensor(rng.choice(ids.flatten().numpy(), (*ids[:, 1:].shape, _CHOICES - 1)))
         same = others == ids[:, 1:, None]
-        others[same] = (others[same] + 1) % len(self.measuring.tokenizer)
+        others[same] = (others[same] + 1) % len(self.live.tokenizer)
         return ids, others
 
     @cached_property
     def _batches(self) -> list[Entered]:
         ids, _ = self._items
         return [
-            enter(self.measuring, {"input_ids": part, "attention_mask": torch.ones_like(part)})
+            enter(self.live, {"input_ids": part, "attention_mask": torch.ones_like(part)})
             for part in torch.split(ids, _ROWS)
         ]
 
@@ -103,7 +98,7 @@ class SmolLm2Text:
         for batch, part, wrong in zip(
             self._batches, torch.split(ids, _ROWS), torch.split(others, _ROWS), strict=True
         ):
-            streams = sweep(self.measuring, [batch], [variants[number] for number in order])
+            streams = sweep(self.live, [batch], [variants[number] for number in order])
             for number, (stream,) in zip(order, streams, strict=True):
                 found[number].append(self._of(stream, part, wrong))
         return [
@@ -120,7 +115,7 @@ class SmolLm2Text:
         self, stream: torch.Tensor, ids: torch.Tensor, wrong: torch.Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
         """float64 [B]: nats per token, and the share of tokens that are likelier than three others."""
-        log_p = log_probabilities(self.measuring, stream[:, :-1])
+        log_p = log_probabilities(self.live, stream[:, :-1])
         right = log_p.gather(-1, ids[:, 1:, None])
         best = log_p.gather(-1, wrong).amax(-1, keepdim=True)
         nll = -right.double().mean((1, 2))

@@ -49,12 +49,7 @@ class Subject(Protocol):
 
     @property
     def live(self) -> Live:
-        """What chooses."""
-        ...
-
-    @property
-    def measuring(self) -> Live:
-        """What measures; its weights may be other ones while it does."""
+        """What chooses and measures; its weights may be other ones while it does."""
         ...
 
     def calibration(self, count: int, seed: int) -> list[Sample]:

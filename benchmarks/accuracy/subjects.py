@@ -36,7 +36,7 @@ def _smollm2_lvlm(room: Path) -> Subject:
     if not (folder / "config.json").is_file():
         build(folder)
     task = DrawnTask("smol", "the questions of SmolLM2-LVLM (benchmarks/smol)", samples, test_seed=0)
-    return Lvlm("SmolLM2-LVLM", folder, task, measuring="bfloat16")
+    return Lvlm("SmolLM2-LVLM", folder, task)
 
 
 def _plain(room: Path) -> Subject:
