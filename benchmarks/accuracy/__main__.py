@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--costly", action="store_true", help="also scorers with a partial pass per layer")
     parser.add_argument("--few", action="store_true", help="scorers: fewer numbers of neighbours")
     parser.add_argument("--questions", type=int, metavar="N", help="of a model with pictures that measure")
+    parser.add_argument("--no-formats", action="store_true", help="choices: without int8 and int4")
     parser.add_argument("--room", type=Path)
     parser.add_argument("--write", action="store_true", help=f"keep the results in {RESULTS.name}")
     args = parser.parse_args(argv)
@@ -79,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         counts = sorted({max(1, round(float(share) * subject.layers)) for share in args.shares.split(",")})
         if args.what == "scorers":
             found = compare_scorers(subject, room, seeds, counts, costly=args.costly, few=args.few)
+        elif args.what == "choices" and args.no_formats:
+            found = compare_choices(subject, room, seeds, counts, formats=())
         else:
             found = _OTHERS[args.what](subject, room, seeds, counts)
     judging = args.what in ("objectives", "previews")

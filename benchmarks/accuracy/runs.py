@@ -6,6 +6,7 @@ import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -132,15 +133,20 @@ def compare_scorers(
 
 
 def compare_choices(
-    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+    subject: Subject,
+    room: Path,
+    seeds: Sequence[int],
+    counts: Sequence[int],
+    *,
+    formats: Sequence[str] = tuple(FORMATS),
 ) -> dict[str, Any]:
     """Losses of what a deployment chooses, by setting: cut alone, as it ships, and in fewer bits; and of the
-    dense model in fewer bits."""
+    dense model in fewer bits. `formats`: these."""
     measured = Measured(subject, room / "measured.npz")
     (dense,) = measured([[]])
     losses = Losses(subject.measures, dense)
     chosen: dict[str, dict[str, list[Any]]] = {}
-    small = {kind: _small(subject, room, kind) for kind in FORMATS}
+    small = {kind: _small(subject, room, kind) for kind in formats}
     live, drawn = subject.live, subject.calibration(SAMPLES, seeds[0])  # not part of what is timed
     began = perf_counter()
     collect(live, drawn, (STREAM,))
@@ -159,9 +165,16 @@ def compare_choices(
                     found = choose(subject, scoring, others, proposals, seed=seed, settings=settings)
                     shipped = Variant(frozenset(found.record.dropped), found.weights)
                     (outcome,) = subject.measure([shipped])
-                    fewer_bits = {kind: measured_in(subject, kind, shipped) for kind in FORMATS}
-                    file.write_bytes(pickle.dumps((found.record, found.seconds, outcome, fewer_bits)))
-                record, seconds, outcome, fewer_bits = _choice(room, name, seed, count)
+                    file.write_bytes(pickle.dumps((found.record, found.seconds, outcome, found.weights)))
+                record, seconds, outcome, weights = _choice(room, name, seed, count)
+                shipped = Variant(frozenset(record.dropped), weights)
+                fewer_bits = {
+                    kind: once(
+                        room / f"choice-{name}-{seed}-{count}-{kind}.pkl",
+                        partial(measured_in, subject, kind, shipped),
+                    )
+                    for kind in formats
+                }
                 searched, cut = measured([record.search.dropped, record.dropped])
                 outcomes[f"{name}, cut where the search ends"] = searched
                 outcomes |= {f"{name}, cut": cut, f"{name}, as it ships": outcome}
@@ -282,7 +295,7 @@ def compare_healing(
 
 
 def _choice(room: Path, name: str, seed: int, count: int) -> Any:
-    """What `compare_choices` has kept: record, seconds, outcome, outcomes in fewer bits."""
+    """What `compare_choices` has kept: record, seconds, outcome, weights of the repair."""
     return pickle.loads((room / f"choice-{name}-{seed}-{count}.pkl").read_bytes())
 
 

@@ -22,6 +22,7 @@ from topovlm.choose.sensitivities import BATCH as SLOPES_BATCH
 from topovlm.config import LAST, UNTIL, Config
 from topovlm.errors import InputError, explain
 from topovlm.machine.host import free_memory_bytes
+from topovlm.pipeline.choosing import patched_cuts
 from topovlm.pipeline.clouds import cloud_of
 from topovlm.pipeline.healing import healing_bytes, heals, state_bytes
 from topovlm.pipeline.question import workload_of
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _LIBRARIES_BYTES = 700 << 20  # torch, transformers, ONNX Runtime and what they allocate to begin with
 _STREAMS_BYTES = 1 << 30  # bound of `calibration.collect_states`, and of either of the judge's
 _EXPORTED_ITEM_BYTES = {"fp32": 4, "fp16": 2}
+_PATCHES_BYTES = 1 << 30  # of the search, that are not in a file
 _STRENGTHS = 5  # repairs of a cut that are tried side by side
 
 
@@ -105,7 +107,8 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
     working = _LIBRARIES_BYTES + sizes.loaded_bytes(computing, free)
     exact = _LIBRARIES_BYTES + sizes.loaded_bytes("float32", free)
     yield Need("score", working + 2 * streams + _states_bytes(context) + _slopes_bytes(context), 0, most)
-    yield Need("select", working + 2 * streams, 0, most)
+    patching = _patches_bytes(context) if config.repair != "off" and config.drop is None else 0
+    yield Need("select", working + 2 * streams + patching, 0, most)
     # Equations are solved while no part of the model but a layer is in memory.
     solving = _LIBRARIES_BYTES + streams + _repair_bytes(context) if config.repair != "off" else 0
     written = checkpoint.weight_bytes
@@ -150,6 +153,18 @@ def _repair_bytes(context: Context) -> int:
     decoder = context.source.checkpoint.facts.shape.decoder
     inner, outer = decoder.intermediate, decoder.hidden
     return 8 * (2 * inner**2 + 4 * inner * outer) + 2 * _STRENGTHS * inner * outer
+
+
+def _patches_bytes(context: Context) -> int:
+    """Of the search: normal equations of one layer's cuts, and the patches that are in memory."""
+    cuts = patched_cuts(context, context.source.layers)
+    if not cuts:
+        return 0
+    decoder = context.source.checkpoint.facts.shape.decoder
+    inner, outer = decoder.intermediate, decoder.hidden
+    lengths = max(cut.last - cut.first + 1 for cut in cuts)
+    solving = 8 * (2 * inner**2 + (lengths + 4) * inner * outer)
+    return solving + min(_PATCHES_BYTES, ITEM_BYTES["float32"] * len(cuts) * inner * outer)
 
 
 def _largest_file(context: Context) -> int:

@@ -17,7 +17,7 @@ to the checkpoint's own type.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,19 +129,23 @@ class Equations:
         (weight,) = self.solve_all(ridge)
         return weight
 
-    def solve_all(self, ridge: float) -> list[torch.Tensor]:
-        """As `solve`, of every cut in `cross`."""
-        cuts = self._cross.shape[1] // len(self.weight)
+    def solve_all(self, ridge: float) -> Iterator[torch.Tensor]:
+        """As `solve`, of every cut in `cross`, one after the other."""
+        crosses = self._cross.split_with_sizes(
+            [len(self.weight)] * (self._cross.shape[1] // len(self.weight)), 1
+        )
         strength = ridge * self._mean
-        if not strength > 0:
-            return [self.weight] * cuts  # no token counted: nothing to learn from
+        if not strength > 0:  # no token counted: nothing to learn from
+            yield from (self.weight for _ in crosses)
+            return
         factor = self._factor.copy_(self._inner).addmm_(self._fixed.T, self._fixed)
         factor.diagonal().add_(strength)
         failed = torch.empty((), dtype=torch.int32, device=factor.device)
         torch.linalg.cholesky_ex(factor, out=(factor, failed))
-        if failed.item():  # sums that are not finite, or too many ways to be right for float64
-            return [torch.full_like(self.weight, torch.nan)] * cuts
-        half = torch.linalg.solve_triangular(factor, self._cross, upper=False)
-        solution: torch.Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True).mT
-        change = solution @ self.weight if self.form == "output" else solution
-        return [self.weight + part for part in change.view(cuts, *self.weight.shape)]
+        for cross in crosses:
+            if failed.item():  # sums that are not finite, or too many ways to be right for float64
+                yield torch.full_like(self.weight, torch.nan)
+                continue
+            half = torch.linalg.solve_triangular(factor, cross, upper=False)
+            solution: torch.Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True).mT
+            yield self.weight + (solution @ self.weight if self.form == "output" else solution)

@@ -104,8 +104,8 @@ def fit_patches(
         if front.ends_in_its_projection():
             gram, down = front.gather(0, *by_anchor[anchor]), live.down_projection(anchor)
             with live.weights.held(down.parameters()):
-                weights = Equations(gram, down.weight.data, "input").solve_all(_RIDGE)
-            rounded = [weight.to(stored_dtype) for weight in weights]
+                equations = Equations(gram, down.weight.data, "input")
+            rounded = [weight.to(stored_dtype) for weight in equations.solve_all(_RIDGE)]
             found |= {
                 cut: keep(weight)
                 for cut, weight in zip(by_anchor[anchor], rounded, strict=True)
