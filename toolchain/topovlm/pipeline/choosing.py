@@ -211,9 +211,9 @@ def _finals(context: Context, patches: Patches, contenders: Sequence[frozenset[i
     from topovlm.choose.repair.patches import cuts_of, fit_patches
 
     context.pool.release()  # from here on the model is used here
-    live, repaired = context.dense.live, _repairing(context)
-    missing = [cut for cut in cuts_of(contenders) if cut not in patches.tried] if repaired else []
-    if missing:
+    live = context.dense.live
+    missing = [cut for cut in cuts_of(contenders) if cut not in patches.tried]
+    if missing and _repairing(context):
         patches = patches.and_these(
             fit_patches(live, missing, _quick_samples(context), _stored_dtype(context))
         )
@@ -221,7 +221,7 @@ def _finals(context: Context, patches: Patches, contenders: Sequence[frozenset[i
     def judge_of(samples: Sequence[Sample]) -> ShippedJudge:
         return Judge(live, samples, patches=patches).of
 
-    return Finals(judge_of, repaired)
+    return Finals(judge_of, repaired=bool(patches.weights))
 
 
 def _quick_samples(context: Context) -> Sequence[Sample]:
