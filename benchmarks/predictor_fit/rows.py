@@ -1,8 +1,9 @@
 """Published measurements as rows that the functional form can be fitted to.
 
 A row is one JSON object: `metric` (decode_tok_s, prefill_ms, vision_encode_ms, peak_gpu_memory_mib),
-`value`, `target` (board@mode), `runtime`, `precision`, `model`, `llm`, and the workload. Shapes of the
-models come beside it as plain config facts.
+`value`, `target` (board@mode), `runtime` and its `version`, `precision`, `model`, `llm`, and the workload;
+`source` says where it was read, `mode_stated` whether the source names the power mode (else it is inferred
+from clocks and ratios). Shapes of the models come beside it as plain config facts.
 """
 
 from __future__ import annotations
@@ -10,64 +11,78 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msgspec import structs
+
 from topovlm.artifacts import sha256_file
 from topovlm.errors import InputError, explain
 from topovlm.families.shape import DecoderShape, ModelShape
 from topovlm.families.sizes import read_shape
 from topovlm.families.vision import vision_flop, vision_work
-from topovlm.predict.phases import Machine
+from topovlm.predict.levels import Setting, setting_of
+from topovlm.predict.phases import Machine, Work
+from topovlm.predict.runtimes import passes
 from topovlm.predict.target import load_target
-from topovlm.predict.weight_formats import ACTIVATION_BYTES, ATTENTION_ARITHMETIC, FORMATS
+from topovlm.predict.vision_reads import tower_bytes
+from topovlm.predict.weight_formats import ACTIVATION_BYTES, ATTENTION_ARITHMETIC, FORMATS, stored
 from topovlm.records import Part, read
 from topovlm.workload import Workload
 
 PHASE_OF_METRIC = {"vision_encode_ms": "vision", "prefill_ms": "prefill", "decode_tok_s": "decode"}
 MEMORY_METRIC = "peak_gpu_memory_mib"
+_VIT_SQUARES = 12  # a plain layer: four squares of attention, two matrices of four times the width
 
+_GGUF, _GGUF8 = stored("w4a16", "llamacpp"), stored("int8", "llamacpp")
 # What the sources call a format -> (our format, stored bits per weight, bits per weight of the head).
 PRECISIONS = {
     "int4awq": ("w4a16", 4.125, 16),
     "int4awq+fp16vit": ("w4a16", 4.125, 16),
     "nvfp4": ("nvfp4", 4.5, 16),
     "fp16": ("fp16", 16, 16),
-    "q4_0": ("w4a16", 4.5, 6.56),
-    "q4_k_m": ("w4a16", 4.85, 6.56),
+    "q4_0": ("w4a16", 4.5, _GGUF.head_bits),
+    "q4_k_m": ("w4a16", _GGUF.weight_bits, _GGUF.head_bits),
+    "q8_0": ("int8", _GGUF8.weight_bits, _GGUF8.head_bits),
     "mlc_q4f16_ft": ("w4a16", 4.1, 16),
     "tinychat_int4": ("w4a16", 4.25, 16),
     "w4a16_vllm": ("w4a16", 4.15, 16),
 }
-# All of these run TensorRT engines; the tables name the tool around it.
-RUNTIMES = {"trt-edge-llm": "tensorrt", "trt?": "tensorrt", "trt-llm": "tensorrt", "hf-fp16": "torch"}
+RUNTIMES = {
+    "trt-edge-llm": "edge-llm",
+    "trt?": "tensorrt",
+    "trt-llm": "tensorrt",
+    "hf-fp16": "torch",
+    "llama.cpp": "llamacpp",
+}
 
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """One timing and everything the form needs for it. `seconds` is what was published, by which `tool`."""
+    """One timing and everything the form needs for it. `seconds` is what was published."""
 
     phase: str
-    family: str
-    runtime: str
-    dtype: str
-    device: str
+    setting: Setting
     model: str
-    tool: str
     seconds: float
-    layers: int
     layer_params: float
     machine: Machine
-    linear_flop: float = 0.0
-    attention_flop: float = 0.0
-    weight_bytes: float = 0.0
-    read_bytes: float = 0.0
+    work: Work
+    target: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        return self.family, self.runtime, self.dtype
+    def board(self) -> str:
+        return self.setting.board
+
+    @property
+    def version(self) -> str:
+        """Runtime and version; the runtime alone where the source states none."""
+        return f"{self.setting.runtime} {self.setting.version}".strip()
 
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """One peak of GPU memory: `known_bytes` are weights and caches, the rest is the runtime's."""
+    """One peak of GPU memory: `known_bytes` are weights and caches, the rest is the runtime's.
+
+    `image_tokens`: those that the vision engine was built for.
+    """
 
     model: str
     device: str
@@ -75,6 +90,7 @@ class MemoryRow:
     known_bytes: float
     weight_bytes: float
     image_tokens: float
+    version: str = ""
 
 
 class Published(Part, frozen=True, kw_only=True):
@@ -94,6 +110,10 @@ class Published(Part, frozen=True, kw_only=True):
     patches: int = 0
     kv_capacity_tokens: int = 0
     max_image_tokens: int = 0
+    gpu_mhz: float = 0  # where the source states another clock than the mode's
+    version: str = ""
+    source: str = ""
+    mode_stated: bool = False
 
 
 class PlainTower(Part, frozen=True, kw_only=True):
@@ -127,52 +147,45 @@ def read_rows(rows_path: Path, shapes_path: Path) -> tuple[list[PhaseRow], list[
     return timings, peaks, sha256_file(rows_path)
 
 
-def _machine(target_name: str, dtype: str) -> tuple[str, str, Machine]:
-    target = load_target(target_name)
-    arithmetic = target.peak_flop_per_s(FORMATS[dtype].arithmetic)
-    attention = target.peak_flop_per_s(ATTENTION_ARITHMETIC)
-    bandwidth, clock = target.bandwidth_bytes_per_s, target.mode.gpu_mhz
-    if arithmetic is None or attention is None or bandwidth is None or clock is None:
-        raise ValueError(f"{target_name} lacks the figures for {dtype}")
-    return target.board.family, target.board.id, Machine(arithmetic, attention, bandwidth, clock * 1e6)
+def _place(row: Published, dtype: str) -> tuple[Setting, Machine]:
+    target = load_target(row.target)
+    mode = target.mode if not row.gpu_mhz else structs.replace(target.mode, gpu_mhz=row.gpu_mhz)
+    target = replace(target, mode=mode)
+    machine = target.machine(FORMATS[dtype].arithmetic, ATTENTION_ARITHMETIC)
+    if machine is None:
+        raise ValueError(f"{row.target} lacks the figures for {dtype}")
+    runtime = RUNTIMES.get(row.runtime, row.runtime)
+    return setting_of(target.board, runtime, row.version, dtype), machine
 
 
 def _phase_row(row: Published, shapes: Shapes) -> PhaseRow:
     phase = PHASE_OF_METRIC[row.metric]
     dtype, bits, head_bits = PRECISIONS[row.precision]
-    family, device, machine = _machine(row.target, dtype)
-    bare = PhaseRow(
-        phase=phase,
-        family=family,
-        runtime=RUNTIMES.get(row.runtime, row.runtime),
-        dtype=dtype,
-        device=device,
-        tool=row.runtime,
-        seconds=1 / row.value if phase == "decode" else row.value / 1e3,
-        model=row.model,
-        layers=0,
-        layer_params=0.0,
-        machine=machine,
-    )
+    setting, machine = _place(row, dtype)
+    seconds = 1 / row.value if phase == "decode" else row.value / 1e3
     if phase == "vision":
-        flop, layers, layer_params, tower = _tower(row, shapes)
-        return replace(bare, model=tower, layers=layers, layer_params=layer_params, linear_flop=flop)
+        work, layer_params, tower = _tower(row, shapes)
+        return PhaseRow(phase, setting, tower, seconds, layer_params, machine, work, row.target)
     if row.llm is None:
         raise ValueError("llm is missing")
     decoder = shapes.decoders[row.llm]
     weights = decoder.layers * decoder.linear_params_per_layer
-    cache = row.context_tokens * decoder.layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
-    width = decoder.heads * decoder.head_dim
-    return replace(
-        bare,
-        model=row.llm,
+    context = decoder.attended_tokens(row.context_tokens)
+    cache = context * decoder.layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
+    width, head = decoder.heads * decoder.head_dim, decoder.head_params * head_bits / 8
+    tokens = row.prompt_tokens
+    work = Work(
         layers=decoder.layers,
-        layer_params=decoder.linear_params_per_layer,
-        linear_flop=2.0 * row.prompt_tokens * weights,
-        attention_flop=2.0 * row.prompt_tokens**2 * width * decoder.layers,
+        linear_flop=2.0 * tokens * weights,
+        attention_flop=2.0 * tokens * decoder.attended_tokens(tokens) * width * decoder.layers,
         weight_bytes=weights * bits / 8,
-        read_bytes=weights * bits / 8 + decoder.head_params * head_bits / 8 + cache,
+        head_bytes=head,
+        read_bytes=weights * bits / 8 + head + cache,
+        tokens=max(1, tokens),
+        passes=passes(setting.runtime, tokens),
     )
+    layer = decoder.linear_params_per_layer
+    return PhaseRow(phase, setting, row.llm, seconds, layer, machine, work, row.target)
 
 
 def _tower_shape(name: str, shapes: Shapes) -> ModelShape:
@@ -181,16 +194,26 @@ def _tower_shape(name: str, shapes: Shapes) -> ModelShape:
     return read_shape({"model_type": "qwen3_vl", "text_config": decoder, "vision_config": tower})
 
 
-def _tower(row: Published, shapes: Shapes) -> tuple[float, int, float, str]:
-    """(operations, layers, weights per layer, name); towers that differ in the projector share a name."""
+def _tower(row: Published, shapes: Shapes) -> tuple[Work, float, str]:
+    """(work, weights per layer, name); towers that differ in the projector share a name."""
     if row.model in shapes.towers:
         shape = _tower_shape(row.model, shapes)
         assert shape.vision is not None
-        work = vision_work(shape, Workload(visual_tokens=row.visual_tokens))
-        params = shape.vision.linear_params_per_layer
-        return vision_flop(shape.vision, work), shape.vision.layers, params, f"vit-{shape.vision.hidden}"
-    flop, layers = row.gflop * 1e9, shapes.plain_towers[row.model].layers
-    return flop, layers, flop / (2 * row.patches * layers), row.model
+        pictures = vision_work(shape, Workload(visual_tokens=row.visual_tokens))
+        params: float = shape.vision.linear_params_per_layer
+        flop, layers = vision_flop(shape.vision, pictures), shape.vision.layers
+        patches, hidden, name = pictures.patches, shape.vision.hidden, f"vit-{shape.vision.hidden}"
+    else:
+        flop, layers, patches, name = (
+            row.gflop * 1e9,
+            shapes.plain_towers[row.model].layers,
+            row.patches,
+            row.model,
+        )
+        params = flop / (2 * patches * layers)
+        hidden = round((params / _VIT_SQUARES) ** 0.5)
+    reads = tower_bytes(layers, params, hidden, patches)
+    return Work(layers=layers, linear_flop=flop, read_bytes=reads), params, name
 
 
 def _memory_row(row: Published, shapes: Shapes) -> MemoryRow:
@@ -201,6 +224,7 @@ def _memory_row(row: Published, shapes: Shapes) -> MemoryRow:
     head = decoder.head_params * head_bits / 8
     cache = row.kv_capacity_tokens * decoder.layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
     vision = _tower_shape(row.model, shapes).vision if row.model in shapes.towers else None
-    known = weights + 2 * head + cache + (vision.params * ACTIVATION_BYTES if vision else 0.0)
-    image_tokens = max(0.0, row.max_image_tokens - 2048)
-    return MemoryRow(name, row.target, row.value * 2.0**20, known, weights, image_tokens)
+    tower = vision.params * ACTIVATION_BYTES if vision else 0.0
+    known = weights + 2 * head + cache + tower
+    tokens = row.max_image_tokens
+    return MemoryRow(name, row.target, row.value * 2.0**20, known, weights, tokens, row.version)

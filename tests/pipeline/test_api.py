@@ -44,7 +44,11 @@ def printed(capsys: pytest.CaptureFixture[str], *argv: object) -> Any:
     [
         (topovlm.deploy, [option.name for option in OPTIONS], ()),
         (topovlm.sweep, [option.name for option in OPTIONS], ()),
-        (topovlm.plan, plan._OPTIONS, ("profile", "image_size", "visual_tokens", "confident")),
+        (
+            topovlm.plan,
+            plan._OPTIONS,
+            ("profile", "image_size", "visual_tokens", "confident", "runtime", "observed"),
+        ),
         (topovlm.score, score._OPTIONS, ()),
         (topovlm.prune, prune._OPTIONS, ("verify",)),
         (topovlm.export, export._OPTIONS, ()),

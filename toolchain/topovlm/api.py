@@ -54,14 +54,17 @@ def plan(
     measure_time: str | None = None,
     profile: Profile | AnyPath | None = None,
     visual_tokens: str | int | None = None,
+    runtime: str | None = None,
+    observed: Sequence[str] = (),
     confident: bool = False,
     config: AnyPath | None = None,
 ) -> PlanRecord:
     """How many decoder layers fit the budget on a target, predicted for every number of layers.
 
     Reads config.json alone. `model` may be the name of a well-known model; `target="local"` times this
-    machine first. `image_size`: (height, width) in px, or "448x640"; `visual_tokens` in its place. A budget
-    that cannot be met is a plan with the verdict `infeasible`, not an error.
+    machine first. `image_size`: (height, width) in px, or "448x640"; `visual_tokens` in its place.
+    `observed`: latencies of this request measured on the board ("ttft=231ms@layers=28"), which correct the
+    figures. A budget that cannot be met is a plan with the verdict `infeasible`, not an error.
     """
     resolved = _resolve(
         config,
@@ -86,7 +89,7 @@ def plan(
     from topovlm.pipeline.question import read_choices
     from topovlm.predict.profile import Profile
 
-    choices = read_choices(resolved, visual_tokens, confident=confident)
+    choices = read_choices(resolved, visual_tokens, confident=confident, runtime=runtime, observed=observed)
     known = profile if isinstance(profile, Profile) or profile is None else _path(profile, "--profile")
     return planned(resolved, Display(quiet=True), known, choices)[1]
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from topovlm.commands.common import add_options, config_of
 from topovlm.config import Config
 from topovlm.console import Display, print_json, screen
+from topovlm.predict.observed import FIGURES
+from topovlm.predict.runtimes import RUNTIMES
 from topovlm.records import plain
 
 if TYPE_CHECKING:
@@ -45,6 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--visual-tokens", metavar="N", help="visual tokens in all, instead of a size")
     parser.add_argument(
+        "--runtime", metavar="NAME", help=f"runtime that the figures are for: {', '.join(RUNTIMES)}"
+    )
+    parser.add_argument(
+        "--observed",
+        metavar="FIGURE=TIME[@layers=N]",
+        action="append",
+        default=[],
+        help="a latency measured on the board with this request, e.g. ttft=231ms@layers=28: corrects the "
+        f"figures and narrows them (of {', '.join(FIGURES)}; repeat it for several)",
+    )
+    parser.add_argument(
         "--confident", action="store_true", help="upper ends of the figures must fit the budget too"
     )
 
@@ -54,7 +67,13 @@ def run(args: argparse.Namespace) -> int:
 
     from topovlm.pipeline.question import read_choices
 
-    choices = read_choices(config, args.visual_tokens, confident=args.confident)
+    choices = read_choices(
+        config,
+        args.visual_tokens,
+        confident=args.confident,
+        runtime=args.runtime,
+        observed=args.observed,
+    )
     return show(config, args.json, Path(args.profile) if args.profile else None, choices)
 
 

@@ -70,6 +70,8 @@ def _grid(vision: VisionShape) -> int:
 
 def _work_for_tokens(shape: ModelShape, vision: VisionShape, tokens: int) -> VisionWork:
     """One picture's worth of patches that gives `tokens`; families with a fixed grid count whole tiles."""
+    if tokens == 0:
+        return VisionWork(0, 0, 0)
     if not vision.image_size:
         return VisionWork(1, tokens * vision.merge**2, tokens)
     tile = _tile(shape, vision)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from topovlm.config import BY_NAME, Config, integer
 from topovlm.errors import BudgetError, InputError, explain
 from topovlm.pipeline.precision import planned_dtype
+from topovlm.predict.observed import FIELD, Observed, parse_observed
+from topovlm.predict.runtimes import runtime_named
 from topovlm.workload import Workload
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from topovlm.planner.limits import Budgets
     from topovlm.planner.record import PlanRecord
     from topovlm.planner.solve import Plan
+    from topovlm.predict.knowledge import Knowledge
     from topovlm.predict.profile import Profile
     from topovlm.predict.target import ResolvedTarget
 
@@ -36,18 +39,28 @@ class Choices:
 
     visual_tokens: int | None = None
     confident: bool = False  # upper ends of all figures must fit, not only their central values
+    runtime: str | None = None  # the one that most was published for
+    observed: tuple[Observed, ...] = ()  # measurements of this very request, which correct the board
 
 
 NO_CHOICES = Choices()
 
 
-def read_choices(config: Config, visual_tokens: str | int | None, *, confident: bool) -> Choices:
+def read_choices(
+    config: Config,
+    visual_tokens: str | int | None,
+    *,
+    confident: bool,
+    runtime: str | None = None,
+    observed: Sequence[str] = (),
+) -> Choices:
     """From what was typed, or from values. Raises `InputError`."""
     tokens = None if visual_tokens is None else integer(0)(str(visual_tokens), "--visual-tokens")
     if config.image_size is not None and tokens is not None:
         rule = "--image-size and --visual-tokens both say how large the pictures are"
         raise InputError(explain("--visual-tokens", tokens, rule, "Give one"))
-    return Choices(tokens, confident)
+    named = None if runtime is None else runtime_named(runtime)
+    return Choices(tokens, confident, named, tuple(map(parse_observed, observed)))
 
 
 def workload_of(config: Config, model: ModelFacts, choices: Choices = NO_CHOICES) -> Workload:
@@ -115,12 +128,15 @@ def build_plan(
     from topovlm.planner.advice import advise
     from topovlm.planner.solve import make_plan
 
+    dtype = planned_dtype(config, target, profile)
     plan = make_plan(
         model.shape,
         workload_of(config, model, choices),
         target,
         budgets_of(config, model),
-        planned_dtype(config, target, profile),
+        dtype,
+        runtime=choices.runtime,
+        knowledge=_corrected(config, target, model, choices, dtype=dtype, profile=profile),
         profile=profile,
         protected=protected_in(config, model),
         confident=choices.confident,
@@ -137,6 +153,36 @@ def build_plan(
     return plan if config.drop is None else _held_to_drop(plan, len(config.drop))
 
 
+def _corrected(
+    config: Config,
+    target: ResolvedTarget,
+    model: ModelFacts,
+    choices: Choices,
+    *,
+    dtype: str,
+    profile: Profile | None = None,
+) -> Knowledge | None:
+    """What is known of the board after the user's measurements; None without any. Raises `InputError`."""
+    from topovlm.predict.efficiencies import default_runtime
+    from topovlm.predict.observed import observing
+
+    if profile is not None:
+        for flag, given in (("--runtime", choices.runtime), (FIELD, ", ".join(map(str, choices.observed)))):
+            if given:
+                rule = f"a profile measured with {profile.runtime} takes the place of every prediction"
+                raise InputError(explain(flag, given, rule, "Leave one out"))
+    if not choices.observed:
+        return None
+    return observing(
+        choices.observed,
+        model.shape,
+        workload_of(config, model, choices),
+        target,
+        dtype,
+        runtime=choices.runtime or default_runtime(),
+    )
+
+
 def plan_formats(
     config: Config, target: ResolvedTarget, model: ModelFacts, *, choices: Choices = NO_CHOICES
 ) -> Mapping[str, Plan]:
@@ -148,6 +194,8 @@ def plan_formats(
         workload_of(config, model, choices),
         target,
         budgets_of(config, model),
+        runtime=choices.runtime,
+        knowledge=_corrected(config, target, model, choices, dtype=planned_dtype(config, target, None)),
         protected=protected_in(config, model),
         confident=choices.confident,
     )

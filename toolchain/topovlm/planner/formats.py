@@ -10,6 +10,7 @@ from topovlm.planner.limits import latency_name, latency_of
 from topovlm.planner.record import FormatPlan, FormatPoint
 from topovlm.planner.solve import Budgets, Plan, Row, make_plan
 from topovlm.predict.cost import supported_dtypes
+from topovlm.predict.knowledge import Knowledge
 from topovlm.predict.target import ResolvedTarget
 from topovlm.units import LatencyBudget, format_bytes, format_ms
 from topovlm.workload import Workload
@@ -23,6 +24,7 @@ def plan_dtypes(
     dtypes: Sequence[str] | None = None,
     *,
     runtime: str | None = None,
+    knowledge: Knowledge | None = None,
     protected: Collection[int] = (),
     confident: bool = False,
 ) -> dict[str, Plan]:
@@ -41,6 +43,7 @@ def plan_dtypes(
             budgets,
             dtype,
             runtime=runtime,
+            knowledge=knowledge,
             protected=protected,
             confident=confident,
         )

@@ -13,8 +13,9 @@ from typing import Protocol
 from topovlm.errors import InputError
 from topovlm.families.shape import ModelShape
 from topovlm.planner.solve import Plan, make_plan
-from topovlm.predict.cost import supported_dtypes
-from topovlm.predict.efficiencies import efficiency
+from topovlm.predict.cost import published, supported_dtypes
+from topovlm.predict.efficiencies import spoken_for
+from topovlm.predict.levels import setting_of
 from topovlm.predict.target import ResolvedTarget, list_boards, load_target
 from topovlm.registry import Registry
 from topovlm.workload import Workload
@@ -61,6 +62,7 @@ def layers_kept(
             plan.budgets,
             dtype or plan.dtype,
             runtime=plan.runtime,
+            knowledge=plan.knowledge,
             protected=range(plan.min_layers),
             confident=plan.confident,
         )
@@ -91,9 +93,16 @@ class WeightFormatLever:
         if best is None or tried[best] <= (plan.keep_layers or 0):
             return None
         change = f"weights in {best}"
-        if efficiency(plan.target.board.family, plan.runtime, best, "prefill").borrowed:
+        if not _published(plan, best):
             change += " (nothing published for it here: measure before you rely on it)"
         return Advice((sentence(change, tried[best], plan.total_layers),))
+
+
+def _published(plan: Plan, dtype: str) -> bool:
+    """Whether prefill rows in that format exist for the board's family, or with the runtime anywhere."""
+    setting = setting_of(plan.target.board, plan.runtime, spoken_for(plan.runtime), dtype)
+    known = published().known("prefill", setting)
+    return not any(level.startswith(("combination=", "format=")) for level in known.unseen)
 
 
 def _dtypes(target: ResolvedTarget) -> list[str]:

@@ -75,6 +75,7 @@ class FormatPlan(Part, frozen=True, kw_only=True):
 class PlanRecord(Part, frozen=True, kw_only=True):
     """The answer: `keep_layers` and `drop_count` are None when infeasible; `rows[n - 1]` keeps n layers.
 
+    `runtime_version`: what the figures speak for ("": the rows name none).
     `budget_ms`: the latency budget, resolved; `workload.visual_tokens`: as counted; `formats`: by weight
     format, where they were compared.
     """
@@ -95,6 +96,7 @@ class PlanRecord(Part, frozen=True, kw_only=True):
     confident: bool
     dtype: str
     runtime: str
+    runtime_version: str = ""
     kind: Literal["predicted"]
     source: str
     target: TargetFacts

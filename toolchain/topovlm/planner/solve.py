@@ -13,6 +13,7 @@ from topovlm.planner.floor import Floor, find_floor
 from topovlm.planner.limits import Budgets, Limit, latency_name, latency_of, most_layers, resolve_limits
 from topovlm.planner.record import PlanRecord, PlanRow, Verdict
 from topovlm.predict.cost import Prediction, predict, predict_measured
+from topovlm.predict.knowledge import Knowledge
 from topovlm.predict.profile import Profile
 from topovlm.predict.target import ResolvedTarget
 from topovlm.units import format_bytes, format_ms
@@ -82,8 +83,10 @@ class Plan:
     visual_tokens: int
     dtype: str
     runtime: str
+    runtime_version: str
     confident: bool
     source: str
+    knowledge: Knowledge | None = None
     advice: tuple[str, ...] = ()
     kind: Literal["predicted"] = "predicted"
 
@@ -133,6 +136,7 @@ class Plan:
             confident=self.confident,
             dtype=self.dtype,
             runtime=self.runtime,
+            runtime_version=self.runtime_version,
             kind=self.kind,
             source=self.source,
             target=self.target.facts(),
@@ -149,6 +153,7 @@ def make_plan(
     dtype: str = "fp16",
     *,
     runtime: str | None = None,
+    knowledge: Knowledge | None = None,
     profile: Profile | None = None,
     protected: Collection[int] = (),
     confident: bool = False,
@@ -157,6 +162,7 @@ def make_plan(
 
     `protected`: decoder layers that must stay, so their count is the least that can be kept.
     `confident`: the upper end of every interval must fit, not only the central value.
+    `knowledge`: what a user's measurements made of the published rows (`predict.observed`).
     `profile`: a measured profile that replaces the data sheet. Raises `InputError` for bad input;
     a budget that cannot be met is a plan with verdict "infeasible", not an error.
     """
@@ -164,7 +170,7 @@ def make_plan(
     if any(not 0 <= layer < total for layer in protected):
         raise InputError(explain("protected", sorted(protected), f"must be layers of 0..{total - 1}"))
     predictions = [
-        predict(shape, workload, target, keep, dtype, runtime=runtime)
+        predict(shape, workload, target, keep, dtype, runtime=runtime, knowledge=knowledge)
         if profile is None
         else predict_measured(shape, workload, profile, keep, dtype, target=target)
         for keep in range(1, total + 1)
@@ -195,6 +201,8 @@ def make_plan(
         visual_tokens=visual_tokens(shape, workload),
         dtype=dtype,
         runtime=predictions[-1].runtime,
+        runtime_version=predictions[-1].runtime_version,
+        knowledge=knowledge,
         confident=confident,
         source=predictions[-1].source,
     )

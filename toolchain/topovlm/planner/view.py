@@ -55,8 +55,12 @@ def _workload(plan: Plan) -> str:
     batch = "" if workload.batch == 1 else f", batch {workload.batch}"
     return (
         f"{plan.visual_tokens} visual tokens ({pictures}) + {workload.prompt_tokens} prompt tokens, "
-        f"{workload.new_tokens} new{batch}; weights {plan.dtype}, runtime {plan.runtime}"
+        f"{workload.new_tokens} new{batch}; weights {plan.dtype}, runtime {_runtime(plan)}"
     )
+
+
+def _runtime(plan: Plan) -> str:
+    return f"{plan.runtime} {plan.runtime_version}".strip()
 
 
 def _shown(plan: Plan, all_rows: bool) -> Sequence[Row]:

@@ -79,20 +79,24 @@ class Software(Strict, frozen=True, kw_only=True):
     cuda: str = ""
     cudnn: str = ""
     tensorrt: str = ""
+    edge_llm: str = ""
     python: str = ""
     notes: tuple[str, ...] = ()
 
 
 class BoardEfficiency(Strict, frozen=True, kw_only=True):
-    """A phase's constants on this very board; they win over those that were fitted for its family."""
+    """A phase's constants on this very board; they win over those that were fitted for its family.
+
+    `efficiency`: share of peak arithmetic (decode: of bandwidth); `runtime_versions`: what it was found with.
+    """
 
     runtime: str
+    runtime_versions: str = ""
     dtype: str
     phase: Literal["vision", "prefill", "decode"]
     efficiency: Annotated[float, msgspec.Meta(ge=1e-9, le=1)]
     layer_kcycles: NotNegative = 0.0
-    host_us_per_layer: NotNegative = 0.0
-    overlap: Literal[1, 2] = 2
+    bytes_per_sm_clock: NotNegative = 0.0  # 0: reads are never held up by the multiprocessors
     spread: Positive
     source: Literal["published", "calibrated"]
 

@@ -1,69 +1,98 @@
-"""Fitted coefficients: what share of its peaks a board reaches, by family, runtime and weight format.
+"""Fitted coefficients: what share of its peaks a board reaches, and how well that is known.
 
-`efficiencies.json` is written by `python -m benchmarks.fit_predictor` and never by hand. Where nothing
-was published for a combination, the nearest one is borrowed and the interval grows by the error that
-such borrowing makes among the published rows.
+`efficiencies.json` is written by `python -m benchmarks.fit_predictor` and never by hand.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import msgspec
 
-from topovlm.errors import InputError, explain
+from topovlm.predict.levels import Setting
 from topovlm.predict.memory import MemoryModel
 from topovlm.records import Part, read
 
-SCHEMA = 2
+SCHEMA = 3
 PATH = Path(__file__).with_name("efficiencies.json")
-# An entry of fewer rows speaks for its own combination only.
-LENDING_ROWS = 3
-
-# Likeness of families, nearest first; the first fitted one is borrowed from.
-_NEAREST = {
-    "jetson-orin": ("jetson-thor", "rtx", "datacenter"),
-    "jetson-thor": ("jetson-orin", "rtx", "datacenter"),
-    "jetson-xavier": ("jetson-orin", "jetson-thor", "rtx"),
-    "rtx": ("datacenter", "jetson-orin", "jetson-thor"),
-    "datacenter": ("rtx", "jetson-orin", "jetson-thor"),
-}
 
 
-class Errors(Part, frozen=True):
-    """Relative errors on rows that the fit did not see (`left_out`: what was held back at a time)."""
+class Effect(Part, frozen=True):
+    """What one level adds to a constant, on the scale that levels add up on (`predict.levels`)."""
 
-    left_out: str
-    rows: int
-    median: float
-    p90: float
+    constant: str
+    level: str
+    value: float
 
 
-class Entry(Part, frozen=True, kw_only=True):
-    """Constants of one phase. `efficiency`: share of peak arithmetic (vision, prefill) or bandwidth (decode).
+class Support(Part, frozen=True):
+    """How many rows were published of a board with a runtime of a version and weights of a width.
 
-    `layer_kcycles`: fixed cost per layer in thousands of GPU clocks; `host_us_per_layer`: floor set by
-    the host; `overlap`: 2 where arithmetic and weight reads overlap (root of squares), 1 where they add;
-    `least_layer_params`: weights per layer of the smallest model among the rows.
+    Of these rows: the weights of the smallest layers, and the fewest clocks that multiprocessors make while
+    the bus carries a byte.
     """
 
     family: str
+    board: str
     runtime: str
-    dtype: str
-    phase: str
-    efficiency: float
-    layer_kcycles: float = 0.0
-    host_us_per_layer: float = 0.0
-    overlap: int = 2
-    least_layer_params: float = 0.0
+    version: str
+    width: str
     rows: int
-    models: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-    errors: tuple[Errors, ...] = ()
-    spread: float
-    source: str = "published"
+    least_layer_params: float
+    least_sm_clocks_per_byte: float
+
+
+class PhaseFit(Part, frozen=True, kw_only=True, dict=True):
+    """One phase: effects, their joint covariance (lower triangle, a line each) and what bounds an interval.
+
+    `widths`: standard deviation of a level's effects, by `constant:level`: what an unseen one may be.
+    `misfit`: standard deviation, in the logarithm of time, of what the form leaves open, by runtime.
+    `factor`: standard deviations to the ends of an interval, by nearness (`seen`) or by nearness and runtime
+    (`seen/edge-llm`), from held-out rows.
+    """
+
+    phase: str
+    effects: tuple[Effect, ...]
+    covariance: tuple[str, ...]
+    widths: dict[str, float]
+    misfit: dict[str, float]
+    misfit_elsewhere: float
+    factor: dict[str, float]
+    support: tuple[Support, ...]
+
+    @cached_property
+    def index(self) -> dict[tuple[str, str], int]:
+        """Where an effect stands, by constant and level."""
+        return {(effect.constant, effect.level): at for at, effect in enumerate(self.effects)}
+
+    @cached_property
+    def triangle(self) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(map(float, line.split())) for line in self.covariance)
+
+    def nearness(self, setting: Setting) -> str:
+        """`seen`: rows of just this; `kin`: of the family with this runtime and width; else `far`."""
+        return nearness(self.support, setting)
+
+    def least_layer_params(self, runtime: str) -> float:
+        """Weights of the smallest layers that this runtime (else: any) was timed with."""
+        return min(each.least_layer_params for each in self._of(runtime))
+
+    def least_sm_clocks_per_byte(self, runtime: str) -> float:
+        """Fewest multiprocessor clocks per byte of bandwidth that this runtime (else: any) was timed with."""
+        return min(each.least_sm_clocks_per_byte for each in self._of(runtime))
+
+    def _of(self, runtime: str) -> Sequence[Support]:
+        return [each for each in self.support if each.runtime == runtime] or self.support
+
+
+def nearness(support: tuple[Support, ...], setting: Setting) -> str:
+    """How near the nearest rows are."""
+    alike = [each for each in support if (each.runtime, each.width) == (setting.runtime, setting.width)]
+    if any((each.board, each.version) == (setting.board, setting.version) for each in alike):
+        return "seen"
+    return "kin" if any(each.family == setting.family for each in alike) else "far"
 
 
 class HeldOut(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,32 +105,23 @@ class HeldOut(Part, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Coefficients(Part, frozen=True, kw_only=True):
-    """The whole file. `borrow_spread`: median error of borrowing across dtype, runtime, family.
+    """The whole file.
 
-    `default_runtime`: what predictions are for unless another runtime is named; it has the most rows.
+    `default_runtime`: what predictions are for unless another is named; it has the most rows. `versions`: the
+    newest version of each runtime that has rows: what predictions speak for.
     """
 
     schema: int
     generated_by: str
     rows_sha256: str
     default_runtime: str
-    entries: tuple[Entry, ...]
-    borrow_spread: dict[str, float]
+    versions: dict[str, str]
+    phases: tuple[PhaseFit, ...]
     memory: MemoryModel
     held_out: dict[str, HeldOut] = msgspec.field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class Efficiency:
-    """An entry as it applies to a request: with the interval it deserves there and where it comes from."""
-
-    entry: Entry
-    spread: float
-    origin: str
-
-    @property
-    def borrowed(self) -> bool:
-        return self.origin != "fitted"
+    def phase(self, name: str) -> PhaseFit:
+        return next(fit for fit in self.phases if fit.phase == name)
 
 
 @lru_cache(maxsize=1)
@@ -115,48 +135,6 @@ def default_runtime() -> str:
     return coefficients().default_runtime
 
 
-def _distance(entry: Entry, family: str, runtime: str, dtype: str) -> float:
-    """How far an entry is from what is asked: format is nearer than runtime, runtime than family."""
-    near = _NEAREST.get(family, ("rtx", "datacenter", "jetson-thor", "jetson-orin"))
-    if entry.family == family:
-        family_rank = 0.0
-    else:
-        family_rank = 4.0 + (near.index(entry.family) if entry.family in near else len(near))
-    return family_rank + 2.0 * (entry.runtime != runtime) + 1.0 * (entry.dtype != dtype)
-
-
-def pick(
-    entries: tuple[Entry, ...], borrow: dict[str, float], key: tuple[str, str, str], phase: str
-) -> Efficiency:
-    """The entry for `key` = (family, runtime, dtype), or the nearest one with a wider interval."""
-    candidates = [
-        entry
-        for entry in entries
-        if entry.phase == phase and (entry.rows >= LENDING_ROWS or _distance(entry, *key) == 0)
-    ]
-    if not candidates:
-        raise InputError(explain("phase", phase, "has no fitted coefficients"))
-    best = min(candidates, key=lambda entry: (_distance(entry, *key), -entry.rows))
-    family, runtime, dtype = key
-    differs = [
-        name
-        for name, asked, has in (
-            ("dtype", dtype, best.dtype),
-            ("runtime", runtime, best.runtime),
-            ("family", family, best.family),
-        )
-        if asked != has
-    ]
-    if not differs:
-        return Efficiency(best, best.spread, "fitted")
-    spread = best.spread + sum(borrow[f"{name}:{phase}"] for name in differs)
-    return Efficiency(best, spread, f"borrowed from {best.family}/{best.runtime}/{best.dtype}")
-
-
-@lru_cache(maxsize=512)
-def efficiency(family: str, runtime: str, dtype: str, phase: str) -> Efficiency:
-    """Coefficients for one phase, borrowed from the nearest combination where nothing was published."""
-    loaded = coefficients()
-    # Towers run in fp16 whatever the decoder's weights are.
-    key = (family, runtime, "fp16" if phase == "vision" else dtype)
-    return pick(loaded.entries, loaded.borrow_spread, key, phase)
+def spoken_for(runtime: str) -> str:
+    """The version of a runtime that predictions speak for; "" where rows name none."""
+    return coefficients().versions.get(runtime, "")

@@ -1,62 +1,110 @@
-"""The published functional form of each phase, in seconds, for any constants: used to predict and to fit.
+"""The functional form of each phase, in seconds, for any constants: used to predict and to fit.
 
-    vision  = F / (eta P) + c L / f
-    prefill = ((F_linear / (eta P_q) + F_attention / (eta P_16))^p + (B_weights / (mu BW))^p)^(1/p) + c L / f
-    decode  = max(h L, (B_linear + B_head + B_kv) / (mu BW) + c L / f)
+    vision  = ((F / (eta P))^2 + (B / (mu BW))^2)^(1/2) + c L / f
+    prefill = ((F_linear (1 + s / n) + a F_attention) / (eta P))^2 + (k B / (mu BW))^2)^(1/2)
+              + B_head / (mu BW) + k c L / f
+    decode  = ((B / (mu BW))^3 + (B / (i S f))^3)^(1/3) + c L / f
 
-P: dense peak of the arithmetic, BW: peak bandwidth, f: GPU clock, L: layers. The fixed cost per layer is
-counted in GPU clocks (c), not in microseconds: the published rows of two boards whose clocks differ by
-two agree only so. p is 2 (arithmetic and reads overlap) or 1 (they add).
+P: dense peak of the arithmetic, BW: peak bandwidth, f: GPU clock, S: multiprocessors that are on, L: layers,
+n: prompt tokens, k: passes that the runtime splits a prompt into. F: operations, B: bytes.
+
+- Arithmetic and reads overlap, so the larger governs: a root of squares (of cubes in decode, nearer to a
+  maximum, which the rows prefer).
+- A token's bytes must also go through the multiprocessors (i: bytes per multiprocessor and clock). With few
+  of them on, or with memory as fast as HBM, that binds before the bus does.
+- The head is read once per prompt, for its last position, however many layers are left: prefill's intercept.
+- Weights are unpacked and tiles filled whatever the prompt's length: `s` tokens' worth of work.
+- The fixed cost per layer is counted in GPU clocks (c), not in microseconds: rows of two boards whose clocks
+  differ by two agree only so.
+
+Works on floats and on arrays of rows alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from topovlm.predict.efficiencies import Entry
+# Towers were timed without their bytes: what they read is small beside what they compute, but on Thor.
+_VISION_BANDWIDTH_SHARE = 0.8
+_DECODE_POWER = 3
+
+# What of a phase is fitted; `bandwidth_share` of prefill is that of decode.
+CONSTANTS = {
+    "vision": ("efficiency", "layer_clocks"),
+    "prefill": ("efficiency", "layer_clocks", "attention_cost", "filling_tokens"),
+    "decode": ("bandwidth_share", "bytes_per_sm_clock", "layer_clocks"),
+}
+PHASES = tuple(CONSTANTS)
+# The larger, the faster; of the others, the slower.
+FASTER = frozenset({"efficiency", "bandwidth_share", "bytes_per_sm_clock"})
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Peaks in the units that the form needs; `attention` is the arithmetic of the attention products."""
+    """Peaks in the units that the form needs; `attention` is the arithmetic of the attention products.
 
-    arithmetic_flop_per_s: float
-    attention_flop_per_s: float
-    bandwidth_bytes_per_s: float
-    gpu_hz: float
+    `sm_hz`: clocks of all multiprocessors that are on, per second.
+    """
 
-
-def overhead_s(entry: Entry, layers: float, machine: Machine) -> float:
-    """Fixed cost of `layers` layers."""
-    return entry.layer_kcycles * 1e3 * layers / machine.gpu_hz
-
-
-def vision_s(entry: Entry, flop: float, layers: float, machine: Machine) -> float:
-    """Tower and projector on `flop` operations in `layers` layers."""
-    return flop / (entry.efficiency * machine.attention_flop_per_s) + overhead_s(entry, layers, machine)
+    arithmetic_flop_per_s: Any
+    attention_flop_per_s: Any
+    bandwidth_bytes_per_s: Any
+    gpu_hz: Any
+    sm_hz: Any
 
 
-def prefill_s(
-    entry: Entry,
-    bandwidth_share: float,
-    machine: Machine,
-    *,
-    linear_flop: float,
-    attention_flop: float,
-    weight_bytes: float,
-    layers: float,
-) -> float:
-    """All prompt tokens through the decoder. `bandwidth_share` comes from the decode rows."""
-    compute = linear_flop / (entry.efficiency * machine.arithmetic_flop_per_s)
-    compute += attention_flop / (entry.efficiency * machine.attention_flop_per_s)
-    reads = weight_bytes / (bandwidth_share * machine.bandwidth_bytes_per_s)
-    both = compute + reads if entry.overlap == 1 else (compute**2 + reads**2) ** 0.5
-    return both + overhead_s(entry, layers, machine)
+@dataclass(frozen=True)
+class Work:
+    """What one phase does: operations, bytes, layers. What a phase does not need is 0."""
+
+    layers: Any
+    linear_flop: Any = 0.0
+    attention_flop: Any = 0.0
+    weight_bytes: Any = 0.0
+    head_bytes: Any = 0.0
+    read_bytes: Any = 0.0
+    tokens: Any = 1.0
+    passes: Any = 1.0
 
 
-def decode_s(entry: Entry, read_bytes: float, layers: float, machine: Machine) -> float:
-    """One new token that reads `read_bytes` of weights and cache."""
-    device = read_bytes / (entry.efficiency * machine.bandwidth_bytes_per_s) + overhead_s(
-        entry, layers, machine
-    )
-    return max(entry.host_us_per_layer * 1e-6 * layers, device)
+Constants = Mapping[str, Any]
+
+
+def overhead_s(constants: Constants, work: Work, machine: Machine) -> Any:
+    """Fixed cost of the layers."""
+    return work.passes * constants["layer_clocks"] * work.layers / machine.gpu_hz
+
+
+def vision_s(constants: Constants, work: Work, machine: Machine) -> Any:
+    """Tower and projector."""
+    compute = work.linear_flop / (constants["efficiency"] * machine.attention_flop_per_s)
+    reads = work.read_bytes / (_VISION_BANDWIDTH_SHARE * machine.bandwidth_bytes_per_s)
+    return (compute**2 + reads**2) ** 0.5 + overhead_s(constants, work, machine)
+
+
+def prefill_s(constants: Constants, work: Work, machine: Machine) -> Any:
+    """All prompt tokens through the decoder, the last one through the head."""
+    eta, bandwidth = constants["efficiency"], constants["bandwidth_share"] * machine.bandwidth_bytes_per_s
+    filled = 1 + constants["filling_tokens"] / work.tokens
+    compute = work.linear_flop * filled / (eta * machine.arithmetic_flop_per_s)
+    compute += constants["attention_cost"] * work.attention_flop / (eta * machine.attention_flop_per_s)
+    reads = work.passes * work.weight_bytes / bandwidth
+    both = (compute**2 + reads**2) ** 0.5
+    return both + work.head_bytes / bandwidth + overhead_s(constants, work, machine)
+
+
+def decode_s(constants: Constants, work: Work, machine: Machine) -> Any:
+    """One new token that reads weights, head and cache."""
+    bus = work.read_bytes / (constants["bandwidth_share"] * machine.bandwidth_bytes_per_s)
+    issue = work.read_bytes / (constants["bytes_per_sm_clock"] * machine.sm_hz)
+    both = (bus**_DECODE_POWER + issue**_DECODE_POWER) ** (1 / _DECODE_POWER)
+    return both + overhead_s(constants, work, machine)
+
+
+FORMS: dict[str, Callable[[Constants, Work, Machine], Any]] = {
+    "vision": vision_s,
+    "prefill": prefill_s,
+    "decode": decode_s,
+}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from topovlm.errors import InputError, explain
 from topovlm.predict.board import GIB, SCHEMA, Board, Memory, Mode, read_board
+from topovlm.predict.phases import Machine
 from topovlm.records import Part
 from topovlm.travel.limits import memory_limits, usable_cores
 
@@ -75,6 +76,14 @@ class ResolvedTarget:
 
     def peak_flop_per_s(self, number_format: str) -> float | None:
         return self.board.peak_flop_per_s(self.mode, number_format)
+
+    def machine(self, arithmetic: str, attention: str) -> Machine | None:
+        """Peaks for work in those number formats; None where the data sheet lacks one."""
+        peak, other = self.peak_flop_per_s(arithmetic), self.peak_flop_per_s(attention)
+        bandwidth, clock, gpu = self.bandwidth_bytes_per_s, self.mode.gpu_mhz, self.board.gpu
+        if peak is None or other is None or bandwidth is None or clock is None or gpu is None:
+            return None
+        return Machine(peak, other, bandwidth, clock * 1e6, (self.mode.sm or gpu.sm) * clock * 1e6)
 
     def usable_memory_bytes(self) -> int:
         """What a model may occupy: total less what a system without desktop takes, and a margin."""

@@ -32,10 +32,35 @@ FORMATS = {
         WeightFormat("nvfp4", 4.5, "fp4"),
     )
 }
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Bits per weight as a file holds them, scales included: of the layers, and of the head."""
+
+    weight_bits: float
+    head_bits: float
+
+
+# llama.cpp's files mix formats: Q4_K_M (its head in 6 bits) stands for four bits, Q8_0 for eight.
+_STORED = {("w4a16", "llamacpp"): Stored(4.85, 6.56), ("int8", "llamacpp"): Stored(8.5, 8.5)}
+
+
+def stored(dtype: str, runtime: str) -> Stored:
+    """How a runtime holds weights of a format; the head stays in 16 bits elsewhere (32 in fp32)."""
+    bits = FORMATS[dtype].weight_bits
+    return _STORED.get((dtype, runtime), Stored(bits, max(16, bits if dtype == "fp32" else 0)))
+
+
 # What exported graphs call a format that a plan knows by its layout.
 PLANNED_AS = {"int4": "w4a16"}
 ACTIVATION_BYTES = 2
 ATTENTION_ARITHMETIC = "f16_acc16"
+
+
+def attention_arithmetic(dtype: str) -> str:
+    """What attention and towers compute in: 16 bits, but beside fp32 weights."""
+    return FORMATS["fp32"].arithmetic if dtype == "fp32" else ATTENTION_ARITHMETIC
 
 
 def weight_format(name: str) -> WeightFormat:
