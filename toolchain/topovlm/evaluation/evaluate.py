@@ -17,6 +17,7 @@ from PIL.Image import Image
 from topovlm.errors import InputError, explain, located
 from topovlm.evaluation.task import ParseState, Task
 from topovlm.json_text import half_character
+from topovlm.plain_files import Stored
 from topovlm.samples import Sample
 
 _CHUNK = 512  # questions whose pictures are in memory at a time
@@ -32,7 +33,7 @@ class Generated(Protocol):
 class Asks(Protocol):
     """The part of `topovlm.runtime.Prompter` that says whether a model can be asked something."""
 
-    def check(self, images: Sequence[Image | Path], words: str, new_tokens: int) -> None: ...
+    def check(self, images: Sequence[Image | Path | Stored], words: str, new_tokens: int) -> None: ...
 
 
 class AnsweringEngine(Protocol):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from topovlm.artifacts import digest_of
 from topovlm.pictures import pixel_digest
+from topovlm.plain_files import Stored
 from topovlm.samples import Sample
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ class Shard:
         return other
 
 
-def _absolute(image: Image | Path) -> Image | Path:
-    return image.absolute() if isinstance(image, Path) else image
+def _absolute(image: Image | Path | Stored) -> Image | Path | Stored:
+    return image.absolute() if isinstance(image, (Path, Stored)) else image
 
 
 def samples_digest(samples: tuple[Sample, ...]) -> str:
