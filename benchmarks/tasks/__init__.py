@@ -1,1 +1,1 @@
-"""The ten public benchmarks of `topovlm.tasks.public`, held against lmms-eval and tried on files of their forms."""
+"""The ten public benchmarks of `topovlm.tasks.public`, against lmms-eval and on files of their forms."""

@@ -1,14 +1,15 @@
 """Golden vectors: what lmms-eval's own code says to rows and answers of ours; runs where it is installed.
 
     pip install --no-deps lmms-eval==0.7.3      # and what its tasks import: see CONTRIBUTING.md
-    python -m benchmarks.tasks.golden tests/tasks/golden
+    python -m benchmarks.tasks.golden tests/tasks/golden --mmmu DIR --blink DIR --most 250
 
-writes TASK.json: rows with their prompts; for each answer its score, whether the score was drawn at random, and
-whether a GPT model would have been asked. Nothing of lmms-eval's text is in them.
+writes TASK.json: rows with their prompts; for each answer its score, whether the score was drawn at random,
+and whether a GPT model would have been asked.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tasks import real_answers
 from benchmarks.tasks.golden_rows import ROWS, Row, answers_of
 
 VERSION = "0.7.3"
@@ -34,7 +36,8 @@ _KWARGS: dict[str, dict[str, Any]] = {
     },
     "mathvista": {"shot_type": "format-prompt", "shot": 0, "use_caption": False, "use_ocr": False},
     "blink": {
-        "pre_prompt": "Note: You only need to respond with {} without providing any additional information.\n",
+        "pre_prompt": "Note: You only need to respond with {} without providing any additional "
+        "information.\n",
         "post_prompt": "",
     },
     "mmbench": {"pre_prompt": "", "post_prompt": f"\n{_LETTER}"},
@@ -58,7 +61,14 @@ class _Drawn(Exception):
 
 def main(argv: list[str]) -> int:
     """Exit code: 0, or 5 where lmms-eval of that version is not there."""
-    folder = Path(argv[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tasks.golden")
+    parser.add_argument("folder", type=Path)
+    for name in real_answers.READERS:
+        parser.add_argument(
+            f"--{name}", type=Path, metavar="DIR", help="a checkout of the authors' repository"
+        )
+    parser.add_argument("--most", type=int, metavar="N", help="so many of their answers (default: all)")
+    args = parser.parse_args(argv)
     try:
         found = metadata.version("lmms-eval")
     except metadata.PackageNotFoundError:
@@ -67,15 +77,23 @@ def main(argv: list[str]) -> int:
         print(f"lmms-eval {VERSION} is needed, there is {found}", file=sys.stderr)
         return 5
     os.environ.setdefault("OPENAI_API_KEY", "none")
-    os.environ.setdefault("HF_HOME", str(folder))
-    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("HF_HOME", str(args.folder))
+    args.folder.mkdir(parents=True, exist_ok=True)
     for task, rows in ROWS.items():
         _check_kwargs(task)
-        made = [_row(task, row) for row in rows]
-        text = json.dumps({"lmms_eval": VERSION, "task": task, "rows": made}, ensure_ascii=True, indent=None)
-        (folder / f"{task}.json").write_text(text.replace('{"row"', '\n{"row"') + "\n", encoding="utf-8")
-        print(task, len(made), "rows", sum(len(row["answers"]) for row in made), "answers")
+        _write(args.folder / f"{task}.json", task, [_row(task, row, answers_of(task, row)) for row in rows])
+    for task, reader in real_answers.READERS.items():
+        repository = getattr(args, task)
+        if repository is not None:
+            asked = real_answers.some(reader(repository), args.most)
+            _write(args.folder / f"{task}-real.json", task, [_row(task, row, texts) for row, texts in asked])
     return 0
+
+
+def _write(file: Path, task: str, rows: list[dict[str, Any]]) -> None:
+    text = json.dumps({"lmms_eval": VERSION, "task": task, "rows": rows})
+    file.write_text(text.replace('{"row"', '\n{"row"') + "\n", encoding="utf-8")
+    print(file.name, len(rows), "rows", sum(len(row["answers"]) for row in rows), "answers")
 
 
 def _check_kwargs(task: str) -> None:
@@ -90,9 +108,8 @@ def _check_kwargs(task: str) -> None:
         raise SystemExit(f"{task}: the yaml says {found}")
 
 
-def _row(task: str, row: Row) -> dict[str, Any]:
-    prompt = _PROMPT[task](row)
-    return {"row": row, "prompt": prompt, "answers": [_answer(task, row, text) for text in answers_of(task, row)]}
+def _row(task: str, row: Row, texts: list[str]) -> dict[str, Any]:
+    return {"row": row, "prompt": _PROMPT[task](row), "answers": [_answer(task, row, text) for text in texts]}
 
 
 def _answer(task: str, row: Row, text: str) -> list[Any]:
@@ -113,17 +130,19 @@ def _no_dice() -> Iterator[None]:
     def drawn(*_: Any) -> Any:
         raise _Drawn
 
-    kept = random.choice, random.randint
-    random.choice = random.randint = drawn  # type: ignore[assignment]
+    kept = {name: getattr(random, name) for name in ("choice", "randint")}
+    for name in kept:
+        setattr(random, name, drawn)
     try:
         yield
     finally:
-        random.choice, random.randint = kept  # type: ignore[assignment]
+        for name, own in kept.items():
+            setattr(random, name, own)
 
 
 @contextmanager
 def _no_judge(asked: list[str]) -> Iterator[None]:
-    """The GPT model of MathVista says nothing, as without a key; what resembles a choice only is told, too."""
+    """The GPT model of MathVista says nothing, as without a key; mere resemblance is told, too."""
     evaluator = importlib.import_module("lmms_eval.tasks.mathvista.mathvista_evals").MathVistaEvaluator
 
     def nothing(self: Any, prompt: str, **_: Any) -> str:

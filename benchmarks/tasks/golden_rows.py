@@ -5,6 +5,8 @@ Rows are ours; a picture's or a video's cell holds its name.
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Callable
 from typing import Any
 
 Row = dict[str, Any]
@@ -26,13 +28,13 @@ def _mathvista(question: str, answer: str, kind: str, **more: Any) -> Row:
     return {**row, **more}
 
 
-def _mmmu(number: int, question: str, options: list[str], answer: str) -> Row:
+def mmmu_row(number: int, question: str, options: list[str], answer: str) -> Row:
     kind = "multiple-choice" if options else "open"
     return {"id": f"validation_Accounting_{number}", "question": question, "options": str(options),
             "answer": answer, "question_type": kind, "image_1": "a.png", "image_2": "b.png"}  # fmt: skip
 
 
-def _blink(number: int, question: str, choices: list[str], answer: str, pictures: int = 1) -> Row:
+def blink_row(number: int, question: str, choices: list[str], answer: str, pictures: int = 1) -> Row:
     listed = "".join(f"\n({letter}) {choice}" for letter, choice in zip("ABCD", choices, strict=False))
     row: Row = {f"image_{k}": "a.png" if k <= pictures else None for k in range(1, 5)}
     prompt = f"{question}\nSelect from the following choices.{listed}"
@@ -100,18 +102,18 @@ ROWS: dict[str, list[Row]] = {
         {"type": "augmented_test", "question": "Which country?", "answer": "Côte d'Ivoire", "image": "a.png"},
     ],
     "mmmu": [
-        _mmmu(1, "See <image 1>. What is it?", _NAMES, "B"),
-        _mmmu(2, "<image 1> Which wing?", ["<image 2>", *_LONG], "A"),
-        _mmmu(3, "<image 1> How much?", [], "1,250.5"),
-        _mmmu(4, "<image 1> What is the name?", [], "cat"),
-        _mmmu(5, "<image 1> Which point?", [], "B"),
-        _mmmu(6, "<image 1> When?", [], "['24/7', '3.429']"),
-        _mmmu(7, "<image 1> Many:", [f"option {letter}{letter}" for letter in "ABCDEFGHI"], "H"),
+        mmmu_row(1, "See <image 1>. What is it?", _NAMES, "B"),
+        mmmu_row(2, "<image 1> Which wing?", ["<image 2>", *_LONG], "A"),
+        mmmu_row(3, "<image 1> How much?", [], "1,250.5"),
+        mmmu_row(4, "<image 1> What is the name?", [], "cat"),
+        mmmu_row(5, "<image 1> Which point?", [], "B"),
+        mmmu_row(6, "<image 1> When?", [], "['24/7', '3.429']"),
+        mmmu_row(7, "<image 1> Many:", [f"option {letter}{letter}" for letter in "ABCDEFGHI"], "H"),
     ],
     "blink": [
-        _blink(1, "How many?", ["3", "2", "0", "1"], "(B)"),
-        _blink(2, "Which is alike?", ["the second image", "the third image"], "(A)", 3),
-        _blink(3, "Where?", ["left", "right", "above"], "(C)", 2),
+        blink_row(1, "How many?", ["3", "2", "0", "1"], "(B)"),
+        blink_row(2, "Which is alike?", ["the second image", "the third image"], "(A)", 3),
+        blink_row(3, "Where?", ["left", "right", "above"], "(C)", 2),
     ],
     "mmbench": [
         _mmbench(5, "What is it?", _NAMES, "B"),
@@ -132,33 +134,37 @@ ROWS: dict[str, list[Row]] = {
     ],
 }  # fmt: skip
 
-# {X}: the right letter, {W}: a wrong one, {x}: the right one in lower case, {T}: the right text, {O}: a wrong one.
+# {X}: the right letter, {W}: a wrong one, {x}: the right one in lower case;
+# {T}: the right text, {O}: a wrong one.
 FORMS = (
-    "{X}", "{x}", "{X}.", "({X})", "({x})", "{X})", "{X}:", "{X},", "{X}. {T}", "{X}: {T}", "{X}) {T}", "({X}) {T}",
-    "{X} {T}", "{X}\n{T}", "{X}\nBecause it is so.", " {X}", "{X} ", "\n{X}\n", "**{X}**", "[{X}]", "'{X}'", '"{X}"',
-    "{X}!", "{X}?", "<answer>{X}</answer>", "\\boxed{{{X}}}", "Answer: {X}", "Answer:{X}.", "answer is {x}",
-    "The answer is {X}", "The answer is {X}.", "The answer is ({X}).", "The correct answer is: {X}. {T}",
-    "The best option is {X}, because {T} is visible.", "Option {X}", "Option {X} is right.", "I think {X}",
-    "I think it is {X}.", "I choose {X}", "My choice is {X}", "So I pick ({X})", "It must be {X}, not {W}.",
-    "{W} or {X}", "{X} or {W}", "{X}, {W}", "({W}) or ({X})", "Not {W}. {X}", "{W}. No, {X}.", "{X}{W}", "{W}{X}",
-    "{W}", "({W})", "The answer is {W}", "{W}. {O}", "{T}", "{T}.", "It is {T}.", "{O}", "It is {O}.",
+    "{X}", "{x}", "{X}.", "({X})", "({x})", "{X})", "{X}:", "{X},", "{X}. {T}", "{X}: {T}", "{X}) {T}",
+    "({X}) {T}", "{X} {T}", "{X}\n{T}", "{X}\nBecause it is so.", " {X}", "{X} ", "\n{X}\n", "**{X}**",
+    "[{X}]", "'{X}'", '"{X}"', "{X}!", "{X}?", "<answer>{X}</answer>", "\\boxed{{{X}}}", "Answer: {X}",
+    "Answer:{X}.", "answer is {x}", "The answer is {X}", "The answer is {X}.", "The answer is ({X}).",
+    "The correct answer is: {X}. {T}", "The best option is {X}, because {T} is visible.", "Option {X}",
+    "Option {X} is right.", "I think {X}", "I think it is {X}.", "I choose {X}", "My choice is {X}",
+    "So I pick ({X})", "It must be {X}, not {W}.", "{W} or {X}", "{X} or {W}", "{X}, {W}",
+    "({W}) or ({X})", "Not {W}. {X}", "{W}. No, {X}.", "{X}{W}", "{W}{X}", "{W}", "({W})",
+    "The answer is {W}", "{W}. {O}", "{T}", "{T}.", "It is {T}.", "{O}", "It is {O}.",
     "The picture shows {T}, as far as I can tell.", "I would say that {O} is what can be seen here.",
-    "There are {T} and {O} in this picture, and more.", "{T} {T} {T} {T} {T} {T}", "Both", "Both of them", "None",
-    "All of the above", "I cannot say.", "A", "A dog", "A dog is in the picture.", "a man goes right", "Because",
-    "E", "F", "Z", "", " ", "\n", ".", "...", "?", "答案是{X}", "正确答案为 {X}。", "정답은 {X}", "{X}。", "（{X}）",
-    "I", "The person C runs.", "C runs", "C", "banana", "nan", "The options are A, B, C and D.", "A B C D",
-    "(A) (B) (C) (D)", "A. one B. two", "Answer: B. Explanation: C was wrong", "x" * 300, "B" * 20, "é", "\u2028",
+    "There are {T} and {O} in this picture, and more.", "{T} {T} {T} {T} {T} {T}", "Both", "Both of them",
+    "None", "All of the above", "I cannot say.", "A", "A dog", "A dog is in the picture.",
+    "a man goes right", "Because", "E", "F", "Z", "", " ", "\n", ".", "...", "?", "答案是{X}",
+    "正确答案为 {X}。", "정답은 {X}", "{X}。", "（{X}）", "I", "The person C runs.", "C runs", "C",
+    "banana", "nan", "The options are A, B, C and D.", "A B C D", "(A) (B) (C) (D)", "A. one B. two",
+    "Answer: B. Explanation: C was wrong", "x" * 300, "B" * 20, "é", "\u2028",
 )  # fmt: skip
 
 # {N}: the right answer as it is written, for questions without options.
 OPEN_FORMS = (
-    "{N}", "{N}.", " {N} ", "{N}\n", "The answer is {N}", "The answer is {N}.", "The value is {N}, I think",
-    "It could be {N}", "so {N}", "x = {N}", "result {N}\nfinal answer is {N}", "{N} or 3", "$ {N}", "${N}", "{N} %",
-    "{N}%", "about {N} million", "", " ", "no", "NO", "yes", "Yes.", "1", "10", "10.0", "10.4", "10.5", "10.6", "9.5",
-    "9.49", "1e1", "1,0", "ten", "0.05", "5", "5%", "5.2%", "0", "0.0", "-0", "2018", "2017.0", "1250.5", "1,250.5",
-    "1250.50", "1250.504", "concatenate", "the cat sat", "Cat", "a b c", " b", "B", "24/7", "3.429", "[2007, 2008]",
-    "14", "14.0", "14.7", "1_4", "+14", "0.25", "0.250", "0.249", "1.5", "1.50", "1.54", "inf", "nan", "-inf", "1e400",
-    "is", "so ", "is .", "answer ", "the thing is\nit is 14", "côte d'ivoire", "Cote d'Ivoire", "{{N}}", "%",
+    "{N}", "{N}.", " {N} ", "{N}\n", "The answer is {N}", "The answer is {N}.",
+    "The value is {N}, I think", "It could be {N}", "so {N}", "x = {N}", "result {N}\nfinal answer is {N}",
+    "{N} or 3", "$ {N}", "${N}", "{N} %", "{N}%", "about {N} million", "", " ", "no", "NO", "yes", "Yes.",
+    "1", "10", "10.0", "10.4", "10.5", "10.6", "9.5", "9.49", "1e1", "1,0", "ten", "0.05", "5", "5%",
+    "5.2%", "0", "0.0", "-0", "2018", "2017.0", "1250.5", "1,250.5", "1250.50", "1250.504", "concatenate",
+    "the cat sat", "Cat", "a b c", " b", "B", "24/7", "3.429", "[2007, 2008]", "14", "14.0", "14.7", "1_4",
+    "+14", "0.25", "0.250", "0.249", "1.5", "1.50", "1.54", "inf", "nan", "-inf", "1e400", "is", "so ",
+    "is .", "answer ", "the thing is\nit is 14", "côte d'ivoire", "Cote d'Ivoire", "{{N}}", "%",
 )  # fmt: skip
 
 
@@ -182,30 +188,20 @@ def answers_of(task: str, row: Row) -> list[str]:
 
 def _options_of(task: str, row: Row) -> tuple[list[str], str]:
     """(texts of the options, the right one) or ([], answer)."""
-    import ast
-
     answer = row["answer"]
-    if task in ("ai2d", "egoschema"):
-        options = row["options" if task == "ai2d" else "option"]
-        return [text.partition(". ")[2] or text for text in options] if task == "egoschema" else options, (
-            options[int(answer)].partition(". ")[2] if task == "egoschema" else options[int(answer)]
-        )
-    if task == "mathvista":
-        return row["choices"] or [], answer
-    if task == "mmmu":
-        options = ast.literal_eval(row["options"])
-        return options, options["ABCDEFGHI".index(answer)] if options else answer
-    if task == "blink":
-        return row["choices"], row["choices"]["ABCD".index(answer[1])]
-    if task == "mmbench":
-        options = [row[c] for c in "ABCD" if row[c] != "nan"]
-        return options, row[answer]
-    if task == "mvbench":
-        return row["candidates"], answer
-    if task == "nextqa":
-        options = [row[f"a{k}"] for k in range(5)]
-        return options, options[answer]
-    if task == "videomme":
-        options = [text[3:] for text in row["options"]]
-        return options, options["ABCD".index(answer)]
-    return [], answer
+    lists: dict[str, Callable[[], list[str]]] = {
+        "ai2d": lambda: row["options"],
+        "mathvista": lambda: row["choices"] or [],
+        "mmmu": lambda: list(ast.literal_eval(row["options"])),
+        "blink": lambda: row["choices"],
+        "mmbench": lambda: [row[letter] for letter in "ABCD" if row[letter] != "nan"],
+        "egoschema": lambda: [text[3:] for text in row["option"]],
+        "mvbench": lambda: row["candidates"],
+        "nextqa": lambda: [row[f"a{k}"] for k in range(5)],
+        "videomme": lambda: [text[3:] for text in row["options"]],
+    }
+    options = lists[task]() if task in lists else []
+    if not options or task in ("mathvista", "mvbench"):
+        return options, answer
+    place = int(answer) if str(answer).isdigit() else "ABCDEFGHI".index(answer.strip("()"))
+    return options, options[place]

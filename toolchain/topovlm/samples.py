@@ -78,8 +78,11 @@ def _open_rgb(image: Image | Path | Stored, where: str) -> Image:
 def with_pixels(sample: Sample, known: dict[Path | Stored, str] | None = None) -> Sample:
     """The same, every picture file of it decoded once. Raises `InputError` naming the sample.
 
-    `known`: digests by path of files that were read just now, which is added to.
+    `known`: digests by path of files that were read just now, which is added to. One that was looked at
+    before comes back as it is.
     """
+    if sample.pixels:
+        return sample
     from topovlm.pictures import pixel_digest
 
     known = {} if known is None else known

@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
 
     from topovlm.evaluation.evaluate import check_prompts, check_samples
+    from topovlm.evaluation.task import answer_tokens
     from topovlm.pipeline.constants import CONSTANTS
     from topovlm.pipeline.measuring import answer
     from topovlm.report.sections import accuracy_section
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     samples = task.samples("test", config.eval_samples, config.seed)
     check_samples(task, samples)
     for prompter in prompters:
-        check_prompts(prompter, task, samples, CONSTANTS.answer_tokens)
+        check_prompts(prompter, task, samples, answer_tokens(task, CONSTANTS.answer_tokens))
     display = Display()
     outcomes = []
     with (

@@ -77,6 +77,12 @@ def score_text(task: Task, sample: Sample, text: str) -> Outcome:
     )
 
 
+def folded(task: Task, outcomes: list[Outcome]) -> list[Outcome]:
+    """Outcomes of questions, where the task asks one in several ways; otherwise as they are."""
+    fold: Callable[[list[Outcome]], list[Outcome]] | None = getattr(task, "fold", None)
+    return outcomes if fold is None else fold(outcomes)
+
+
 def check_text(sample: Sample) -> None:
     """Raises `InputError` naming the field that holds half of a surrogate pair: no file could hold it."""
     for field in ("id", "prompt", "answer", "category", "group"):
@@ -123,7 +129,7 @@ def evaluate(
     chunk: int = _CHUNK,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
-    """One outcome per sample, in their order; `progress(done, total)` after every chunk."""
+    """One outcome per sample, in order, or what the task folds them to; `progress(done, total)` by chunk."""
     check_samples(task, samples)
     outcomes: list[Outcome] = []
     for start in range(0, len(samples), chunk):
@@ -133,7 +139,7 @@ def evaluate(
         outcomes += [score_text(task, sample, g.text) for sample, g in zip(part, generations, strict=True)]
         if progress:
             progress(len(outcomes), len(samples))
-    return outcomes
+    return folded(task, outcomes)
 
 
 def pair(dense: Sequence[Outcome], slim: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from topovlm.artifacts import digest_of, sha256_tree
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
-from topovlm.evaluation.evaluate import Outcome, check_samples, score_text
+from topovlm.evaluation.evaluate import Outcome, check_samples, folded, score_text
 from topovlm.evaluation.task import Task
 from topovlm.samples import Sample
 from topovlm.workers.jobs import Opened, Shard
@@ -80,7 +80,7 @@ def answer_in_shards(
     size: int,
     progress: Progress | None = None,
 ) -> list[Outcome]:
-    """One outcome per sample, in their order; `size` questions are answered together.
+    """One outcome per sample (or what the task folds them to), in order; `size` are answered together.
 
     Only prompts and pictures travel: the task, which may be a plug-in's, scores here.
     """
@@ -90,4 +90,4 @@ def answer_in_shards(
     asked = [replace(sample, prompt=task.prompt(sample), answer=None) for sample in samples]
     shards = [Shard(tuple(asked[start : start + size])) for start in range(0, len(asked), size)]
     texts = [text for part in pool.run(job, shards, progress) for text in part]
-    return [score_text(task, sample, str(text)) for sample, text in zip(samples, texts, strict=True)]
+    return folded(task, [score_text(task, s, str(text)) for s, text in zip(samples, texts, strict=True)])

@@ -130,19 +130,27 @@ class Data:
         """What the samples that choose depend on: task, data, its pictures, and the seed that splits it."""
         counts = {"samples": self.config.samples, "judge_samples": self.config.judge_samples}
         fact = {**self._task_fact, "seed": self.config.seed, **counts}
-        if self.config.data is None:
+        if not self._in_files:
             return fact
         parts = self._parts
         chosen = parts.score if parts.shared else (*parts.score, *parts.judge, *parts.confirm)
-        rows = samples_digest(chosen)
-        return {**fact, "data": artifacts.sha256_file(self.config.data), "questions": rows}
+        rows, data = samples_digest(chosen), self.config.data
+        file = {} if data is None or data.is_dir() else {"data": artifacts.sha256_file(data)}
+        return {**fact, **file, "questions": rows}
 
     @functools.cached_property
     def held_out_fact(self) -> dict[str, Any]:
         """What the held-out questions depend on: their content, or what a task draws them from."""
-        if self.config.data is None:
+        if not self._in_files:
             return {**self._task_fact, "seed": self.config.seed, "eval_samples": self.config.eval_samples}
         return {**self._task_fact, "questions": samples_digest(self.held_out())}
+
+    @property
+    def _in_files(self) -> bool:
+        """Whether the questions lie in files of somebody else's, which may change under the same name."""
+        from topovlm.tasks.public.task import PublicTask
+
+        return self.config.data is not None or isinstance(self.task, PublicTask)
 
     @property
     def _task_fact(self) -> dict[str, Any]:

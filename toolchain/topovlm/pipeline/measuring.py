@@ -77,6 +77,7 @@ def answer(
 ) -> list[Outcome]:
     """Answer a task's questions with an exported folder and score them. `pool`: where."""
     from topovlm.evaluation.shards import answer_in_shards
+    from topovlm.evaluation.task import answer_tokens
 
     return answer_in_shards(
         pool,
@@ -84,7 +85,7 @@ def answer(
         task,
         samples,
         threads=threads,
-        new_tokens=constants.answer_tokens,
+        new_tokens=answer_tokens(task, constants.answer_tokens),
         size=constants.pictures_at_once,
         progress=progress,
     )

@@ -58,7 +58,9 @@ class Prompter:
 
     def prepare(self, images: Sequence[Picture], words: str) -> Prompt:
         """Load and prepare pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
-        pictures = [load_image(image) if isinstance(image, (str, Path, Stored)) else image for image in images]
+        pictures = [
+            load_image(image) if isinstance(image, (str, Path, Stored)) else image for image in images
+        ]
         seens = self._seen(pictures)
         return self._arrays(self._ids(words, seens), seens)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.errors import InputError, explain
-from topovlm.pictures import Stored
+from topovlm.plain_files import Stored
 from topovlm.tasks.public.record import Benchmark
 
 PASS = 1_000_000  # pass k of question i of a circular benchmark is row i + k * PASS
@@ -92,7 +93,7 @@ def number_of(value: object) -> float | None:
         number = float(str(value))
     except ValueError:
         return None
-    return number if number == number and abs(number) != float("inf") else None
+    return number if math.isfinite(number) else None
 
 
 def _value(row: Mapping[str, Any], column: str) -> Any:
@@ -123,7 +124,9 @@ def _options(record: Benchmark, row: Mapping[str, Any]) -> tuple[tuple[str, ...]
         texts = tuple(map(str, listed(row.get(record.options[0]), record.options[0])))
         letters = ()
     if len(texts) == 1:
-        raise InputError(explain(record.options[0], texts[0], "is the only option: there is nothing to choose"))
+        raise InputError(
+            explain(record.options[0], texts[0], "is the only option: there is nothing to choose")
+        )
     if len(texts) > len(string.ascii_uppercase):
         rule = "is the number of options; letters name at most 26"
         raise InputError(explain(record.options[0], len(texts), rule))

@@ -1,7 +1,7 @@
 """MathVista without a judge model: the rule that stands in for the GPT model of its authors and of lmms-eval.
 
-A choice, word for word or by its letter; a number, alone or the last that is said, rounded as the question wants
-it; a list as such. Nothing is matched by resemblance.
+A choice, word for word or by its letter; a number, alone or the last that is said, rounded as the question
+wants it; a list as such. Nothing is matched by resemblance.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from topovlm.evaluation.letters import parse_letter
 from topovlm.tasks.public.items import Item, listed, number_of
 from topovlm.tasks.public.reading import UNREAD, Reading
 
-_NUMBER = re.compile(r"(?:(?<![\w.])[-−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?(?<=\d)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(
+    r"(?:(?<![\w.])[-−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?(?<=\d)(?:[eE][-+]?\d+)?"
+)
 
 
 def mathvista_rule(item: Item, said: str) -> Reading:

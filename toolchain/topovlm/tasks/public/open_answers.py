@@ -1,4 +1,4 @@
-"""Answers without options, as lmms-eval 0.7.3 compares them: ChartQA's relaxed rule and MMMU's open questions."""
+"""Answers without options, as lmms-eval 0.7.3 compares them: ChartQA's relaxed rule, MMMU's open ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ _NUMBERS = (
 def mmmu_open(answer: str, text: str) -> Reading:
     """Right if a part that may be the answer contains the reference, or is the same number to two places."""
     parts = _parts(text)
-    candidates = [*parts, *(number for part in parts for pattern in _NUMBERS for number in pattern.findall(part))]
+    candidates = [
+        *parts,
+        *(number for part in parts for pattern in _NUMBERS for number in pattern.findall(part)),
+    ]
     said = [one for candidate in candidates for one in _comparable(candidate)]
     true = _comparable(answer)
     right = any(_matches(one, true) for one in said)

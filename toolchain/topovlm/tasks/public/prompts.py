@@ -29,13 +29,13 @@ def _lines_or_phrase(item: Item) -> str:
 
 
 def _note(item: Item) -> str:
-    named = ", ".join(item.letters)
-    return f"Note: You only need to respond with {named} without providing any additional information.\n{item.question}"
+    note = "Note: You only need to respond with {} without providing any additional information."
+    return f"{note.format(', '.join(item.letters))}\n{item.question}"
 
 
 def _several(item: Item) -> str:
     hint = item.fields.get("hint")
-    before = "" if hint is None or hint != hint or hint == "nan" else f"{hint} "
+    before = "" if hint is None or str(hint) == "nan" else f"{hint} "
     listed = f"There are several options:\n{_lines(item)}\n".rstrip("\n")
     return f"{before}{item.question} {listed}\n\n{_BY_LETTER}"
 
@@ -58,8 +58,8 @@ def _bare_lines(item: Item) -> str:
 
 def _select(item: Item) -> str:
     ask = (
-        "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
-        "Respond with only the letter (A, B, C, or D) of the correct option."
+        "Select the best answer to the following multiple-choice question based on the video and the "
+        "subtitles. Respond with only the letter (A, B, C, or D) of the correct option."
     )
     return "\n".join((ask, item.question, *item.options, "", _BY_LETTER))
 
@@ -76,7 +76,7 @@ def _wanted(item: Item) -> str:
         return _BY_LETTER
     kind, places = item.fields.get("answer_type"), number_of(item.fields.get("precision"))
     if kind == "float":
-        written = {1: " with one decimal place", 2: " with two decimal places"}.get(places or 0, "")
+        written = {1: " with one decimal place", 2: " with two decimal places"}.get(int(places or 0), "")
         return f"Answer the question using a single floating-point number{written}."
     if kind == "list":
         return "Answer the question using a Python list."

@@ -1,4 +1,4 @@
-"""What one public benchmark is, as data: where it lies, which columns say what, how it is asked and scored."""
+"""What one public benchmark is, as data: where it lies, what its columns say, how it is asked and scored."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Benchmark:
     """One record. `ids`: names that the dataset has or had on the hub, today's first.
 
     `options`: one column, or one for each option ("columns"). `pictures`: columns in the order in which they
-    are given; `named_pictures`: only those that the prompt names count. `cluster`: the column whose equal values
-    are one group, "pictures" for those of the same picture files, "row" where nothing is shared.
+    are given; `named_pictures`: only those that the prompt names count. `cluster`: the column whose equal
+    values are one group, "pictures" for those of the same picture files, "row" where nothing is shared.
     """
 
     name: str

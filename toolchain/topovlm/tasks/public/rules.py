@@ -1,7 +1,7 @@
-"""Protocol `lmms-eval-0.7.3`: text -> answer as that release reads it, by tests/tasks/golden to the last case.
+"""Protocol `lmms-eval-0.7.3`: text -> answer as that release reads it, held to tests/tasks/golden.
 
-Where it draws a letter at random nothing is read here: such an answer is wrong. MathVista's rule stands in for
-a GPT model. Both are among a record's `differences`.
+Where it draws a letter at random nothing is read here: such an answer is wrong. MathVista's rule stands in
+for a GPT model. Both are among a record's `differences`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def whole_letter(item: Item, text: str) -> Reading:
-    """The text is the letter, or begins with a letter and a full stop; case and ASCII punctuation are dropped."""
+    """The text is the letter, or begins with it and a full stop; case and ASCII punctuation are dropped."""
     start = re.match(r"\s*([A-Z])\.", text)
     said = (start[1] if start else text).lower().translate(_NO_PUNCTUATION)
     letter = said.upper() if len(said) == 1 and said in string.ascii_lowercase else None
@@ -99,8 +99,7 @@ def blink(item: Item, text: str) -> Reading:
     return chosen(front[1].upper() if front else None, item.answer)
 
 
-_MVBENCH_SIGNS = (";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",",
-                  "?", "!")  # fmt: skip
+_MVBENCH_SIGNS = tuple(';/[]"{}()=+\\_-><@`,?!')
 
 
 def mvbench(item: Item, text: str) -> Reading:
@@ -130,8 +129,10 @@ def mmbench(item: Item, text: str) -> Reading:
     """
     text = text.strip()
     cells = {letter: item.fields.get(letter) for letter in "ABCD"}
-    options = {letter: str(cell) for letter, cell in cells.items() if cell is not None and cell == cell}
-    return chosen(_sole_letter(text.split()) or _sole_text(text, options) or _shared(options, text), item.answer)
+    options = {letter: str(cell) for letter, cell in cells.items() if cell is not None}
+    return chosen(
+        _sole_letter(text.split()) or _sole_text(text, options) or _shared(options, text), item.answer
+    )
 
 
 _AROUND = (
@@ -162,7 +163,19 @@ _PHRASES = (
     *("the answer is", "answer is", "the correct answer is", "correct answer is", "the best answer is"),
     *("best answer is", "the correct option is", "correct option is", "the best option is", "best option is"),
     *("the choice is", "choice is", "the correct choice is", "correct choice is", "i choose", "i select"),
-    *("i pick", "my answer is", "my choice is", "옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
+    *(
+        "i pick",
+        "my answer is",
+        "my choice is",
+        "옵션",
+        "정답은",
+        "답은",
+        "답:",
+        "答案是",
+        "答案为",
+        "选",
+        "答えは",
+    ),
 )
 _SHARED = (("({})", 6), ("{}.", 5), ("{}:", 4), ("{})", 3), ("{} ", 2))
 
@@ -172,7 +185,7 @@ def videomme(item: Item, text: str) -> Reading:
 
 
 def _shared(letters: Iterable[str], text: str) -> str | None:
-    """The letter in the form that says most: at the start, at the end, after "the answer is", `(A)`, `A.` ..."""
+    """The letter in the form that says most: at the start, at the end, after "the answer is" ..."""
     letters = tuple(letters)
     said = _stripped(text.strip(), (*_ENDS, '"'))
     bare = said.strip()

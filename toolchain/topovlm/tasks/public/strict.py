@@ -1,8 +1,8 @@
 """Protocol `strict`: one reader for all ten, which reads what a wordy model says and never guesses.
 
 Options: the letter that the text declares (`evaluation.letters`), among the item's own; else the one option
-that the text names in words, where it denies nothing. Open answers: the one number that is stated, or the words
-without what leads to them.
+that the text names in words, where it denies nothing. Open answers: the one number that is stated, or the
+words without what leads to them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from topovlm.tasks.public.mathvista import mathvista_rule
 from topovlm.tasks.public.reading import UNREAD, Reading, chosen
 
 _DENIES = re.compile(
-    r"\b(?:not|no|never|neither|nor|cannot|without|except|instead|rather|unlike|either|nothing|none)\b|n['’]t\b", re.I
+    r"\b(?:not|no|never|neither|nor|cannot|without|except|instead|rather|unlike|either|nothing|none)\b|n['’]t\b",
+    re.I,
 )
 _LEAD = re.compile(
     r"^(?:(?:so|thus|therefore|hence|final|the|a|an|my|correct|right|best|answer|it|this|that|there|is|are|was|"
@@ -45,7 +46,11 @@ def _named(item: Item, text: str) -> str | None:
     """The letter of the only option whose words occur in the text, as a whole or in an affirmation."""
     said = normalise(text)
     options = {letter: _plain(option) for letter, option in item.by_letter.items()}
-    whole = [letter for letter, option in options.items() if option and _LEAD.sub("", said) == _LEAD.sub("", option)]
+    whole = [
+        letter
+        for letter, option in options.items()
+        if option and _LEAD.sub("", said) == _LEAD.sub("", option)
+    ]
     if whole:
         return whole[0] if len(whole) == 1 else None
     texts = set(options.values())

@@ -83,8 +83,8 @@ _MATHVISTA = Benchmark(
     chance=0.179,
     more=("unit", "precision", "question_type", "answer_type"),
     differences=(
-        "answers are extracted by a stated rule; lmms-eval asks a GPT model for whatever is neither one of the "
-        "choices nor a number, and without a key takes the choice nearest in spelling to nothing",
+        "answers are extracted by a stated rule; lmms-eval asks a GPT model for whatever is neither one of "
+        "the choices nor a number, and without a key takes the choice nearest in spelling to nothing",
         "questions with a decimal answer can be right; in lmms-eval 0.7.3 the precision is a float, rounding "
         "fails, and every one is wrong",
     ),
@@ -300,3 +300,7 @@ def differences(record: Benchmark) -> tuple[str, ...]:
     if record.new_tokens <= MOST_NEW_TOKENS:
         return record.differences
     return (*record.differences, _CUT.format(cut=MOST_NEW_TOKENS, new_tokens=f"{record.new_tokens:,}"))
+
+
+LMMS_EVAL, STRICT = "lmms-eval-0.7.3", "strict"
+PROTOCOLS = {"": LMMS_EVAL, "-strict": STRICT}  # what is appended to a benchmark's name

@@ -1,0 +1,76 @@
+"""Our prompts and readings against golden vectors: equal, or different in a way that a record states."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from topovlm.tasks.public.items import Item, item_of
+from topovlm.tasks.public.prompts import PROMPTS
+from topovlm.tasks.public.record import Benchmark
+from topovlm.tasks.public.rules import RULES
+from topovlm.tasks.public.table import BENCHMARKS
+
+GOLDEN = Path(__file__).parents[2] / "tests" / "tasks" / "golden"
+
+
+@dataclass
+class Agreement:
+    """Counts over one file of vectors. `strays`: what is neither equal nor a stated difference."""
+
+    task: str
+    prompts: int = 0
+    scores: int = 0
+    stated: Counter[str] = field(default_factory=Counter)
+    strays: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return self.prompts
+
+
+def agreement(file: Path) -> Agreement:
+    """Of a file that `benchmarks.tasks.golden` wrote."""
+    document = json.loads(file.read_text(encoding="utf-8"))
+    record = BENCHMARKS[document["task"]]
+    found = Agreement(record.name)
+    for number, vector in enumerate(document["rows"]):
+        item = item_of(record, with_pictures(record, vector["row"]), record.configs[0], number)
+        if PROMPTS[record.prompt](item) == vector["prompt"]:
+            found.prompts += 1
+        else:
+            found.strays.append(f"{record.name} row {number}: another prompt")
+        for text, score, remark in vector["answers"]:
+            _compare(found, record, item, text, score, remark)
+    return found
+
+
+def with_pictures(record: Benchmark, row: dict[str, Any]) -> dict[str, Any]:
+    """Names in the cells of pictures as paths, as a reader of text files gives them."""
+    return {k: Path(v) if k in record.pictures and v is not None else v for k, v in row.items()}
+
+
+def _compare(
+    found: Agreement, record: Benchmark, item: Item, text: str, score: float | None, remark: str
+) -> None:
+    reading = RULES[record.rule](item, text)
+    if remark == "random":
+        _note(found, "a letter drawn at random", reading.read is None, item, text)
+    elif remark == "judge":
+        found.stated["asked of a GPT model"] += 1
+    elif item.fields.get("answer_type") == "float":
+        _note(found, "decimals, never right there", score == 0, item, text)
+    elif reading.right == bool(score):
+        found.scores += 1
+    else:
+        found.strays.append(f"{item.id}: {text!r} scores {score} there, read as {reading}")
+
+
+def _note(found: Agreement, kind: str, holds: bool, item: Item, text: str) -> None:
+    if holds:
+        found.stated[kind] += 1
+    else:
+        found.strays.append(f"{item.id}: {text!r} is {kind} there, and not here")
