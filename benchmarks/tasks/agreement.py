@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ def agreement(file: Path) -> Agreement:
             found.prompts += 1
         else:
             found.strays.append(f"{record.name} row {number}: another prompt")
-        for text, score, remark in vector["answers"]:
-            _compare(found, record, item, text, score, remark)
+        for answer in vector["answers"]:
+            _compare(found, record, item, answer)
     return found
 
 
@@ -53,9 +54,8 @@ def with_pictures(record: Benchmark, row: dict[str, Any]) -> dict[str, Any]:
     return {k: Path(v) if k in record.pictures and v is not None else v for k, v in row.items()}
 
 
-def _compare(
-    found: Agreement, record: Benchmark, item: Item, text: str, score: float | None, remark: str
-) -> None:
+def _compare(found: Agreement, record: Benchmark, item: Item, answer: Sequence[Any]) -> None:
+    text, score, remark = answer
     reading = RULES[record.rule](item, text)
     if remark == "random":
         _note(found, "a letter drawn at random", reading.read is None, item, text)

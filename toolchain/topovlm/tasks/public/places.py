@@ -57,7 +57,7 @@ def _roots(record: Benchmark, folder: Path | None) -> Iterator[tuple[Path, str]]
         names = dict.fromkeys((record.name, *(name.partition("/")[2] for name in record.ids)))
         for name in (*names, ""):
             if (folder / name).exists():
-                yield folder / name, f"a folder of the user's ({name or folder.name})"
+                yield folder / name, f"the folder {name or folder.name}"
         return
     for name in record.ids:
         repo = hub_cache() / f"datasets--{name.replace('/', '--')}"

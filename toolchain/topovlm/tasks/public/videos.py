@@ -39,14 +39,14 @@ class Clips:
         if self._members is None:
             self._members = dict(self._archived())
         for name in names:
-            found = self._members.get(name) or self._members.get(Path(name).name)
-            if found:
-                return found
+            for end in _ends(name, 2 if self._videos.by_config else 1):
+                if end in self._members:
+                    return self._members[end]
         rule = "is neither a file nor in an archive of the dataset's folder"
         raise InputError(explain("video", names[0], rule, "Fetch the dataset's videos, too"))
 
     def _archived(self) -> Iterator[tuple[str, Clip]]:
-        """Members by their whole name, by its end below each folder, and by their last part."""
+        """Members by every end of their names."""
         for archive in sorted(self._root.rglob("*.zip")):
             try:
                 with zipfile.ZipFile(archive) as file:
@@ -55,6 +55,11 @@ class Clips:
                 rule = f"is no archive that can be read ({error})"
                 raise InputError(explain("video", str(archive), rule, "Fetch it again")) from None
             for member in members:
-                parts = Path(member).parts
-                for start in range(len(parts)):
-                    yield "/".join(parts[start:]), Clip(archive, member)
+                for end in _ends(member, 1):
+                    yield end, Clip(archive, member)
+
+
+def _ends(name: str, least: int) -> list[str]:
+    """The name and what its first folders leave of it: `least` parts, for one may be in two folders."""
+    parts = name.split("/")
+    return ["/".join(parts[start:]) for start in range(max(1, len(parts) - least + 1))]
