@@ -22,6 +22,7 @@ from topovlm.workers.pool import HERE, Pool
 
 if TYPE_CHECKING:
     from topovlm.measure.protocol import Device
+    from topovlm.pipeline.benching import Bench
     from topovlm.predict.target import ResolvedTarget
 
 
@@ -41,6 +42,13 @@ class Context:
     @functools.cached_property
     def data(self) -> Data:
         return Data(self.config)
+
+    @functools.cached_property
+    def benches(self) -> tuple[Bench, ...]:
+        """Public benchmarks that dense and slim are asked."""
+        from topovlm.pipeline.benching import open_benches
+
+        return open_benches(self.config)
 
     @property
     def dense(self) -> DenseModel:
@@ -142,6 +150,7 @@ _FACTS: Mapping[str, Callable[[Context], object]] = {
     "machine": _machine_fact,
     "choosing": lambda context: context.data.choosing_fact,
     "held_out": lambda context: context.data.held_out_fact,
+    "benched": lambda context: {bench.task.name: bench.digest for bench in context.benches},
     "planned": lambda context: planned_dtype(context.config, context.target),
     "exported": lambda context: context.precision.exported,
     "workload": _workload_fact,

@@ -74,8 +74,12 @@ def answer(
     progress: Progress,
     constants: Constants = CONSTANTS,
     pool: Pool = HERE,
+    kept: Path | None = None,
 ) -> list[Outcome]:
-    """Answer a task's questions with an exported folder and score them. `pool`: where."""
+    """Answer a task's questions with an exported folder and score them.
+
+    `pool`: where; `kept`: a folder that answers are kept in as they come, and taken from.
+    """
     from topovlm.evaluation.shards import answer_in_shards
     from topovlm.evaluation.task import answer_tokens
 
@@ -88,6 +92,7 @@ def answer(
         new_tokens=answer_tokens(task, constants.answer_tokens),
         size=constants.pictures_at_once,
         progress=progress,
+        kept=kept,
     )
 
 

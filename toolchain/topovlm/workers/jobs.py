@@ -8,6 +8,7 @@ task is a whole piece of work by itself.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     Result = np.ndarray | list[str]
+    Ended = Callable[["Shard", Result], None]  # is given a result as it comes
 
 
 @dataclass

@@ -286,6 +286,9 @@ PICTURE_BENCHMARKS = (_AI2D, _MATHVISTA, _CHARTQA, _MMMU, _BLINK, _MMBENCH)
 VIDEO_BENCHMARKS = (_EGOSCHEMA, _MVBENCH_RECORD, _NEXTQA, _VIDEOMME)
 BENCHMARKS = {record.name: record for record in (*PICTURE_BENCHMARKS, *VIDEO_BENCHMARKS)}
 
+LMMS_EVAL, STRICT = "lmms-eval-0.7.3", "strict"
+PROTOCOLS = {"": LMMS_EVAL, "-strict": STRICT}  # what is appended to a benchmark's name
+
 # Longer answers than this are cut: whoever has not said a letter by then will hardly do.
 MOST_NEW_TOKENS = 128
 
@@ -302,5 +305,6 @@ def differences(record: Benchmark) -> tuple[str, ...]:
     return (*record.differences, _CUT.format(cut=MOST_NEW_TOKENS, new_tokens=f"{record.new_tokens:,}"))
 
 
-LMMS_EVAL, STRICT = "lmms-eval-0.7.3", "strict"
-PROTOCOLS = {"": LMMS_EVAL, "-strict": STRICT}  # what is appended to a benchmark's name
+def names() -> tuple[str, ...]:
+    """Of all tasks: every benchmark under every protocol."""
+    return tuple(f"{name}{suffix}" for name in BENCHMARKS for suffix in PROTOCOLS)
