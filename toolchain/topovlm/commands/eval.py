@@ -65,7 +65,7 @@ def _questions(args: argparse.Namespace, config: Config, folders: list[Path]) ->
 
     from topovlm.evaluation.evaluate import check_prompts, check_samples
     from topovlm.evaluation.task import answer_tokens
-    from topovlm.pipeline.benching import open_benches
+    from topovlm.pipeline.benches import open_benches
     from topovlm.pipeline.constants import CONSTANTS
     from topovlm.pipeline.measuring import answer
     from topovlm.report.sections import accuracy_section
@@ -118,7 +118,8 @@ def _benchmarks(args: argparse.Namespace, config: Config, folders: list[Path]) -
     import msgspec
 
     from topovlm.errors import InputError, explain
-    from topovlm.pipeline.benching import answered, benchmark_part, check_asked, open_benches
+    from topovlm.pipeline.benches import check_asked, open_benches
+    from topovlm.pipeline.benching import answered, benchmark_part
     from topovlm.report.tables import benchmarks as tables
     from topovlm.runtime.prompt import prompter_of
     from topovlm.workers.kept import user_folder

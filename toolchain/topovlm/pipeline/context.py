@@ -22,7 +22,7 @@ from topovlm.workers.pool import HERE, Pool
 
 if TYPE_CHECKING:
     from topovlm.measure.protocol import Device
-    from topovlm.pipeline.benching import Bench
+    from topovlm.pipeline.benches import Bench
     from topovlm.predict.target import ResolvedTarget
 
 
@@ -46,7 +46,7 @@ class Context:
     @functools.cached_property
     def benches(self) -> tuple[Bench, ...]:
         """Public benchmarks that dense and slim are asked."""
-        from topovlm.pipeline.benching import open_benches
+        from topovlm.pipeline.benches import open_benches
 
         return open_benches(self.config)
 
