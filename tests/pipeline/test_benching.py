@@ -17,13 +17,14 @@ from PIL import Image
 from tests.pipeline import deploying
 from topovlm import cli
 from topovlm.config import resolve
-from topovlm.errors import InputError
+from topovlm.errors import InputError, explain
 from topovlm.evaluation.shards import answer_in_shards
-from topovlm.pipeline.benches import open_benches
+from topovlm.pipeline.benches import askable, open_benches
 from topovlm.report.html import render_html
 from topovlm.report.markdown import render_markdown
 from topovlm.report.store import read_report
 from topovlm.runtime.engine import Engine
+from topovlm.samples import Sample
 from topovlm.workers.pool import HERE
 
 ASKED = ["--bench", "ai2d,chartqa-strict,mmbench", "--limit", "8"]
@@ -38,13 +39,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, small: Path) -> Path:
+def run(
+    model: Path, finished: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, small: Path
+) -> Path:
     """A tiny deployment that asked three benchmarks."""
-    folder = tmp_path_factory.mktemp("benched")
-    model = deploying.build_model(folder / "model")
-    code, _ = deploying.deploy(model, folder / "out", *ASKED, "--bench-data", str(small))
+    out = deploying.copy_without(finished[0], tmp_path_factory.mktemp("benched") / "out")
+    code, _ = deploying.deploy(model, out, *ASKED, "--bench-data", str(small))
     assert code == 0
-    return folder / "out"
+    return out
 
 
 def evaluate(*words: str) -> tuple[int, dict[str, Any]]:
@@ -81,9 +83,8 @@ def test_without_benchmarks_the_report_has_no_such_part(run: Path) -> None:
     assert "Public benchmarks" not in render_markdown(without)
 
 
-def test_the_same_command_again_asks_nothing(run: Path, small: Path) -> None:
+def test_the_same_command_again_asks_nothing(model: Path, run: Path, small: Path) -> None:
     """Another limit, and only the benchmarks and the report are made again."""
-    model = run.parent / "model"
     deploying.deploy(model, run, *ASKED, "--bench-data", str(small))
     assert deploying.stages_run(run) == []
     fewer = [*ASKED[:-1], "4"]
@@ -172,16 +173,35 @@ def test_bad_words_are_refused(
     assert rule in capsys.readouterr().err
 
 
-def test_missing_benchmarks_leave_no_run_behind(run: Path, tmp_path: Path) -> None:
+def test_missing_benchmarks_leave_no_run_behind(model: Path, tmp_path: Path) -> None:
     """A deployment looks for them before its directory exists."""
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
-    code, answer = deploying.deploy(
-        run.parent / "model", out, "--bench", "mmmu", "--bench-data", str(tmp_path / "empty")
-    )
+    where = str(tmp_path / "empty")
+    code, answer = deploying.deploy(model, out, "--bench", "mmmu", "--bench-data", where)
     assert code == 2
     assert "hf download --repo-type dataset lmms-lab-encoder/MMMU" in json.dumps(answer)
     assert not out.exists()
+
+
+def test_questions_that_do_not_fit_the_model_are_left_out_by_name(small: Path) -> None:
+    """A long prompt among thousands ends no run; of a circular benchmark its other passes go, too."""
+    benches = open_benches(resolve({"bench": "ai2d,mmbench", "bench_data": str(small)}))
+    long = {benches[0].samples[3].id, benches[1].samples[0].id}
+
+    def check(sample: Sample, tokens: int) -> None:
+        if sample.id in long:
+            raise InputError(explain("prompt", sample.prompt, "is too long"))
+
+    ai2d, mmbench = askable(benches, check)
+    assert (len(ai2d.samples), len(mmbench.samples)) == (15, 12)
+    assert ai2d.source.endswith(f"; 1 cannot be asked, the first: {benches[0].samples[3].id}: is too long")
+
+    def never(sample: Sample, tokens: int) -> None:
+        raise InputError(explain("prompt", sample.prompt, "is too long"))
+
+    with pytest.raises(InputError, match="too long"):
+        askable(benches, never)
 
 
 def test_open_benches_names_what_is_about_none() -> None:

@@ -20,6 +20,7 @@ from topovlm.console import Display, library_chatter, print_json, say, table
 if TYPE_CHECKING:
     from topovlm.config import Config
     from topovlm.report.document import CategoryAccuracy
+    from topovlm.samples import Sample
     from topovlm.workers.pool import Pool
 
 _OPTIONS = ("task", "data", "eval_samples", "bench", "bench_data", "limit", "seed", "threads", "workers")
@@ -118,7 +119,7 @@ def _benchmarks(args: argparse.Namespace, config: Config, folders: list[Path]) -
     import msgspec
 
     from topovlm.errors import InputError, explain
-    from topovlm.pipeline.benches import check_asked, open_benches
+    from topovlm.pipeline.benches import askable, open_benches
     from topovlm.pipeline.benching import answered, benchmark_part
     from topovlm.report.tables import benchmarks as tables
     from topovlm.runtime.prompt import prompter_of
@@ -128,8 +129,13 @@ def _benchmarks(args: argparse.Namespace, config: Config, folders: list[Path]) -
         if value is not None:
             rule = "names other questions than --bench does"
             raise InputError(explain(flag, str(value), rule, "Ask for one of them at a time"))
-    benches = open_benches(config)
-    check_asked(benches, [prompter_of(folder) for folder in folders])
+    prompters = [prompter_of(folder) for folder in folders]
+
+    def check(sample: Sample, tokens: int) -> None:
+        for prompter in prompters:
+            prompter.check(sample.images, sample.prompt, tokens)
+
+    benches = askable(open_benches(config), check)
     display, kept = Display(), args.answers or user_folder("answers")
     if kept is not None:
         display.note(f"answers are kept in {kept}")

@@ -81,6 +81,6 @@ def benchmark_part(
         answer_tokens=task.answer_tokens,
         differences=differences(task.record) if task.protocol == LMMS_EVAL else (),
         accuracy=accuracy_section(
-            dense, slim, source=source, sample_source=task.source, task=task.name, seed=seed
+            dense, slim, source=source, sample_source=bench.source, task=task.name, seed=seed
         ),
     )

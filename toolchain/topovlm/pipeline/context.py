@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from topovlm.measure.protocol import Device
     from topovlm.pipeline.benches import Bench
     from topovlm.predict.target import ResolvedTarget
+    from topovlm.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,14 @@ class Context:
 
     @functools.cached_property
     def benches(self) -> tuple[Bench, ...]:
-        """Public benchmarks that dense and slim are asked."""
-        from topovlm.pipeline.benches import open_benches
+        """Public benchmarks that dense and slim are asked: the questions that fit the model."""
+        from topovlm.checkpoint.asking import check_samples
+        from topovlm.pipeline.benches import askable, open_benches
 
-        return open_benches(self.config)
+        def check(sample: Sample, tokens: int) -> None:
+            check_samples(self.dense.processor, self.source.checkpoint.facts, [sample], tokens)
+
+        return askable(open_benches(self.config), check)
 
     @property
     def dense(self) -> DenseModel:
