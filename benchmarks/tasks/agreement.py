@@ -11,8 +11,10 @@ from typing import Any
 
 from topovlm.tasks.public.items import Item, item_of
 from topovlm.tasks.public.prompts import PROMPTS
+from topovlm.tasks.public.reading import Reading
 from topovlm.tasks.public.record import Benchmark
 from topovlm.tasks.public.rules import RULES
+from topovlm.tasks.public.strict import strict
 from topovlm.tasks.public.table import BENCHMARKS
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "tasks" / "golden"
@@ -47,6 +49,21 @@ def agreement(file: Path) -> Agreement:
         for answer in vector["answers"]:
             _compare(found, record, item, answer)
     return found
+
+
+def readings(file: Path) -> tuple[int, tuple[int, int], tuple[int, int]]:
+    """(answers, (read, right) by lmms-eval's rule, (read, right) by our reader) of a file of vectors."""
+    document = json.loads(file.read_text(encoding="utf-8"))
+    record, found = BENCHMARKS[document["task"]], []
+    for number, vector in enumerate(document["rows"]):
+        item = item_of(record, with_pictures(record, vector["row"]), record.configs[0], number)
+        found += [(RULES[record.rule](item, text), strict(item, text)) for text, _, _ in vector["answers"]]
+    theirs, ours = ([pair[side] for pair in found] for side in (0, 1))
+
+    def counts(many: list[Reading]) -> tuple[int, int]:
+        return sum(one.read is not None for one in many), sum(one.right for one in many)
+
+    return len(found), counts(theirs), counts(ours)
 
 
 def with_pictures(record: Benchmark, row: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from topovlm.evaluation.evaluate import check_samples, folded, score_text
 from topovlm.samples import Sample
 from topovlm.tasks import TASKS, open_task
 from topovlm.tasks.public.dataset import Dataset, read
-from topovlm.tasks.public.table import BENCHMARKS, PICTURE_BENCHMARKS, VIDEO_BENCHMARKS
+from topovlm.tasks.public.table import BENCHMARKS, MOST_NEW_TOKENS, PICTURE_BENCHMARKS, VIDEO_BENCHMARKS
 from topovlm.tasks.public.task import PublicTask
 from topovlm.tasks.public.videos import Clips
 
@@ -238,6 +238,18 @@ def test_bad_rows_are_left_out_by_name(tmp_path: Path, kind: str) -> None:
         asked("ai2d", tmp_path)
 
 
+def test_lists_that_are_none_are_left_out(tmp_path: Path) -> None:
+    """Text that is no list, one that never ends, brackets without end."""
+    (tmp_path / "1.png").write_bytes(png())
+    rows = [
+        diagram(n, options=text, image="1.png") for n, text in enumerate(("[", "[" * 200_000, "{1: 2}", "7"))
+    ]
+    (tmp_path / "test.json").write_text(json.dumps([*rows, diagram(9, image="1.png")]))
+    task = open_task("ai2d", tmp_path)
+    assert len(task.samples("all", 9, 0)) == 1
+    assert "4 rows left out" in task.source
+
+
 def test_a_broken_picture_is_found_before_any_model_runs(tmp_path: Path) -> None:
     """Not at question 4,000: every picture is decoded when questions are drawn."""
     ai2d(tmp_path, [diagram(0), diagram(1, image={"bytes": png()[:45], "path": None}), diagram(2)])
@@ -302,6 +314,21 @@ def test_a_pass_without_its_first_is_no_question(small: Path, tmp_path: Path) ->
     data: Dataset = read(MMBENCH, tmp_path)
     assert len(data.items) == 20
     assert "whose first is not there" in data.unreadable[0]
+
+
+def test_the_page_says_what_the_records_say() -> None:
+    """docs/benchmarks.md: a row for each, with its count and its chance; every difference has its line."""
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert set(rows) == set(BENCHMARKS)
+    for name, record in BENCHMARKS.items():
+        assert f"| {record.count:,}" in rows[name]
+        chance = f"{100 * record.chance:g} %" if record.chance else "0"
+        assert f"| {chance} |" in rows[name] or "about 0" in rows[name]
+        assert record.title.partition(",")[0] in page
+    assert f"after {MOST_NEW_TOKENS} tokens" in page
+    cut = [record for record in BENCHMARKS.values() if record.new_tokens > MOST_NEW_TOKENS]
+    assert {record.name for record in cut} == {"blink", "mmbench", "nextqa", "mathvista"}
 
 
 def test_names_and_protocols() -> None:

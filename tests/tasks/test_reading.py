@@ -26,7 +26,8 @@ ANIMALS = item("cat", "dog", "hot dog", "a bird")
     "text",
     ["B", "b", "(B)", "**B**", "B.", "B. dog", "B\nBecause of the ears.", "The answer is B.",
      "Option B is right.", "dog", "It is a dog.", "The animal in the picture is a dog.",
-     "The answer is not A; it is B.", "<answer>B</answer>", "\\boxed{B}", "答案是B"],
+     "The answer is not A; it is B.", "<answer>B</answer>", "The correct view is (B).", "\\boxed{B}",
+     "答案是B"],
 )  # fmt: skip
 def test_what_is_said_is_read(text: str) -> None:
     """A letter, however it is wrapped, or the one option that is named."""
@@ -36,7 +37,8 @@ def test_what_is_said_is_read(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "A or B", "It is not a dog.", "a cat and a dog", "Both of them", "I cannot say.", "E", "F.",
+    ["", " ", "A or B", "(A) is darker than (B)", "It is not (B).",
+     "It is not a dog.", "a cat and a dog", "Both of them", "I cannot say.", "E", "F.",
      "dogs", "There is an animal."],
 )  # fmt: skip
 def test_what_is_not_said_is_not_guessed(text: str) -> None:

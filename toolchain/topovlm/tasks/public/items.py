@@ -15,6 +15,7 @@ from topovlm.errors import InputError, explain
 from topovlm.plain_files import Stored
 from topovlm.tasks.public.record import Benchmark
 
+_MOST_LISTED = 100_000  # characters
 PASS = 1_000_000  # pass k of question i of a circular benchmark is row i + k * PASS
 
 # MMMU: subject -> discipline (Yue et al. 2024, arXiv 2311.16502, table 7).
@@ -153,6 +154,8 @@ def listed(value: object, column: str) -> Sequence[Any]:
     if value is None or value == "":
         return ()
     if isinstance(value, str):
+        if len(value) > _MOST_LISTED:
+            raise InputError(explain(column, len(value), "is the length of a list written as text, too long"))
         try:
             value = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError):

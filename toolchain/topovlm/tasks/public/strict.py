@@ -1,8 +1,8 @@
 """Protocol `strict`: one reader for all ten, which reads what a wordy model says and never guesses.
 
-Options: the letter that the text declares (`evaluation.letters`), among the item's own; else the one option
-that the text names in words, where it denies nothing. Open answers: the one number that is stated, or the
-words without what leads to them.
+Options: the letter that the text declares (`evaluation.letters`), among the item's own; else the only one in
+brackets; else the one option that the text names in words, where it denies nothing. Open answers: the one
+number that is stated, or the words without what leads to them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,19 @@ _LEAD = re.compile(
 def strict(item: Item, text: str) -> Reading:
     """What the text says of the item's answer."""
     if item.options:
-        letter = parse_letter(text)
-        if letter is None:
-            letter = _named(item, text)
+        letter = parse_letter(text) or _bracketed(item, text) or _named(item, text)
         return chosen(letter if letter in item.letters else None, item.answer)
     return _open(item, text)
+
+
+def _bracketed(item: Item, text: str) -> str | None:
+    """The only letter of the item's that stands in brackets, but for those that their clauses deny."""
+    found = set()
+    for match in re.finditer(r"\(([A-Z])\)", text):
+        clause = re.split(r"[.!?;:\n]", text[: match.start()])[-1]
+        if match[1] in item.letters and not _DENIES.search(clause):
+            found.add(match[1])
+    return found.pop() if len(found) == 1 else None
 
 
 def _plain(option: str) -> str:
