@@ -8,39 +8,23 @@ animated pictures under the names that a benchmark gives its clips: they are fou
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 from pyarrow import parquet
 
-from benchmarks.smol.makers import MAKERS
-from topovlm.reference.scenes import Question, Scene
+from benchmarks.tasks.scenes import Choice, Row, cell_of, choice_of, choices_of, clip_of, open_question
+from topovlm.reference.scenes import Scene
 from topovlm.tasks.public.items import PASS
 from topovlm.tasks.public.table import BENCHMARKS
 
-Row = dict[str, Any]
 _ROWS_IN_A_GROUP = 8
 _LENGTHS = ("short", "medium", "long")
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_OPTIONS = re.compile(r"(?P<question>.+?) A\. (.+?) B\. (.+?) C\. (.+?) D\. (.+)", re.S)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A picture's question with four options; `place` is the right one's."""
-
-    question: str
-    options: list[str]
-    place: int
 
 
 def build(folder: Path, questions: int = 40, seed: int = 0) -> dict[str, Path]:
@@ -52,44 +36,6 @@ def build(folder: Path, questions: int = 40, seed: int = 0) -> dict[str, Path]:
         writer(home, questions, np.random.default_rng([seed, *name.encode()]))
         made[name] = home
     return made
-
-
-def _scene(rng: np.random.Generator, *names: str) -> Scene:
-    return MAKERS[names[int(rng.integers(len(names)))]](rng, "test")
-
-
-def _choices(scene: Scene) -> list[Choice]:
-    found = []
-    for asked in scene.questions:
-        match = _OPTIONS.fullmatch(asked.prompt)
-        if match:
-            options = [match[n].strip() for n in range(2, 6)]
-            found.append(Choice(match["question"], options, "ABCD".index(asked.answer)))
-    return found
-
-
-def _choice(rng: np.random.Generator, *names: str) -> tuple[Scene, Choice]:
-    while True:
-        scene = _scene(rng, *names)
-        found = _choices(scene)
-        if found:
-            return scene, found[0]
-
-
-def _open(rng: np.random.Generator, maker: str, *categories: str) -> tuple[Scene, Question]:
-    while True:
-        scene = _scene(rng, maker)
-        found = [
-            one for one in scene.questions if one.category in categories and not _OPTIONS.match(one.prompt)
-        ]
-        if found:
-            return scene, found[int(rng.integers(len(found)))]
-
-
-def _cell(scene: Scene) -> Row:
-    held = io.BytesIO()
-    Image.fromarray(scene.frames[0]).save(held, "PNG")
-    return {"bytes": held.getvalue(), "path": None}
 
 
 def _write(file: Path, rows: list[Row], **types: pa.DataType) -> None:
@@ -104,15 +50,15 @@ def _ai2d(home: Path, count: int, rng: np.random.Generator) -> None:
     """Two questions of a picture where there are two."""
     rows: list[Row] = []
     while len(rows) < count:
-        scene, _ = _choice(rng, "flag", "emoji")
+        scene, _ = choice_of(rng, "flag", "emoji")
         rows += [
             {
                 "question": one.question,
                 "options": one.options,
                 "answer": str(one.place),
-                "image": _cell(scene),
+                "image": cell_of(scene),
             }
-            for one in _choices(scene)
+            for one in choices_of(scene)
         ]
     _write(home / "data" / "test-00000-of-00002.parquet", rows[: count // 2], image=_IMAGE)
     _write(home / "data" / "test-00001-of-00002.parquet", rows[count // 2 : count], image=_IMAGE)
@@ -121,9 +67,9 @@ def _ai2d(home: Path, count: int, rng: np.random.Generator) -> None:
 def _chartqa(home: Path, count: int, rng: np.random.Generator) -> None:
     rows = []
     for number in range(count):
-        scene, asked = _open(rng, "chart", "table_value", "table_extreme")
+        scene, asked = open_question(rng, "chart", "table_value", "table_extreme")
         kind = "human_test" if number % 2 else "augmented_test"
-        rows.append({"type": kind, "question": asked.prompt, "answer": asked.answer, "image": _cell(scene)})
+        rows.append({"type": kind, "question": asked.prompt, "answer": asked.answer, "image": cell_of(scene)})
     _write(home / "data" / "test-00000-of-00001.parquet", rows, image=_IMAGE)
 
 
@@ -134,14 +80,14 @@ def _mathvista(home: Path, count: int, rng: np.random.Generator) -> None:
         kind = ("text", "integer", "float")[number % 3]
         row: Row = {"choices": None, "precision": None, "unit": None}
         if kind == "text":
-            scene, choice = _choice(rng, "word", "emoji")
+            scene, choice = choice_of(rng, "word", "emoji")
             row |= {
                 "question": choice.question,
                 "choices": choice.options,
                 "answer": choice.options[choice.place],
             }
         else:
-            scene, asked = _open(rng, "chart", "table_value" if kind == "float" else "table_above")
+            scene, asked = open_question(rng, "chart", "table_value" if kind == "float" else "table_above")
             row |= {"question": asked.prompt, "answer": asked.answer}
         if kind == "float":
             row |= {"answer": f"{float(row['answer']):.1f}", "precision": 1.0}
@@ -150,7 +96,7 @@ def _mathvista(home: Path, count: int, rng: np.random.Generator) -> None:
                 **row,
                 "pid": str(number + 1),
                 "image": f"images/{number + 1}.png",
-                "decoded_image": _cell(scene),
+                "decoded_image": cell_of(scene),
                 "question_type": "multi_choice" if kind == "text" else "free_form",
                 "answer_type": kind,
                 "query": row["question"],
@@ -168,14 +114,14 @@ def _mmmu(home: Path, count: int, rng: np.random.Generator) -> None:
     for number in range(count):
         row: Row = {"image_1": None, "image_2": None}
         if number % 4:
-            scene, choice = _choice(rng, "word", "flag", "emoji")
+            scene, choice = choice_of(rng, "word", "flag", "emoji")
             row |= {"question": f"<image 1> {choice.question}", "options": str(choice.options),
                     "answer": "ABCD"[choice.place], "question_type": "multiple-choice"}  # fmt: skip
         else:
-            scene, asked = _open(rng, "word", "word_read", "word_length")
+            scene, asked = open_question(rng, "word", "word_read", "word_length")
             row |= {"question": f"{asked.prompt} <image 1>", "options": "[]", "answer": asked.answer,
                     "question_type": "open"}  # fmt: skip
-        row["image_1"] = _cell(scene)
+        row["image_1"] = cell_of(scene)
         rows.append({"id": f"validation_{subjects[number % 3]}_{number + 1}", **row, "explanation": ""})
     cells = {f"image_{number}": _IMAGE for number in range(1, 8)}
     rows = [{**dict.fromkeys(cells), **row} for row in rows]
@@ -190,13 +136,13 @@ def _blink(home: Path, count: int, rng: np.random.Generator) -> None:
         for number in range(count * place // 2, count * (place + 1) // 2):
             kinds: list[str] = []
             while len(set(kinds)) < 2:
-                pair = [_choice(rng, "emoji") for _ in range(2)]
+                pair = [choice_of(rng, "emoji") for _ in range(2)]
                 kinds = [choice.options[choice.place] for _, choice in pair]
             right = int(rng.integers(2))
             question = f"Which picture shows: {kinds[right]}?"
             choices = ["the first image", "the second image"]
             listed = "".join(f"\n({letter}) {text}" for letter, text in zip("AB", choices, strict=True))
-            pictures = {f"image_{n + 1}": _cell(scene) for n, (scene, _) in enumerate(pair)}
+            pictures = {f"image_{n + 1}": cell_of(scene) for n, (scene, _) in enumerate(pair)}
             rows.append({"idx": f"val_{config}_{number + 1}", "question": question, "sub_task": config,
                          **pictures, "image_3": None, "image_4": None, "choices": choices,
                          "answer": f"({'AB'[right]})", "explanation": "",
@@ -209,8 +155,8 @@ def _mmbench(home: Path, count: int, rng: np.random.Generator) -> None:
     """Every question in four passes, its options turned round."""
     rows: list[Row] = []
     for number in range(-(-count // 4)):
-        scene, choice = _choice(rng, "emoji", "odd_one")
-        image = _cell(scene)
+        scene, choice = choice_of(rng, "emoji", "odd_one")
+        image = cell_of(scene)
         for turn in range(4):
             options = choice.options[turn:] + choice.options[:turn]
             cells = dict(zip("ABCD", options, strict=True))
@@ -222,16 +168,8 @@ def _mmbench(home: Path, count: int, rng: np.random.Generator) -> None:
     _write(home / "en" / "dev-00000-of-00001.parquet", rows, image=_IMAGE)
 
 
-def _clip(scene: Scene) -> bytes:
-    """The picture, moving to the right."""
-    frames = [Image.fromarray(np.roll(scene.frames[0], 8 * step, axis=1)) for step in range(4)]
-    held = io.BytesIO()
-    frames[0].save(held, "PNG", save_all=True, append_images=frames[1:], duration=100)
-    return held.getvalue()
-
-
 def _five(rng: np.random.Generator) -> tuple[Scene, Choice]:
-    scene, choice = _choice(rng, "emoji", "word")
+    scene, choice = choice_of(rng, "emoji", "word")
     return scene, Choice(choice.question, [*choice.options, "none of these"], choice.place)
 
 
@@ -246,7 +184,7 @@ def _egoschema(home: Path, count: int, rng: np.random.Generator) -> None:
         for number in range(count):
             scene, choice = _five(rng)
             name = f"{number:08x}-0000-4000-8000-000000000000"
-            archive.writestr(f"videos/{name}.mp4", _clip(scene))
+            archive.writestr(f"videos/{name}.mp4", clip_of(scene))
             rows.append({"question_idx": str(number), "question": choice.question, "video_idx": name,
                          "option": _lettered(choice.options), "answer": str(choice.place)})  # fmt: skip
     _write(home / "Subset" / "test-00000-of-00001.parquet", rows)
@@ -260,10 +198,10 @@ def _mvbench(home: Path, count: int, rng: np.random.Generator) -> None:
     ):
         rows = []
         for number in range(count // 2):
-            scene, choice = _choice(rng, "emoji", "flag")
+            scene, choice = choice_of(rng, "emoji", "flag")
             clip = home / folder / f"{number}.mp4"
             clip.parent.mkdir(parents=True, exist_ok=True)
-            clip.write_bytes(_clip(scene))
+            clip.write_bytes(clip_of(scene))
             rows.append({"video": clip.name, "question": choice.question, "candidates": choice.options,
                          "answer": choice.options[choice.place]})  # fmt: skip
         (home / "json").mkdir(exist_ok=True)
@@ -278,7 +216,7 @@ def _nextqa(home: Path, count: int, rng: np.random.Generator) -> None:
             scene, choice = _five(rng)
             video = 4_000_000_000 + number // 3
             if number % 3 == 0:
-                archive.writestr(f"NExTVideo/{video}.mp4", _clip(scene))
+                archive.writestr(f"NExTVideo/{video}.mp4", clip_of(scene))
             cells = {f"a{k}": text for k, text in enumerate(choice.options)}
             rows.append({"video": video, "frame_count": 4, "width": 96, "height": 96, "qid": number % 3,
                          "question": choice.question, "answer": choice.place, "type": "CW",
@@ -290,10 +228,10 @@ def _videomme(home: Path, count: int, rng: np.random.Generator) -> None:
     rows = []
     with zipfile.ZipFile(home / "videos_chunked_01.zip", "w") as archive:
         for number in range(count):
-            scene, choice = _choice(rng, "emoji", "flag", "word")
+            scene, choice = choice_of(rng, "emoji", "flag", "word")
             video = f"clip{number // 3:04d}"
             if number % 3 == 0:
-                archive.writestr(f"data/{video}.mp4", _clip(scene))
+                archive.writestr(f"data/{video}.mp4", clip_of(scene))
             rows.append({"video_id": f"{number // 3:03d}", "duration": _LENGTHS[number // 3 % 3],
                          "domain": "Knowledge", "sub_category": "Geography", "url": "", "videoID": video,
                          "question_id": f"{number // 3:03d}-{number % 3 + 1}",

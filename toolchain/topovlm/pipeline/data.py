@@ -121,9 +121,21 @@ class Data:
                 f"{self.source} is too small to split four ways: no samples are left that could judge "
                 "layers without having scored them, or confirm a repair (so none is made)"
             )
+        found += self._protocol
         if self.is_own and not self.held_out():
             found.append(f"{self.source} has no answers to hold out: accuracy is not measured")
         return found
+
+    @property
+    def _protocol(self) -> list[str]:
+        """What tells a public benchmark's figure from the one that it is named after."""
+        from topovlm.tasks.public.table import LMMS_EVAL, differences
+        from topovlm.tasks.public.task import PublicTask
+
+        task = self.task
+        if not isinstance(task, PublicTask) or task.protocol != LMMS_EVAL:
+            return []
+        return [f"{task.name}, {LMMS_EVAL}: {line}" for line in differences(task.record)]
 
     @functools.cached_property
     def choosing_fact(self) -> dict[str, Any]:

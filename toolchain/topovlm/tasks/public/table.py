@@ -7,35 +7,27 @@ from topovlm.tasks.public.record import Benchmark, Videos
 _GUESS = "an answer that cannot be read is wrong; lmms-eval draws a letter at random, worth 1/n on average"
 _CUT = "answers end after {cut} tokens here, after {new_tokens} there"
 
-_MMMU_PICTURES = tuple(f"image_{number}" for number in range(1, 8))
 _BLINK_CONFIGS = (
     *("Art_Style", "Counting", "Forensic_Detection", "Functional_Correspondence", "IQ_Test", "Jigsaw"),
     *("Multi-view_Reasoning", "Object_Localization", "Relative_Depth", "Relative_Reflectance"),
     *("Semantic_Correspondence", "Spatial_Relation", "Visual_Correspondence", "Visual_Similarity"),
 )
-# Part -> folder of its clips, in the hub's revision `video`.
-_MVBENCH = (
-    ("object_interaction", "star/Charades_segment"),
-    ("action_sequence", "star/Charades_segment"),
-    ("action_prediction", "star/Charades_segment"),
-    ("action_localization", "sta/sta_video_segment"),
-    ("moving_count", "clevrer/video_validation"),
-    ("fine_grained_pose", "nturgbd_convert"),
-    ("character_order", "perception/videos"),
-    ("object_shuffle", "perception/videos"),
-    ("egocentric_navigation", "vlnqa"),
-    ("moving_direction", "clevrer/video_validation"),
-    ("episodic_reasoning", "tvqa/video_fps3_hq_segment"),
-    ("fine_grained_action", "Moments_in_Time_Raw/videos"),
-    ("scene_transition", "scene_qa/video"),
-    ("state_change", "perception/videos"),
-    ("moving_attribute", "clevrer/video_validation"),
-    ("action_antonym", "ssv2_video_mp4"),
-    ("unexpected_action", "FunQA_test/test"),
-    ("counterfactual_inference", "clevrer/video_validation"),
-    ("object_existence", "clevrer/video_validation"),
-    ("action_count", "perception/videos"),
-)
+# Folder of clips, in the hub's revision `video` -> the parts of the benchmark that are about them.
+_MVBENCH_FOLDERS = {
+    "star/Charades_segment": "object_interaction action_sequence action_prediction",
+    "sta/sta_video_segment": "action_localization",
+    "clevrer/video_validation": "moving_count moving_direction moving_attribute counterfactual_inference "
+    "object_existence",
+    "nturgbd_convert": "fine_grained_pose",
+    "perception/videos": "character_order object_shuffle state_change action_count",
+    "vlnqa": "egocentric_navigation",
+    "tvqa/video_fps3_hq_segment": "episodic_reasoning",
+    "Moments_in_Time_Raw/videos": "fine_grained_action",
+    "scene_qa/video": "scene_transition",
+    "ssv2_video_mp4": "action_antonym",
+    "FunQA_test/test": "unexpected_action",
+}
+_MVBENCH = tuple((part, folder) for folder, parts in _MVBENCH_FOLDERS.items() for part in parts.split())
 
 _AI2D = Benchmark(
     name="ai2d",
@@ -124,7 +116,7 @@ _MMMU = Benchmark(
     answer="answer",
     answer_form="letter or text",
     ident="id",
-    pictures=_MMMU_PICTURES,
+    pictures=tuple(f"image_{number}" for number in range(1, 8)),
     named_pictures=True,
     category="subject",
     cluster="row",
@@ -291,11 +283,6 @@ PROTOCOLS = {"": LMMS_EVAL, "-strict": STRICT}  # what is appended to a benchmar
 
 # Longer answers than this are cut: whoever has not said a letter by then will hardly do.
 MOST_NEW_TOKENS = 128
-
-
-def new_tokens(record: Benchmark) -> int:
-    """Longest answer that is generated."""
-    return min(record.new_tokens, MOST_NEW_TOKENS)
 
 
 def differences(record: Benchmark) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from topovlm.tasks.public.reading import Reading
 from topovlm.tasks.public.record import Benchmark
 from topovlm.tasks.public.rules import RULES
 from topovlm.tasks.public.strict import strict
-from topovlm.tasks.public.table import LMMS_EVAL, STRICT, new_tokens
+from topovlm.tasks.public.table import LMMS_EVAL, MOST_NEW_TOKENS, STRICT
 
 _CHOOSING = 4  # one cluster in so many chooses layers and measures nothing
 
@@ -36,7 +36,7 @@ class PublicTask:
     def __init__(self, record: Benchmark, protocol: str, data: Path | None) -> None:
         self.record, self.protocol, self._folder = record, protocol, data
         self.name = record.name if protocol == LMMS_EVAL else f"{record.name}-{protocol}"
-        self.answer_tokens = new_tokens(record)
+        self.answer_tokens = min(record.new_tokens, MOST_NEW_TOKENS)
         self._broken: dict[str, str] = {}
         self._drawn = lru_cache(maxsize=4)(self._draw)
 
