@@ -152,8 +152,20 @@ def test_the_hubs_cache_is_read_under_every_name(tmp_path: Path, name: str) -> N
     file.symlink_to(blob)
     task = open_task("ai2d", None)
     assert len(task.samples("all", 99, 0)) == 5
-    assert f"5 questions of {name}, revision 0123456789ab" in task.source
+    assert f"5 of 3,088 published questions, from {name}, revision 0123456789ab" in task.source
     assert "protocol lmms-eval-0.7.3" in task.source
+
+
+def test_another_revision_is_another_benchmark(tmp_path: Path) -> None:
+    """MVBench's branches cut their clips differently: the one that figures are about is taken, or none."""
+    snapshot = _hub(tmp_path / "hf", "OpenGVLab/MVBench")
+    (snapshot / "json").mkdir()
+    row = {"video": "1.mp4", "question": "?", "candidates": ["a", "b"], "answer": "a"}
+    (snapshot / "json" / "moving_count.json").write_text(json.dumps([row]))
+    with pytest.raises(InputError, match=r"MVBench is in none of .*refs/video"):
+        read(BENCHMARKS["mvbench"])
+    (snapshot.parents[1] / "refs" / "video").write_text(snapshot.name)
+    assert len(read(BENCHMARKS["mvbench"]).items) == 1
 
 
 def test_the_arrow_cache_is_read_too(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from topovlm.artifacts import digest_of, sha256_tree
+from topovlm.artifacts import digest_of, files_under, sha256_tree
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.evaluation.evaluate import Outcome, check_samples, folded, score_text
@@ -91,13 +92,24 @@ def answer_in_shards(
     check_samples(task, samples)
     folder = folder.resolve()
     local = pool.here and kept is None
-    job = AnswerJob(ExportedFolder(folder, "" if local else sha256_tree(folder), threads), new_tokens)
+    job = AnswerJob(ExportedFolder(folder, "" if local else _tree_digest(folder), threads), new_tokens)
     asked = [replace(sample, prompt=task.prompt(sample), answer=None) for sample in samples]
     if kept is None:
         texts = _texts(pool, job, asked, size, progress)
     else:
         texts = _remembered(pool, job, asked, progress, kept)
     return folded(task, [score_text(task, s, str(text)) for s, text in zip(samples, texts, strict=True)])
+
+
+def _tree_digest(folder: Path) -> str:
+    """sha256 of the folder's files; read again only where one of them has changed."""
+    files = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files_under(folder))
+    return _digest_of_files(folder, files)
+
+
+@lru_cache(maxsize=8)
+def _digest_of_files(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    return sha256_tree(folder)
 
 
 def _texts(

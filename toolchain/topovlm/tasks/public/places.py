@@ -62,7 +62,10 @@ def _roots(record: Benchmark, folder: Path | None) -> Iterator[tuple[Path, str]]
     for name in record.ids:
         repo = hub_cache() / f"datasets--{name.replace('/', '--')}"
         snapshot = _snapshot(repo, record.revision)
-        yield (snapshot or repo), f"{name}, revision {snapshot.name[:12] if snapshot else '?'}"
+        if snapshot is None:  # another revision's may be there: its questions may be cut otherwise
+            yield repo / "refs" / record.revision, name
+        else:
+            yield snapshot, f"{name}, revision {snapshot.name[:12]}"
     for name in record.ids:
         yield arrow_cache() / name.replace("/", "___"), f"{name}, Arrow cache"
         lower = name.replace("/", "___").lower()

@@ -54,8 +54,9 @@ class PublicTask:
         data = self.dataset
         unread = [*data.unreadable, *self._broken.values()]
         left_out = f"; {len(unread)} rows left out, the first: {unread[0]}" if unread else ""
+        there = f"{len(data.items):,} of {self.record.count:,} published questions"
         return (
-            f"{self.record.title} {self.record.split}, {len(data.items):,} questions of {data.place.what}, "
+            f"{self.record.title} {self.record.split}, {there}, from {data.place.what}, "
             f"protocol {self.protocol}{left_out}"
         )
 
