@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.tasks.small import build
 
 from tests.pipeline import deploying
 from topovlm.config import Config, resolve
@@ -107,6 +108,9 @@ def observed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Observed:
 
     words = {"target": "jetson-orin-nano-8gb@7W", "max_latency": "70%", "samples": "16", "threads": "1"}
     words |= {"eval_samples": "12", "measure_time": "0.2s", "model": str(model), "format": "onnx,tensorrt"}
+    small = tmp_path_factory.mktemp("small")
+    build(small, 4)
+    words |= {"bench": "ai2d", "bench_data": str(small), "limit": "2"}
     plain = resolve({**words, "output": str(tmp_path_factory.mktemp("observed") / "out")})
     config = Recorded(**{name: getattr(plain, name) for name in FIELDS})
     with pytest.MonkeyPatch.context() as patch:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.tasks import small
 
 from tests.pipeline import deploying
 from tests.pipeline.conftest import FIELDS
@@ -73,6 +74,9 @@ def with_other(here: Context, field: str, tmp_path: Path) -> Context:
         "finalists": 3,
         "until": "plan",
         "workers": "ray:local",
+        "bench": ("ai2d", "chartqa"),
+        "bench_data": tmp_path / "other",
+        "limit": 3,
     }
     value = values[field] if field in values else getattr(here.config, field) + 1
     return replace(here, config=replace(here.config, **{field: value}))
@@ -83,6 +87,11 @@ def test_every_field_changes_a_key_or_is_declared_irrelevant(
     here: Context, field: str, tmp_path: Path
 ) -> None:
     """And where it changes one, the stage has declared the field, or a fact that stands for it."""
+    if field.startswith("bench") or field == "limit":
+        for seed, name in enumerate(("small", "other")):
+            small.build(tmp_path / name, 6, seed)
+        asked = replace(here.config, bench=("ai2d",), bench_data=tmp_path / "small")
+        here = replace(here, config=asked)
     before, after = keys(here), keys(with_other(here, field, tmp_path))
     changed = {name for name in before if before[name] != after[name]}
     if field in declared.IRRELEVANT:

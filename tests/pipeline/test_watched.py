@@ -12,6 +12,7 @@ STAGES = {each.name: each for each in all_stages()}
 def test_stages_read_only_what_they_declare(observed: Observed) -> None:
     """Every field of the configuration that a stage of a real deployment touches is in its declaration."""
     chain = {"export-dense", "plan", "score", "select", "prune", "export", "measure", "tensorrt", "report"}
+    chain |= {"bench-dense", "bench-slim"}
     assert observed.stages >= chain
     undeclared = {field for name, field in observed.reads if field not in STAGES[name].fields}
     assert undeclared <= set(stage.IRRELEVANT)

@@ -69,6 +69,9 @@ class Config:
     judgements: int
     finalists: int | None
     eval_samples: int
+    bench: tuple[str, ...] | None
+    bench_data: Path | None
+    limit: int | None
     prompt_tokens: int | None
     new_tokens: int
     images: int
@@ -213,6 +216,17 @@ def parse_formats(text: str, field: str) -> tuple[str, ...]:
     return exporters.choose([part.strip() for part in text.split(",") if part.strip()], field)
 
 
+def parse_benchmarks(text: str, field: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    known = tuple(_benchmarks())
+    for name in names:
+        if name not in known:
+            raise InputError(explain(field, name, f"is none of {', '.join(known)}", nearest(name, known)))
+    if not names:
+        raise InputError(explain(field, text, "names no benchmark", f"Known are {', '.join(known)}"))
+    return names
+
+
 def _layers(text: str, field: str) -> tuple[int, ...]:
     from topovlm.checkpoint.surgery import parse_layers
 
@@ -236,6 +250,12 @@ def _scorers() -> Iterable[str]:
     return SCORERS.names()
 
 
+def _benchmarks() -> Iterable[str]:
+    from topovlm.tasks.public.table import names
+
+    return names()
+
+
 def _tasks() -> Iterable[str]:
     from topovlm.tasks import TASKS
 
@@ -254,7 +274,13 @@ OPTIONS: tuple[Option, ...] = (
         "NAME",
         names=_tasks,
     ),
-    Option("data", parse_path, None, "calibration samples: JSONL of image, prompt, answer", "FILE"),
+    Option(
+        "data",
+        parse_path,
+        None,
+        "calibration samples: JSONL of image, prompt, answer; of a public benchmark its folder or table",
+        "FILE",
+    ),
     Option(
         "max_latency",
         LatencyBudget.parse,
@@ -366,6 +392,23 @@ OPTIONS: tuple[Option, ...] = (
         "N",
     ),
     Option("eval_samples", integer(1), 600, "held-out questions to answer, dense and slim", "N"),
+    Option(
+        "bench",
+        parse_benchmarks,
+        None,
+        "public benchmarks to answer whole; NAME-strict reads answers our way",
+        "LIST",
+        spell=_spell_list,
+        names=_benchmarks,
+    ),
+    Option(
+        "bench_data",
+        parse_path,
+        None,
+        "folder that holds them (default: the Hugging Face caches; nothing is downloaded)",
+        "DIR",
+    ),
+    Option("limit", integer(1), None, "questions of each benchmark, drawn by --seed (default: all)", "N"),
     Option(
         "prompt_tokens",
         integer(1),

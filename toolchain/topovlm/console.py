@@ -106,8 +106,40 @@ class Display:
             with _bar(name) as progress:
                 yield progress
         else:
-            yield _ignore
+            yield _ignore if name in _TIMING else Pace(name).tell
         say(f"  {name:<16} {time.perf_counter() - began:.1f} s")
+
+
+class Pace:
+    """How far a stage is, at what rate, and how long it may still take: a line now and then, for logs."""
+
+    EVERY_S = 60.0
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._clock = name, clock
+        self._began = self._told = clock()
+        self._first = 0
+
+    def tell(self, done: int, total: int) -> None:
+        """Says a line when the last one is a minute old. What the first call counts may have been kept, and
+        makes no rate."""
+        now = self._clock()
+        if not self._first:
+            self._first, self._began = done, now
+        if now - self._told >= self.EVERY_S and done < total:
+            self._told = now
+            say(f"  {self._name:<16} {pace(done, total, done - self._first, now - self._began)}")
+
+
+def pace(done: int, total: int, counted: int, seconds: float) -> str:
+    """`320 of 3088, 4.1 a second, 11 min left`; `counted`: of those done, in so many seconds."""
+    text = f"{done} of {total}"
+    if counted <= 0 or seconds <= 0:
+        return text
+    rate, left = counted / seconds, (total - done) * seconds / counted
+    shown = f"{rate:.1f} a second" if rate >= 1 else f"{60 * rate:.1f} a minute"
+    remaining = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+    return f"{text}, {shown}, {remaining} left"
 
 
 def _ignore(done: int, total: int) -> None:
@@ -119,8 +151,11 @@ def _bar(name: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
+    began, first = time.monotonic(), 0
+
     named = TextColumn("{task.description:<16}", markup=False)
-    columns = (SpinnerColumn(), named, BarColumn(), TimeElapsedColumn())
+    paced = TextColumn("{task.fields[pace]}", markup=False)
+    columns = (SpinnerColumn(), named, BarColumn(), TimeElapsedColumn(), paced)
     # Own stdout and stderr: libraries' chatter goes to the log, not through the bar.
     with RichProgress(
         *columns,
@@ -130,10 +165,14 @@ def _bar(name: str) -> Iterator[Progress]:
         redirect_stderr=False,
         auto_refresh=name not in _TIMING,
     ) as shown:
-        task = shown.add_task(for_terminal(name), total=None)
+        task = shown.add_task(for_terminal(name), total=None, pace="")
 
         def advance(done: int, total: int) -> None:
-            shown.update(task, completed=done, total=total, refresh=name in _TIMING)
+            nonlocal began, first
+            if not first:
+                began, first = time.monotonic(), done
+            text = "" if name in _TIMING else pace(done, total, done - first, time.monotonic() - began)
+            shown.update(task, completed=done, total=total, pace=text, refresh=name in _TIMING)
 
         yield advance
 

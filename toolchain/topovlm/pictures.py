@@ -16,16 +16,17 @@ Rules, each leading to 8-bit RGB:
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from topovlm.errors import InputError, explain
-from topovlm.plain_files import open_plain
+from topovlm.plain_files import Stored, open_plain
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MOST_PIXELS = 2**26  # 8192 x 8192: decoded, laid on white and turned in under a gigabyte
@@ -40,9 +41,13 @@ _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 _ROWS = 256  # of a strip
 
 
-def load_image(path: str | Path) -> Image.Image:
+def _opened(picture: str | Path | Stored) -> BinaryIO:
+    return io.BytesIO(picture.read()) if isinstance(picture, Stored) else open_plain(picture, field="image")
+
+
+def load_image(path: str | Path | Stored) -> Image.Image:
     """A picture file as an upright RGB image. Raises `InputError` naming the file."""
-    with open_plain(path, field="image") as file, warnings.catch_warnings():
+    with _opened(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower
         try:
             with Image.open(file, formats=FORMATS) as image:
@@ -87,10 +92,10 @@ def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
         raise InputError(explain("image", name, f"is broken: {error}", "Save it again")) from None
 
 
-def picture_size(image: Image.Image | Path) -> tuple[int, int]:
+def picture_size(image: Image.Image | Path | Stored) -> tuple[int, int]:
     """(height, width) in px, without its EXIF tag; of a file, opened before, from its header."""
-    if isinstance(image, Path):
-        with open_plain(image, field="image") as file, Image.open(file, formats=FORMATS) as opened:
+    if isinstance(image, (Path, Stored)):
+        with _opened(image) as file, Image.open(file, formats=FORMATS) as opened:
             return opened.height, opened.width
     return image.height, image.width
 

@@ -24,6 +24,28 @@ _KINDS = (
 )
 
 
+class Stored:
+    """A file inside a larger one (a picture in a cell of a table), read when it is needed. Hashable."""
+
+    sha256: str  # of its bytes
+
+    @property
+    def name(self) -> str:
+        """File and place in it, for messages."""
+        raise NotImplementedError
+
+    def read(self) -> bytes:
+        """All of it. Raises `InputError` naming it."""
+        raise NotImplementedError
+
+    def absolute(self) -> Stored:
+        """The same from any working directory."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.name
+
+
 def open_plain(path: str | Path, *, field: str = "file", remedy: str = "") -> BinaryIO:
     """A regular file, opened to read its bytes. Raises `InputError` naming what is there instead."""
 

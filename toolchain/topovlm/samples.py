@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from topovlm import json_text
 from topovlm.errors import InputError, explain, located
 from topovlm.linked import components
-from topovlm.plain_files import MEBIBYTE, decoded, open_plain
+from topovlm.plain_files import MEBIBYTE, Stored, decoded, open_plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,7 +35,7 @@ class Sample:
     """
 
     id: str
-    images: tuple[Image | Path, ...]
+    images: tuple[Image | Path | Stored, ...]
     prompt: str
     answer: str | None = None
     category: str = "user"
@@ -63,11 +63,11 @@ def by_group(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     return groups
 
 
-def _open_rgb(image: Image | Path, where: str) -> Image:
+def _open_rgb(image: Image | Path | Stored, where: str) -> Image:
     """As the runtime opens it: upright by its EXIF tag, transparency laid on white."""
     from topovlm.pictures import load_image, to_rgb
 
-    if not isinstance(image, Path):
+    if not isinstance(image, (Path, Stored)):
         return to_rgb(image)
     try:
         return load_image(image)
@@ -75,17 +75,20 @@ def _open_rgb(image: Image | Path, where: str) -> Image:
         raise InputError(located(error, where)) from None
 
 
-def with_pixels(sample: Sample, known: dict[Path, str] | None = None) -> Sample:
+def with_pixels(sample: Sample, known: dict[Path | Stored, str] | None = None) -> Sample:
     """The same, every picture file of it decoded once. Raises `InputError` naming the sample.
 
-    `known`: digests by path of files that were read just now, which is added to.
+    `known`: digests by path of files that were read just now, which is added to. One that was looked at
+    before comes back as it is.
     """
+    if sample.pixels:
+        return sample
     from topovlm.pictures import pixel_digest
 
     known = {} if known is None else known
     digests = []
     for image in sample.images:
-        if isinstance(image, Path):
+        if isinstance(image, (Path, Stored)):
             if image not in known:
                 known[image] = pixel_digest(_open_rgb(image, sample.source or sample.id))
             digests.append(known[image])
@@ -102,7 +105,7 @@ def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
     """
     path = Path(path)
     samples: list[Sample] = []
-    known: dict[Path, str] = {}
+    known: dict[Path | Stored, str] = {}
     for number, line in _lines(path):
         sample = _parse_line(line, path, number)
         samples.append(with_pixels(sample, known) if check_images else sample)

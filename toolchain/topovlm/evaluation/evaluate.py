@@ -17,6 +17,7 @@ from PIL.Image import Image
 from topovlm.errors import InputError, explain, located
 from topovlm.evaluation.task import ParseState, Task
 from topovlm.json_text import half_character
+from topovlm.plain_files import Stored
 from topovlm.samples import Sample
 
 _CHUNK = 512  # questions whose pictures are in memory at a time
@@ -32,7 +33,7 @@ class Generated(Protocol):
 class Asks(Protocol):
     """The part of `topovlm.runtime.Prompter` that says whether a model can be asked something."""
 
-    def check(self, images: Sequence[Image | Path], words: str, new_tokens: int) -> None: ...
+    def check(self, images: Sequence[Image | Path | Stored], words: str, new_tokens: int) -> None: ...
 
 
 class AnsweringEngine(Protocol):
@@ -74,6 +75,12 @@ def score_text(task: Task, sample: Sample, text: str) -> Outcome:
         score=scored.score,
         parse=scored.parse,
     )
+
+
+def folded(task: Task, outcomes: list[Outcome]) -> list[Outcome]:
+    """Outcomes of questions, where the task asks one in several ways; otherwise as they are."""
+    fold: Callable[[list[Outcome]], list[Outcome]] | None = getattr(task, "fold", None)
+    return outcomes if fold is None else fold(outcomes)
 
 
 def check_text(sample: Sample) -> None:
@@ -122,7 +129,7 @@ def evaluate(
     chunk: int = _CHUNK,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
-    """One outcome per sample, in their order; `progress(done, total)` after every chunk."""
+    """One outcome per sample, in order, or what the task folds them to; `progress(done, total)` by chunk."""
     check_samples(task, samples)
     outcomes: list[Outcome] = []
     for start in range(0, len(samples), chunk):
@@ -132,7 +139,7 @@ def evaluate(
         outcomes += [score_text(task, sample, g.text) for sample, g in zip(part, generations, strict=True)]
         if progress:
             progress(len(outcomes), len(samples))
-    return outcomes
+    return folded(task, outcomes)
 
 
 def pair(dense: Sequence[Outcome], slim: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:

@@ -37,7 +37,11 @@ UNPARSED = Scored(0.0, "unparsed")
 
 
 class Task(Protocol):
-    """Questions with answers and the rule that scores them. Deterministic in all its arguments."""
+    """Questions with answers and the rule that scores them. Deterministic in all its arguments.
+
+    A task may also have `answer_tokens` (the longest answer worth generating) and `fold` (outcomes of samples
+    -> outcomes of questions, where a question is asked in several ways).
+    """
 
     @property
     def name(self) -> str:
@@ -68,6 +72,11 @@ class Task(Protocol):
     def score(self, sample: Sample, text: str) -> Scored:
         """How well `text` answers. Any text has a score. Raises `InputError` for a sample without answer."""
         ...
+
+
+def answer_tokens(task: Task, usual: int) -> int:
+    """Longest answer that is generated: the task's own `answer_tokens` where it says so."""
+    return int(getattr(task, "answer_tokens", usual))
 
 
 class OpenTask(Protocol):

@@ -14,12 +14,13 @@ from topovlm.pipeline.prompt_length import with_prompt_length
 def checked_inputs(context: Context) -> Context:
     """The same, its prompt's length settled. Refuses what a stage would refuse later.
 
-    That is: a precision, a layer, a scorer, a sample, a tool, an accuracy that nothing measures, a
-    training that nothing confirms, a prompt, memory and disk. A budget is the plan's to judge.
+    That is: a precision, a layer, a scorer, a sample, a benchmark, a tool, an accuracy that nothing
+    measures, a training that nothing confirms, a prompt, memory and disk. A budget is the plan's to judge.
     """
     _ = context.precision
     choosing.check_inputs(context)
     exporting.check(context)
+    _ = context.benches
     check_measurable(context)
     refuse_healing(context)
     context = with_prompt_length(context)

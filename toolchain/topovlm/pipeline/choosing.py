@@ -15,6 +15,7 @@ from topovlm.choose.record import Scores, Selection
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer, scorers_for
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
+from topovlm.evaluation.task import answer_tokens
 from topovlm.pipeline.clouds import cloud_of
 from topovlm.pipeline.collecting import collected, travelling
 from topovlm.pipeline.final_names import called
@@ -61,9 +62,8 @@ def check_inputs(context: Context) -> None:
     data.check()
     check_token(cloud_of(context.config).token, data.calibration())
     asked = (*data.calibration(), *data.judging(), *data.confirming(), *data.held_out())
-    check_samples(
-        context.dense.processor, context.source.checkpoint.facts, asked, context.constants.answer_tokens
-    )
+    longest = answer_tokens(data.task, context.constants.answer_tokens)
+    check_samples(context.dense.processor, context.source.checkpoint.facts, asked, longest)
 
 
 def score(context: Context) -> Record[Scores]:

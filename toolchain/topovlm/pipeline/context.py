@@ -22,7 +22,9 @@ from topovlm.workers.pool import HERE, Pool
 
 if TYPE_CHECKING:
     from topovlm.measure.protocol import Device
+    from topovlm.pipeline.benches import Bench
     from topovlm.predict.target import ResolvedTarget
+    from topovlm.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,17 @@ class Context:
     @functools.cached_property
     def data(self) -> Data:
         return Data(self.config)
+
+    @functools.cached_property
+    def benches(self) -> tuple[Bench, ...]:
+        """Public benchmarks that dense and slim are asked: the questions that fit the model."""
+        from topovlm.checkpoint.asking import check_samples
+        from topovlm.pipeline.benches import askable, open_benches
+
+        def check(sample: Sample, tokens: int) -> None:
+            check_samples(self.dense.processor, self.source.checkpoint.facts, [sample], tokens)
+
+        return askable(open_benches(self.config), check)
 
     @property
     def dense(self) -> DenseModel:
@@ -142,6 +155,7 @@ _FACTS: Mapping[str, Callable[[Context], object]] = {
     "machine": _machine_fact,
     "choosing": lambda context: context.data.choosing_fact,
     "held_out": lambda context: context.data.held_out_fact,
+    "benched": lambda context: {bench.task.name: bench.digest for bench in context.benches},
     "planned": lambda context: planned_dtype(context.config, context.target),
     "exported": lambda context: context.precision.exported,
     "workload": _workload_fact,

@@ -11,6 +11,7 @@ from topovlm import artifacts
 from topovlm.config import REFERENCE_MODEL, Config
 from topovlm.errors import InputError, explain, located
 from topovlm.pipeline.data_split import Parts, choosing_parts, hold_out, samples_digest, shared_links
+from topovlm.plain_files import Stored
 from topovlm.samples import Sample, with_pixels
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Data:
 
     def _drawn(self, split: str, count: int) -> list[Sample]:
         """Picture files are looked at: one under two names must not be on two sides."""
-        known: dict[Path, str] = {}
+        known: dict[Path | Stored, str] = {}
         return [with_pixels(one, known) for one in self.task.samples(split, count, self.config.seed)]
 
     def calibration(self) -> list[Sample]:
@@ -120,28 +121,48 @@ class Data:
                 f"{self.source} is too small to split four ways: no samples are left that could judge "
                 "layers without having scored them, or confirm a repair (so none is made)"
             )
+        found += self._protocol
         if self.is_own and not self.held_out():
             found.append(f"{self.source} has no answers to hold out: accuracy is not measured")
         return found
+
+    @property
+    def _protocol(self) -> list[str]:
+        """What tells a public benchmark's figure from the one that it is named after."""
+        from topovlm.tasks.public.table import LMMS_EVAL, differences
+        from topovlm.tasks.public.task import PublicTask
+
+        task = self.task
+        if not isinstance(task, PublicTask) or task.protocol != LMMS_EVAL:
+            return []
+        return [f"{task.name}, {LMMS_EVAL}: {line}" for line in differences(task.record)]
 
     @functools.cached_property
     def choosing_fact(self) -> dict[str, Any]:
         """What the samples that choose depend on: task, data, its pictures, and the seed that splits it."""
         counts = {"samples": self.config.samples, "judge_samples": self.config.judge_samples}
         fact = {**self._task_fact, "seed": self.config.seed, **counts}
-        if self.config.data is None:
+        if not self._in_files:
             return fact
         parts = self._parts
         chosen = parts.score if parts.shared else (*parts.score, *parts.judge, *parts.confirm)
-        rows = samples_digest(chosen)
-        return {**fact, "data": artifacts.sha256_file(self.config.data), "questions": rows}
+        rows, data = samples_digest(chosen), self.config.data
+        file = {} if data is None or data.is_dir() else {"data": artifacts.sha256_file(data)}
+        return {**fact, **file, "questions": rows}
 
     @functools.cached_property
     def held_out_fact(self) -> dict[str, Any]:
         """What the held-out questions depend on: their content, or what a task draws them from."""
-        if self.config.data is None:
+        if not self._in_files:
             return {**self._task_fact, "seed": self.config.seed, "eval_samples": self.config.eval_samples}
         return {**self._task_fact, "questions": samples_digest(self.held_out())}
+
+    @property
+    def _in_files(self) -> bool:
+        """Whether the questions lie in files of somebody else's, which may change under the same name."""
+        from topovlm.tasks.public.task import PublicTask
+
+        return self.config.data is not None or isinstance(self.task, PublicTask)
 
     @property
     def _task_fact(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from topovlm import artifacts
 from topovlm.errors import InputError, explain
 from topovlm.linked import components
+from topovlm.plain_files import Stored
 from topovlm.samples import Sample
 
 # With fewer samples than this to choose on, the judge would have too few of its own.
@@ -96,7 +97,7 @@ def _links(sample: Sample) -> list[str]:
 
     By their pixels where they were looked at, else by path.
     """
-    files = sample.pixels or [str(image) for image in sample.images if isinstance(image, Path)]
+    files = sample.pixels or [str(image) for image in sample.images if isinstance(image, (Path, Stored))]
     return [*([f"group {sample.group}"] if sample.group else []), *(f"picture {one}" for one in files)]
 
 

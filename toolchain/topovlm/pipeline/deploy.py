@@ -16,7 +16,7 @@ from topovlm.config import BY_NAME, LAST, UNTIL, Config
 from topovlm.console import Display, library_chatter
 from topovlm.errors import BudgetError, Explained, explain
 from topovlm.machine.host import memory_bound
-from topovlm.pipeline import choosing, exporting, measuring, planning, reporting
+from topovlm.pipeline import benching, choosing, exporting, measuring, planning, reporting
 from topovlm.pipeline.attempts import assess
 from topovlm.pipeline.checks import checked_inputs
 from topovlm.pipeline.context import Context
@@ -29,6 +29,8 @@ from topovlm.pipeline.rundir import RunDir
 from topovlm.pipeline.sources import find_model
 from topovlm.pipeline.stages import (
     BASELINE,
+    BENCH_DENSE,
+    BENCH_SLIM,
     DEPLOYED,
     EVALUATE_DENSE,
     EVALUATE_SLIM,
@@ -123,6 +125,9 @@ def _stages(context: Context, argv: Sequence[str], began: float) -> Deployment:
     slim = run.result(EXPORT)
     if planned.verdict == "prune" and slim is not None:
         measuring.evaluate(context, EVALUATE_SLIM, DEPLOYED, slim)
+    benching.stage_answers(context, BENCH_DENSE, BASELINE, dense)
+    if planned.verdict == "prune" and slim is not None:
+        benching.stage_answers(context, BENCH_SLIM, DEPLOYED, slim)
     report = reporting.write_report(context, argv, attempts)
     reporting.write_run_file(context, argv, attempts, began)
     return _outcome(context, planned, attempts, report.value.content_hash, began)
@@ -219,7 +224,7 @@ def _cut(context: Context, keep: int, scored: Record[Scores]) -> Record[Comparis
 
 def _withdraw(run: RunDir, *also: str) -> None:
     """No slim model stands: take away what an earlier budget or a failed attempt left."""
-    for name in ("select", "prune", "evaluate-slim", *also):
+    for name in ("select", "prune", "evaluate-slim", "bench-slim", *also):
         run.forget(name)
 
 

@@ -113,7 +113,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
         taught = (_answers(few, layers) + Work(few, few * layers)).seconds(costs) + config.heal_ms / 1e3
     verifying = Work(_VERIFIED, _VERIFIED * keep, _VERIFIED_STEPS * keep)
     checked = Work(_CHECKED, 2 * _CHECKED * (layers + keep))
-    asked = config.eval_samples
+    asked = config.eval_samples + sum(len(bench.samples) for bench in context.benches)
     answering = Work(2 * asked, asked * (layers + keep), _SHORT_ANSWER * asked * (layers + keep))
     return {
         "score": scoring.seconds(costs),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from topovlm.pipeline.attempts import DENSE, SLIM
 from topovlm.pipeline.context import numeric_versions
 from topovlm.pipeline.measuring import phase_samples
-from topovlm.pipeline.stages import EVALUATE_DENSE, EVALUATE_SLIM
+from topovlm.pipeline.stages import BENCH_DENSE, BENCH_SLIM, EVALUATE_DENSE, EVALUATE_SLIM
 from topovlm.report import document as doc
 
 if TYPE_CHECKING:
@@ -30,6 +30,22 @@ def accuracy_part(context: Context) -> doc.Accuracy | None:
         sample_source=f"{context.data.source}, held out: no layer was chosen on them",
         task=context.data.task.name,
         seed=context.config.seed,
+    )
+
+
+def benchmarks_part(context: Context) -> tuple[doc.Benchmark, ...]:
+    """Every public benchmark that was asked for."""
+    from topovlm.pipeline.benching import benchmark_part
+
+    dense, slim = (context.run.result(stage) for stage in (BENCH_DENSE, BENCH_SLIM))
+    if dense is None:
+        return ()
+    source = f"ONNX Runtime {_onnxruntime()} CPU, {context.precision.exported} plain graphs"
+    others = [None] * len(context.benches) if slim is None else slim.value.outcomes
+    seed = context.config.seed
+    return tuple(
+        benchmark_part(bench, one, other, source, seed)
+        for bench, one, other in zip(context.benches, dense.value.outcomes, others, strict=True)
     )
 
 

@@ -74,9 +74,14 @@ def answer(
     progress: Progress,
     constants: Constants = CONSTANTS,
     pool: Pool = HERE,
+    kept: Path | None = None,
 ) -> list[Outcome]:
-    """Answer a task's questions with an exported folder and score them. `pool`: where."""
+    """Answer a task's questions with an exported folder and score them.
+
+    `pool`: where; `kept`: a folder that answers are kept in as they come, and taken from.
+    """
     from topovlm.evaluation.shards import answer_in_shards
+    from topovlm.evaluation.task import answer_tokens
 
     return answer_in_shards(
         pool,
@@ -84,9 +89,10 @@ def answer(
         task,
         samples,
         threads=threads,
-        new_tokens=constants.answer_tokens,
+        new_tokens=answer_tokens(task, constants.answer_tokens),
         size=constants.pictures_at_once,
         progress=progress,
+        kept=kept,
     )
 
 

@@ -40,6 +40,12 @@ class Evaluated(Part, frozen=True, kw_only=True):
     outcomes: tuple[Outcome, ...]
 
 
+class Benched(Part, frozen=True, kw_only=True):
+    """Every public benchmark that one exported folder answered, in the order of --bench."""
+
+    outcomes: tuple[tuple[Outcome, ...], ...]
+
+
 class PairedRatio(Part, frozen=True, kw_only=True):
     """Median of slim over dense, round by round; without `low`..`high` where there were too few rounds."""
 

@@ -79,6 +79,7 @@ def build_report(context: Context, argv: tuple[str, ...]) -> doc.Report:
         slim=slim,
         selection=selection,
         accuracy=measured_parts.accuracy_part(context),
+        benchmarks=measured_parts.benchmarks_part(context),
         latency=measured_parts.latency_part(context, timed),
         artifacts=assemble.artifacts_part(context.run.root, context.run.records, exports),
         verifications=tuple(checks),

@@ -30,6 +30,7 @@ FACTS: Mapping[str, frozenset[str]] = {
     "machine": frozenset({"device", "threads", "measure_time_ms", "seed"}),
     "choosing": frozenset({"task", "data", "seed", "samples", "judge_samples"}),
     "held_out": frozenset({"task", "data", "seed", "samples", "judge_samples", "eval_samples"}),
+    "benched": frozenset({"bench", "bench_data", "limit", "seed"}),
     "planned": frozenset({"dtype", "target", "mode", "device"}),
     "exported": frozenset({"dtype"}),
     "workload": frozenset({"images", "image_size", "prompt_tokens", "new_tokens"}),

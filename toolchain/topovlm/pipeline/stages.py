@@ -10,7 +10,7 @@ from topovlm.choose.record import Scores, Selection
 from topovlm.config import Config
 from topovlm.exporters.protocol import ExportRecord
 from topovlm.measure.timing import Comparison
-from topovlm.pipeline.record import Attempt, Evaluated, Pruned, Reported
+from topovlm.pipeline.record import Attempt, Benched, Evaluated, Pruned, Reported
 from topovlm.pipeline.rundir import HIDDEN
 from topovlm.pipeline.stage import IRRELEVANT, Stage
 from topovlm.planner.record import PlanRecord
@@ -28,7 +28,7 @@ def other_formats() -> tuple[str, ...]:
 
 
 def _from_graphs() -> tuple[str, ...]:
-    return ("measure", *other_formats(), "evaluate-slim")
+    return ("measure", *other_formats(), "evaluate-slim", "bench-slim")
 
 
 def _from_model() -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def _from_scores() -> tuple[str, ...]:
 
 
 def _from_dense() -> tuple[str, ...]:
-    return ("profile", "score", *_from_scores(), "evaluate-dense")
+    return ("profile", "score", *_from_scores(), "evaluate-dense", "bench-dense")
 
 
 EXPORT_DENSE = Stage(
@@ -116,6 +116,8 @@ EVALUATE_SLIM = Stage(
     facts=EVALUATE_DENSE.facts,
     constants=EVALUATE_DENSE.constants,
 )
+BENCH_DENSE = Stage("bench-dense", Benched, reads=("threads",), facts=("benched", "packages"), lent=True)
+BENCH_SLIM = Stage("bench-slim", Benched, reads=BENCH_DENSE.reads, facts=BENCH_DENSE.facts)
 REPORT = Stage(
     "report",
     Reported,
@@ -152,7 +154,7 @@ def rejected(keep: int) -> Stage[Attempt]:
 def fixed_stages() -> tuple[Stage[Any], ...]:
     """Those that every deployment knows, in the order in which they run; other exporters add theirs."""
     before = (EXPORT_DENSE, PROFILE, PLAN, SCORE, SELECT, PRUNE, EXPORT, MEASURE)
-    return (*before, EVALUATE_DENSE, EVALUATE_SLIM, REPORT)
+    return (*before, EVALUATE_DENSE, EVALUATE_SLIM, BENCH_DENSE, BENCH_SLIM, REPORT)
 
 
 def all_stages() -> tuple[Stage[Any], ...]:

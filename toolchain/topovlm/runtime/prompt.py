@@ -15,6 +15,7 @@ from PIL import Image
 
 from topovlm.errors import InputError, explain
 from topovlm.pictures import load_image, picture_size
+from topovlm.plain_files import Stored
 from topovlm.runtime.context_length import refuse_too_long
 from topovlm.runtime.manifest import Manifest, load_manifest
 from topovlm.runtime.pictures import settings_errors, strategy
@@ -23,7 +24,7 @@ from topovlm.runtime.template import messages, render, special_tokens
 from topovlm.runtime.tokenizer_file import read_tokenizer, tokenizer_errors
 from topovlm.travel.prompts import Prompt
 
-Picture = Image.Image | Path | str
+Picture = Image.Image | Path | Stored | str
 
 
 class Prompter:
@@ -57,7 +58,9 @@ class Prompter:
 
     def prepare(self, images: Sequence[Picture], words: str) -> Prompt:
         """Load and prepare pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
-        pictures = [load_image(image) if isinstance(image, (str, Path)) else image for image in images]
+        pictures = [
+            load_image(image) if isinstance(image, (str, Path, Stored)) else image for image in images
+        ]
         seens = self._seen(pictures)
         return self._arrays(self._ids(words, seens), seens)
 

@@ -1,16 +1,21 @@
 """The tasks there are, by name: ours below, others by the entry point group `topovlm.tasks`.
 
+Public benchmarks have two names each: `ai2d` scores as lmms-eval does, `ai2d-strict` by our own reader.
+
 Adding one is a module with a class that follows `topovlm.evaluation.task.Task`, and a row here or an entry
 point of an installed package: see docs/adding-a-task.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from topovlm.errors import InputError, explain
 from topovlm.evaluation.task import OpenTask, Task
 from topovlm.registry import Registry
+from topovlm.tasks.public.table import BENCHMARKS, PROTOCOLS
 
 
 def _jsonl() -> OpenTask:
@@ -25,8 +30,22 @@ def _reference() -> OpenTask:
     return ReferenceTask
 
 
+def _public(name: str, protocol: str) -> OpenTask:
+    from topovlm.tasks.public.task import PublicTask
+
+    return partial(PublicTask, BENCHMARKS[name], protocol)
+
+
+def _publics() -> dict[str, Callable[[], OpenTask]]:
+    return {
+        f"{name}{suffix}": partial(_public, name, protocol)
+        for name in BENCHMARKS
+        for suffix, protocol in PROTOCOLS.items()
+    }
+
+
 TASKS: Registry[OpenTask] = Registry(
-    "topovlm.tasks", {"jsonl": _jsonl, "reference": _reference}, needs=("__call__",)
+    "topovlm.tasks", {"jsonl": _jsonl, "reference": _reference, **_publics()}, needs=("__call__",)
 )
 
 

@@ -8,12 +8,14 @@ task is a whole piece of work by itself.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from topovlm.artifacts import digest_of
 from topovlm.pictures import pixel_digest
+from topovlm.plain_files import Stored
 from topovlm.samples import Sample
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     Result = np.ndarray | list[str]
+    Ended = Callable[["Shard", Result], None]  # is given a result as it comes
 
 
 @dataclass
@@ -113,8 +116,8 @@ class Shard:
         return other
 
 
-def _absolute(image: Image | Path) -> Image | Path:
-    return image.absolute() if isinstance(image, Path) else image
+def _absolute(image: Image | Path | Stored) -> Image | Path | Stored:
+    return image.absolute() if isinstance(image, (Path, Stored)) else image
 
 
 def samples_digest(samples: tuple[Sample, ...]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,19 @@ from topovlm import artifacts, json_text
 
 if TYPE_CHECKING:
     from topovlm.workers.jobs import Result
+
+
+def user_folder(name: str) -> Path | None:
+    """This user's cache of that name; TOPOVLM_CACHE says where, or `off`: None."""
+    named = os.environ.get("TOPOVLM_CACHE", "")
+    if named.lower() == "off":
+        return None
+    if named:
+        return Path(named).expanduser() / name
+    from platformdirs import user_cache_path
+
+    return user_cache_path("topovlm") / name
+
 
 _MAGIC = b"\x93NUMPY"
 

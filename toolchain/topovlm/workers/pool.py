@@ -11,7 +11,7 @@ from topovlm.console import Progress
 from topovlm.workers.address import parse_address
 
 if TYPE_CHECKING:
-    from topovlm.workers.jobs import Job, Result, Shard
+    from topovlm.workers.jobs import Ended, Job, Result, Shard
 
 
 class Pool(Protocol):
@@ -22,8 +22,14 @@ class Pool(Protocol):
         """Whether shards run in this process: then models that it has loaded already serve."""
         ...
 
-    def run(self, job: Job, shards: Sequence[Shard], progress: Progress | None = None) -> list[Result]:
-        """Their results in order. `progress` counts samples."""
+    def run(
+        self,
+        job: Job,
+        shards: Sequence[Shard],
+        progress: Progress | None = None,
+        ended: Ended | None = None,
+    ) -> list[Result]:
+        """Their results in order. `progress` counts samples; `ended` is given each result as it comes."""
         ...
 
     def keep_in(self, folder: Path) -> None:
@@ -40,12 +46,22 @@ class LocalPool:
 
     here = True
 
-    def run(self, job: Job, shards: Sequence[Shard], progress: Progress | None = None) -> list[Result]:
+    def run(
+        self,
+        job: Job,
+        shards: Sequence[Shard],
+        progress: Progress | None = None,
+        ended: Ended | None = None,
+    ) -> list[Result]:
+        if not shards:
+            return []
         opened = job.source.open()
         total, done = sum(len(shard.samples) for shard in shards), 0
         results: list[Result] = []
         for shard in shards:
             results.append(job.run(opened, shard))
+            if ended:
+                ended(shard, results[-1])
             done += len(shard.samples)
             if progress:
                 progress(done, total)

@@ -16,7 +16,7 @@ from topovlm.workers.node import Done, packages, perform
 from topovlm.workers.ray_cluster import RayCluster
 
 if TYPE_CHECKING:
-    from topovlm.workers.jobs import Job, Result, Shard
+    from topovlm.workers.jobs import Ended, Job, Result, Shard
 
 
 class RayPool:
@@ -33,14 +33,22 @@ class RayPool:
     def keep_in(self, folder: Path) -> None:
         self._folder = folder
 
-    def run(self, job: Job, shards: Sequence[Shard], progress: Progress | None = None) -> list[Result]:
+    def run(
+        self,
+        job: Job,
+        shards: Sequence[Shard],
+        progress: Progress | None = None,
+        ended: Ended | None = None,
+    ) -> list[Result]:
         """Raises what a shard raises, and `MissingToolError` for one whose workers die again and again."""
         total, done = sum(len(shard.samples) for shard in shards), 0
         results: dict[int, Result] = {}
 
-        def ended(number: int, result: Result) -> None:
+        def have(number: int, result: Result) -> None:
             nonlocal done
             results[number] = result
+            if ended:
+                ended(shards[number], result)
             done += len(shards[number].samples)
             if progress:
                 progress(done, total)
@@ -49,14 +57,14 @@ class RayPool:
         for number, key in enumerate(keys):
             known = None if self._folder is None else kept.read(self._folder, key)
             if known is not None:
-                ended(number, known)
+                have(number, known)
         waiting = [number for number in range(len(shards)) if number not in results]
         with contextlib.closing(self._performed(job, shards, waiting)) as performed:
             for number, made in performed:
                 self._look_at(made)
                 if self._folder is not None:
                     kept.write(self._folder, keys[number], made.result)
-                ended(number, made.result)
+                have(number, made.result)
         return [results[number] for number in range(len(shards))]
 
     def _performed(

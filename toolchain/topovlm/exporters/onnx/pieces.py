@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from topovlm.workers.kept import user_folder
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -51,14 +53,7 @@ def remembered(
 
 def cache_folder() -> Path | None:
     """Where pieces are kept on disk; None when that is switched off."""
-    named = os.environ.get("TOPOVLM_CACHE", "")
-    if named.lower() == "off":
-        return None
-    if named:
-        return Path(named).expanduser() / "traced"
-    from platformdirs import user_cache_path
-
-    return user_cache_path("topovlm") / "traced"
+    return user_folder("traced")
 
 
 def _sources(kind: type[object]) -> list[str]:

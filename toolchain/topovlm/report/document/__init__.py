@@ -18,6 +18,7 @@ from typing import Annotated
 
 from topovlm.records import Strict
 from topovlm.report.document.accuracy import Accuracy, Answer, CategoryAccuracy, Question
+from topovlm.report.document.benchmarks import Benchmark
 from topovlm.report.document.figures import (
     PHASES,
     VOLATILE,
@@ -45,6 +46,7 @@ __all__ = [
     "Answer",
     "Artifact",
     "Bars",
+    "Benchmark",
     "Budget",
     "CategoryAccuracy",
     "Environment",
@@ -97,6 +99,7 @@ class Report(Strict, frozen=True, kw_only=True):
     slim: Model | None = None
     selection: Selection | None = None
     accuracy: Accuracy | None = None
+    benchmarks: tuple[Benchmark, ...] = ()
     latency: Annotated[Latency | None, VOLATILE] = None
     artifacts: tuple[Artifact, ...] = ()
     verifications: tuple[Verification, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from topovlm.report.document import Report
 from topovlm.report.tables.accuracy import accuracy_section
 from topovlm.report.tables.artifacts import artifacts_section
+from topovlm.report.tables.benchmarks import benchmarks_section
 from topovlm.report.tables.latency import latency_section
 from topovlm.report.tables.layers import layers_section
 from topovlm.report.tables.origin import origin_section
@@ -19,6 +20,7 @@ def sections(report: Report) -> tuple[Section, ...]:
     made: list[Section | None] = [
         latency_section(report),
         accuracy_section(report),
+        benchmarks_section(report),
         layers_section(report.selection) if report.selection else None,
         plan_section(report),
         artifacts_section(report),
