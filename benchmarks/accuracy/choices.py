@@ -28,7 +28,7 @@ class Settings:
 
     judge_samples: int = _DEFAULTS.judge_samples
     judgements: int = _DEFAULTS.judgements
-    finalists: int = 16
+    finalists: int = 8
 
 
 PRODUCT = "deployment"

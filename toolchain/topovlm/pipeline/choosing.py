@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 BY_HAND = "by hand"
 # Cuts of each are repaired: minutes of a large model, and its new weights are held until the race is over.
-_FINALISTS, _FINALISTS_OF_LARGE, _LARGE_PARAMETERS = 16, 2, 1_000_000_000
+_FINALISTS, _FINALISTS_OF_LARGE, _LARGE_PARAMETERS = 8, 2, 1_000_000_000
 
 
 def check_inputs(context: Context) -> None:

@@ -1,8 +1,8 @@
 """Repairs of single cuts, each fitted alone in the dense model; any set of layers is put together of them.
 
 The repair that ships follows its set from the left, and takes passes of its own. Patches take one for all
-sets, and tell nearly as well which set is the best one to ship: what a set loses as it is cut says little of
-that (docs/accuracy.md).
+sets, and rank sets more as they rank when they ship than a look at sets as they are cut does
+(`python -m benchmarks.accuracy previews` measures both).
 """
 
 from __future__ import annotations
