@@ -26,7 +26,7 @@ def _tensorrt() -> Exporter:
 
 # An exporter's name is a stage and a folder of the run directory: those that are there already are not free.
 _STAGES = ("export-dense", "profile", "plan", "score", "select", "prune", "export", "measure")
-_LATER = ("evaluate-dense", "evaluate-slim", "report", "run")
+_LATER = ("evaluate-dense", "evaluate-slim", "bench-dense", "bench-slim", "report", "run")
 _FOLDERS = ("baseline", "model", "logs")
 EXPORTERS: Registry[Exporter] = Registry(
     "topovlm.exporters",
