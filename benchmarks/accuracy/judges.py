@@ -45,17 +45,10 @@ def compare_objectives(
             rows.append(gaps(Pool(tuple(drops), lost, judged), seed))
             say(f"{subject.name}: {count} layers, seed {seed}: {len(drops)} sets judged")
         found[str(count)] = {
-            "sets": len(drops),
-            "best": float(lost.mean(1).min()),
-            "median": float(np.median(lost.mean(1))),
+            **_lost(lost.mean(1)),
             "gaps": _spreads(rows),
         }
-    return {
-        "measure": subject.measures[0],
-        "dense": dense.mean(subject.measures[0]),
-        "seeds": list(seeds),
-        "counts": found,
-    }
+    return _headed(subject, dense, seeds, found)
 
 
 def compare_previews(
@@ -78,20 +71,23 @@ def compare_previews(
             )
             ranks.append({name: _ranks(of, means[-1], seed) for name, of in seen.items()})
             say(f"{subject.name}: seed {seed}, {len(drops)} sets as they ship")
-        mean = np.mean(means, axis=0)
         found[str(count)] = {
-            "sets": len(drops),
-            "best": float(mean.min()),
-            "median": float(np.median(mean)),
+            **_lost(np.mean(means, axis=0)),
             "gaps": _spreads(far),
             "ranks": _spreads(ranks),
         }
-    return {
-        "measure": subject.measures[0],
-        "dense": dense.mean(subject.measures[0]),
-        "seeds": list(seeds),
-        "counts": found,
-    }
+    return _headed(subject, dense, seeds, found)
+
+
+def _lost(by_set: np.ndarray) -> dict[str, Any]:
+    return {"sets": len(by_set), "best": float(by_set.min()), "median": float(np.median(by_set))}
+
+
+def _headed(
+    subject: Subject, dense: Outcome, seeds: Sequence[int], counts: Mapping[str, Any]
+) -> dict[str, Any]:
+    measure = subject.measures[0]
+    return {"measure": measure, "dense": dense.mean(measure), "seeds": list(seeds), "counts": counts}
 
 
 def _previewed(

@@ -59,8 +59,7 @@ class JudgeJob(TorchJob):
                 patches=self.patches,
             )
         judge = cast("Judge", opened.kept[name])
-        judge.kls(shard.asked)
-        return np.stack([judge.kl_per_sample(drop) for drop in shard.asked])
+        return np.stack([judged.kl for judged in judge.of(shard.asked)])
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def judge_proposals(
         patched=patched,
         shares_samples=shares_samples,
     )
-    contenders = [frozenset(one.dropped) for one in found.best[:finalists]]
+    contenders = [frozenset(one.dropped) for one in found.best]
     return _raced(record, raced, contenders, finals(contenders), seed) if raced and contenders else record
 
 

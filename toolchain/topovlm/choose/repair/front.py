@@ -67,26 +67,22 @@ class Front:
         self._slim: list[Streams] = [streams] * len(drops)
 
     def advance(self, layer: int) -> None:
-        """Take all to `layer`."""
-        if not any(self._drops) and not any(self.repaired):  # all of them are the dense model
-            self._slim, self.layer = [self._dense_at(layer)] * len(self._drops), layer
-            self._forget_before(layer)
-            return
+        """Take all to `layer`. Up to where they differ from it, slim models are the dense one."""
         variants = [Variant(drop, kept) for drop, kept in zip(self._drops, self.repaired, strict=True)]
-        self._slim = sweep(
+        apart = [n for n, one in enumerate(variants) if one.first_difference(self.live.layers) < layer]
+        streams = sweep(
             self.live,
             self._batches,
-            variants,
+            [variants[number] for number in apart],
             start=self.layer,
             stop=layer,
-            streams=self._slim,
+            streams=[self._slim[number] for number in apart],
             keep=self._keep,
         )
+        self._slim = [self._dense_at(layer)] * len(variants)
+        for number, found in zip(apart, streams, strict=True):
+            self._slim[number] = found
         self.layer = layer
-        self._dense_at(layer)
-        self._forget_before(layer)
-
-    def _forget_before(self, layer: int) -> None:
         for passed in [known for known in self._dense if known < layer]:
             del self._dense[passed]
 
