@@ -96,7 +96,7 @@ def sweep(
     groups = _agreeing(given)
     for layer in range(start, stop):
         parts = [part for group in groups for part in _parted(group, variants, layer)]
-        if layer + 1 < stop:
+        if parts and layer + 1 < stop:
             live.weights.ahead(live.blocks[layer + 1].parameters())
         used = any(runs for _, _, runs in parts)
         with live.weights.held(live.blocks[layer].parameters()) if used else contextlib.nullcontext():
