@@ -25,6 +25,8 @@ from topovlm.errors import InputError, explain
 from topovlm.machine.fast_types import fast_bfloat16
 from topovlm.samples import Sample
 
+_LEAST_GAIN = 0.001  # of the KL: less may be rounding, which differs between machines
+
 
 def heal_checkpoint(
     dense: Path | str | Live,
@@ -45,8 +47,8 @@ def heal_checkpoint(
     """Train `pruned` (the dense model without `dropped`, repaired or not) in place, if it helps.
 
     An eighth of `teach` says which weights are best and when to stop; `confirm` (samples that chose nothing)
-    decides, with weights rounded to their stored types. The folder is replaced whole or not at all. `kept`:
-    where a training that is killed goes on from. Raises `InputError`.
+    decides, with weights rounded to their stored types: a thousandth of its KL must go. The folder is
+    replaced whole or not at all. `kept`: where a training that is killed goes on from. Raises `InputError`.
     """
     live, checkpoint = as_live(dense), open_checkpoint(pruned)
     drop = check_drop(dropped, live.layers, "dropped")
@@ -115,10 +117,11 @@ def _healed(
         parameter.data.copy_(stored[name])
     after = student.judged(confirming)
     standing = trained.standing
+    kl_before, kl_after = float(before.kl.mean()), float(after.kl.mean())
     report = HealRecord(
-        kept=standing.best_step > 0 and float(after.kl.mean()) < float(before.kl.mean()),
-        kl_before=float(before.kl.mean()),
-        kl_after=float(after.kl.mean()),
+        kept=standing.best_step > 0 and kl_after < (1 - _LEAST_GAIN) * kl_before,
+        kl_before=kl_before,
+        kl_after=kl_after,
         same_before=float(before.same.mean()),
         same_after=float(after.same.mean()),
         held_out_before=standing.start,
