@@ -38,11 +38,13 @@ _CONSTANTS = Constants()
 
 @dataclass(frozen=True)
 class Chosen:
-    """The set that won, what its repair is, and what the choice took."""
+    """The set that won, what its repair is, and the seconds that each part of the choice took. `confirmed`:
+    KL as it is cut, and by the caution of its repair."""
 
     record: JudgeRecord
     weights: Mapping[int, torch.Tensor]
-    seconds: float
+    seconds: Mapping[str, float]
+    confirmed: Mapping[str, float]
 
 
 def choose(
@@ -55,11 +57,20 @@ def choose(
     settings: Settings,
 ) -> Chosen:
     """`scoring`: the samples that scored, of which some fit the repair; `others` judge, and confirm it."""
-    live, began = subject.live, perf_counter()
+    live, laps, began = subject.live, dict[str, float](), perf_counter()
+
+    def lap(name: str) -> None:
+        laps[name] = perf_counter() - began - sum(laps.values())
+
+    def finals(_: Sequence[frozenset[int]]) -> Finals:
+        lap("search")
+        return Finals(lambda samples: Judge(live, samples, patches=patches).of, repaired=True)
+
     judging, confirming = others[: settings.judge_samples], others[settings.judge_samples :]
     count = len(next(iter(proposals.values())))
     cuts = cuts_up_to(count, subject.layers, subject.protected)
     patches = fit_patches(live, cuts, scoring[: _CONSTANTS.quick_repair_samples], torch.float16)
+    lap("patches")
     record = judge_proposals(
         lambda samples: Judge(live, samples, patches=patches),
         subject.layers,
@@ -69,14 +80,18 @@ def choose(
         start="zigzag",
         budget=settings.judgements,
         finalists=settings.finalists,
-        finals=lambda _: Finals(lambda samples: Judge(live, samples, patches=patches).of, repaired=True),
+        finals=finals,
         seed=seed,
         patched=True,
     )
+    lap("finals")
     fitted = scoring[: _CONSTANTS.repair_samples]
     (repairs,) = Repairs(live, fitted, torch.float16, ways=EVERYWHERE, seed=seed).of([record.dropped])
+    lap("repair")
     drop = frozenset(record.dropped)
-    shipped = [Variant(drop), *(Variant(drop, repair.weights) for repair in repairs)]
-    apart = Judge(live, confirming[: settings.judge_samples]).kls_of(shipped)
-    weights = shipped[apart.index(min(apart))].weights
-    return Chosen(record, weights, perf_counter() - began)
+    shipped = {"cut": Variant(drop)}
+    shipped |= {f"lambda x {repair.caution:g}": Variant(drop, repair.weights) for repair in repairs}
+    kls = Judge(live, confirming[: _CONSTANTS.confirm_samples]).kls_of(list(shipped.values()))
+    confirmed = dict(zip(shipped, kls, strict=True))
+    lap("confirmation")
+    return Chosen(record, shipped[min(shipped, key=confirmed.__getitem__)].weights, laps, confirmed)

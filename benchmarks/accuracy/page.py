@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks.accuracy.scorers import DEFAULT, PUBLISHED
@@ -123,9 +124,16 @@ def _choices_in_words(found: Mapping[str, Any]) -> Iterator[str]:
             passes = [row["dense_passes"] for row in rows]
             yield (
                 f"- {name}, {count} layers: {agree}the choice takes {min(passes):.1f} to "
-                f"{max(passes):.1f} times a pass of 512 samples."
+                f"{max(passes):.1f} times a pass of 512 samples{_parts(rows)}."
             )
     yield ""
+
+
+def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What of it each part takes, in the mean of the seeds."""
+    names = rows[0].get("passes_by_part", {})
+    means = {name: fmean(row["passes_by_part"][name] for row in rows) for name in names}
+    return f" ({', '.join(f'{name} {mean:.1f}' for name, mean in means.items())})" if means else ""
 
 
 def _spread_of_forms(found: Mapping[str, Any], measure: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.choices import PRODUCT, SETTINGS, choose
+from benchmarks.accuracy.choices import PRODUCT, SETTINGS, Chosen, choose
 from benchmarks.accuracy.compare import over_seeds_and_items
 from benchmarks.accuracy.healing import CONFIRMING, heal
 from benchmarks.accuracy.kept import Measured, once
@@ -165,9 +165,10 @@ def compare_choices(
                     found = choose(subject, scoring, others, proposals, seed=seed, settings=settings)
                     shipped = Variant(frozenset(found.record.dropped), found.weights)
                     (outcome,) = subject.measure([shipped])
-                    file.write_bytes(pickle.dumps((found.record, found.seconds, outcome, found.weights)))
-                record, seconds, outcome, weights = _choice(room, name, seed, count)
-                shipped = Variant(frozenset(record.dropped), weights)
+                    file.write_bytes(pickle.dumps((found, outcome)))
+                found, outcome = _choice(room, name, seed, count)
+                record, seconds = found.record, found.seconds
+                shipped = Variant(frozenset(record.dropped), found.weights)
                 fewer_bits = {
                     kind: once(
                         room / f"choice-{name}-{seed}-{count}-{kind}.pkl",
@@ -182,13 +183,17 @@ def compare_choices(
                 chosen.setdefault(name, {}).setdefault(str(count), []).append(
                     {
                         "dropped": list(record.dropped),
-                        "seconds": round(seconds, 1),
-                        "dense_passes": round(seconds / one_pass_s, 2),
-                        "judgements": record.search.evaluations,
+                        "seconds": round(sum(seconds.values()), 1),
+                        "dense_passes": round(sum(seconds.values()) / one_pass_s, 2),
+                        "passes_by_part": {name: round(s / one_pass_s, 2) for name, s in seconds.items()},
+                        "looked_at": record.search.evaluations,
+                        "judged": record.search.judged,
+                        "confirmed": dict(found.confirmed),
                         "certainty": None if record.certainty is None else plain(record.certainty),
                     }
                 )
-                say(f"{subject.name}: seed {seed}, {count} layers, {name}: {seconds:.0f} s")
+                parts = ", ".join(f"{part} {took:.0f} s" for part, took in seconds.items())
+                say(f"{subject.name}: seed {seed}, {count} layers, {name}: {parts}")
             losses.add(count, outcomes)
     return {
         **_head(subject, dense, seeds, counts),
@@ -277,7 +282,7 @@ def compare_healing(
     for seed in seeds:
         samples = subject.calibration(SAMPLES + JUDGING + CONFIRMING, seed)
         for count in counts:
-            drop = _choice(room, PRODUCT, seed, count)[0].dropped
+            drop = _choice(room, PRODUCT, seed, count)[0].record.dropped
             found = heal(
                 subject, samples[:SAMPLES], samples[-CONFIRMING:], drop, seconds=_HEAL_S, seed=seed, room=room
             )
@@ -294,9 +299,10 @@ def compare_healing(
     }
 
 
-def _choice(room: Path, name: str, seed: int, count: int) -> Any:
-    """What `compare_choices` has kept: record, seconds, outcome, weights of the repair."""
-    return pickle.loads((room / f"choice-{name}-{seed}-{count}.pkl").read_bytes())
+def _choice(room: Path, name: str, seed: int, count: int) -> tuple[Chosen, Outcome]:
+    """What `compare_choices` has kept, and what it loses as it ships."""
+    kept: tuple[Chosen, Outcome] = pickle.loads((room / f"choice-{name}-{seed}-{count}.pkl").read_bytes())
+    return kept
 
 
 def judging_samples(subject: Subject, seed: int) -> list[Sample]:

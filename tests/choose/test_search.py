@@ -6,12 +6,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
-from topovlm.choose.search import search, split_samples
+from topovlm.choose.search import Glance, search, split_samples
 from topovlm.errors import InputError
 
 
@@ -60,6 +61,39 @@ def test_budget_and_protection_hold_and_nothing_gets_worse(
     assert not set(result.dropped) & guarded
     assert result.kl <= result.proposal_kl + 1e-12
     assert result.repaired == (result.dropped != result.proposal)
+
+
+@given(prices=PRICES, noise=st.lists(st.floats(-1, 1), min_size=12, max_size=12), data=st.data())
+@settings(deadline=None)
+def test_glances_save_judgements_and_decide_nothing(
+    prices: list[float], noise: list[float], data: st.DataObject
+) -> None:
+    """They cost their part of the budget; what wins was judged, and no set that was judged is better."""
+    budget, cost = data.draw(st.integers(1, 40)), data.draw(st.sampled_from([0.25, 1 / 3]))
+    start = data.draw(st.permutations(range(len(prices))))[:2]
+    judge = Additive(prices)
+    rough = Additive([price + error for price, error in zip(prices, noise, strict=False)])
+    result = search(judge, {"zigzag": start}, len(prices), budget=budget, glance=Glance(rough, cost))
+    assert judge.asked == result.judged <= result.evaluations == rough.asked
+    assert cost * rough.asked + (1 - cost) * judge.asked <= max(budget, 1) + 1e-6
+    assert result.kl == sum(prices[layer] for layer in result.dropped)
+    assert result.kl == result.best[0].kl <= result.proposal_kl
+
+
+def test_a_true_glance_finds_what_judgements_find_for_less() -> None:
+    """Of 8 layers of 30, as far down as the judge of everything, in less than half of the judgements."""
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        prices = rng.lognormal(size=30).tolist()
+        pairs = {pair: float(rng.lognormal() / 4) for pair in combinations(range(30), 2)}
+        start = rng.permutation(30)[:8].tolist()
+        whole = search(Additive(prices, pairs), {"zigzag": start}, 30, budget=10_000)
+        judge = Additive(prices, pairs)
+        cheap = search(
+            judge, {"zigzag": start}, 30, budget=10_000, glance=Glance(Additive(prices, pairs), 0.25)
+        )
+        assert (cheap.dropped, cheap.steps) == (whole.dropped, whole.steps)
+        assert 0.25 * cheap.evaluations + 0.75 * cheap.judged < whole.judged / 2
 
 
 def test_interaction_cliffs_are_seen() -> None:

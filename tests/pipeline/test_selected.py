@@ -27,6 +27,7 @@ SEARCH = SearchResult(
     proposals={},
     best=(Proposal(dropped=(3, 5), kl=0.2), Proposal(dropped=(2, 5), kl=0.25)),
     evaluations=9,
+    judged=9,
     budget=120,
 )
 JUDGE = JudgeRecord(

@@ -383,7 +383,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("samples", integer(8), 512, "calibration samples, fewer where the data has fewer", "N"),
     Option("judge_samples", integer(2), 256, "samples that judge sets of layers: search and finals", "N"),
-    Option("judgements", integer(1), 120, "sets of layers that the judge may try", "N"),
+    Option("judgements", integer(1), 60, "sets of layers that the judge may try", "N"),
     Option(
         "finalists",
         integer(1),

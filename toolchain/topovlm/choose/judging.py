@@ -11,7 +11,7 @@ from topovlm.choose.finals import Race, certainty, lots_of, race
 from topovlm.choose.judged import Judged
 from topovlm.choose.parting import filled
 from topovlm.choose.record import Finalist, JudgeRecord
-from topovlm.choose.search import KlJudge, search
+from topovlm.choose.search import Glance, KlJudge, search
 from topovlm.console import Progress
 from topovlm.samples import Sample
 
@@ -19,6 +19,8 @@ from topovlm.samples import Sample
 ShippedJudge = Callable[[Sequence[frozenset[int]]], Sequence[Judged]]
 # A search needs a rough order, which so many samples give; a quarter, where there are many more.
 _SEARCH_SAMPLES = 48
+# Samples that say which sets are worth the others.
+_GLANCED = 16
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,16 @@ def judge_proposals(
     race is run.
     """
     searched, raced = parted(samples, seed)
+    judge, glance = _judges(judge_of, searched)
     found = search(
-        judge_of(searched),
+        judge,
         proposals,
         layers,
         protected,
         start=start,
         budget=budget,
         best_sets=finalists,
+        glance=glance,
         progress=progress,
     )
     record = JudgeRecord(
@@ -75,6 +79,31 @@ def judge_proposals(
     )
     contenders = [frozenset(one.dropped) for one in found.best]
     return _raced(record, raced, contenders, finals(contenders), seed) if raced and contenders else record
+
+
+@dataclass(frozen=True)
+class _InParts:
+    """The judge of all samples, where the first of them have one of their own. `share`: how many they are."""
+
+    first: KlJudge
+    rest: KlJudge
+    share: float
+
+    def kls(self, drops: Sequence[Collection[int]]) -> list[float]:
+        parts = zip(self.first.kls(drops), self.rest.kls(drops), strict=True)
+        return [self.share * first + (1 - self.share) * rest for first, rest in parts]
+
+
+def _judges(
+    judge_of: Callable[[Sequence[Sample]], KlJudge], samples: Sequence[Sample]
+) -> tuple[KlJudge, Glance | None]:
+    """Of all samples, and of a part of them where there are enough."""
+    few = max(_GLANCED, len(samples) // 4)
+    if 2 * few > len(samples):
+        return judge_of(samples), None
+    share = few / len(samples)
+    first = judge_of(samples[:few])
+    return _InParts(first, judge_of(samples[few:]), share), Glance(first, share)
 
 
 def parted(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +11,21 @@ from topovlm.samples import Sample, by_group
 
 
 def filled(samples: Sequence[Sample], wanted: int, seed: Sequence[int]) -> tuple[list[Sample], list[Sample]]:
-    """(at least `wanted` samples, the others): groups in an order that the seed draws."""
+    """(at least `wanted` samples, the others): groups in an order that the seed draws.
+
+    Stratified: categories, by each group's first sample, have their share of any run of either side.
+    """
     groups = by_group(samples)
     names = sorted(groups)
+    drawn = [groups[names[index]] for index in np.random.default_rng(seed).permutation(len(names))]
+    strata: dict[str, list[list[Sample]]] = defaultdict(list)
+    for group in drawn:
+        strata[group[0].category].append(group)
+    places = [
+        ((place + 0.5) / len(some), group) for some in strata.values() for place, group in enumerate(some)
+    ]
     first: list[Sample] = []
     others: list[Sample] = []
-    for index in np.random.default_rng(seed).permutation(len(names)):
-        (first if len(first) < wanted else others).extend(groups[names[index]])
+    for _, group in sorted(places, key=lambda one: one[0]):
+        (first if len(first) < wanted else others).extend(group)
     return first, others

@@ -72,7 +72,8 @@ class SearchResult(Part, frozen=True, kw_only=True):
 
     `start` names the scorer whose `proposal` the `steps` began from: the one asked for, or another whose set
     led to a better one. `repaired` says whether steps replaced that proposal. `best`: of all sets tried, the
-    best ones in their order. `evaluations` of the `budget` were spent.
+    best ones in their order. Of `evaluations` sets, those that were glanced at counted, `judged` were judged
+    on all samples, within `budget`.
     """
 
     dropped: tuple[int, ...]
@@ -85,6 +86,7 @@ class SearchResult(Part, frozen=True, kw_only=True):
     proposals: dict[str, Proposal]
     best: tuple[Proposal, ...]
     evaluations: int
+    judged: int
     budget: int
 
 

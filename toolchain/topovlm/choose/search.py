@@ -6,6 +6,7 @@ Torch-free; a judge is anything with `kls(drops)`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,11 +16,24 @@ from topovlm.console import Progress
 from topovlm.errors import InputError, explain
 from topovlm.samples import Sample, by_group
 
+# Of the sets that a glance likes best so many are judged.
+_WORTH_IT = 4
+_ROUNDING = 1e-9
+
 
 class KlJudge(Protocol):
     """What the search needs of a judge: several sets at once cost it little more than one."""
 
     def kls(self, drops: Sequence[Collection[int]]) -> list[float]: ...
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A judge of a part of the samples: it says which sets are worth a judgement on all. `cost`: what it
+    takes of one, which is spared there."""
+
+    judge: KlJudge
+    cost: float
 
 
 def split_samples(samples: Sequence[Sample], seed: int = 0) -> tuple[list[Sample], list[Sample]]:
@@ -37,35 +51,73 @@ def split_samples(samples: Sequence[Sample], seed: int = 0) -> tuple[list[Sample
 class _Budget:
     """Counts judgements, remembers them, and reports progress."""
 
-    def __init__(self, judge: KlJudge, limit: int, progress: Progress | None) -> None:
-        self.judge, self.limit, self.progress = judge, limit, progress
+    def __init__(self, judge: KlJudge, limit: int, glance: Glance | None, progress: Progress | None) -> None:
+        self._judge, self._glance, self.limit, self._progress = judge, glance, limit, progress
+        self._cheapest = glance.cost if glance else 1.0
+        self._spent = 0.0
+        self.seen: dict[frozenset[int], float] = {}
         self.known: dict[frozenset[int], float] = {}
 
     @property
     def spent(self) -> bool:
-        return len(self.known) >= self.limit
+        return self._left < self._cheapest
+
+    @property
+    def looked_at(self) -> int:
+        """Sets of which anything is known."""
+        return len(self.seen.keys() | self.known.keys())
+
+    def glances(self, drops: Iterable[frozenset[int]]) -> list[float | None]:
+        """As many as the budget still pays for, in their order; None for the others."""
+        if self._glance is None:
+            return self.kls(drops)
+        keys = list(drops)
+        new = [key for key in dict.fromkeys(keys) if key not in self.seen]
+        self._look(new[: int(self._left / self._glance.cost)])
+        return [self.seen.get(key) for key in keys]
 
     def kls(self, drops: Iterable[frozenset[int]]) -> list[float | None]:
-        """As many as the budget still pays for, in their order; None for the others."""
-        keys = list(drops)
-        room = max(0, self.limit - len(self.known))
-        new = [key for key in dict.fromkeys(keys) if key not in self.known][:room]
-        if new:
-            self.known |= dict(zip(new, self.judge.kls(new), strict=True))
-            if self.progress:
-                self.progress(min(len(self.known), self.limit), self.limit)
+        """As `glances`, on all samples."""
+        keys, new, left = list(drops), [], self._left
+        for key in dict.fromkeys(keys):
+            if key not in self.known and (left := left - self._price(key)) >= 0:
+                new.append(key)
+        self._know(new)
         return [self.known.get(key) for key in keys]
+
+    def kl(self, drop: frozenset[int]) -> float:
+        """Also of a set beyond the budget, which nobody asks for but once."""
+        if drop not in self.known:
+            self._know([drop])
+        return self.known[drop]
 
     def best(self, layers: int, count: int) -> tuple[Proposal, ...]:
         """Of the sets of so many layers that are known."""
         whole = [_proposal(drop, kl) for drop, kl in self.known.items() if len(drop) == layers]
         return tuple(sorted(whole, key=lambda one: (one.kl, one.dropped))[:count])
 
-    def kl(self, drop: frozenset[int]) -> float:
-        """Also of a set beyond the budget, which nobody asks for but once."""
-        if drop not in self.known:
-            self.known[drop] = self.judge.kls([drop])[0]
-        return self.known[drop]
+    @property
+    def _left(self) -> float:
+        return self.limit - self._spent + _ROUNDING
+
+    def _price(self, drop: frozenset[int]) -> float:
+        return 1 - self._cheapest if drop in self.seen else 1.0
+
+    def _look(self, drops: Sequence[frozenset[int]]) -> None:
+        if self._glance and drops:
+            self.seen |= dict(zip(drops, self._glance.judge.kls(drops), strict=True))
+            self._pay(len(drops) * self._glance.cost)
+
+    def _know(self, drops: Sequence[frozenset[int]]) -> None:
+        self._look([drop for drop in drops if drop not in self.seen])
+        if drops:
+            self.known |= dict(zip(drops, self._judge.kls(drops), strict=True))
+            self._pay(sum(map(self._price, drops)))
+
+    def _pay(self, judgements: float) -> None:
+        self._spent += judgements
+        if self._progress:
+            self._progress(min(int(self._spent + _ROUNDING), self.limit), self.limit)
 
 
 def search(
@@ -77,20 +129,21 @@ def search(
     start: str | None = None,
     budget: int = 200,
     best_sets: int = 8,
+    glance: Glance | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Better the best of the proposals within `budget` judgements.
+    """Better the best of the proposals within `budget` judgements; glances count as their part of one.
 
     All proposals must drop the same number of layers. Each round finds the dropped layer whose return helps
-    most and the layer that is cheapest to drop in its place. When moves run out and budget is left, the
-    proposal `start` (default: the first) is tried as a second start, or the next best where it was the first.
-    Raises `InputError`.
+    most and the layer that is cheapest to drop in its place, by a `glance` where there is one, and judges the
+    few best. When moves run out and budget is left, the proposal `start` (default: the first) is tried as a
+    second start, or the next best where it was the first. Raises `InputError`.
     """
     sets = {name: frozenset(drop) for name, drop in proposals.items()}
     start = start if start is not None else next(iter(sets), "")
     free = frozenset(range(layers)) - frozenset(protected)
     _check(sets, start, free)
-    bounded = _Budget(judge, max(budget, len(set(sets.values()))), progress)
+    bounded = _Budget(judge, max(budget, len(set(sets.values()))), glance, progress)
     bounded.kls(sets.values())
     values = {name: bounded.kl(drop) for name, drop in sets.items()}
     ranked = sorted(sets, key=lambda name: (values[name], name != start, name))
@@ -113,7 +166,8 @@ def search(
         steps=tuple(steps),
         proposals={name: _proposal(drop, values[name]) for name, drop in sets.items()},
         best=bounded.best(len(best), best_sets),
-        evaluations=len(bounded.known),
+        evaluations=bounded.looked_at,
+        judged=len(bounded.known),
         budget=budget,
     )
 
@@ -156,16 +210,17 @@ def _better_swap(
 ) -> tuple[int, int] | None:
     """The best replacement of the dropped layer that is missed most; then of the next; None if none helps."""
     layers = sorted(current)
-    relief = dict(zip(layers, bounded.kls(current - {layer} for layer in layers), strict=True))
-    helpful = {layer: found for layer, found in relief.items() if found is not None and found < value}
-    if None in relief.values():
+    seen, *relief = bounded.glances([current, *(current - {layer} for layer in layers)])
+    if seen is None or None in relief:
         return None  # the budget ended
-    for out in sorted(helpful, key=lambda layer: (helpful[layer], layer)):
-        others = sorted(free - current)
-        asked = zip(others, bounded.kls(current - {out} | {into} for into in others), strict=True)
-        candidates = {into: found for into, found in asked if found is not None}
-        if candidates:
-            into = min(candidates, key=lambda layer: (candidates[layer], layer))
-            if candidates[into] < value:
-                return out, into
+    found = zip(layers, relief, strict=True)
+    helpful = sorted((here, layer) for layer, here in found if here is not None and here < seen)
+    for _, out in helpful:
+        others = {into: current - {out} | {into} for into in sorted(free - current)}
+        seen_of = zip(others, bounded.glances(others.values()), strict=True)
+        likely = sorted((here, into) for into, here in seen_of if here is not None)[:_WORTH_IT]
+        judged = bounded.kls(others[into] for _, into in likely)
+        better = [(kl, into) for (_, into), kl in zip(likely, judged, strict=True) if kl is not None]
+        if better and min(better)[0] < value:
+            return out, min(better)[1]
     return None

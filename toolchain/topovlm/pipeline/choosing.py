@@ -316,7 +316,7 @@ def _repair(context: Context, folder: Path, dropped: Sequence[int], progress: Pr
         folder,
         dropped,
         context.data.calibration()[: fitting_samples(context)],
-        context.data.confirming(),
+        context.data.confirming()[: context.constants.confirm_samples],
         ways=EVERYWHERE if repairs_all(context) else AT_CUTS,
         seed=context.config.seed,
         progress=progress,

@@ -13,6 +13,8 @@ class Constants:
     # as many as take minutes there.
     repair_samples: int = 512
     quick_repair_samples: int = 128
+    # Samples that say whether a repair ships, and which.
+    confirm_samples: int = 128
     # Calibration samples that a slim model is healed on; their answers are asked of the dense model first.
     heal_samples: int = 512
     # Calibration samples that the model is asked without each layer, or for slopes: about a pass per layer.

@@ -79,7 +79,10 @@ def judge_part(judge: JudgeRecord) -> doc.Judge:
     won = judge.dropped == found.dropped
     swaps = tuple(f"{step.out} stays, {step.into} goes" for step in found.steps) if won else ()
     form = "tried with their cuts repaired" if judge.patched else "tried"
-    text = f"{found.evaluations} sets of layers {form}, starting from {found.start}"
+    text = f"{found.evaluations} sets of layers {form}"
+    if found.judged < found.evaluations:
+        text += f" on a part of the samples, {found.judged} of them on all"
+    text += f", starting from {found.start}"
     if judge.finalists:
         text += f"; {_finals_text(judge)}"
     if judge.shares_samples:

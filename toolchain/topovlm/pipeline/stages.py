@@ -94,7 +94,7 @@ PRUNE = Stage(
     outputs=(MODEL,),
     reads=("scorer", "repair", "heal_ms"),
     facts=("model", "packages", "choosing", "computing"),
-    constants=("repair_samples", "quick_repair_samples", "heal_samples"),
+    constants=("repair_samples", "quick_repair_samples", "confirm_samples", "heal_samples"),
     feeds=_from_model,
 )
 EXPORT = Stage(
