@@ -24,17 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import page
-from benchmarks.accuracy.choices import PRODUCT
+from benchmarks.accuracy.choices import PRODUCT, compare_choices
+from benchmarks.accuracy.healing import compare_healing
 from benchmarks.accuracy.judges import compare_objectives, compare_previews
 from benchmarks.accuracy.lvlm import Lvlm
 from benchmarks.accuracy.page import cell
-from benchmarks.accuracy.runs import (
-    compare_choices,
-    compare_healing,
-    compare_massive,
-    compare_repairs,
-    compare_scorers,
-)
+from benchmarks.accuracy.repairs import compare_massive, compare_repairs
+from benchmarks.accuracy.scorers import compare_scorers
 from benchmarks.accuracy.subjects import SUBJECTS
 from topovlm.machine.environment import cpu_name, versions
 

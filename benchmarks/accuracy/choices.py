@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 
-from benchmarks.accuracy.subject import Subject
+from benchmarks.accuracy.draws import SAMPLES
+from benchmarks.accuracy.kept import Measured, once
+from benchmarks.accuracy.losses import Losses, head, say
+from benchmarks.accuracy.rivals import FORMATS, measured_in
+from benchmarks.accuracy.scorers import product_proposals, seen_by
+from benchmarks.accuracy.subject import Outcome, Subject
+from topovlm.choose.calibration import collect
+from topovlm.choose.clouds import STREAM
 from topovlm.choose.judge import Judge
 from topovlm.choose.judging import Finals, judge_proposals
 from topovlm.choose.record import JudgeRecord
@@ -17,6 +28,7 @@ from topovlm.choose.repair.patches import cuts_up_to, fit_patches
 from topovlm.choose.sweep import Variant
 from topovlm.config import resolve
 from topovlm.pipeline.constants import Constants
+from topovlm.records import plain
 from topovlm.samples import Sample
 
 _DEFAULTS = resolve({})
@@ -95,3 +107,86 @@ def choose(
     confirmed = dict(zip(shipped, kls, strict=True))
     lap("confirmation")
     return Chosen(record, shipped[min(shipped, key=confirmed.__getitem__)].weights, laps, confirmed)
+
+
+def compare_choices(
+    subject: Subject,
+    room: Path,
+    seeds: Sequence[int],
+    counts: Sequence[int],
+    *,
+    formats: Sequence[str] = tuple(FORMATS),
+) -> dict[str, Any]:
+    """Losses of what a deployment chooses, by setting: cut alone, as it ships, and in fewer bits; and of the
+    dense model in fewer bits. `formats`: these."""
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+    losses = Losses(subject.measures, dense)
+    chosen: dict[str, dict[str, list[Any]]] = {}
+    small = {kind: _small(subject, room, kind) for kind in formats}
+    live, drawn = subject.live, subject.calibration(SAMPLES, seeds[0])  # not part of what is timed
+    began = perf_counter()
+    collect(live, drawn, (STREAM,))
+    one_pass_s = perf_counter() - began
+    for seed in seeds:
+        seen = seen_by(subject, room, seed)
+        most = max(one.judge_samples for one in SETTINGS.values())
+        samples = subject.calibration(seen.samples + 2 * most, seed)
+        scoring, others = samples[: seen.samples], samples[seen.samples :]
+        for count in counts:
+            proposals = product_proposals(subject, seen, seed, count)
+            outcomes = {f"dense, {kind}": one for kind, one in small.items()}
+            for name, settings in SETTINGS.items():
+                file = room / f"choice-{name}-{seed}-{count}.pkl"
+                if not file.is_file():
+                    found = choose(subject, scoring, others, proposals, seed=seed, settings=settings)
+                    shipped = Variant(frozenset(found.record.dropped), found.weights)
+                    (outcome,) = subject.measure([shipped])
+                    file.write_bytes(pickle.dumps((found, outcome)))
+                found, outcome = kept_choice(room, name, seed, count)
+                record, seconds = found.record, found.seconds
+                shipped = Variant(frozenset(record.dropped), found.weights)
+                fewer_bits = {
+                    kind: once(
+                        room / f"choice-{name}-{seed}-{count}-{kind}.pkl",
+                        partial(measured_in, subject, kind, shipped),
+                    )
+                    for kind in formats
+                }
+                searched, cut = measured([record.search.dropped, record.dropped])
+                outcomes[f"{name}, cut where the search ends"] = searched
+                outcomes |= {f"{name}, cut": cut, f"{name}, as it ships": outcome}
+                outcomes |= {f"{name}, {kind}": one for kind, one in fewer_bits.items()}
+                chosen.setdefault(name, {}).setdefault(str(count), []).append(
+                    {
+                        "dropped": list(record.dropped),
+                        "seconds": round(sum(seconds.values()), 1),
+                        "dense_passes": round(sum(seconds.values()) / one_pass_s, 2),
+                        "passes_by_part": {name: round(s / one_pass_s, 2) for name, s in seconds.items()},
+                        "looked_at": record.search.evaluations,
+                        "judged": record.search.judged,
+                        "confirmed": dict(found.confirmed),
+                        "certainty": None if record.certainty is None else plain(record.certainty),
+                    }
+                )
+                parts = ", ".join(f"{part} {took:.0f} s" for part, took in seconds.items())
+                say(f"{subject.name}: seed {seed}, {count} layers, {name}: {parts}")
+            losses.add(count, outcomes)
+    return {
+        **head(subject, dense, seeds, counts),
+        "settings": {name: asdict(settings) for name, settings in SETTINGS.items()},
+        "dense_pass_s": round(one_pass_s, 1),
+        "losses": losses.summed(),
+        "chosen": chosen,
+    }
+
+
+def _small(subject: Subject, room: Path, kind: str) -> Outcome:
+    """The dense model in fewer bits, kept in the room."""
+    return once(room / f"dense-{kind}.pkl", lambda: measured_in(subject, kind, Variant()))
+
+
+def kept_choice(room: Path, name: str, seed: int, count: int) -> tuple[Chosen, Outcome]:
+    """What `compare_choices` has kept, and what it loses as it ships."""
+    kept: tuple[Chosen, Outcome] = pickle.loads((room / f"choice-{name}-{seed}-{count}.pkl").read_bytes())
+    return kept

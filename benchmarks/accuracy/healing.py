@@ -6,8 +6,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.accuracy.kept import once
+from benchmarks.accuracy.choices import PRODUCT, kept_choice
+from benchmarks.accuracy.draws import CONFIRMING, JUDGING, SAMPLES
+from benchmarks.accuracy.kept import Measured, once
+from benchmarks.accuracy.losses import Losses, head, say
 from benchmarks.accuracy.subject import Outcome, Subject
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.choose.heal.apply import heal_checkpoint
@@ -15,9 +19,10 @@ from topovlm.choose.record import HealRecord
 from topovlm.choose.repair.apply import repair_checkpoint
 from topovlm.choose.repair.fit import EVERYWHERE
 from topovlm.choose.sweep import Variant
+from topovlm.records import plain
 from topovlm.samples import Sample
 
-CONFIRMING = 96  # samples of their own that say whether a repair is kept, and healing
+_HEAL_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -55,3 +60,31 @@ def heal(
         return Healed(repaired, healed, record)
 
     return once(room / f"healed-{seconds:g}-{seed}-{'-'.join(map(str, dropped))}.pkl", make)
+
+
+def compare_healing(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Of what a deployment chose (`compare_choices`), what is lost repaired, and healed besides."""
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+    losses = Losses(subject.measures, dense)
+    records: dict[str, list[Any]] = {}
+    for seed in seeds:
+        samples = subject.calibration(SAMPLES + JUDGING + CONFIRMING, seed)
+        for count in counts:
+            drop = kept_choice(room, PRODUCT, seed, count)[0].record.dropped
+            found = heal(
+                subject, samples[:SAMPLES], samples[-CONFIRMING:], drop, seconds=_HEAL_S, seed=seed, room=room
+            )
+            (cut,) = measured([drop])
+            outcomes = {"cut": cut, "repaired": found.repaired, "healed": found.healed}
+            losses.add(count, outcomes)
+            records.setdefault(str(count), []).append(plain(found.record))
+            say(f"{subject.name}: seed {seed}, {count} layers healed, {found.record.steps} steps")
+    return {
+        **head(subject, dense, seeds, counts),
+        "seconds": _HEAL_S,
+        "losses": losses.summed(),
+        "records": records,
+    }

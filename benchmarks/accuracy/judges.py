@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.accuracy.healing import CONFIRMING
+from benchmarks.accuracy.draws import CONFIRMING, JUDGING, SAMPLES, judging_samples
 from benchmarks.accuracy.kept import Measured, once
+from benchmarks.accuracy.losses import say, spread
 from benchmarks.accuracy.objectives import COUNTS, OBJECTIVES, gaps
 from benchmarks.accuracy.pools import Pool, judged_by, lost_items, sets_of
-from benchmarks.accuracy.runs import JUDGING, judging_samples, say, spread
-from benchmarks.accuracy.scorers import SAMPLES
 from benchmarks.accuracy.subject import Drop, Outcome, Subject
 from topovlm.choose.judge import Judge
 from topovlm.choose.loops import rank_correlation

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from benchmarks.accuracy.kept import once
+from benchmarks.accuracy.draws import judging_samples
+from benchmarks.accuracy.kept import Measured, once
+from benchmarks.accuracy.losses import Losses, head, say
+from benchmarks.accuracy.pools import judged_by, lost_items, sets_of
 from benchmarks.accuracy.subject import Drop, Outcome, Subject
 from topovlm.choose.repair.fit import AT_CUTS, EVERYWHERE, Repairs, Ways
 from topovlm.choose.sweep import Variant
@@ -63,3 +68,56 @@ def _outcomes(
 ) -> list[Outcome]:
     (repairs,) = Repairs(subject.live, samples, torch.float16, ways=ways, seed=seed).of([sorted(drop)])
     return subject.measure([Variant(drop, repair.weights) for repair in repairs])
+
+
+def compare_repairs(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Of the sets that a judge likes best, what is lost without and with each way to repair them."""
+    measured = Measured(subject, room / "measured.npz")
+
+    def liked_best(seed: int, count: int) -> Drop:
+        drops = sets_of(subject, measured, count)
+        judged = judged_by(subject, judging_samples(subject, seed), drops, room / f"judged-{seed}.npz")
+        return drops[int(judged["kl"].mean(1).argmin())]
+
+    return _compare_ways(measured, room, REPAIRS, liked_best, seeds=seeds, counts=counts)
+
+
+def compare_massive(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Of the set that loses least of all that were measured, what is lost repaired with tokens of massive
+    activations held where they are, and without."""
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+
+    def loses_least(_seed: int, count: int) -> Drop:
+        drops = sorted(measured.known(count), key=sorted)
+        lost = [lost_items(dense, one, subject.measures[0]).mean() for one in measured(drops)]
+        return drops[int(np.argmin(lost))]
+
+    return _compare_ways(measured, room, MASSIVE, loses_least, seeds=seeds, counts=counts)
+
+
+def _compare_ways(
+    measured: Measured,
+    room: Path,
+    repairs: Mapping[str, tuple[int, Ways]],
+    drop_of: Callable[[int, int], Drop],
+    *,
+    seeds: Sequence[int],
+    counts: Sequence[int],
+) -> dict[str, Any]:
+    """`drop_of` names the set of a seed and a number of layers."""
+    subject = measured.subject
+    (dense,) = measured([[]])
+    losses = Losses(subject.measures, dense)
+    for seed in seeds:
+        fitted = subject.calibration(max(count for count, _ in repairs.values()), seed)
+        for count in counts:
+            drop = drop_of(seed, count)
+            (cut,) = measured([drop])
+            losses.add(count, {"cut": cut, **repaired(subject, fitted, drop, repairs, seed=seed, room=room)})
+            say(f"{subject.name}: seed {seed}, {count} layers repaired")
+    return {**head(subject, dense, seeds, counts), "losses": losses.summed()}

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.accuracy.subject import Drop, Subject
+from benchmarks.accuracy.draws import SAMPLES
+from benchmarks.accuracy.kept import Measured, once
+from benchmarks.accuracy.losses import difference, head, say, spread, summed
+from benchmarks.accuracy.pools import lost_items
+from benchmarks.accuracy.subject import Drop, Subject, free_layers
 from topovlm.choose.bypasses import collect_bypassed
 from topovlm.choose.calibration import collect
 from topovlm.choose.clouds import STREAM, States, clouds_of, readings_for
-from topovlm.choose.loops import barcode_with_loops, barcodes_by_k, most_bars, steadiest
+from topovlm.choose.loops import barcode_with_loops, barcodes_by_k, most_bars, rank_correlation, steadiest
 from topovlm.choose.reading import norm_of
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer, scorers_for
 from topovlm.choose.scoring import score, select
@@ -21,8 +27,10 @@ from topovlm.config import resolve
 from topovlm.pipeline.clouds import cloud_of
 from topovlm.topology.barcode import Barcode
 
-SAMPLES, FEW = 512, 64  # calibration samples; of those, for what takes a partial pass per layer
+FEW = 64  # samples for what takes a partial pass per layer
 NEIGHBOURS = (5, 15, 25)
+_RIVALS = ("block-influence", "random")
+_DRAWS = 5  # of random sets, for every draw of samples
 DEFAULT, PUBLISHED = "zigzag, residual, text-mean, auto", "zigzag, residual, last, k=15"
 _RULES = ("auto", "k=15")  # those that are compared where time is short
 
@@ -140,4 +148,68 @@ def product_proposals(subject: Subject, seen: Seen, seed: int, count: int) -> di
     settings = replace(base, barcode=barcode, points=points)
     return {
         name: select(score(stream, name, settings).scores, count, subject.protected) for name in scorers_for()
+    }
+
+
+def seen_by(subject: Subject, room: Path, seed: int, *, costly: bool = False) -> Seen:
+    """What scorers are given of one draw, kept in the room."""
+    every = room / f"seen-{seed}-costly.pkl"
+    file = every if costly or every.is_file() else room / f"seen-{seed}.pkl"
+    return once(file, lambda: look(subject, seed, costly=costly))
+
+
+def compare_scorers(
+    subject: Subject, room: Path, seeds: Sequence[int], counts: Sequence[int], *, costly: bool, few: bool
+) -> dict[str, Any]:
+    """Losses of every scorer's sets, by number of layers that go, and how they rank single layers.
+
+    `costly`: also of scorers with a partial pass per layer; `few`: fewer numbers of neighbours.
+    """
+    measured = Measured(subject, room / "measured.npz")
+    (dense,) = measured([[]])
+    free = free_layers(subject)
+    singles = [
+        lost_items(dense, one, subject.measures[0]).mean() for one in measured([[layer] for layer in free])
+    ]
+    sets: dict[int, dict[str, list[list[Drop]]]] = {count: {} for count in counts}
+    ranks: dict[str, list[float]] = {}
+    for seed in seeds:
+        seen = seen_by(subject, room, seed, costly=costly)
+        views = clouds(seen, few=few)
+        for count in counts:
+            for name, values in scored(subject, seen, views, seed, count):
+                sets[count].setdefault(name, []).append([proposed(subject, values, count)])
+                if count == counts[0]:
+                    ranks.setdefault(name, []).append(rank_correlation(values[free], -np.asarray(singles)))
+            rng = np.random.default_rng([seed, 5])
+            draws = [frozenset(rng.choice(free, count, replace=False).tolist()) for _ in range(_DRAWS)]
+            sets[count].setdefault("random", [[]] * len(seeds))[seeds.index(seed)] = draws
+        say(f"{subject.name}: seed {seed} scored")
+    losses: dict[str, dict[int, dict[str, np.ndarray]]] = {}
+    for count in counts:
+        for name, by_seed in sets[count].items():
+            outcomes = [measured(draws) for draws in by_seed]
+            losses.setdefault(name, {})[count] = {
+                measure: np.stack(
+                    [np.mean([lost_items(dense, one, measure) for one in some], axis=0) for some in outcomes]
+                )
+                for measure in subject.measures
+            }
+        say(f"{subject.name}: {count} layers measured")
+    return {
+        **head(subject, dense, seeds, counts),
+        "singles": {str(layer): float(loss) for layer, loss in zip(free, singles, strict=True)},
+        "losses": {name: summed(by_count) for name, by_count in losses.items()},
+        "ranks": {name: spread(values) for name, values in ranks.items()},
+        "paired": {
+            form: {
+                rival: summed(difference(losses[form], losses[rival])) for rival in _RIVALS if rival in losses
+            }
+            for form in (DEFAULT, PUBLISHED)
+            if form in losses
+        },
+        "sets": {
+            str(count): {name: [sorted(one) for (one, *_) in by_seed] for name, by_seed in found.items()}
+            for count, found in sets.items()
+        },
     }
