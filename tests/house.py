@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("planner", "checkpoint"),
     ("evaluation", "exporters"),
     ("measure", "choose", "reference"),
-    ("report", "tasks"),
+    ("report", "tasks", "harness"),
     ("config",),
     ("pipeline",),
     ("sweeps",),

@@ -39,11 +39,15 @@ def build(folder: Path, questions: int = 40, seed: int = 0) -> dict[str, Path]:
 
 
 def _write(file: Path, rows: list[Row], **types: pa.DataType) -> None:
-    """`types`: of columns whose type pyarrow would not see from the rows."""
+    """`types`: of columns whose type pyarrow would not see from the rows. The schema says which are pictures,
+    as that of the hub's files does: `datasets` decodes those."""
     file.parent.mkdir(parents=True, exist_ok=True)
     names = dict.fromkeys(name for row in rows for name in row)
     arrays = {name: pa.array([row.get(name) for row in rows], types.get(name)) for name in names}
-    parquet.write_table(pa.table(arrays), file, row_group_size=_ROWS_IN_A_GROUP)
+    pictures = {name: {"_type": "Image"} for name, kind in types.items() if kind == _IMAGE}
+    about = json.dumps({"info": {"features": pictures}})
+    table = pa.table(arrays).replace_schema_metadata({"huggingface": about})
+    parquet.write_table(table, file, row_group_size=_ROWS_IN_A_GROUP)
 
 
 def _ai2d(home: Path, count: int, rng: np.random.Generator) -> None:

@@ -41,8 +41,12 @@ class Cell(Stored):
         return f"{self.path.name}: group {self.group}, row {self.row}, {self.column}"
 
     def read(self) -> bytes:
-        column = _column(self.path, self.group, self.column)
-        data = _picture_bytes(column[self.row].as_py())
+        try:
+            written = self.path.stat()
+            column = _column(self.path, self.group, self.column, (written.st_size, written.st_mtime_ns))
+            data = _picture_bytes(column[self.row].as_py())
+        except (OSError, IndexError):
+            data = None
         if data is None:
             raise InputError(explain("picture", self.name, "is no longer there", "The file has changed"))
         return data
@@ -134,8 +138,9 @@ def _picture_bytes(cell: Any) -> bytes | None:
 
 
 @lru_cache(maxsize=4)
-def _column(path: Path, group: int, column: str) -> Any:
-    """Encoded pictures of one group: questions are asked in the order of the file."""
+def _column(path: Path, group: int, column: str, written: tuple[int, int]) -> Any:
+    """Encoded pictures of one group: questions are asked in the order of the file. `written`: its size and
+    time, since a file may be replaced."""
     pyarrow = arrow()
     try:
         if path.suffix == ".parquet":
@@ -145,7 +150,7 @@ def _column(path: Path, group: int, column: str) -> Any:
                 return file.read_row_group(group, columns=[column])[column]
         reader = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path)))
         return next(batch for number, batch in enumerate(reader) if number == group)[column]
-    except (pyarrow.ArrowException, OSError, StopIteration) as error:
+    except (pyarrow.ArrowException, OSError, LookupError, StopIteration) as error:
         rule = f"cannot be read any more ({str(error)[:120]})"
         raise InputError(explain("picture", str(path), rule)) from None
 
