@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace as replace_outcome
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from topovlm.report.document import (
     SCHEMA_VERSION,
     Artifact,
     Bars,
+    Benchmark,
     Budget,
     Environment,
     Figure,
@@ -363,6 +365,38 @@ def report(
         latency=timing if timing is not None else latency(slim=pruned),
         artifacts=tuple(artifacts),
         verifications=tuple(verifications),
+    )
+
+
+def benchmark(
+    name: str,
+    dense: Sequence[float],
+    slim: Sequence[float] | None,
+    *,
+    unread: int = 0,
+    cluster: int = 1,
+    protocol: str = "lmms-eval-0.7.3",
+) -> Benchmark:
+    """Scores of a public benchmark; the slim model's first `unread` wrong answers could not be read.
+
+    `cluster`: so many questions share a picture.
+    """
+    rows = [outcomes({name: dense}), None if slim is None else outcomes({name: slim}, unread)]
+    asked = [
+        row and [replace_outcome(one, group=f"{name}-{k // cluster}") for k, one in enumerate(row)]
+        for row in rows
+    ]
+    section = accuracy_section(asked[0], asked[1], source="engine", sample_source="small", task=name)
+    return Benchmark(
+        name=name,
+        title=name.upper(),
+        protocol=protocol,
+        licence="CC0-1.0",
+        asked=len(dense),
+        available=len(dense),
+        answer_tokens=16,
+        differences=(),
+        accuracy=section,
     )
 
 

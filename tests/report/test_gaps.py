@@ -23,8 +23,10 @@ replace = msgspec.structs.replace
 Document = dict[str, Any]
 
 
+@cache
 def sound() -> Report:
-    return factory.small(every=20)
+    asked = factory.benchmark("ai2d", [1, 1, 0, 1, 1, 0, 1, 1], [1, 1, 0, 1, 0, 0, 1, 1], cluster=2)
+    return replace(factory.small(every=20), benchmarks=(asked,))
 
 
 @cache
@@ -79,6 +81,15 @@ REMOVED: dict[str, tuple[Callable[[Document], object], str]] = {
     "a category": (without_category, "accuracy.motion"),
     "its questions": (without_questions, "accuracy.questions"),
     "slim answers": (silent, "accuracy.answers"),
+    "benchmarks": (lambda data: data.pop("benchmarks"), "benchmarks.ai2d"),
+    "a benchmark's question": (
+        lambda data: data["benchmarks"][0]["accuracy"]["questions"].pop(),
+        "benchmarks.ai2d.questions",
+    ),
+    "slim answers of a benchmark": (
+        lambda data: [q.update(slim=None) for q in data["benchmarks"][0]["accuracy"]["questions"]],
+        "benchmarks.ai2d.answers",
+    ),
     "latency": (lambda data: data.update(latency=None), "latency"),
     "phases": (lambda data: data["latency"].update(phases=[]), "latency.ttft"),
     "a phase": (lambda data: data["latency"]["phases"].pop(), "latency.end_to_end"),
@@ -238,9 +249,10 @@ def test_a_baseline_that_measured_less_is_said() -> None:
 
 def test_two_reports_that_measured_nothing_are_refused() -> None:
     """Verifications alone are no comparison of what was measured."""
+    bare = replace(sound(), accuracy=None, benchmarks=())
     for empty in (
-        replace(sound(), accuracy=None, latency=None),
-        replace(sound(), accuracy=None, latency=replace(factory.latency(n=8), phases=(), memory=())),
+        replace(bare, latency=None),
+        replace(bare, latency=replace(factory.latency(n=8), phases=(), memory=())),
     ):
         with pytest.raises(InputError, match="nothing to compare"):
             compare(empty, empty)

@@ -1,7 +1,8 @@
 """Compare a run with a baseline run; exit code 4 when it regressed.
 
 Both are run directories (or report.json files) of like kind: same target, workload, runtime and questions.
-Accuracy is compared question by question, latency one-sided against the noise of both runs.
+Accuracy, of public benchmarks too, is compared question by question, latency one-sided against the noise of
+both runs.
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@
 The deployed model (slim, or dense where nothing was pruned) of one run against that of another. A regression
 is a loss beyond the tolerance that noise does not explain:
 
-- *accuracy*: the same questions, paired. The observed loss is above the tolerance, and "no worse" is rejected
-  at the confidence asked for (one-sided; overall by the paired difference, categories by exact tests with
-  Holm's correction, since many are looked at).
+- *accuracy*, *benchmarks*: the same questions, paired (`topovlm.report.answers`).
 - *latency*: a ratio of medians, run over baseline, is above 1 + tolerance, and its one-sided lower bound
   (over all phases together) is above 1 + the drift that either run showed between its own two halves. Which
   ratio: where both runs timed the same dense model in turns with the deployed one, that model is the clock:
@@ -24,98 +22,16 @@ said, not failed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from topovlm.errors import InputError, explain
 from topovlm.report.checks import GateCheck, Verdict
-from topovlm.report.deployed import answer, deployed, figure, samples_ms
-from topovlm.report.document import PhaseTimes, Question, Report, Which
-from topovlm.stats import paired as stats
+from topovlm.report.deployed import deployed, figure, samples_ms
+from topovlm.report.document import PhaseTimes, Report, Which
 from topovlm.stats import timing as timing_stats
 from topovlm.stats.interval import Interval
-
-
-def accuracy_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[GateCheck]:
-    """Overall and per category, of what both answered. Raises `InputError` where questions differ."""
-    if not run.accuracy or not baseline.accuracy:
-        return []
-    asked = {q.id: q for q in baseline.accuracy.questions}
-    for question in run.accuracy.questions:
-        _require_same(question, asked.get(question.id))
-    before = _scores(baseline, baseline.accuracy.questions)
-    after = _scores(run, run.accuracy.questions)
-    questions = [q for q in run.accuracy.questions if q.id in before and q.id in after]
-    if not questions:
-        return []
-    categories = list(dict.fromkeys(q.category for q in questions))
-    parts = {"overall": list(questions)}
-    if len(categories) > 1:
-        parts |= {name: [q for q in questions if q.category == name] for name in categories}
-    pairs = {
-        name: ([before[q.id] for q in part], [after[q.id] for q in part], [q.group for q in part])
-        for name, part in parts.items()
-    }
-    p_worse = {
-        name: stats.sign_flip_test([b - a for a, b in zip(old, new, strict=True)], groups)[1]
-        for name, (old, new, groups) in pairs.items()
-    }
-    names = [name for name in pairs if name != "overall"]
-    adjusted = dict(zip(names, stats.holm([p_worse[name] for name in names]), strict=True))
-    checks = []
-    for name, (old, new, groups) in pairs.items():
-        gap = stats.paired_difference(old, new, groups, 2 * confidence - 1)
-        worse = gap.high < 0 if name == "overall" else adjusted[name] < 1 - confidence
-        verdict, text = _accuracy_verdict(gap, worse, tolerance, strict=name == "overall")
-        shares = sum(new) / len(new), sum(old) / len(old)
-        text = f"{100 * gap.value:+.2f} points over {len(old)} questions: {text}"
-        checks.append(
-            GateCheck(
-                name=f"accuracy.{name}",
-                verdict=verdict,
-                text=text,
-                unit="share",
-                run=shares[0],
-                baseline=shares[1],
-                change=gap.value,
-                low=gap.low,
-                high=gap.high,
-                tolerance=tolerance,
-            )
-        )
-    return checks
-
-
-def _scores(report: Report, questions: Sequence[Question]) -> dict[str, float]:
-    """Score of the deployed model by question; one without an answer is left out."""
-    given = {question.id: answer(question, deployed(report)) for question in questions}
-    return {name: found.score for name, found in given.items() if found is not None}
-
-
-def _require_same(question: Question, before: Question | None) -> None:
-    """Raise `InputError` for a question that is not, or not so, in the baseline."""
-    if before is None:
-        raise InputError(explain("accuracy.questions", question.id, "is no question of the baseline"))
-    for field in ("group", "category", "metric", "chance", "answer"):
-        ours, theirs = getattr(question, field), getattr(before, field)
-        if ours != theirs:
-            rule = f"of question {question.id} differs from the baseline's {theirs!r}"
-            raise InputError(explain(f"accuracy.questions.{field}", ours, rule))
-
-
-def _accuracy_verdict(gap: Interval, worse: bool, tolerance: float, *, strict: bool) -> tuple[Verdict, str]:
-    """`strict`: a pass needs proof that the loss is within the tolerance, not just no sign of a loss."""
-    limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'}"
-    if gap.value < -tolerance and worse:
-        return "regressed", f"a loss beyond {limit} that noise does not explain"
-    if gap.low >= -tolerance:
-        return "pass", f"no loss beyond {limit}"
-    if not strict and gap.value >= -tolerance:
-        return "pass", f"no loss beyond {limit} seen"
-    return "inconclusive", f"a loss of {-100 * gap.low:.2f} points cannot be excluded; ask more questions"
 
 
 def latency_checks(run: Report, baseline: Report, tolerance: float, confidence: float) -> list[GateCheck]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from topovlm.errors import InputError, explain, located
 from topovlm.report.checks import GateCheck
 from topovlm.report.deployed import answer, deployed, figure, samples_ms
-from topovlm.report.document import Accuracy, Latency, PhaseTimes, Report
+from topovlm.report.document import Accuracy, Latency, PhaseTimes, Report, Which
 from topovlm.stats import timing
 
 _NAMED = 5  # missing questions that are listed
@@ -19,10 +19,13 @@ _REMEDY = "Deploy again: parts of this report were taken out, or it was put toge
 
 def gaps(run: Report, baseline: Report) -> list[GateCheck]:
     """One failed check per part of the baseline that the run does not have."""
-    return [
-        GateCheck(name=name, verdict="regressed", text=text)
-        for name, text in (*_accuracy(run, baseline), *_latency(run, baseline), *_artifacts(run, baseline))
-    ]
+    found = (
+        *_accuracy(run, baseline),
+        *_benchmarks(run, baseline),
+        *_latency(run, baseline),
+        *_artifacts(run, baseline),
+    )
+    return [GateCheck(name=name, verdict="regressed", text=text) for name, text in found]
 
 
 def _accuracy(run: Report, baseline: Report) -> Iterator[tuple[str, str]]:
@@ -31,15 +34,28 @@ def _accuracy(run: Report, baseline: Report) -> Iterator[tuple[str, str]]:
     if run.accuracy is None:
         yield "accuracy", "measured in the baseline and not in this run"
         return
-    which, ids = deployed(run), {question.id for question in run.accuracy.questions}
-    missing = [question.id for question in baseline.accuracy.questions if question.id not in ids]
-    if missing:
-        yield "accuracy.questions", f"{_listed(missing)} of the baseline: not answered in this run"
-    silent = [question.id for question in run.accuracy.questions if answer(question, which) is None]
-    if silent:
-        yield "accuracy.answers", f"the {which} model did not answer {_listed(silent)}"
+    yield from _answers("accuracy", deployed(run), run.accuracy, baseline.accuracy)
     for name in _lost(_categories(baseline.accuracy), _categories(run.accuracy)):
         yield f"accuracy.{name}", "a category of the baseline that this run does not have"
+
+
+def _benchmarks(run: Report, baseline: Report) -> Iterator[tuple[str, str]]:
+    asked = {one.name: one for one in run.benchmarks}
+    for before in baseline.benchmarks:
+        name = f"benchmarks.{before.name}"
+        if before.name in asked:
+            yield from _answers(name, deployed(run), asked[before.name].accuracy, before.accuracy)
+        else:
+            yield name, "asked in the baseline and not in this run"
+
+
+def _answers(name: str, which: Which, ours: Accuracy, theirs: Accuracy) -> Iterator[tuple[str, str]]:
+    missing = _lost([question.id for question in theirs.questions], [q.id for q in ours.questions])
+    if missing:
+        yield f"{name}.questions", f"{_listed(missing)} of the baseline: not answered in this run"
+    silent = [question.id for question in ours.questions if answer(question, which) is None]
+    if silent:
+        yield f"{name}.answers", f"the {which} model did not answer {_listed(silent)}"
 
 
 def _categories(accuracy: Accuracy) -> list[str]:
@@ -94,6 +110,8 @@ def additions(run: Report, baseline: Report) -> list[str]:
         if getattr(baseline, name) is None:
             had = "neither run" if getattr(run, name) is None else "this run only"
             notes.append(f"{name}: measured in {had}, not compared")
+    added = _lost(*([one.name for one in report.benchmarks] for report in (run, baseline)))
+    notes += [f"benchmarks.{name}: asked in this run only, not compared" for name in added]
     if run.latency and baseline.latency:
         added = _lost(*([phase.phase for phase in timed.phases] for timed in (run.latency, baseline.latency)))
         notes += [f"latency.{name}: timed in this run only, not compared" for name in added]
@@ -108,21 +126,23 @@ def require_whole(report: Report, name: str, *, baseline: bool) -> None:
     """
     try:
         if report.accuracy:
-            _require_answers(report, report.accuracy, baseline)
+            _require_answers(report, report.accuracy, "accuracy", baseline)
+        for one in report.benchmarks:
+            _require_answers(report, one.accuracy, f"benchmarks.{one.name}", baseline)
         for phase in report.latency.phases if report.latency else ():
             _require_samples(report, phase, baseline)
     except InputError as error:
         raise InputError(located(error, name)) from None
 
 
-def _require_answers(report: Report, accuracy: Accuracy, baseline: bool) -> None:
+def _require_answers(report: Report, accuracy: Accuracy, name: str, baseline: bool) -> None:
     answered = accuracy.questions[0].slim is not None
     if answered and report.slim is None:
         rule = "holds answers of a slim model, and the report has none"
-        raise InputError(explain("accuracy.questions", len(accuracy.questions), rule, _REMEDY))
+        raise InputError(explain(f"{name}.questions", len(accuracy.questions), rule, _REMEDY))
     if baseline and report.slim and not answered:
         rule = "holds no answers of the slim model"
-        raise InputError(explain("accuracy.questions", len(accuracy.questions), rule, _REMEDY))
+        raise InputError(explain(f"{name}.questions", len(accuracy.questions), rule, _REMEDY))
 
 
 def _require_samples(report: Report, phase: PhaseTimes, baseline: bool) -> None:

@@ -1,7 +1,8 @@
 """Did the new run get worse than the baseline? `topovlm check RUN --baseline RUN`.
 
 Two reports of like kind are compared on their stored raw samples; what counts as a regression is said in
-`topovlm.report.comparisons`. Reports of unlike kind are refused, naming the field that differs.
+`topovlm.report.answers` and `topovlm.report.comparisons`. Reports of unlike kind are refused, naming the
+field that differs.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import os
 from pathlib import Path
 
 from topovlm.errors import InputError, explain
+from topovlm.report.answers import accuracy_checks, benchmark_checks
 from topovlm.report.checks import CheckResult
-from topovlm.report.comparisons import accuracy_checks, latency_checks, machine, verification_checks
-from topovlm.report.document import Accuracy, Latency, Report, Workload
+from topovlm.report.comparisons import latency_checks, machine, verification_checks
+from topovlm.report.document import Accuracy, Benchmark, Latency, Report, Workload
 from topovlm.report.gaps import additions, gaps, require_whole
 from topovlm.report.junit import junit_xml
 from topovlm.report.store import read_report, write_atomically
@@ -69,6 +71,7 @@ def compare(
     missing = gaps(run, baseline)
     measured = (
         *accuracy_checks(run, baseline, accuracy_tolerance, confidence),
+        *benchmark_checks(run, baseline, accuracy_tolerance, confidence),
         *latency_checks(run, baseline, latency_tolerance, confidence),
     )
     if not measured and not missing:
@@ -106,6 +109,15 @@ def _kind_of_accuracy(accuracy: Accuracy) -> dict[str, object]:
     return {"accuracy.task": accuracy.task, "accuracy.sample_sha256": accuracy.sample_sha256}
 
 
+def _kind_of_benchmark(benchmark: Benchmark) -> dict[str, object]:
+    name = f"benchmarks.{benchmark.name}"
+    return {
+        f"{name}.protocol": benchmark.protocol,
+        f"{name}.answer_tokens": benchmark.answer_tokens,
+        f"{name}.sample_sha256": benchmark.accuracy.sample_sha256,
+    }
+
+
 def _fields(name: str, workload: Workload) -> dict[str, object]:
     return {f"{name}.{field}": getattr(workload, field) for field in workload.__struct_fields__}
 
@@ -113,7 +125,8 @@ def _fields(name: str, workload: Workload) -> dict[str, object]:
 def require_comparable(run: Report, baseline: Report) -> None:
     """Raise `InputError` naming the first field in which two reports are of unlike kind.
 
-    Of accuracy and latency only what both have is held against each other; what one lacks is no comparison.
+    Of accuracy, benchmarks and latency only what both have is held against each other; what one lacks is no
+    comparison.
     """
     ours, theirs = _kind(run), _kind(baseline)
     if run.latency and baseline.latency:
@@ -122,10 +135,17 @@ def require_comparable(run: Report, baseline: Report) -> None:
     if run.accuracy and baseline.accuracy:
         ours |= _kind_of_accuracy(run.accuracy)
         theirs |= _kind_of_accuracy(baseline.accuracy)
+    before = {one.name: one for one in baseline.benchmarks}
+    for one in run.benchmarks:
+        if one.name in before:
+            ours |= _kind_of_benchmark(one)
+            theirs |= _kind_of_benchmark(before[one.name])
     for name, value in ours.items():
         if theirs[name] != value:
             rule = f"differs from the baseline's {theirs[name]!r}: the two runs cannot be compared"
             remedy = "Make a baseline with the same target, workload, runtime and questions"
+            if name.startswith("benchmarks."):
+                remedy = "Make a baseline with the same --bench, data, --limit and --seed"
             raise InputError(explain(name, value, rule, remedy))
 
 

@@ -104,6 +104,10 @@ class Report(Strict, frozen=True, kw_only=True):
     artifacts: tuple[Artifact, ...] = ()
     verifications: tuple[Verification, ...] = ()
 
+    def __post_init__(self) -> None:
+        if len({one.name for one in self.benchmarks}) < len(self.benchmarks):
+            raise ValueError("a benchmark is there twice")
+
 
 def plan_row(report: Report, model: Which) -> PlanRow | None:
     """The plan's prediction for the dense model or for the slim one; None where the plan has no such row."""
