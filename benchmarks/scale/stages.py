@@ -146,7 +146,7 @@ def repair(task: Task) -> Found:
 
 def _add_fit(row: Row, rates: Rates, tokens: int, inner: int, outer: int) -> None:
     """Gram matrices of one cut, and its solutions in every strength."""
-    from topovlm.choose.repair.patch import LAMBDAS
+    from topovlm.choose.repair.strengths import LAMBDAS
 
     products = tokens * inner * inner + 2 * tokens * inner * outer
     products += len(LAMBDAS) * 2 * inner * inner * outer

@@ -48,7 +48,7 @@ def _oracle(live: Live, index: int, drop: list[int], tokens: int = 5) -> float:
 @pytest.mark.parametrize("drop", [[0], [2], [5], [1, 4], [2, 3, 4]])
 def test_kl_is_that_of_plain_forward_passes(live: Live, judge: Judge, drop: list[int]) -> None:
     """Sample by sample, against the whole model with layers bypassed."""
-    values = judge.kl_per_sample(drop)
+    values = judge.of([drop])[0].kl
     for index in (0, 3, len(SAMPLES) - 1):
         assert values[index] == pytest.approx(_oracle(live, index, drop), rel=1e-3, abs=1e-5)
     assert judge.kl(drop) == pytest.approx(values.mean())
@@ -64,9 +64,7 @@ def test_cache_and_batch_size_do_not_change_the_verdict(live: Live, judge: Judge
     """With no room for cached streams, and one sample at a time."""
     frugal = Judge(live, SAMPLES, max_new_tokens=5, batch_size=1, cache_bytes=1)
     for drop in ([1], [4], [2, 3]):
-        np.testing.assert_allclose(
-            frugal.kl_per_sample(drop), judge.kl_per_sample(drop), rtol=1e-3, atol=1e-5
-        )
+        np.testing.assert_allclose(frugal.of([drop])[0].kl, judge.of([drop])[0].kl, rtol=1e-3, atol=1e-5)
 
 
 def _held(thing: object, seen: set[int]) -> int:
@@ -101,7 +99,7 @@ def test_a_block_of_the_head_has_bounded_size(wide: Live) -> None:
     rows: list[int] = []
     handle = wide.head.register_forward_hook(lambda _m, args, _o: rows.append(len(args[0])))
     try:
-        values = Judge(wide, SAMPLES, max_new_tokens=12, batch_size=9).kl_per_sample([1, 4])
+        values = Judge(wide, SAMPLES, max_new_tokens=12, batch_size=9).of([[1, 4]])[0].kl
     finally:
         handle.remove()
     assert max(rows) * WIDE * 4 <= 32 << 20

@@ -94,10 +94,10 @@ def test_kl_is_that_of_stock_passes(family: tuple[str, Live]) -> None:
         with _without(live, drop):
             slim = [_log_probabilities(live, *one) for one in whole]
         expected = [_kl(log_p, log_q) for log_p, log_q in zip(dense, slim, strict=True)]
-        np.testing.assert_allclose(judge.kl_per_sample(drop), expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(judge.of([drop])[0].kl, expected, rtol=1e-3, atol=1e-5)
         assert min(expected) > 0.005
     alone = Judge(live, samples, max_new_tokens=TOKENS, batch_size=1, cache_bytes=1)
-    np.testing.assert_allclose(alone.kl_per_sample(drop), judge.kl_per_sample(drop), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(alone.of([drop])[0].kl, judge.of([drop])[0].kl, rtol=1e-3, atol=1e-5)
 
 
 def test_kl_is_that_of_the_pruned_checkpoint(family: tuple[str, Live], tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_kl_is_that_of_the_pruned_checkpoint(family: tuple[str, Live], tmp_path:
         for one in _with_answers(live, samples)
     ]
     judge = Judge(live, samples, max_new_tokens=TOKENS, batch_size=3)
-    np.testing.assert_allclose(judge.kl_per_sample(drop), expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(judge.of([drop])[0].kl, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_states_are_the_same_alone_and_in_a_batch(family: tuple[str, Live]) -> None:

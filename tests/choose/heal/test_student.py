@@ -48,7 +48,7 @@ def test_it_is_as_far_from_its_teacher_as_the_judge_says(drop: list[int], live: 
     student, lessons = student_of(live, tmp_path / "slim", drop)
     judge = Judge(live, SAMPLES, max_new_tokens=3)
     found = student.judged(lessons)
-    np.testing.assert_allclose(found.kl, judge.kl_per_sample(drop), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found.kl, judge.of([drop])[0].kl, rtol=1e-3, atol=1e-5)
 
 
 def test_streams_are_those_of_transformers(live: Live, tmp_path: Path) -> None:

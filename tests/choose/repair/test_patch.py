@@ -14,7 +14,6 @@ from topovlm.choose.judge import Judge
 from topovlm.choose.repair.fit import AT_CUTS, EVERYWHERE, Ways, fit_repairs
 from topovlm.choose.repair.front import Front, entering
 from topovlm.choose.repair.patch import (
-    LAMBDAS,
     Cut,
     Equations,
     Form,
@@ -23,6 +22,7 @@ from topovlm.choose.repair.patch import (
     find_cuts,
     token_weights,
 )
+from topovlm.choose.repair.strengths import LAMBDAS
 from topovlm.choose.rollouts import Rollouts, roll_out
 from topovlm.choose.sweep import Entered, Variant, sweep
 

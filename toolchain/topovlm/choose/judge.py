@@ -112,11 +112,6 @@ class Judge:
         self._known |= dict(zip(new, self._judge(variants), strict=True))
         return [self._known[key] for key in keys]
 
-    def kl_per_sample(self, drop: Collection[int]) -> np.ndarray:
-        """float64 [samples], in the order given."""
-        (judged,) = self.of([drop])
-        return judged.kl
-
     def kls_of(self, variants: Sequence[Variant]) -> list[float]:
         """As `kls`, also for other weights; nothing is remembered."""
         return [float(judged.kl.mean()) for judged in self.judged(variants)]

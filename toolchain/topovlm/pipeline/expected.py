@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from topovlm.choose.costs import Costs
 from topovlm.choose.judging import search_samples
+from topovlm.choose.repair.strengths import CAUTION, LAMBDAS
 from topovlm.choose.scorers import needed
 from topovlm.machine.host import free_memory_bytes
 from topovlm.pipeline.choosing import finalists_of, fitting_samples, patched_cuts, repairs_all
@@ -22,8 +23,7 @@ _ANSWER_TOKENS = 32  # the longest that is judged
 _VERIFIED, _VERIFIED_STEPS = 14, 32  # prompts through the model, and steps of cached generation
 # Prompts through the model when one form of exported graphs is checked: references, controls, a batch.
 _CHECKED = 19
-_CAUTIONS = 2  # repairs of the set that ships
-_STRENGTHS = 6  # of each of its cuts
+_STRENGTHS = len(LAMBDAS) + 1  # of each cut of a repair: and the one that caution asks for
 _WORTH_A_TABLE_S = 600
 _MINUTE_S, _MINUTES_SHOWN = 60, 100
 _SHORT_ANSWER = 8  # tokens of an answer to a held-out question
@@ -118,7 +118,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     return {
         "score": scoring.seconds(costs),
         "select": selecting.seconds(costs) + repairs * patching_s if config.drop is None else 0.0,
-        "prune": verifying.seconds(exact) + repairs * (ready_s + _CAUTIONS * once_s) + taught,
+        "prune": verifying.seconds(exact) + repairs * (ready_s + len(CAUTION) * once_s) + taught,
         "export": checked.seconds(exact),
         "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
     }

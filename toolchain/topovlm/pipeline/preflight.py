@@ -17,6 +17,7 @@ from topovlm import exporters
 from topovlm.checkpoint.sizes import ITEM_BYTES, Sizes
 from topovlm.choose.choices import KINDS, MULTI
 from topovlm.choose.clouds import readings_for
+from topovlm.choose.repair.strengths import LAMBDAS
 from topovlm.choose.scorers import needed
 from topovlm.choose.sensitivities import BATCH as SLOPES_BATCH
 from topovlm.config import LAST, UNTIL, Config
@@ -36,7 +37,6 @@ _LIBRARIES_BYTES = 700 << 20  # torch, transformers, ONNX Runtime and what they 
 _STREAMS_BYTES = 1 << 30  # bound of `calibration.collect_states`, and of either of the judge's
 _EXPORTED_ITEM_BYTES = {"fp32": 4, "fp16": 2}
 _PATCHES_BYTES = 1 << 30  # of the search, that are not in a file
-_STRENGTHS = 5  # repairs of a cut that are tried side by side
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _repair_bytes(context: Context) -> int:
     """Normal equations in float64 and the repairs of one cut that are tried."""
     decoder = context.source.checkpoint.facts.shape.decoder
     inner, outer = decoder.intermediate, decoder.hidden
-    return 8 * (2 * inner**2 + 4 * inner * outer) + 2 * _STRENGTHS * inner * outer
+    return 8 * (2 * inner**2 + 4 * inner * outer) + 2 * len(LAMBDAS) * inner * outer
 
 
 def _patches_bytes(context: Context) -> int:

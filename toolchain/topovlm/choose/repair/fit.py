@@ -15,7 +15,8 @@ import torch
 from topovlm.checkpoint.live import Live
 from topovlm.choose.record import CutRepair
 from topovlm.choose.repair.front import Front, entering
-from topovlm.choose.repair.patch import LAMBDAS, Cut, Equations, Form, find_all, find_cuts
+from topovlm.choose.repair.patch import Cut, Equations, Form, find_all, find_cuts
+from topovlm.choose.repair.strengths import CAUTION, LAMBDAS
 from topovlm.choose.rollouts import roll_out
 from topovlm.choose.search import split_samples
 from topovlm.choose.sweep import Entered
@@ -25,8 +26,6 @@ from topovlm.samples import Sample
 
 # Samples that pick strengths: more would cost passes, and pick none that are better.
 _MOST_TUNING = 64
-# Times the lambda of least error: a stream that is nearer can still be worse to read, where few samples fit.
-CAUTION = (1.0, 10.0)
 
 
 @dataclass(frozen=True)

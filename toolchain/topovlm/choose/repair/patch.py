@@ -24,7 +24,6 @@ from typing import Literal
 import torch
 
 Form = Literal["input", "output"]
-LAMBDAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _OUTLIER_NORM = 10.0
 
 

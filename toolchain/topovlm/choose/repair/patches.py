@@ -25,7 +25,7 @@ from topovlm.console import Progress
 from topovlm.samples import Sample
 
 # Lambda over the mean diagonal: between the strengths that nearly all cuts are given by ten times that of
-# least error (`fit.CAUTION`).
+# least error (`strengths.CAUTION`).
 _RIDGE = 0.3
 _HELD_BYTES = 1 << 30  # of patches in memory; others lie in a file
 # Layers of a run that is patched for the search: what longer ones did is beyond one map, and they seldom go.
