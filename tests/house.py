@@ -15,7 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("plain_files", "json_text", "linked"),
     ("units", "registry", "console", "workload", "pictures", "completion", "toml"),
-    ("artifacts",),
+    ("artifacts", "videos"),
     ("records", "failures"),
     ("travel", "stats", "samples"),
     ("machine", "families", "topology"),

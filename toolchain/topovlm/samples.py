@@ -1,6 +1,6 @@
-"""Pictures with a question and, where known, an answer: what calibration and evaluation run on.
+"""Pictures and videos with a question and, where known, an answer: what calibration and evaluation run on.
 
-Pictures given as paths are opened when they are needed, not before: a data set may be larger than memory.
+Those given as paths are opened when they are needed, not before: a data set may be larger than memory.
 """
 
 from __future__ import annotations
@@ -16,22 +16,27 @@ from topovlm import json_text
 from topovlm.errors import InputError, explain, located
 from topovlm.linked import components
 from topovlm.plain_files import MEBIBYTE, Stored, decoded, open_plain
+from topovlm.videos.clip import Clip
+from topovlm.videos.frames import Frames
+from topovlm.videos.rules import USUAL, FrameRule
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_FIELDS = {"image", "prompt", "answer", "category", "family", "metric", "chance", "id", "group"}
+_FIELDS = {
+    "image", "video", "frames", "prompt", "answer", "category", "family", "metric", "chance", "id", "group",
+}  # fmt: skip
 _MOST_SHOWN = 60  # characters
 _MOST_LINE_BYTES = 4 * MEBIBYTE
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One question about zero or more pictures.
+    """One question about zero or more pictures and videos.
 
     `category` is the kind of question, for accuracy by category. `chance` is the expected score of a guess;
     `group` names what shares a picture (for paired intervals). `pixels`: `pictures.pixel_digest` of those
-    that are files, once they were looked at.
+    that are files and `Frames.digest` of clips, once they were looked at.
     """
 
     id: str
@@ -44,6 +49,7 @@ class Sample:
     group: str = ""
     source: str = field(default="", compare=False)
     pixels: tuple[str, ...] = field(default=(), compare=False)
+    videos: tuple[Clip | Frames, ...] = ()
 
     @property
     def cluster(self) -> str:
@@ -53,6 +59,14 @@ class Sample:
     def load_images(self) -> list[Image]:
         """The pictures as RGB, decoded now. Raises `InputError` naming the sample when one is broken."""
         return [_open_rgb(image, self.source or self.id) for image in self.images]
+
+    def load_videos(self) -> list[Frames]:
+        """The chosen frames of each video, decoded now. Raises `InputError` naming the sample."""
+        return [_shown_frames(video, self.source or self.id) for video in self.videos]
+
+    def load_visuals(self) -> list[Image | Frames]:
+        """All that a model is shown, in that order: pictures, then videos."""
+        return [*self.load_images(), *self.load_videos()]
 
 
 def by_group(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -75,8 +89,17 @@ def _open_rgb(image: Image | Path | Stored, where: str) -> Image:
         raise InputError(located(error, where)) from None
 
 
-def with_pixels(sample: Sample, known: dict[Path | Stored, str] | None = None) -> Sample:
-    """The same, every picture file of it decoded once. Raises `InputError` naming the sample.
+def _shown_frames(video: Clip | Frames, where: str) -> Frames:
+    if isinstance(video, Frames):
+        return video
+    try:
+        return video.frames()
+    except InputError as error:
+        raise InputError(located(error, where)) from None
+
+
+def with_pixels(sample: Sample, known: dict[Path | Stored | Clip, str] | None = None) -> Sample:
+    """The same, every picture file and clip of it decoded once. Raises `InputError` naming the sample.
 
     `known`: digests by path of files that were read just now, which is added to. One that was looked at
     before comes back as it is.
@@ -92,22 +115,28 @@ def with_pixels(sample: Sample, known: dict[Path | Stored, str] | None = None) -
             if image not in known:
                 known[image] = pixel_digest(_open_rgb(image, sample.source or sample.id))
             digests.append(known[image])
+    for video in sample.videos:
+        if isinstance(video, Clip):
+            if video not in known:
+                known[video] = _shown_frames(video, sample.source or sample.id).digest
+            digests.append(known[video])
     return replace(sample, pixels=tuple(digests))
 
 
-def read_jsonl(path: Path | str, *, check_images: bool = True) -> list[Sample]:
+def read_jsonl(path: Path | str, *, check_images: bool = True, frames: FrameRule = USUAL) -> list[Sample]:
     """One sample per line: `{"image": str | [str], "prompt": str, "answer"?, "category"?, "metric"?, ...}`.
 
-    `family` is an older name of `category`. Relative pictures are sought beside the file. Samples that share
-    a picture (its pixels, however it is spelled, copied or stored), a stated group or a question without
-    picture come back with one `group`. Raises `InputError` naming file and line for bad JSON, a missing
-    field, a wrong type, and (with `check_images`) a missing or broken picture.
+    `video` is as `image`; `frames` says which of it are shown (`linspace:16`, see `videos.rules`), else the
+    argument does. `family` is an older name of `category`. Relative pictures are sought beside the file.
+    Samples that share a picture (its pixels, however it is spelled, copied or stored), a clip, a stated group
+    or a question without either come back with one `group`. Raises `InputError` naming file and line for bad
+    JSON, a missing field, a wrong type, and (with `check_images`) a missing or broken picture or video.
     """
     path = Path(path)
     samples: list[Sample] = []
-    known: dict[Path | Stored, str] = {}
+    known: dict[Path | Stored | Clip, str] = {}
     for number, line in _lines(path):
-        sample = _parse_line(line, path, number)
+        sample = _parse_line(line, path, number, frames)
         samples.append(with_pixels(sample, known) if check_images else sample)
     if not samples:
         raise InputError(explain("--data", str(path), "holds no samples", "Write one JSON object per line"))
@@ -145,7 +174,7 @@ def _grouped(samples: Sequence[Sample]) -> list[Sample]:
     used: set[str] = set()
     for first, group in stated.items():
         name = group
-        if not group and (samples[first].images or sizes[first] > 1):
+        if not group and (samples[first].images or samples[first].videos or sizes[first] > 1):
             name = _spelled(samples[first]) or f"question {samples[first].id}"
         number = 1
         while name and name in used:  # a stated group that is called as another picture is spelled
@@ -159,20 +188,22 @@ def _grouped(samples: Sequence[Sample]) -> list[Sample]:
 def _links(sample: Sample) -> list[str]:
     """What ties a sample to others: a stated group, its pictures' pixels, else where they really lie."""
     stated = [f"group {sample.group}"] if sample.group else []
-    if not sample.images:
+    clips = [f"clip {os.path.realpath(video.file)}" for video in sample.videos if isinstance(video, Clip)]
+    if not sample.images and not sample.videos:
         return [*stated, f"prompt {sample.prompt}"]
     files = [os.path.realpath(image) for image in sample.images if isinstance(image, Path)]
-    return [*stated, *(f"picture {one}" for one in sample.pixels or files)]
+    return [*stated, *clips, *(f"picture {one}" for one in sample.pixels or files)]
 
 
 def _spelled(sample: Sample) -> str:
     """The pictures' paths, from the folder of their file where they are in it."""
     folder = Path(sample.source.rpartition(":")[0]).parent
     files = [image for image in sample.images if isinstance(image, Path)]
+    files += [video.file for video in sample.videos if isinstance(video, Clip)]
     return "|".join(str(file.relative_to(folder) if file.is_relative_to(folder) else file) for file in files)
 
 
-def _parse_line(line: str, path: Path, number: int) -> Sample:
+def _parse_line(line: str, path: Path, number: int, frames: FrameRule) -> Sample:
     where = f"{path}:{number}"
     try:
         record = json_text.parse(line, unique_keys=True)
@@ -187,7 +218,7 @@ def _parse_line(line: str, path: Path, number: int) -> Sample:
         raise InputError(explain("unknown field", unknown[0], "no sample has it", remedy).at(where))
     return Sample(
         id=_text(record, "id", where, default=f"line-{number}"),
-        images=tuple(path.parent / image for image in _images(record, where)),
+        images=tuple(path.parent / image for image in _files(record, "image", where)),
         prompt=_text(record, "prompt", where),
         answer=_text(record, "answer", where) if record.get("answer") is not None else None,
         category=_category(record, where),
@@ -195,6 +226,7 @@ def _parse_line(line: str, path: Path, number: int) -> Sample:
         chance=_chance(record, where),
         group=_text(record, "group", where, default=""),
         source=where,
+        videos=_clips(record, path.parent, where, frames),
     )
 
 
@@ -222,12 +254,21 @@ def _text(record: Mapping[str, object], name: str, where: str, default: str | No
     return value
 
 
-def _images(record: Mapping[str, object], where: str) -> list[str]:
-    value = record.get("image", [])
-    images = [value] if isinstance(value, str) else value
-    if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
-        raise InputError(explain("image", value, "must be a path or a list of paths").at(where))
-    return images
+def _files(record: Mapping[str, object], name: str, where: str) -> list[str]:
+    value = record.get(name, [])
+    files = [value] if isinstance(value, str) else value
+    if not isinstance(files, list) or not all(isinstance(file, str) and file for file in files):
+        raise InputError(explain(name, value, "must be a path or a list of paths").at(where))
+    return files
+
+
+def _clips(record: Mapping[str, object], folder: Path, where: str, frames: FrameRule) -> tuple[Clip, ...]:
+    stated = _text(record, "frames", where, default="")
+    try:
+        rule = FrameRule.parse(stated) if stated else frames
+    except InputError as error:
+        raise InputError(located(error, where)) from None
+    return tuple(Clip(folder / video, rule) for video in _files(record, "video", where))
 
 
 def _chance(record: Mapping[str, object], where: str) -> float:

@@ -13,6 +13,7 @@ from topovlm.errors import InputError, explain, located
 from topovlm.pipeline.data_split import Parts, choosing_parts, hold_out, samples_digest, shared_links
 from topovlm.plain_files import Stored
 from topovlm.samples import Sample, with_pixels
+from topovlm.videos.clip import Clip
 
 if TYPE_CHECKING:
     from topovlm.evaluation.task import Task
@@ -57,7 +58,7 @@ class Data:
 
     def _drawn(self, split: str, count: int) -> list[Sample]:
         """Picture files are looked at: one under two names must not be on two sides."""
-        known: dict[Path | Stored, str] = {}
+        known: dict[Path | Stored | Clip, str] = {}
         return [with_pixels(one, known) for one in self.task.samples(split, count, self.config.seed)]
 
     def calibration(self) -> list[Sample]:

@@ -16,6 +16,7 @@ from topovlm.errors import InputError, explain
 from topovlm.linked import components
 from topovlm.plain_files import Stored
 from topovlm.samples import Sample
+from topovlm.videos.clip import Clip
 
 # With fewer samples than this to choose on, the judge would have too few of its own.
 _LEAST_FOR_FOUR_PARTS = 32
@@ -93,12 +94,14 @@ def shared_links(one: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
 
 
 def _links(sample: Sample) -> list[str]:
-    """What ties a sample to others: its group, and pictures that are files (those in memory are its own).
+    """What ties a sample to others: its group, pictures that are files (those in memory are its own), clips.
 
-    By their pixels where they were looked at, else by path.
+    Pictures by their pixels where they were looked at, else by path; clips by path, whichever frames of them.
     """
     files = sample.pixels or [str(image) for image in sample.images if isinstance(image, (Path, Stored))]
-    return [*([f"group {sample.group}"] if sample.group else []), *(f"picture {one}" for one in files)]
+    clips = [f"clip {video}" for video in sample.videos if isinstance(video, Clip)]
+    groups = [f"group {sample.group}"] if sample.group else []
+    return [*groups, *clips, *(f"picture {one}" for one in files)]
 
 
 def _bundles(samples: Sequence[Sample]) -> list[list[Sample]]:

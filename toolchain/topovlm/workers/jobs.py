@@ -17,10 +17,10 @@ from topovlm.artifacts import digest_of
 from topovlm.pictures import pixel_digest
 from topovlm.plain_files import Stored
 from topovlm.samples import Sample
+from topovlm.videos.clip import Clip
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
 
     Result = np.ndarray | list[str]
     Ended = Callable[["Shard", Result], None]  # is given a result as it comes
@@ -107,8 +107,7 @@ class Shard:
 
     def leaving(self) -> Shard:
         """As it is sent: a worker's working directory is another one."""
-        samples = (replace(sample, images=tuple(map(_absolute, sample.images))) for sample in self.samples)
-        return self._again(replace(self, samples=tuple(samples)))
+        return self._again(replace(self, samples=tuple(map(_anywhere, self.samples))))
 
     def _again(self, other: Shard) -> Shard:
         """With the digest, which is the same."""
@@ -116,19 +115,28 @@ class Shard:
         return other
 
 
-def _absolute(image: Image | Path | Stored) -> Image | Path | Stored:
-    return image.absolute() if isinstance(image, (Path, Stored)) else image
+def _anywhere(sample: Sample) -> Sample:
+    """The same from any working directory."""
+    images = (one.absolute() if isinstance(one, (Path, Stored)) else one for one in sample.images)
+    videos = (one.absolute() if isinstance(one, Clip) else one for one in sample.videos)
+    return replace(sample, images=tuple(images), videos=tuple(videos))
 
 
 def samples_digest(samples: tuple[Sample, ...]) -> str:
-    """Of prompts and pixels; pictures in files are decoded."""
-    rows = [[sample.prompt, [pixel_digest(image) for image in sample.load_images()]] for sample in samples]
-    return digest_of(rows)
+    """Of prompts and pixels; pictures and videos in files are decoded."""
+    return digest_of([[sample.prompt, _digests(sample)] for sample in samples])
+
+
+def _digests(sample: Sample) -> list[str]:
+    videos = [video.digest for video in sample.load_videos()]
+    return [*map(pixel_digest, sample.load_images()), *videos]
 
 
 def in_memory(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    """The same with decoded pictures. Raises `InputError` naming the sample whose picture is not there."""
-    return tuple(replace(sample, images=tuple(sample.load_images())) for sample in samples)
+    """The same with all decoded. Raises `InputError` naming the sample of which something is not there."""
+    return tuple(
+        replace(one, images=tuple(one.load_images()), videos=tuple(one.load_videos())) for one in samples
+    )
 
 
 def result_key(job: Job, shard: Shard) -> str:

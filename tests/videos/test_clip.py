@@ -1,0 +1,231 @@
+"""Frames out of files: the right ones, upright, from any container; files that are no good are named."""
+
+from __future__ import annotations
+
+import random
+import wave
+import zipfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+
+from tests.clips import grey, numbers, write_clip
+from topovlm.errors import InputError
+from topovlm.samples import Sample, read_jsonl
+from topovlm.videos.clip import Clip
+from topovlm.videos.frames import Frames
+from topovlm.videos.rules import FrameRule
+
+FOUR = FrameRule("linspace", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("a.mp4", "libx264", "yuv420p"),
+        ("a.mkv", "libx264", "yuv420p"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+        ("a.mkv", "ffv1", "yuv444p"),
+        ("a.mov", "mjpeg", "yuvj420p"),
+        ("a.ts", "libx264", "yuv420p"),
+        ("a.MP4", "libx265", "yuv420p"),
+    ],
+)
+def test_the_frames_of_the_rule(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
+    """Each frame tells its number: neither the container nor frames out of order change which are chosen."""
+    clip = Clip(write_clip(tmp_path / name, 50, codec=codec, pixels=pixels), FOUR)
+    frames = clip.frames()
+    assert numbers(frames.pictures) == [0, 16, 32, 49] == list(frames.indices)
+    assert (frames.total, frames.size) == (50, (32, 24))
+    assert frames.seconds == pytest.approx((0, 1.6, 3.2, 4.9), rel=0.01)
+
+
+def test_rate_and_repeated_frames(tmp_path: Path) -> None:
+    """A rate that is no whole number; a clip shorter than the rule's number."""
+    frames = Clip(write_clip(tmp_path / "a.mp4", 3, fps=Fraction(30000, 1001)), FOUR).frames()
+    assert numbers(frames.pictures) == [0, 0, 1, 2]
+    assert frames.fps == pytest.approx(29.97, abs=0.01)
+
+
+def test_a_member_of_an_archive(tmp_path: Path) -> None:
+    """Packed or stored, the same frames as the file's; nothing is unpacked beside it."""
+    file = write_clip(tmp_path / "a.mp4", 20)
+    digests = {Clip(file, FOUR).frames().digest}
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(tmp_path / f"{kind}.zip", "w", kind) as archive:
+            archive.write(file, "videos/a.mp4")
+        digests.add(Clip(tmp_path / f"{kind}.zip", FOUR, "videos/a.mp4").frames().digest)
+    assert len(digests) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.zip", "8.zip", "a.mp4"]
+
+
+def test_turned_by_its_matrix(tmp_path: Path) -> None:
+    """A clip filmed on its side is shown upright, as a picture with an EXIF tag is."""
+    left = Image.new("RGB", (64, 32), "black")
+    left.paste("white", (0, 0, 32, 32))
+    data = write_clip(tmp_path / "a.mp4", [left] * 3).read_bytes()
+    identity = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0" + bytes(12) + b"\x40\0\0\0"
+    quarter = bytes(4) + b"\0\1\0\0" + bytes(4) + b"\xff\xff\0\0" + bytes(16) + b"\x40\0\0\0"
+    start = data.index(b"tkhd")
+    place = data.index(identity, start)
+    (tmp_path / "b.mp4").write_bytes(data[:place] + quarter + data[place + len(quarter) :])
+    (frame, *_) = Clip(tmp_path / "b.mp4").frames().pictures
+    assert frame.size == (32, 64)
+    top, bottom = (frame.getpixel((16, y))[0] for y in (8, 56))
+    assert top > 200
+    assert bottom < 50  # turned clockwise
+
+
+def cut(path: Path) -> Path:
+    data = write_clip(path, 40, container={"movflags": "faststart"}).read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    return path
+
+
+def headless(path: Path) -> Path:
+    data = write_clip(path, 40).read_bytes()  # its index stands at the end
+    path.write_bytes(data[: len(data) // 2])
+    return path
+
+
+def empty(path: Path) -> Path:
+    return write_clip(path, 0)
+
+
+def sound(path: Path) -> Path:
+    with wave.open(str(path.with_suffix(".wav")), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(1600))
+    with av.open(str(path.with_suffix(".wav"))) as source, av.open(str(path), "w") as made:
+        stream = made.add_stream("aac", rate=8000)
+        for frame in source.decode(audio=0):
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode(None))
+    return path
+
+
+def odd(path: Path) -> Path:
+    """A codec that nobody knows."""
+    data = write_clip(path, 5).read_bytes()
+    path.write_bytes(data.replace(b"avc1", b"zzz9"))
+    return path
+
+
+def words(path: Path) -> Path:
+    path.write_text("not a video, whatever it is called")
+    return path
+
+
+def playlist(path: Path) -> Path:
+    """Which FFmpeg would follow to other files."""
+    other = write_clip(path.with_name("other.ts"), 5)
+    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{other}\n#EXT-X-ENDLIST\n")
+    return path
+
+
+def nothing(path: Path) -> Path:
+    return path
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+BAD: dict[Callable[[Path], Path], str] = {
+    cut: "cut off|read to its end",
+    headless: "read to its end",
+    empty: "no frame|no video|read to its end",
+    sound: "no video",
+    odd: "codec|read to its end",
+    words: "read to its end",
+    playlist: "read to its end",
+    nothing: "does not exist",
+    folder: "is a folder",
+}
+
+
+@pytest.mark.parametrize("make", BAD, ids=lambda make: make.__name__)
+def test_what_is_no_good_is_named(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    """By file and by line of the data; never another error than `InputError`."""
+    path = make(tmp_path / "bad.mp4")
+    with pytest.raises(InputError, match=BAD[make]) as caught:
+        Clip(path).frames()
+    assert "bad.mp4" in str(caught.value)
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"video": "bad.mp4", "prompt": "What?"}\n')
+    with pytest.raises(InputError, match=r"data.jsonl:1: .*bad.mp4"):
+        read_jsonl(data)
+
+
+@pytest.mark.parametrize("damage", ["member", "archive", "bytes"])
+def test_archives_that_are_no_good(tmp_path: Path, damage: str) -> None:
+    """A member that is not there, a file that is no archive, a member whose bytes changed."""
+    path = tmp_path / "videos.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(write_clip(tmp_path / "a.mp4", 20), "a.mp4")
+    if damage == "archive":
+        path.write_bytes(b"PK nothing")
+    if damage == "bytes":
+        data = bytearray(path.read_bytes())
+        data[100:140] = bytes(40)
+        path.write_bytes(bytes(data))
+    with pytest.raises(InputError, match=r"videos\.zip"):
+        Clip(path, member="b.mp4" if damage == "member" else "a.mp4").frames()
+
+
+def test_damage_is_named_or_played_past(tmp_path: Path) -> None:
+    """Whatever the length at which a download stopped, whichever bytes changed."""
+    whole = write_clip(tmp_path / "a.mkv", 20).read_bytes()
+    drawn = random.Random(5)
+    damaged = [whole[:length] for length in range(0, len(whole), 197)]
+    for _ in range(20):
+        place = drawn.randrange(len(whole) - 60)
+        damaged.append(whole[:place] + drawn.randbytes(60) + whole[place + 60 :])
+    path = tmp_path / "bad.mkv"
+    named = 0
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            assert len(Clip(path, FOUR).frames().pictures) == 4
+        except InputError as error:
+            named += 1
+            assert "bad.mkv" in str(error)  # noqa: PT017
+    assert 0 < named < len(damaged)
+
+
+def test_lines_of_data(tmp_path: Path) -> None:
+    """`video` and `frames` of a line; one clip, however it is spelled or stored, is one group."""
+    write_clip(tmp_path / "a.mp4", 20)
+    (tmp_path / "copy.mp4").write_bytes((tmp_path / "a.mp4").read_bytes())
+    (tmp_path / "data.jsonl").write_text(
+        '{"video": "a.mp4", "frames": "floor:5", "prompt": "What?"}\n'
+        '{"video": ["./a.mp4", "copy.mp4"], "prompt": "How?"}\n'
+    )
+    one, two = read_jsonl(tmp_path / "data.jsonl", frames=FOUR)
+    (shown,) = one.load_videos()
+    assert shown.indices == (0, 4, 8, 12, 16)
+    assert [video.indices for video in two.load_videos()] == [(0, 6, 12, 19)] * 2
+    assert one.group == two.group != ""
+    (tmp_path / "data.jsonl").write_text('{"video": "a.mp4", "frames": "some", "prompt": "What?"}\n')
+    with pytest.raises(InputError, match=r"data.jsonl:1: frames = 'some'"):
+        read_jsonl(tmp_path / "data.jsonl")
+
+
+def test_frames_given_as_pictures() -> None:
+    """A sample may hold the frames; they are what is shown, after its pictures."""
+    frames = Frames.of([grey(1), grey(2)], fps=2.0)
+    sample = Sample("a", (grey(9),), "What?", videos=(frames,))
+    assert sample.load_visuals() == [grey(9), frames]
+    assert frames.seconds == (0.0, 0.5)
+    with pytest.raises(InputError, match="nothing to see"):
+        Frames.of([])
+    with pytest.raises(InputError, match="sizes"):
+        Frames.of([grey(1), grey(1, (8, 8))])

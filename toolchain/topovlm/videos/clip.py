@@ -1,0 +1,94 @@
+"""A video file, or a member of a zip archive, with the rule that says which frames of it are shown."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+from topovlm.errors import InputError, explain
+from topovlm.plain_files import MEBIBYTE, open_plain
+from topovlm.videos.frames import Frames
+from topovlm.videos.rules import USUAL, FrameRule
+
+FIELD = "video"
+_MOST_MEMBER_BYTES = 8192 * MEBIBYTE
+_IN_MEMORY_BYTES = 64 * MEBIBYTE
+_BLOCK_BYTES = MEBIBYTE
+
+
+@dataclass(frozen=True)
+class Clip:
+    """`file`, or `member` of the zip archive `file`. Decoded when it is needed, not before."""
+
+    file: Path
+    rule: FrameRule = USUAL
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}: {self.member}" if self.member else str(self.file)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def absolute(self) -> Clip:
+        """The same from any working directory."""
+        return Clip(self.file.absolute(), self.rule, self.member)
+
+    def frames(self) -> Frames:
+        """Decoded now. Raises `InputError` naming the file, `MissingToolError` without PyAV.
+
+        The last one is kept: questions about one clip mostly follow each other.
+        """
+        try:
+            stat = self.file.stat()
+        except (OSError, ValueError):
+            return _decoded(self, 0, 0)  # which says what is wrong with it
+        return _decoded(self, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1)
+def _decoded(clip: Clip, _mtime_ns: int, _size: int) -> Frames:
+    from topovlm.videos.decode import chosen_frames
+
+    return chosen_frames(lambda: _opened(clip), clip.rule, clip.name)
+
+
+@contextlib.contextmanager
+def _opened(clip: Clip) -> Iterator[IO[bytes]]:
+    """Bytes that can be sought in."""
+    with open_plain(clip.file, field=FIELD) as file:
+        if not clip.member:
+            yield file
+            return
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as copy:
+            _unpack(clip, file, copy)
+            copy.seek(0)
+            yield copy
+
+
+def _unpack(clip: Clip, file: IO[bytes], copy: IO[bytes]) -> None:
+    """A member cannot be read backwards without reading it again from its start: it is copied once."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if archive.getinfo(clip.member).file_size > _MOST_MEMBER_BYTES:
+                rule = f"has more than {_MOST_MEMBER_BYTES // MEBIBYTE} MiB"
+                raise InputError(explain(FIELD, clip.name, rule))
+            with archive.open(clip.member) as member:  # which gives no more than its stated size
+                shutil.copyfileobj(member, copy, _BLOCK_BYTES)
+    except KeyError:
+        raise InputError(explain(FIELD, clip.name, "is not in the archive")) from None
+    # A damaged archive; a compression that is not known; a password.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        rule = f"cannot be taken out of its archive ({str(error)[:120]})"
+        raise InputError(explain(FIELD, clip.name, rule, "Fetch the archive again")) from None

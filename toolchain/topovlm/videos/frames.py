@@ -1,0 +1,62 @@
+"""What is left of a video once its frames are chosen: pictures, and when each is seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from topovlm.errors import InputError, explain
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Upright RGB pictures of one size, at least one, in the order in which they are seen.
+
+    `indices`: their places among the `total` frames of the whole clip, which shows `fps` a second.
+    """
+
+    pictures: tuple[Image, ...]
+    indices: tuple[int, ...]
+    fps: float
+    total: int
+
+    @classmethod
+    def of(cls, pictures: Sequence[Image], *, fps: float = 1.0) -> Frames:
+        """A whole clip given as pictures: what tells no rate is seen one a second. Raises `InputError`."""
+        from topovlm.pictures import to_rgb
+
+        if not pictures:
+            raise InputError(explain("video", 0, "is the number of its frames: there is nothing to see"))
+        if not 0 < fps < float("inf"):
+            raise InputError(explain("video", fps, "is the number of its frames a second: none"))
+        shown = tuple(map(to_rgb, pictures))
+        sizes = {picture.size for picture in shown}
+        if len(sizes) > 1:
+            rule = "are sizes of frames of one video, and they must be the same"
+            raise InputError(explain("video", sorted(sizes), rule))
+        return cls(shown, tuple(range(len(shown))), float(fps), len(shown))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in px."""
+        return self.pictures[0].size
+
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """When each frame is shown, at the clip's mean rate."""
+        return tuple(index / self.fps for index in self.indices)
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of the pixels and of when they are seen: the same however the clip was stored."""
+        from topovlm.pictures import pixel_digest
+
+        state = hashlib.sha256(repr(self.seconds).encode())
+        for picture in self.pictures:
+            state.update(pixel_digest(picture).encode())
+        return state.hexdigest()
