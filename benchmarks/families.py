@@ -105,10 +105,11 @@ def main() -> int:
     if args.write:
         from benchmarks.models_page import page
 
-        if args.names:  # the others' rows stay, where they were made with the same versions
-            stored = json.loads(STORED.read_text(encoding="utf-8"))
-            if (stored["versions"], stored["checks"]) == (versions(), checks):
-                rows = stored["families"] | rows
+        stored = json.loads(STORED.read_text(encoding="utf-8"))
+        if stored["versions"] == versions():  # what was not run again stays
+            rows = {name: stored["families"].get(name, {}) | row for name, row in rows.items()}
+            rows = stored["families"] | rows
+            checks = [name for name in CHECKS if name in {*stored["checks"], *checks}]
         content = {"versions": versions(), "checks": checks, "families": rows}
         STORED.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         PAGE.write_text(page(json.loads(STORED.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -150,21 +150,44 @@ def check_half(family: Family) -> Measured:
 
 def check_run(family: Family) -> Measured:
     """The runtime's tokens are those of transformers' `generate`, in every form that was written."""
+    return {"tokens": _same_tokens(family, questions(family))}
+
+
+def check_videos(family: Family) -> Measured:
+    """The same about videos: of one, of two, behind a picture, of as many frames as a patch is deep or more;
+    planned visual tokens are those of the processor's prompt. Nothing where the family takes none."""
+    from topovlm.checkpoint.files import read_facts
+    from topovlm.checkpoint.live import encode, load
+
+    facts = read_facts(family.model)
+    if facts.video_token_id is None:
+        return {"visual_tokens": 0}
+    live = load(family.model)
+    for sample in tiny_families.video_samples():
+        held = int((encode(live, sample).input_ids == facts.video_token_id).sum())
+        sizes = [(len(video.pictures), video.size[::-1]) for video in sample.load_videos()]
+        planned = [facts.visual_tokens(facts.workload(video_frames=n, image_size=size)) for n, size in sizes]
+        assert sum(planned) == held, (sample.id, planned, held)
+        assert all(facts.most_film_tokens(n) >= tokens for (n, _), tokens in zip(sizes, planned, strict=True))
+    return {"tokens": _same_tokens(family, tiny_families.video_samples()), "visual_tokens": held}
+
+
+def _same_tokens(family: Family, asked: list[Sample]) -> int:
+    """How many tokens were compared, of graphs that `export` wrote."""
     from topovlm.checkpoint.live import encode, greedy, load
     from topovlm.runtime.engine import Engine
 
     source = family.work / "slim"
     live = load(source if source.is_dir() else family.model)
     compared = 0
-    asked = questions(family)
     expected = [greedy(live, [encode(live, sample)], NEW_TOKENS)[0] for sample in asked]
     for form in Engine(family.work / "onnx").manifest.decoders:
         engine = Engine(family.work / "onnx", variant=form, threads=1)
         for sample, tokens in zip(asked, expected, strict=True):
-            found = engine.generate(sample.load_images(), sample.prompt, NEW_TOKENS).token_ids
+            found = engine.generate(sample.visuals(), sample.prompt, NEW_TOKENS).token_ids
             assert found == tokens, (form, sample.id, found, tokens)
             compared += len(tokens)
-    return {"tokens": compared}
+    return compared
 
 
 def check_deploy(family: Family) -> Measured:
@@ -206,6 +229,7 @@ CHECKS: dict[str, Callable[[Family], Measured]] = {
     "prune": check_prune,
     "export": check_export,
     "run": check_run,
+    "videos": check_videos,
     "half": check_half,
     "deploy": check_deploy,
 }

@@ -26,6 +26,8 @@ some layers, only an evaluation on your own questions says.
 - **export**: ONNX Runtime against torch, two prompts, two sizes of picture, eight cached steps; a shifted
   position, a masked token and missing pictures must be noticed. *fused*: also in ONNX Runtime's own attention
 - **run**: without torch, the tokens of transformers' `generate` about five pictures
+- **videos**: the same about one or two videos, behind a picture or not, of an odd and an even number of
+  frames; planned visual tokens are those of the processor; - : the family takes none
 - **fp16**: the same gate on half-precision graphs
 - **deploy**: `topovlm deploy --sparsity 25%` from the command line to the report
 
@@ -61,6 +63,8 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _cell(row: Mapping[str, Mapping[str, Any]], step: str) -> str:
     if step not in row:
         return "not run"
+    if step == "videos" and not row[step].get("visual_tokens", 1):
+        return "-"
     return "**no**" if "error" in row[step] else "yes"
 
 
@@ -89,7 +93,18 @@ def _absent(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
 
 
 def _matrix(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    head = ("checkpoint", "plan", "score", "prune", "export plain", "export fused", "fp16", "run", "deploy")
+    head = (
+        "checkpoint",
+        "plan",
+        "score",
+        "prune",
+        "export plain",
+        "export fused",
+        "fp16",
+        "run",
+        "videos",
+        "deploy",
+    )
     table = []
     for name, row in rows.items():
         plain = _cell(row, "export")
@@ -97,9 +112,8 @@ def _matrix(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             plain if "fused" in row.get("export", {}).get("forms", "") else ("-" if plain == "yes" else plain)
         )
         cells = [_cell(row, step) for step in ("plan", "score", "prune")]
-        table.append(
-            (f"`{name}`", *cells, plain, fused, *(_cell(row, step) for step in ("half", "run", "deploy")))
-        )
+        cells += [plain, fused, *(_cell(row, step) for step in ("half", "run", "videos", "deploy"))]
+        table.append((f"`{name}`", *cells))
     return _table(head, table)
 
 

@@ -6,20 +6,23 @@ As in `tests.tiny`, weights are drawn anew at a scale where every block and ever
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests import tiny
 from tests.tiny_families.configs import FAMILIES, TEXT_ONLY, config_for
-from tests.tiny_families.processors import processor_for
+from tests.tiny_families.processors import VIDEOS, processor_for
 from tests.tiny_families.words import WORDS, tokenizer_for
 from topovlm.samples import Sample
+from topovlm.videos.frames import Frames
 
 if TYPE_CHECKING:
     import torch
 
 # Perception-LM and FastVLM have towers of timm, which the tests do without.
 NAMES: tuple[str, ...] = (*TEXT_ONLY, *FAMILIES)
+WITH_VIDEOS: tuple[str, ...] = tuple(VIDEOS)
 SIZES = ((40, 56), (72, 48))  # width, height in px
 
 
@@ -68,6 +71,8 @@ def build(
         # transformers 5 nests the image processor in processor_config.json; other runtimes read this file.
         images = json.dumps(processor.image_processor.to_dict(), indent=2, sort_keys=True)
         (folder / "preprocessor_config.json").write_text(images)
+    if name in VIDEOS:
+        (folder / "video_preprocessor_config.json").write_text(json.dumps(VIDEOS[name], indent=2))
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\nA random model for tests.\n")
     return folder
 
@@ -138,6 +143,24 @@ def sample(name: str, count: int, seed: int = 0, images: int = 1) -> list[Sample
         )
         for index in range(count)
     ]
+
+
+def video(seed: int, count: int = 4, size: tuple[int, int] = SIZES[0]) -> Frames:
+    """`count` frames, each another picture, of a clip of 100 at 12.5 a second."""
+    pictures = tuple(tiny.picture(seed + part, 80).crop((0, 0, *size)) for part in range(count))
+    return Frames(pictures, tuple(index * 100 // count for index in range(count)), 12.5, 100)
+
+
+def video_samples() -> list[Sample]:
+    """Of an odd number of frames and an even one, of two sizes; one with a picture before it, one of two."""
+    still = (tiny.picture(77, 80).crop((0, 0, *SIZES[1])),)
+    asked = [
+        Sample("one", (), tiny.PROMPTS[0], videos=(video(1),)),
+        Sample("odd", (), tiny.PROMPTS[1], videos=(video(11, 3, SIZES[1]),)),
+        Sample("still", still, tiny.PROMPTS[2], videos=(video(21, 4, SIZES[1]),)),
+        Sample("two", (), tiny.PROMPTS[0], videos=(video(31), video(41, 4, SIZES[0]))),
+    ]
+    return [replace(sample, answer="yes", group=sample.id) for sample in asked]
 
 
 def samples(name: str) -> list[Sample]:

@@ -117,11 +117,15 @@ def _inner(kind: str, layers: int) -> Facts:
     return {"model_type": name, **facts}
 
 
-def _llava(tower: Facts, kind: str, top: Facts, model_type: str = "llava", token: str = "<image>") -> Any:
+def _llava(
+    tower: Facts, kind: str, top: Facts, model_type: str = "llava", *, token: str = "<image>", video: str = ""
+) -> Any:
     def parts(layers: int, ids: Ids) -> Parts:
         text = _inner(kind, layers)
         tied = text["tie_word_embeddings"]
-        return model_type, text, tower, {"image_token_index": ids(token), "tie_word_embeddings": tied, **top}
+        videos = {"video_token_index": ids(video)} if video else {}
+        tokens = {"image_token_index": ids(token), **videos}
+        return model_type, text, tower, {**tokens, "tie_word_embeddings": tied, **top}
 
     return parts
 
@@ -286,6 +290,7 @@ FAMILIES: dict[str, Callable[[int, Ids], Parts]] = {
             "vision_aspect_ratio": "anyres_max_2",
         },
         "llava_onevision",
+        video="<video>",
     ),
     "qwen2_vl": _qwen("qwen2_vl", {"embed_dim": 32, "hidden_size": WIDTH, "mlp_ratio": 2}, _ROWS),
     "qwen2_5_vl": _qwen("qwen2_5_vl", {**_WIDE, "window_size": 32, "fullatt_block_indexes": [1]}, _ROWS),

@@ -43,6 +43,18 @@ _FULL = {"patch_size": 8, "vision_feature_select_strategy": "full", "num_additio
 _DEFAULT = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
 _SPLIT = {"size": {"longest_edge": 96}, "max_image_size": {"longest_edge": 32}}
 
+# Of families that take videos: video_preprocessor_config.json.
+_FILMS = {"size": {"shortest_edge": 2 * 16 * 16, "longest_edge": 12 * 16 * 16}, "patch_size": 8,
+          "temporal_patch_size": 2, "merge_size": 2}  # fmt: skip
+_ALL_FRAMES = {**_FILMS, "size": {"shortest_edge": 8 * 16 * 16, "longest_edge": 30 * 16 * 16}, **_HALF}
+VIDEOS: dict[str, dict[str, Any]] = {
+    "llava_onevision": {"video_processor_type": "LlavaOnevisionVideoProcessor", **_SIGLIP},
+    "qwen2_vl": {"video_processor_type": "Qwen2VLVideoProcessor", **_FILMS},
+    "qwen2_5_vl": {"video_processor_type": "Qwen2VLVideoProcessor", **_FILMS},
+    "qwen3_vl": {"video_processor_type": "Qwen3VLVideoProcessor", **_ALL_FRAMES},
+    "qwen3_vl_moe": {"video_processor_type": "Qwen3VLVideoProcessor", **_ALL_FRAMES},
+}
+
 # Family -> image processor's class and fields, processor's class and fields.
 _PARTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "llava-clip-llama": ("CLIPImageProcessorPil", _CLIP, "LlavaProcessor", _DEFAULT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _IMAGES = "message['content'] | selectattr('type', 'equalto', 'image')"
+_VIDEOS = "message['content'] | selectattr('type', 'equalto', 'video')"
 _TEXTS = "message['content'] | selectattr('type', 'equalto', 'text')"
 
 LLAVA = (
@@ -17,6 +18,7 @@ LLAVA = (
 INTERLEAVE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + ' '}}"
     f"{{% for content in {_IMAGES} %}}{{{{ '<image>' }}}}{{% endfor %}}"
+    f"{{% for content in {_VIDEOS} %}}{{{{ '<video>' }}}}{{% endfor %}}"
     "{% if message['role'] != 'assistant' %}"
     f"{{% for content in {_TEXTS} %}}{{{{ '\\n' + content['text'] }}}}{{% endfor %}}{{% else %}}"
     f"{{% for content in {_TEXTS} %}}{{% generation %}}{{{{ '\\n' + content['text'] }}}}{{% endgeneration %}}"
@@ -58,6 +60,7 @@ QWEN_PICTURES = (
     "{% set image_count.value = image_count.value + 1 %}"
     "{% if add_vision_id %}Picture {{ image_count.value }}: {% endif %}"
     "<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' or 'video' in content %}<|vision_start|><|video_pad|><|vision_end|>"
     "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )

@@ -64,9 +64,10 @@ class Sample:
         """The chosen frames of each video, decoded now. Raises `InputError` naming the sample."""
         return [_shown_frames(video, self.source or self.id) for video in self.videos]
 
-    def load_visuals(self) -> list[Image | Frames]:
-        """All that a model is shown, in that order: pictures, then videos."""
-        return [*self.load_images(), *self.load_videos()]
+    def visuals(self) -> list[Image | Clip | Frames]:
+        """All that a runtime is shown, in that order: pictures, decoded now, and videos, which it decodes one
+        after the other."""
+        return [*self.load_images(), *self.videos]
 
 
 def by_group(samples: Sequence[Sample]) -> dict[str, list[Sample]]:

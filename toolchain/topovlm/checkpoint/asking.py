@@ -1,7 +1,7 @@
 """Whether a model can be asked a set of samples: all of them looked at before any work is done.
 
 Every prompt is written and counted; pictures are prepared only where a count may be near the context, and
-for one sample of each number of pictures.
+for one sample of each number of pictures and videos.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from topovlm.families.facts import ModelFacts
 from topovlm.pictures import picture_size
 from topovlm.runtime.context_length import refuse_too_long
 from topovlm.samples import Sample
+from topovlm.videos.clip import Clip
 
 
 def check_samples(processor: Any, model: ModelFacts, samples: Sequence[Sample], new_tokens: int) -> None:
@@ -33,7 +34,7 @@ def check_samples(processor: Any, model: ModelFacts, samples: Sequence[Sample], 
         if longest is not None and 2 * (_roughly(processor, model, sample, text) + new_tokens) > longest:
             tokens = processed_sample(processor, family, sample)["input_ids"].shape[-1]
             refuse_sample_too_long(sample, tokens, new_tokens, longest)
-    for sample in {len(sample.images): sample for sample in reversed(samples)}.values():
+    for sample in {(len(one.images), len(one.videos)): one for one in reversed(samples)}.values():
         processed_sample(processor, family, sample)
 
 
@@ -61,5 +62,7 @@ def _roughly(processor: Any, model: ModelFacts, sample: Sample, text: str) -> in
         words = len(tokenizer_of(processor)(text, add_special_tokens=False)["input_ids"])
     if model.shape.vision is None:
         return words
+    films = [video.rule.most if isinstance(video, Clip) else len(video.pictures) for video in sample.videos]
+    words += sum(map(model.most_film_tokens, films))
     sizes = map(picture_size, sample.images)
     return words + sum(model.visual_tokens(model.workload(images=1, image_size=size)) for size in sizes)

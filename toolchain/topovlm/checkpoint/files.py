@@ -137,7 +137,8 @@ def read_facts(source: Path | str) -> ModelFacts:
 
 def _facts(folder: Path, source: str, action: Action) -> ModelFacts:
     check_folder(folder)
-    return ModelFacts(_checked_config(folder, source, action), read_preprocessor(folder))
+    config = _checked_config(folder, source, action)
+    return ModelFacts(config, read_preprocessor(folder), read_video_settings(folder) or None)
 
 
 def read_preprocessor(folder: Path) -> ModelConfig | None:
@@ -156,6 +157,17 @@ def read_preprocessor(folder: Path) -> ModelConfig | None:
         images = checked_images(held, field)
         found = images if found is None else found
     return found
+
+
+def read_video_settings(folder: Path) -> ModelConfig:
+    """The video processor's configuration; empty where it is not stated apart from the image processor's."""
+    for name, key in (("processor_config.json", "video_processor"), ("video_preprocessor_config.json", None)):
+        content = _object(folder, name)
+        held = None if content is None else content if key is None else content.get(key)
+        if isinstance(held, dict):
+            check_limits(held, name)
+            return checked_images(held, name if key is None else f"{name}: {key}")
+    return {}
 
 
 def _object(folder: Path, name: str) -> ModelConfig | None:

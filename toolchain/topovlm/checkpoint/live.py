@@ -103,7 +103,9 @@ class Live:
     def picture_token_ids(self) -> tuple[int, ...]:
         """Tokens that a model puts features of a picture in place of: no answer may hold them."""
         marks = getattr(self.model.config, "visual_indicator_token_ids", None) or ()  # Ovis2's
-        return () if self.image_token_id is None else (self.image_token_id, *map(int, marks))
+        video = getattr(self.model.config, "video_token_id", None)
+        held = (self.image_token_id, video, *marks)
+        return () if self.image_token_id is None else tuple(int(token) for token in held if token is not None)
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:

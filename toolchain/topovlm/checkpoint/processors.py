@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from topovlm.checkpoint.files import read_json_object, read_preprocessor
+from topovlm.checkpoint.films import conversation_parts, films_of, metadata
 from topovlm.checkpoint.loading import load_errors, quiet_transformers, read_stock_config
 from topovlm.checkpoint.whole_prompts import see_whole_prompts
 from topovlm.errors import InputError, explain, located
@@ -25,6 +26,7 @@ from topovlm.families.sizes import read_shape
 from topovlm.runtime.template import messages, render
 from topovlm.runtime.tokenizer_file import check_tokenizer
 from topovlm.samples import Sample
+from topovlm.videos.frames import Frames
 
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 # Packages that the processors of families with videos ask for: pictures need none of them.
@@ -53,6 +55,7 @@ def load_processor(folder: Path) -> Any:
             with contextlib.nullcontext(kind) if whole else still_pictures(kind) as still:
                 processor = still.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _with_pillow(processor, folder)
+    _with_films(processor, folder, config)
     see_whole_prompts(tokenizer_of(processor))
     family = find_family(config.get("model_type"))
     if family is not None:
@@ -102,6 +105,24 @@ def _with_pillow(processor: Any, folder: Path) -> None:
         )
 
 
+def _with_films(processor: Any, folder: Path, config: ModelConfig) -> None:
+    """And the videos, while a prompt is made: at all other times the processor is stock."""
+    family = find_family(config.get("model_type"))
+    processor.films = None if family is None else films_of(folder, config, family, tokenizer_of(processor))
+
+
+@contextlib.contextmanager
+def _showing(processor: Any, videos: Sequence[Frames]) -> Iterator[None]:
+    before = getattr(processor, "video_processor", None)
+    if videos:
+        processor.video_processor = processor.films
+    try:
+        yield
+    finally:
+        if videos:
+            processor.video_processor = before
+
+
 def tokenizer_of(processor: Any) -> Any:
     """The tokenizer inside a processor; of a text-only model it is the processor."""
     return getattr(processor, "tokenizer", processor)
@@ -116,12 +137,14 @@ def fast_tokenizer(processor: Any, folder: Path) -> Any:
     return tokenizer
 
 
-def prompt_text(processor: Any, family: Family, pictures: int, words: str) -> str:
-    """One turn of the user as the model's own template writes it, pictures as placeholders.
+def prompt_text(processor: Any, family: Family, pictures: int, words: str, videos: int = 0) -> str:
+    """One turn of the user as the model's own template writes it, pictures and videos as placeholders.
 
     Rendered here, within bounds (`runtime.template`): transformers would run any template to its end. Raises
     `InputError` where the template refuses it, or does not stop.
     """
+    if videos and getattr(processor, "films", None) is None:
+        raise InputError(explain("videos", videos, "this model takes no videos"))
     if family.prompt == "plain":
         return str(processor.image_token) * pictures + words
     template = processor.chat_template
@@ -131,24 +154,27 @@ def prompt_text(processor: Any, family: Family, pictures: int, words: str) -> st
         rule = "must be text, or have a template named default"
         raise InputError(explain("chat_template", type(template).__name__, rule))
     # Templates of text-only models take nothing but words.
-    turn = messages(pictures, words, parts=family.tokens is not None)
+    turn = messages(pictures, words, videos=videos, parts=family.tokens is not None)
     return render(template, turn, tokens=tokenizer_of(processor).special_tokens_map)
 
 
-def processed(processor: Any, family: Family, pictures: Sequence[Any], words: str) -> Any:
+def processed(
+    processor: Any, family: Family, pictures: Sequence[Any], words: str, videos: Sequence[Frames] = ()
+) -> Any:
     """What the model's own processor makes of one turn of the user: tensors by name, `input_ids` `[1, T]`.
 
     Raises `InputError` where its template or it refuses them.
     """
-    text = prompt_text(processor, family, len(pictures), words)
+    text = prompt_text(processor, family, len(pictures), words, len(videos))
     if family.prompt == "plain":
         with _refusals():
             return processor(images=list(pictures) or None, text=text, return_tensors="pt")
     content: Any = words
     if family.tokens is not None:
         images = [{"type": "image", "image": picture} for picture in pictures]
-        content = [*images, {"type": "text", "text": words}]
-    with _refusals():
+        content = [*images, *conversation_parts(videos), {"type": "text", "text": words}]
+    told = {"processor_kwargs": {"video_metadata": metadata(videos)}} if videos else {}
+    with _refusals(), _showing(processor, videos):
         return processor.apply_chat_template(
             [{"role": "user", "content": content}],
             chat_template=_AS_IT_IS,
@@ -157,6 +183,7 @@ def processed(processor: Any, family: Family, pictures: Sequence[Any], words: st
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
+            **told,
         )
 
 
@@ -189,7 +216,7 @@ def check_asked(processor: Any, family: Family, sample: Sample) -> str:
     if sample.images and family.text_only:
         raise InputError(explain("images", len(sample.images), "this model takes no pictures").at(where))
     try:
-        return prompt_text(processor, family, len(sample.images), sample.prompt)
+        return prompt_text(processor, family, len(sample.images), sample.prompt, len(sample.videos))
     except InputError as error:
         raise InputError(located(error, where)) from None
 
@@ -197,9 +224,9 @@ def check_asked(processor: Any, family: Family, sample: Sample) -> str:
 def processed_sample(processor: Any, family: Family, sample: Sample) -> Any:
     """As `processed`, of a sample. Raises `InputError` naming it where the model cannot be asked that."""
     check_asked(processor, family, sample)
-    pictures = sample.load_images()
+    pictures, videos = sample.load_images(), sample.load_videos()
     try:
-        return processed(processor, family, pictures, sample.prompt)
+        return processed(processor, family, pictures, sample.prompt, videos)
     except InputError as error:  # PaliGemma's takes no prompt without a picture
         message = explain("prompt", sample.prompt, error.rule, error.remedy)
         raise InputError(message.at(sample.source or sample.id)) from error

@@ -133,7 +133,7 @@ def _benchmarks(args: argparse.Namespace, config: Config, folders: list[Path]) -
 
     def check(sample: Sample, tokens: int) -> None:
         for prompter in prompters:
-            prompter.check(sample.images, sample.prompt, tokens)
+            prompter.check((*sample.images, *sample.videos), sample.prompt, tokens)
 
     benches = askable(open_benches(config), check)
     display, kept = Display(), args.answers or user_folder("answers")

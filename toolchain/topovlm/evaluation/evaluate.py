@@ -9,16 +9,15 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
-
-from PIL.Image import Image
+from typing import TYPE_CHECKING, Protocol
 
 from topovlm.errors import InputError, explain, located
 from topovlm.evaluation.task import ParseState, Task
 from topovlm.json_text import half_character
-from topovlm.plain_files import Stored
 from topovlm.samples import Sample
+
+if TYPE_CHECKING:
+    from topovlm.runtime.prompt import Visual
 
 _CHUNK = 512  # questions whose pictures are in memory at a time
 
@@ -33,14 +32,14 @@ class Generated(Protocol):
 class Asks(Protocol):
     """The part of `topovlm.runtime.Prompter` that says whether a model can be asked something."""
 
-    def check(self, images: Sequence[Image | Path | Stored], words: str, new_tokens: int) -> None: ...
+    def check(self, visuals: Sequence[Visual], words: str, new_tokens: int) -> None: ...
 
 
 class AnsweringEngine(Protocol):
     """The part of `topovlm.runtime.Engine` that evaluation needs: greedy answers, in order."""
 
     def generate_batch(
-        self, items: Sequence[tuple[list[Image], str]], batch_size: int, max_new_tokens: int
+        self, items: Sequence[tuple[Sequence[Visual], str]], batch_size: int, max_new_tokens: int
     ) -> Sequence[Generated]: ...
 
 
@@ -114,7 +113,7 @@ def check_prompts(asks: Asks, task: Task, samples: Sequence[Sample], new_tokens:
     """Refuse, before any model runs, what one cannot be asked. Raises `InputError` naming the sample."""
     for sample in samples:
         try:
-            asks.check(sample.images, task.prompt(sample), new_tokens)
+            asks.check((*sample.images, *sample.videos), task.prompt(sample), new_tokens)
         except InputError as error:
             raise InputError(located(error, sample.source or f"sample {sample.id}")) from None
 
@@ -134,7 +133,7 @@ def evaluate(
     outcomes: list[Outcome] = []
     for start in range(0, len(samples), chunk):
         part = samples[start : start + chunk]
-        items = [(sample.load_images(), task.prompt(sample)) for sample in part]
+        items = [(sample.visuals(), task.prompt(sample)) for sample in part]
         generations = engine.generate_batch(items, batch_size, max_new_tokens)
         outcomes += [score_text(task, sample, g.text) for sample, g in zip(part, generations, strict=True)]
         if progress:

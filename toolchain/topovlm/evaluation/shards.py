@@ -68,7 +68,7 @@ class AnswerJob:
 
     def run(self, opened: Opened, shard: Shard) -> list[str]:
         engine = cast("Engine", opened.value)
-        items = [(sample.load_images(), sample.prompt) for sample in shard.samples]
+        items = [(sample.visuals(), sample.prompt) for sample in shard.samples]
         return [answer.text for answer in engine.generate_batch(items, _BATCH, self.new_tokens)]
 
 

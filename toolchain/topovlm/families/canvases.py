@@ -50,6 +50,26 @@ def _floored(side: int, ratio: float, factor: int) -> int:
     return max(factor, math.floor(side / ratio / factor) * factor)
 
 
+def film_resize(
+    height: int, width: int, factor: int, min_pixels: int, max_pixels: int, *, frames: int, deep: int
+) -> Size:
+    """As `smart_resize`, with bounds for all frames together; `deep` of them share a patch (Qwen3-VL)."""
+    stated = (height, width)
+    if min(height, width) < factor:
+        scale = max(factor / height, factor / width)
+        height, width = int(height * scale), int(width * scale)
+    _no_strip(height, width, stated)
+    tall, wide = (round(side / factor) * factor for side in (height, width))
+    area = max(1, round(frames / deep)) * deep * tall * wide
+    if area > max_pixels:
+        ratio = math.sqrt(frames * height * width / max_pixels)
+        return _floored(height, ratio, factor), _floored(width, ratio, factor)
+    if area < min_pixels:
+        ratio = math.sqrt(min_pixels / (frames * height * width))
+        return math.ceil(height * ratio / factor) * factor, math.ceil(width * ratio / factor) * factor
+    return tall, wide
+
+
 def enlarged_resize(
     height: int, width: int, factor: int, min_pixels: int, max_pixels: int, *, frames: int = 1
 ) -> Size:

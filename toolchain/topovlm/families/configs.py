@@ -28,8 +28,16 @@ def image_token_id(config: ModelConfig, defaults: ModelConfig | None = None) -> 
 
     `defaults`: those of the family.
     """
-    names = ("image_token_id", "image_token_index")
-    found = ((name, held.get(name)) for held in (config, defaults or {}) for name in names)
+    return _token(("image_token_id", "image_token_index"), config, defaults or {})
+
+
+def video_token_id(config: ModelConfig, defaults: ModelConfig | None = None) -> int | None:
+    """As `image_token_id`, of a video."""
+    return _token(("video_token_id", "video_token_index"), config, defaults or {})
+
+
+def _token(names: tuple[str, ...], config: ModelConfig, defaults: ModelConfig) -> int | None:
+    found = ((name, held.get(name)) for held in (config, defaults) for name in names)
     name, value = next(((name, value) for name, value in found if value is not None), ("", None))
     return None if value is None else _whole(value, name)
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from topovlm.families.catalogue import family_for
-from topovlm.families.configs import ModelConfig, context_tokens, image_token_id
+from topovlm.families.configs import ModelConfig, context_tokens, image_token_id, video_token_id
 from topovlm.families.family import Action, Family
 from topovlm.families.layers import protected_layers, tied_layers
 from topovlm.families.shape import ModelShape
@@ -21,13 +21,15 @@ from topovlm.workload import Workload
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model's config.json and its image processor's configuration (None: that of its type).
+    """A model's config.json and its image processor's configuration (None: that of its type), its video
+    processor's too (None: the image processor's).
 
     Sizes raise `InputError` naming the field where the configuration cannot be used.
     """
 
     config: ModelConfig
     preprocessor: ModelConfig | None = None
+    videos: ModelConfig | None = None
 
     @property
     def model_type(self) -> str:
@@ -45,7 +47,7 @@ class ModelFacts:
     @functools.cached_property
     def shape(self) -> ModelShape:
         """Sizes for the predictor."""
-        return read_shape(self.config, self.preprocessor)
+        return read_shape(self.config, self.preprocessor, self.videos)
 
     @property
     def layers(self) -> int:
@@ -68,6 +70,14 @@ class ModelFacts:
         return image_token_id(self.config, self.family.defaults if self.family else None)
 
     @property
+    def video_token_id(self) -> int | None:
+        """The token that stands for a video; None for a model that takes none."""
+        family = self.family
+        if family is None or family.tokens is None or family.tokens.videos is None:
+            return None
+        return None if self.shape.vision is None else video_token_id(self.config, family.defaults)
+
+    @property
     def picture_size(self) -> tuple[int, int]:
         """(height, width) in px of a picture when nobody says: the tower's own, else any."""
         vision = self.shape.vision
@@ -79,6 +89,7 @@ class ModelFacts:
         self,
         *,
         images: int = Workload.images,
+        video_frames: int = Workload.video_frames,
         prompt_tokens: int = Workload.prompt_tokens,
         new_tokens: int = Workload.new_tokens,
         image_size: tuple[int, int] | None = None,
@@ -86,17 +97,30 @@ class ModelFacts:
     ) -> Workload:
         """One request to this model. `image_size`: (height, width) in px; `visual_tokens` replaces it.
 
-        A model that sees no pictures gets none.
+        `video_frames` of that size are shown in place of pictures. A model that sees none gets none.
         """
         height, width = image_size or self.picture_size
         return Workload(
-            images=images if self.shape.vision is not None else 0,
+            images=images if self.shape.vision is not None and not video_frames else 0,
+            video_frames=video_frames if self.shape.vision is not None else 0,
             image_height=height,
             image_width=width,
             prompt_tokens=prompt_tokens,
             new_tokens=new_tokens,
             visual_tokens=visual_tokens,
         )
+
+    def most_film_tokens(self, frames: int) -> int:
+        """Visual tokens of so many frames of one video at most, whatever their size."""
+        vision, bounds = self.shape.vision, self.shape.films
+        if vision is None or not frames:
+            return 0
+        if bounds is None:
+            return self.visual_tokens(self.workload(video_frames=frames))
+        steps, token = -(-frames // vision.temporal_patch), (vision.patch * vision.merge) ** 2
+        if bounds.together:  # each step is as large as both of its frames
+            return max(bounds.max_pixels // vision.temporal_patch // token + 1, steps)
+        return steps * (bounds.max_pixels // token + 1)
 
     def visual_tokens(self, workload: Workload) -> int:
         """How many visual tokens the decoder sees per request."""

@@ -94,7 +94,8 @@ class Tokens(Strict, frozen=True, kw_only=True):
     tokens of a picture outright. `max_tiles`: with the image processor's field that may say otherwise, and
     `tiles_field`, its field that says whether there are tiles. `longest_edge`: px, where the image processor
     states none. `several`: the layout of a picture that is not the only one in its prompt, if another.
-    `pictures`: what the strategy does otherwise in this family, in terms of its own (its `Kind`).
+    `pictures`: what the strategy does otherwise in this family, in terms of its own (its `Kind`); `videos`:
+    the same of frames (its `Films`). A family without the latter takes no videos.
     """
 
     layout: str
@@ -114,6 +115,7 @@ class Tokens(Strict, frozen=True, kw_only=True):
     pinpoints_unit: int = 0
     pinpoints_count: int = 0
     pictures: ModelConfig = msgspec.field(default_factory=dict)
+    videos: ModelConfig | None = None
 
 
 class Tensors(Strict, frozen=True, kw_only=True):

@@ -27,12 +27,13 @@ class KnownModel(Strict, frozen=True, kw_only=True):
     parameters_b: float
     config: ModelConfig
     preprocessor: ModelConfig | None = None
+    videos: ModelConfig | None = None
     aliases: tuple[str, ...] = ()
 
     @property
     def facts(self) -> ModelFacts:
         """What a plan asks of it."""
-        return ModelFacts(self.config, self.preprocessor)
+        return ModelFacts(self.config, self.preprocessor, self.videos)
 
     def shape(self) -> ModelShape:
         """Sizes for the predictor."""

@@ -99,10 +99,20 @@ class VisionShape:
 
 
 @dataclass(frozen=True)
+class FilmBounds:
+    """Px that frames of a video are brought between: each of them, or all `together`."""
+
+    min_pixels: int
+    max_pixels: int
+    together: bool
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """Decoder, tower, and the facts of the image processor that decide the number of visual tokens.
 
-    `layout`, `frames`, `several`: functions of `families.vision`, as the family's record names them.
+    `layout`, `frames`, `several`: functions of `families.vision`, as the family's record names them. `films`:
+    of a family that brings frames to a size of their own.
     """
 
     model_type: str
@@ -118,6 +128,7 @@ class ModelShape:
     longest_edge: int = 0
     min_pixels: int = 0
     max_pixels: int = 0
+    films: FilmBounds | None = None
 
     @property
     def total_layers(self) -> int:

@@ -14,7 +14,7 @@ from topovlm.families.configs import TEXT_KEYS, VISION_KEY, ModelConfig
 from topovlm.families.family import Decoder, Family, Tokens, Tower, named
 from topovlm.families.implied import SLIDING, layer_list
 from topovlm.families.limits import check_limits
-from topovlm.families.shape import DecoderShape, ModelShape, VisionShape
+from topovlm.families.shape import DecoderShape, FilmBounds, ModelShape, VisionShape
 from topovlm.families.tilings import max_tiles, pinpoints
 
 _PROJECTORS = "topovlm.families.projectors"
@@ -35,8 +35,11 @@ _LISTS = frozenset({"deepstack_visual_indexes", "fullatt_block_indexes"})
 _COUNTS_OF_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
-def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> ModelShape:
-    """Sizes from a config.json (and, for pixel bounds and tiles, a preprocessor_config.json).
+def read_shape(
+    config: ModelConfig, preprocessor: ModelConfig | None = None, videos: ModelConfig | None = None
+) -> ModelShape:
+    """Sizes from a config.json (and, for pixel bounds and tiles, a preprocessor_config.json; for those of
+    frames, a video_preprocessor_config.json, else the former).
 
     Values that the file leaves out are those that transformers would supply. Raises `InputError` naming the
     field for an unknown mixture of experts, an unknown model type or a missing size.
@@ -76,6 +79,18 @@ def read_shape(config: ModelConfig, preprocessor: ModelConfig | None = None) -> 
         longest_edge=size.get("longest_edge") or rules.longest_edge or 4 * tower.image_size,
         min_pixels=(processor.get("min_pixels") or size.get("shortest_edge") or low) if low else 0,
         max_pixels=(processor.get("max_pixels") or size.get("longest_edge") or high) if high else 0,
+        films=_film_bounds(rules, videos or processor),
+    )
+
+
+def _film_bounds(rules: Tokens, videos: ModelConfig) -> FilmBounds | None:
+    stated, size = rules.videos or {}, videos.get("size") or {}
+    if "min_pixels" not in stated:
+        return None
+    return FilmBounds(
+        videos.get("min_pixels") or size.get("shortest_edge") or int(stated["min_pixels"]),
+        videos.get("max_pixels") or size.get("longest_edge") or int(stated["max_pixels"]),
+        bool(stated.get("together")),
     )
 
 

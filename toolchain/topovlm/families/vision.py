@@ -185,9 +185,18 @@ def tile_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> V
 
 def native_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
     """Frames that follow each other share their patches (Qwen-VL)."""
-    steps = math.ceil(workload.video_frames / vision.temporal_patch)
-    layout = named(shape.layout, __name__)
-    step: VisionWork = layout(shape, vision, workload.image_height, workload.image_width)
+    deep, frames = vision.temporal_patch, workload.video_frames
+    steps, bounds = math.ceil(frames / deep), shape.films
+    if bounds is None:
+        layout = named(shape.layout, __name__)
+        step: VisionWork = layout(shape, vision, workload.image_height, workload.image_width)
+        return VisionWork(steps, step.patches, steps * step.tokens)
+    sides = (workload.image_height, workload.image_width, vision.patch * vision.merge)
+    if bounds.together:
+        size = canvases.film_resize(*sides, bounds.min_pixels, bounds.max_pixels, frames=frames, deep=deep)
+    else:
+        size = canvases.smart_resize(*sides, bounds.min_pixels, bounds.max_pixels)
+    step = _at_size(vision, size)
     return VisionWork(steps, step.patches, steps * step.tokens)
 
 

@@ -21,13 +21,13 @@ from topovlm.machine.host import usable_cores
 from topovlm.runtime.context_length import refuse_too_long
 from topovlm.runtime.decoder import Cache, DecoderSession
 from topovlm.runtime.manifest import Manifest, load_manifest
-from topovlm.runtime.prompt import Picture, Prompter
+from topovlm.runtime.prompt import Prompter, Visual
 from topovlm.runtime.sessions import RunsOn, explained, open_session, provider_names
 from topovlm.travel.ort_graphs import OrtGraphs, OrtPart
 from topovlm.travel.prompts import Prompt
 from topovlm.travel.steps import decode_feeds, greedy, prefill_feeds, see_all
 
-Item = tuple[Sequence[Picture], str]
+Item = tuple[Sequence[Visual], str]
 # Prompts that look for others of their length, and their pictures: whichever is full first.
 _BATCHES_PREPARED = 16
 _BYTES_PREPARED = 1 << 30
@@ -119,21 +119,21 @@ class Engine:
         return part
 
     # -- one prompt ---------------------------------------------------------------------------------
-    def prepare(self, images: Sequence[Picture], prompt: str) -> Prompt:
-        """Load and prepare pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
-        return self.prompter.prepare(images, prompt)
+    def prepare(self, visuals: Sequence[Visual], prompt: str) -> Prompt:
+        """As `Prompter.prepare`."""
+        return self.prompter.prepare(visuals, prompt)
 
     def generate(
         self,
-        images: Sequence[Picture],
+        visuals: Sequence[Visual],
         prompt: str,
         max_new_tokens: int = 32,
         *,
         on_token: Callable[[int], None] | None = None,
     ) -> Generation:
-        """Greedy answer to one prompt about zero or more pictures."""
+        """Greedy answer to one prompt about zero or more pictures and videos."""
         start = perf_counter()
-        ready = self.prepare(images, prompt)
+        ready = self.prepare(visuals, prompt)
         spent_ms = (perf_counter() - start) * 1e3
         found = self.generate_prepared(ready, max_new_tokens, on_token=on_token)
         return replace(found, preprocess_ms=spent_ms)
@@ -178,7 +178,7 @@ class Engine:
         *,
         progress: Callable[[int], None] | None = None,
     ) -> list[Answer]:
-        """Answers to (pictures, prompt) pairs in their order, as if one by one; `progress` gets the count.
+        """Answers to (visuals, prompt) pairs in their order, as if one by one; `progress` gets the count.
 
         Only prompts of equal length share a batch, so nothing is padded or masked: give many prompts at once.
         A graph that is fixed to one prompt at a time (fused) lends the work to the folder's plain graph.

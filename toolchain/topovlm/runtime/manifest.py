@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ class Manifest:
 
     `layers`: of the decoder graphs. `vision` is empty for a model without pictures. `facts`: what its
     config.json and its image processor say. `processor`, `tokenizer`: the content of processor_config.json
-    and of tokenizer_config.json, empty where there is none. `template`: the chat template's text.
+    and of tokenizer_config.json, empty where there is none. `template`: the chat template's text. `videos`:
+    the video processor's settings, empty where they are not stated apart from the image processor's.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Manifest:
     processor: Mapping[str, Any]
     tokenizer: Mapping[str, Any]
     template: str
+    videos: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tokenizer_file(self) -> Path:
@@ -106,7 +108,8 @@ def load_manifest(folder: str | Path) -> Manifest:
     for path in graphs.values():
         _check_weights(folder, path)
     processor = _held(folder / "processor_config.json")
-    facts = ModelFacts(_held(folder / "config.json"), _images(folder, processor))
+    videos = _videos(folder, processor)
+    facts = ModelFacts(_held(folder / "config.json"), _images(folder, processor), videos or None)
     tower = facts.shape.vision
     if tower is not None and tower.image_size > MOST_SIDE:
         rule = f"is more than {MOST_SIDE} px"
@@ -122,6 +125,7 @@ def load_manifest(folder: str | Path) -> Manifest:
         processor=processor,
         tokenizer=_held(folder / "tokenizer_config.json"),
         template=_template(folder / "chat_template.jinja"),
+        videos=videos,
     )
 
 
@@ -146,6 +150,15 @@ def _images(folder: Path, processor: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(nested, Mapping):
         return {}
     return checked_images(nested, "processor_config.json: image_processor")
+
+
+def _videos(folder: Path, processor: Mapping[str, Any]) -> dict[str, Any]:
+    """The video processor's settings: in the processor's file, else in one of their own."""
+    nested = processor.get("video_processor")
+    if isinstance(nested, Mapping):
+        return checked_images(nested, "processor_config.json: video_processor")
+    own = _held(folder / "video_preprocessor_config.json")
+    return checked_images(own, "video_preprocessor_config.json") if own else {}
 
 
 def _inside(folder: Path, path: str, field: str) -> Path:

@@ -1,7 +1,8 @@
-"""Pictures and words -> a prompt as arrays, and answers back to text; without transformers.
+"""Pictures, videos and words -> a prompt as arrays, and answers back to text; without transformers.
 
-Words and the places of pictures go through the checkpoint's own chat template; each place gives way to what
-the family's processor writes for that picture.
+Words and the places of pictures and videos go through the checkpoint's own chat template; each place gives
+way to what the family's processor writes for it. From there on a video is pictures: its tokens become theirs,
+whose places the graphs fill.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from topovlm.plain_files import Stored
 from topovlm.runtime.context_length import refuse_too_long
 from topovlm.runtime.manifest import Manifest, load_manifest
 from topovlm.runtime.pictures import settings_errors, strategy
-from topovlm.runtime.pictures.seen import Seen, Strategy
+from topovlm.runtime.pictures.seen import Film, Seen, Strategy
 from topovlm.runtime.template import messages, render, special_tokens
 from topovlm.runtime.tokenizer_file import read_tokenizer, tokenizer_errors
 from topovlm.travel.prompts import Prompt
+from topovlm.videos.clip import Clip
+from topovlm.videos.frames import Frames
 
 Picture = Image.Image | Path | Stored | str
+Visual = Picture | Clip | Frames
 
 
 class Prompter:
@@ -47,6 +51,7 @@ class Prompter:
             processor=manifest.processor,
             config=manifest.facts.config,
             token=self.token,
+            videos=manifest.videos,
         )
 
     def token(self, number: int) -> str:
@@ -56,13 +61,12 @@ class Prompter:
             raise InputError(explain("token id", number, "is not in the tokenizer", "Export again"))
         return str(text)
 
-    def prepare(self, images: Sequence[Picture], words: str) -> Prompt:
-        """Load and prepare pictures, tokenise. Raises `InputError` naming the picture or the prompt."""
-        pictures = [
-            load_image(image) if isinstance(image, (str, Path, Stored)) else image for image in images
-        ]
-        seens = self._seen(pictures)
-        return self._arrays(self._ids(words, seens), seens)
+    def prepare(self, visuals: Sequence[Visual], words: str) -> Prompt:
+        """Load and prepare pictures, then videos, tokenise. Raises `InputError` naming one or the prompt."""
+        pictures, videos = _parted(visuals)
+        loaded = [load_image(one) if isinstance(one, (str, Path, Stored)) else one for one in pictures]
+        seens, films = self._seen(loaded), self._watched(videos)
+        return self._arrays(self._ids(words, seens, films), seens, films)
 
     def _seen(self, pictures: Sequence[Image.Image]) -> list[Seen]:
         if not pictures:
@@ -71,48 +75,68 @@ class Prompter:
         with settings_errors():
             return strategy.see_all(pictures)
 
+    def _watched(self, videos: Sequence[Clip | Frames]) -> list[Film]:
+        films: list[Film] = []
+        for video in videos:  # one is in memory at a time
+            frames = video.frames() if isinstance(video, Clip) else video
+            with settings_errors():
+                films.append(self.strategy.watch(frames))
+        return films
+
     @cached_property
     def marks(self) -> tuple[str, ...]:
         """Texts that stand for pictures, pieces of them, and videos: no words may hold them."""
         if self.manifest.file.strategy is None:
             return ()
         config = self.manifest.facts.config
-        videos = (config.get("video_token_id"), config.get("video_token_index"))
+        videos = (config.get("video_token_id"), config.get("video_token_index"), self._film_token)
         numbers = (self.manifest.image_token_id, *videos)
         # A tokenizer may be without the token for videos.
         texts = [self.tokenizer.id_to_token(n) for n in numbers if isinstance(n, int) and 0 <= n < 1 << 31]
         return tuple(dict.fromkeys((self.strategy.placeholder, *(text for text in texts if text))))
 
-    def check(self, images: Sequence[Picture], words: str, new_tokens: int) -> None:
+    @cached_property
+    def _film_token(self) -> int | None:
+        return self.manifest.facts.video_token_id
+
+    def check(self, visuals: Sequence[Visual], words: str, new_tokens: int) -> None:
         """Raises `InputError` for a prompt that cannot be made, or passes the context with its answer.
 
-        Pictures are prepared only where their sizes say that it may be near: nothing else needs them.
+        Pictures and videos are prepared only where their sizes say that it may be near: nothing else needs
+        them.
         """
-        if images:
+        images, videos = _parted(visuals)
+        if visuals:
             _ = self.strategy
-        facts, text = self.manifest.facts, self.template_text(words, len(images))
+        facts, text = self.manifest.facts, self.template_text(words, len(images), len(videos))
         longest = facts.context_tokens
         if longest is None:
             return
         sizes = (picture_size(Path(p) if isinstance(p, str) else p) for p in images)
         visual = [facts.visual_tokens(facts.workload(image_size=size)) for size in sizes]
+        visual += [facts.most_film_tokens(_most_frames(video)) for video in videos]
         if 2 * (len(self._encoded(text)) + sum(visual) + new_tokens) > longest:
-            refuse_too_long(words, len(self.prepare(images, words).ids), new_tokens, longest)
+            refuse_too_long(words, len(self.prepare(visuals, words).ids), new_tokens, longest)
 
-    def text(self, words: str, seens: Sequence[Seen]) -> str:
-        """The whole prompt as text, pictures before the words."""
-        rendered = self.template_text(words, len(seens))
-        return self.strategy.whole(rendered, seens) if self.manifest.file.strategy else rendered
+    def text(self, words: str, seens: Sequence[Seen], films: Sequence[Film] = ()) -> str:
+        """The whole prompt as text, pictures and videos before the words."""
+        rendered = self.template_text(words, len(seens), len(films))
+        return self.strategy.whole(rendered, seens, films) if self.manifest.file.strategy else rendered
 
-    def template_text(self, words: str, pictures: int) -> str:
-        """The prompt with a mark for each picture. Raises `InputError` for words that hold such a mark."""
+    def template_text(self, words: str, pictures: int, videos: int = 0) -> str:
+        """The prompt with a mark for each picture and video.
+
+        Raises `InputError` for words that hold such a mark, and for videos that the model does not take.
+        """
+        if videos and not self.strategy.film_placeholder:
+            raise InputError(explain("videos", videos, "this model takes no videos"))
         for mark in self.marks:
             if mark in words:
                 rule = f"must not hold {mark}, which stands for a picture: pictures are given apart"
                 raise InputError(explain("prompt", words, rule))
         rules = self.manifest.file.prompt
         if rules.form == "template":
-            turn = messages(pictures, words, parts=rules.parts)
+            turn = messages(pictures, words, videos=videos, parts=rules.parts)
             return render(self.manifest.template, turn, tokens=special_tokens(self.manifest.tokenizer))
         return words
 
@@ -122,35 +146,39 @@ class Prompter:
         own = manifest.file.prompt.add_special_tokens
         with tokenizer_errors(manifest.tokenizer_file):
             ids = list(self.tokenizer.encode(text, add_special_tokens=own).ids)
-        beyond = {number for number in ids if number >= manifest.file.decoder.vocab} - {
-            manifest.image_token_id
-        }
+        marks = {manifest.image_token_id, self._film_token}
+        beyond = {number for number in ids if number >= manifest.file.decoder.vocab} - marks
         if beyond:
             rule = f"is beyond the {manifest.file.decoder.vocab} words of the model"
             raise InputError(explain("token id", min(beyond), rule, "Give the model its own tokenizer.json"))
         return ids
 
-    def _ids(self, words: str, seens: Sequence[Seen]) -> np.ndarray:
-        return np.asarray(self._encoded(self.text(words, seens)), np.int64)
+    def _ids(self, words: str, seens: Sequence[Seen], films: Sequence[Film]) -> np.ndarray:
+        ids = np.asarray(self._encoded(self.text(words, seens, films)), np.int64)
+        if films and self.manifest.image_token_id is not None:
+            ids[ids == self._film_token] = self.manifest.image_token_id
+        return ids
 
     def with_pictures(self, ids: np.ndarray, pictures: Sequence[Image.Image]) -> Prompt:
         """A prompt of given ids `[S]`, in which the pictures' tokens stand: for timings at a length."""
         return self._arrays(ids, self._seen(pictures))
 
-    def _arrays(self, ids: np.ndarray, seens: Sequence[Seen]) -> Prompt:
+    def _arrays(self, ids: np.ndarray, seens: Sequence[Seen], films: Sequence[Film] = ()) -> Prompt:
         rules = self.manifest.file
         first = rules.first_position
         positions, following = np.arange(first, first + len(ids)), first + len(ids)
         if rules.positions == "grid":
             from topovlm.runtime.positions import grid_positions
 
-            grids = [seen.grid for seen in seens if seen.grid is not None]
-            positions, following = grid_positions(ids, rules.image_token_id, grids)
+            paces = [(seen.grid, 1.0) for seen in seens if seen.grid is not None]
+            paces += [(grid, film.pace) for film in films for grid in film.grids]
+            grids, steps = [grid for grid, _ in paces], [pace for _, pace in paces]
+            positions, following = grid_positions(ids, rules.image_token_id, grids, steps)
         return Prompt(
             ids=ids,
             positions=positions,
             next_position=following,
-            pictures=self._runs(seens),
+            pictures=[*self._runs(seens), *(run for film in films for run in film.runs)],
             block_ids=self._blocks(ids),
             image_token_id=rules.image_token_id,
         )
@@ -176,6 +204,16 @@ class Prompter:
     def decode(self, token_ids: list[int]) -> str:
         """The answer's text, special tokens left out, blanks at the ends stripped."""
         return self.tokenizer.decode(token_ids, skip_special_tokens=True).strip()
+
+
+def _parted(visuals: Sequence[Visual]) -> tuple[list[Picture], list[Clip | Frames]]:
+    """Pictures and videos, each in their order: a prompt shows the former first."""
+    pictures = [one for one in visuals if not isinstance(one, (Clip, Frames))]
+    return pictures, [one for one in visuals if isinstance(one, (Clip, Frames))]
+
+
+def _most_frames(video: Clip | Frames) -> int:
+    return len(video.pictures) if isinstance(video, Frames) else video.rule.most
 
 
 def prompter_of(folder: str | Path) -> Prompter:

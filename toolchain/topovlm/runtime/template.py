@@ -24,14 +24,15 @@ MAX_TEMPLATE = 1_000_000  # characters
 _MAX_MESSAGE = 300  # characters of an error that a template worded itself
 
 
-def messages(pictures: int, words: str, *, parts: bool = True) -> list[dict[str, Any]]:
-    """One turn of the user: the pictures, then the words.
+def messages(pictures: int, words: str, *, videos: int = 0, parts: bool = True) -> list[dict[str, Any]]:
+    """One turn of the user: the pictures, the videos, then the words.
 
     `parts=False` gives the words alone as a string, which templates of text-only models expect.
     """
     if not parts:
         return [{"role": "user", "content": words}]
-    content = [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": words}]
+    kinds = ["image"] * pictures + ["video"] * videos
+    content = [*({"type": kind} for kind in kinds), {"type": "text", "text": words}]
     return [{"role": "user", "content": content}]
 
 

@@ -111,6 +111,11 @@ class FrameRule:
     def __str__(self) -> str:
         return f"{self.name}:{self.number:g}"
 
+    @property
+    def most(self) -> int:
+        """Frames that it chooses of any clip, at most."""
+        return int(self.number) if self.name in _BY_NUMBER else MOST_FRAMES
+
     def indices(self, total: int, clip_fps: float) -> Indices:
         """Places from 0, never falling, in a clip of `total` >= 1 frames, `clip_fps` > 0 of them a second."""
         if self.name in _BY_NUMBER:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from topovlm.artifacts import MOST_TOKENIZER_BYTES, read_json, sha256_file, write_json
-from topovlm.checkpoint.files import read_preprocessor
+from topovlm.checkpoint.files import read_preprocessor, read_video_settings
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig, image_token_id, text_part
@@ -166,7 +166,7 @@ def image_settings(model_dir: Path) -> ModelConfig:
 def _write_processor(
     model_dir: Path, out: Path, config: ModelConfig, family: Family, vision_graph: Path
 ) -> None:
-    """processor_config.json and preprocessor_config.json, where each client looks for them.
+    """processor_config.json, preprocessor_config.json and that of videos, where each client looks for them.
 
     Raises `InputError` for a checkpoint without an image processor.
     """
@@ -185,6 +185,9 @@ def _write_processor(
     write_json(out / "processor_config.json", processor)
     named = {"processor_class": processor["processor_class"]} if "processor_class" in processor else {}
     write_json(out / "preprocessor_config.json", {**images, **named})
+    videos = read_video_settings(model_dir)
+    if videos and "video_processor" not in processor:
+        write_json(out / "video_preprocessor_config.json", videos)
 
 
 def _counted(

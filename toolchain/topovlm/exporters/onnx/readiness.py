@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.artifacts import read_json
-from topovlm.checkpoint.files import read_preprocessor
+from topovlm.checkpoint.files import read_preprocessor, read_video_settings
 from topovlm.errors import InputError, explain
 from topovlm.exporters.onnx.layouts import chat_template, image_settings, strategy_name, tokenizer_settings
 from topovlm.families.catalogue import family_of
@@ -57,7 +57,12 @@ def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object) -> None
     images = image_settings(model_dir)
     processor = _held(model_dir / "processor_config.json")
     prepares = strategy(
-        name, images=images, processor=processor, config=config, token=lambda i: _text(tokenizer, i)
+        name,
+        images=images,
+        processor=processor,
+        config=config,
+        token=lambda i: _text(tokenizer, i),
+        videos=read_video_settings(model_dir),
     )
     side = ModelFacts(config, images).shape.vision
     for count in range(_PICTURES + 1):

@@ -33,16 +33,18 @@ def strategy(
     processor: Mapping[str, Any],
     config: Mapping[str, Any],
     token: Callable[[int], str],
+    videos: Mapping[str, Any] | None = None,
 ) -> Strategy:
     """The strategy `name` of a checkpoint.
 
     `images`: its preprocessor_config.json, or the `image_processor` of its processor_config.json;
-    `processor`: the latter; `config`: config.json as published; `token`: the text of a token id.
+    `processor`: the latter; `config`: config.json as published; `token`: the text of a token id; `videos`:
+    the video processor's settings, where they are not the image processor's.
     Raises `InputError` for an unknown name, and for image steps that the strategy does not do.
     """
     build = strategy_of(name)
     with settings_errors():
-        return build(Source(images, processor, config, token))
+        return build(Source(images, processor, config, token, videos or images))
 
 
 @contextlib.contextmanager

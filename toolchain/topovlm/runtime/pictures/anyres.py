@@ -16,9 +16,11 @@ from PIL import Image
 from topovlm.errors import InputError, explain
 from topovlm.families.canvases import Size, best_resolution, inside, margins, shrunk
 from topovlm.pictures import to_rgb
-from topovlm.runtime.pictures.seen import Seen
+from topovlm.runtime.pictures.recipe import ImageRecipe, to_pixels
+from topovlm.runtime.pictures.seen import Film, Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source, square_side
 from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD, Finish, background, cut, padded, resized
+from topovlm.videos.frames import Frames
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Anyres(OneForOne):
     most_tiles: int = 0
     together: bool = False
     joins: bool = False
+    film_placeholder: str = ""
+    film_recipe: ImageRecipe | None = None
 
     def see(self, picture: Image.Image) -> Seen:
         """pixel_values float32 `[tiles, 3, side, side]`, feature_index int64 and feature_weight float32
@@ -58,6 +62,22 @@ class Anyres(OneForOne):
         if not self.together or len(pictures) < 2:
             return [self.see(picture) for picture in pictures]
         return [self._tile(to_rgb(picture)) for picture in pictures]
+
+    def watch(self, frames: Frames) -> Film:
+        """Each frame a run: one tile, its features shrunk to half their sides; a newline follows the last."""
+        if self.film_recipe is None:
+            return super().watch(frames)
+        half = -(-self.grid // 2)
+        numbers = np.arange(self.grid**2).reshape(self.grid, self.grid)
+        index, weight = (part.reshape(4, -1) for part in _shrink(numbers, (half, half)))
+        ended = np.pad(index, ((0, 0), (0, 1)), constant_values=self.grid**2)
+        last = np.pad(weight, ((0, 0), (0, 1)))
+        last[0, -1] = 1
+        tiles = [to_pixels(picture, self.film_recipe) for picture in frames.pictures]
+        runs = [_with_taps([tile], index, weight, 4).feeds for tile in tiles[:-1]]
+        runs.append(_with_taps(tiles[-1:], ended, last, 4).feeds)
+        tokens = len(tiles) * half**2 + 1
+        return Film(tuple(runs), tokens, self.film_placeholder * tokens)
 
     def _tile(self, image: Image.Image) -> Seen:
         side = max(image.size)
@@ -145,6 +165,7 @@ def build(source: Source) -> Anyres:
         raise InputError(explain(f"{FIELD}: crop_size", crop, f"must be the size of a tile, {side} px"))
     aspect = str(source.whole("vision_aspect_ratio", ""))
     finish = Finish.from_config(source.images, FIELD, CLIP_MEAN, CLIP_STD)
+    films = _film_settings(source, side)
     return Anyres(
         placeholder=source.image_token(),
         finish=finish,
@@ -155,7 +176,26 @@ def build(source: Source) -> Anyres:
         colour=background(source.image("image_mean", CLIP_MEAN)),
         most_tiles=int(aspect.rpartition("_")[2]) if aspect.startswith("anyres_max_") else 0,
         together=bool(source.tokens.several),
+        film_placeholder=source.film_token() if films else "",
+        film_recipe=ImageRecipe.from_config(films, "video_preprocessor_config.json") if films else None,
     )
+
+
+def _film_settings(source: Source, side: int) -> dict[str, object]:
+    """Empty where the family takes no videos. Raises `InputError` for frames of another size than a tile."""
+    if source.tokens.videos is None or not source.film_token():
+        return {}
+    # A folder without settings for videos has those for pictures, which are cut into tiles as frames are not.
+    stated = {name: value for name, value in source.videos.items() if name != "image_grid_pinpoints"}
+    mean, std = source.film("image_mean", CLIP_MEAN), source.film("image_std", CLIP_STD)
+    size = {"height": side, "width": side}
+    settings = {"size": size, **stated, "image_mean": mean, "image_std": std, "do_pad": False}
+    recipe = ImageRecipe.from_config(settings, "video_preprocessor_config.json")
+    made = recipe.crop or recipe.size
+    if made != (side, side):
+        rule = f"must be the size of a tile, {side} px"
+        raise InputError(explain("video_preprocessor_config.json: size", settings["size"], rule))
+    return settings
 
 
 def _canvases(source: Source, side: int) -> tuple[Size, ...]:

@@ -11,7 +11,7 @@ from topovlm.errors import InputError, explain
 from topovlm.families.configs import text_part
 from topovlm.records import Strict
 from topovlm.runtime.pictures.recipe import ImageRecipe, to_pixels
-from topovlm.runtime.pictures.seen import Seen
+from topovlm.runtime.pictures.seen import Film, Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source
 
 
@@ -57,12 +57,12 @@ class Prefixed(Fixed):
 
     bos: str = ""
 
-    def whole(self, prompt: str, seens: Sequence[Seen]) -> str:
+    def whole(self, prompt: str, seens: Sequence[Seen], films: Sequence[Film] = ()) -> str:
         """As its processor: the text begins behind the last placeholder; without one, pictures come first."""
         if self.placeholder not in prompt:
             prompt = self.placeholder * len(seens) + prompt
         end = prompt.rfind(self.placeholder) + len(self.placeholder) if seens else 0
-        return super().whole(f"{prompt[:end]}{self.bos}{prompt[end:]}\n", seens)
+        return super().whole(f"{prompt[:end]}{self.bos}{prompt[end:]}\n", seens, films)
 
 
 def build(source: Source) -> Fixed:

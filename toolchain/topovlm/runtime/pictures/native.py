@@ -7,6 +7,7 @@ which the processor lays out the patches: by blocks that merge into one token, o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,11 +19,13 @@ from topovlm.families import canvases
 from topovlm.families.family import named
 from topovlm.pictures import to_rgb
 from topovlm.records import Strict
+from topovlm.runtime.pictures.films import Films, Reel, reel_of
 from topovlm.runtime.pictures.grids import Taps, interpolation, positions
-from topovlm.runtime.pictures.seen import Seen
+from topovlm.runtime.pictures.seen import Film, Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source, square_side
 from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD, Finish, resized
 from topovlm.runtime.pictures.windows import window_gather
+from topovlm.videos.frames import Frames
 
 
 class Kind(Strict, frozen=True, kw_only=True):
@@ -62,6 +65,11 @@ class Native(OneForOne):
     window: int
     table: int
     joins: bool = False
+    reel: Reel | None = None
+
+    @property
+    def film_placeholder(self) -> str:  # type: ignore[override]  # that of its reel
+        return self.reel.placeholder if self.reel else ""
 
     def see(self, picture: Image.Image) -> Seen:
         """pixel_values float32 `[patches, 3 * frames * patch * patch]`, position_ids int64 `[patches, 2]`;
@@ -77,12 +85,27 @@ class Native(OneForOne):
         elif any(side % (self.patch * self.merge) for side in size):
             rule = f"must be multiples of {self.patch * self.merge} px: this image processor does not resize"
             raise InputError(explain("image_size", f"{size[0]}x{size[1]}", rule, "Set do_resize to true"))
-        rows, columns = size[0] // self.patch, size[1] // self.patch
+        pixels = self.finish(np.asarray(resized(image, size, self.resample)))
+        rows, columns = size[0] // self.patch // self.merge, size[1] // self.patch // self.merge
+        return Seen(self._feeds([pixels] * self.frames), rows * columns, grid=(1, rows, columns))
+
+    def watch(self, frames: Frames) -> Film:
+        """Frames that share a patch are a run of the graph: no patch sees those of another moment."""
+        if self.reel is None:
+            return super().watch(frames)
+        shown = self.reel.shown(frames, self.patch * self.merge, self.frames)
+        runs = tuple(
+            self._feeds(shown[start : start + self.frames]) for start in range(0, len(shown), self.frames)
+        )
+        rows, columns = (side // self.patch // self.merge for side in shown[0].shape[1:])
+        return self.reel.film(frames, runs, rows, columns, self.frames)
+
+    def _feeds(self, pixels: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Of float32 `[3, H, W]`, as many as a patch is long in time."""
+        rows, columns = (side // self.patch for side in pixels[0].shape[1:])
         block = self.merge if self.kind.blocks else 1
         feeds = {
-            "pixel_values": self._patches(
-                self.finish(np.asarray(resized(image, size, self.resample))), block
-            ),
+            "pixel_values": self._patches(np.stack(pixels), block),
             "position_ids": positions(rows, columns, block),
         }
         if self.kind.windows:
@@ -91,15 +114,14 @@ class Native(OneForOne):
             taps = Taps(self.kind.taps, self.kind.align_corners)
             read = interpolation(feeds["position_ids"], (rows, columns), self.table, taps)
             feeds["interp_indices"], feeds["interp_weights"] = read
-        rows, columns = rows // self.merge, columns // self.merge
-        return Seen(feeds, rows * columns, grid=(1, rows, columns))
+        return feeds
 
     def _patches(self, pixels: np.ndarray, block: int) -> np.ndarray:
-        """`[3, H, W]` -> one row per patch: channels, the picture repeated in time, rows, columns."""
-        side = self.patch
-        rows, columns = (length // side // block for length in pixels.shape[1:])
-        cells = pixels.reshape(3, rows, block, side, columns, block, side).transpose(1, 4, 2, 5, 0, 3, 6)
-        cells = np.repeat(cells[:, :, :, :, :, None], self.frames, axis=5)
+        """`[frames, 3, H, W]` -> one row per patch: channels, frames, rows, columns."""
+        side, frames = self.patch, len(pixels)
+        rows, columns = (length // side // block for length in pixels.shape[2:])
+        cells = pixels.reshape(frames, 3, rows, block, side, columns, block, side)
+        cells = cells.transpose(2, 5, 3, 6, 1, 0, 4, 7)
         return np.ascontiguousarray(cells.reshape(rows * columns * block * block, -1))
 
 
@@ -123,6 +145,7 @@ def build(source: Source) -> Native:
         resize=bool(source.image("do_resize", True)),
         window=int(source.vision("window_size", 112)) // patch // merge,
         table=_table_side(source, patch) if kind.taps else 0,
+        reel=reel_of(source, source.film_rules(Films)),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -12,10 +13,11 @@ from PIL import Image
 
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import find_family
-from topovlm.families.configs import image_token_id
+from topovlm.families.configs import image_token_id, video_token_id
 from topovlm.families.family import Family, Tokens, Tower
 from topovlm.families.sizes import picture_rules, tower_of
-from topovlm.runtime.pictures.seen import Seen
+from topovlm.runtime.pictures.seen import Film, Seen
+from topovlm.videos.frames import Frames
 
 FIELD = "preprocessor_config.json"
 Kind = TypeVar("Kind")
@@ -23,12 +25,14 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class Source:
-    """`images`, `processor`, `config`: as `pictures.strategy` takes them; `token`: the text of a token id."""
+    """`images`, `processor`, `config`, `videos`: as `pictures.strategy` takes them; `token`: the text of a
+    token id."""
 
     images: Mapping[str, Any]
     processor: Mapping[str, Any]
     config: Mapping[str, Any]
     token: Callable[[int], str]
+    videos: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model_type(self) -> str:
@@ -37,6 +41,10 @@ class Source:
     def image(self, name: str, default: Any = None) -> Any:
         """A field of the image processor; null counts as left out."""
         return _stated(self.images, name, default)
+
+    def film(self, name: str, default: Any = None) -> Any:
+        """A field of the video processor."""
+        return _stated(self.videos, name, default)
 
     def stated(self, name: str, default: Any = None) -> Any:
         """A field of the processor."""
@@ -58,6 +66,11 @@ class Source:
     def rules(self, kind: type[Kind]) -> Kind:
         """What the family's record says of its pictures, in the strategy's own terms."""
         return msgspec.convert(self.tokens.pictures, kind)
+
+    def film_rules(self, kind: type[Kind]) -> Kind | None:
+        """What the family's record says of its videos; None where it takes none."""
+        stated = self.tokens.videos
+        return None if stated is None or not self.film_token() else msgspec.convert(stated, kind)
 
     @property
     def tokens(self) -> Tokens:
@@ -84,6 +97,18 @@ class Source:
             rule = "must be there: it stands for a picture in the prompt"
             raise InputError(explain("config.json: image_token_id", None, rule))
         return self.token(number)
+
+    def film_token(self) -> str:
+        """The text of the token that stands for a video; empty where nothing names it.
+
+        Tokenizers of models whose publishers use no videos are without it.
+        """
+        family = find_family(self.model_type)
+        number = video_token_id(self.config, family.defaults if family else None)
+        try:
+            return "" if number is None else self.token(number)
+        except InputError:
+            return ""
 
     def edge(self, name: str, default: int) -> int:
         """`size`, in px, stated by this edge alone. Raises `InputError` where it is stated otherwise."""
@@ -137,6 +162,7 @@ class OneForOne:
     """
 
     placeholder: str
+    film_placeholder: str = ""
 
     def see(self, picture: Image.Image) -> Seen:
         raise NotImplementedError
@@ -149,11 +175,17 @@ class OneForOne:
         """Each by itself."""
         return [self.see(picture) for picture in pictures]
 
-    def whole(self, prompt: str, seens: Sequence[Seen]) -> str:
-        """The prompt with its pictures in place."""
-        pieces = prompt.split(self.placeholder)
-        if len(pieces) != len(seens) + 1:
-            rule = f"must hold {self.placeholder} once per picture ({len(seens)})"
-            raise InputError(explain("prompt", prompt, rule))
-        texts = [self.expand(seen) for seen in seens]
-        return pieces[0] + "".join(text + piece for text, piece in zip(texts, pieces[1:], strict=True))
+    def watch(self, frames: Frames) -> Film:
+        raise InputError(explain("videos", len(frames.pictures), "this model takes no videos"))
+
+    def whole(self, prompt: str, seens: Sequence[Seen], films: Sequence[Film] = ()) -> str:
+        """The prompt with its pictures and videos in place."""
+        texts = {self.placeholder: [self.expand(seen) for seen in seens]}
+        if self.film_placeholder:
+            texts[self.film_placeholder] = [film.text for film in films]
+        for (mark, given), kind in zip(texts.items(), ("picture", "video"), strict=False):
+            if prompt.count(mark) != len(given):
+                rule = f"must hold {mark} once per {kind} ({len(given)})"
+                raise InputError(explain("prompt", prompt, rule))
+        left = {mark: iter(given) for mark, given in texts.items()}
+        return re.sub("|".join(map(re.escape, texts)), lambda found: next(left[found[0]]), prompt)
