@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +23,7 @@ from topovlm.evaluation.evaluate import check_samples, folded, score_text
 from topovlm.samples import Sample
 from topovlm.tasks import TASKS, open_task
 from topovlm.tasks.public.dataset import Dataset, read
-from topovlm.tasks.public.table import BENCHMARKS, MOST_NEW_TOKENS, PICTURE_BENCHMARKS, VIDEO_BENCHMARKS
+from topovlm.tasks.public.table import BENCHMARKS, MOST_NEW_TOKENS, VIDEO_BENCHMARKS
 from topovlm.tasks.public.task import PublicTask
 from topovlm.tasks.public.videos import Clips
 
@@ -90,14 +91,14 @@ def test_every_form_is_read(small: Path, name: str) -> None:
     assert len({item.id for item in data.items}) == 24
 
 
-@pytest.mark.parametrize("record", PICTURE_BENCHMARKS, ids=lambda record: record.name)
-def test_picture_benchmarks_are_tasks(small: Path, record: Any) -> None:
+@pytest.mark.parametrize("record", BENCHMARKS.values(), ids=lambda record: record.name)
+def test_benchmarks_are_tasks(small: Path, record: Any) -> None:
     """Under both protocols: the same questions, right answers right, an empty one unread and wrong."""
     for name in (record.name, f"{record.name}-strict"):
         task = open_task(name, small)
         samples = task.samples("all", 999, 0)
         check_samples(task, samples)
-        assert all(sample.load_images() for sample in samples)
+        assert all(sample.load_images() or sample.load_videos() for sample in samples)
         right = [score_text(task, sample, sample.answer or "") for sample in samples]
         empty = [score_text(task, sample, "") for sample in samples]
         assert {outcome.score for outcome in right} == {1.0}
@@ -108,15 +109,48 @@ def test_picture_benchmarks_are_tasks(small: Path, record: Any) -> None:
 
 
 @pytest.mark.parametrize("record", VIDEO_BENCHMARKS, ids=lambda record: record.name)
-def test_video_benchmarks_find_their_clips_and_say_what_lacks(small: Path, record: Any) -> None:
-    """Loose or inside an archive; as a task they are refused until models are given videos."""
-    data = read(record, small)
-    clips = Clips(record, data.place.root)
-    assert all(clips.find(item).path.is_file() for item in data.items)
+def test_video_benchmarks_show_frames_and_count_what_lacks(small: Path, tmp_path: Path, record: Any) -> None:
+    """32 frames by lmms-eval's rule, loose or inside an archive; a clip that is gone, cut off or no video
+    leaves its questions out, named and counted. Questions of one clip stay together."""
+    shutil.copytree(small, tmp_path / "data")
+    task = open_task(record.name, tmp_path / "data")
+    samples = task.samples("all", 999, 0)
+    (shown,) = samples[0].load_videos()
+    assert (len(shown.pictures), shown.total) == (32, 4)
+    assert shown.indices == tuple(step * 3 // 31 for step in range(32))
+    assert "frames linspace:32" in task.source
+    assert len({sample.pixels for sample in samples}) <= len({sample.group for sample in samples})
+    home = tmp_path / "data" if record.name == "mvbench" else samples[0].videos[0].file
+    lost = {sample.group for sample in samples[:9]}
+    _spoil(home, sorted(lost))
+    again = open_task(record.name, tmp_path / "data")
+    left = again.samples("all", 999, 0)
+    assert {sample.group for sample in left} == {sample.group for sample in samples} - lost
+    assert f"{24 - len(left)} rows left out" in again.source
     with pytest.raises(InputError, match="neither a file nor in an archive"):
-        clips.find(replace(data.items[0], clip="nowhere"))
-    with pytest.raises(InputError, match="asks about videos"):
-        asked(record.name, small)
+        Clips(record, tmp_path / "data").find(replace(read(record, small).items[0], clip="nowhere"))
+
+
+def _spoil(home: Path, names: list[str]) -> None:
+    """Of these clips one after the other is taken away, cut short and overwritten."""
+
+    def spoiled(place: int, data: bytes) -> bytes | None:
+        return (None, data[: len(data) // 2], b"no video at all")[place % 3]
+
+    if home.is_dir():
+        for place, name in enumerate(names):
+            file = next(home.rglob(name))
+            data = spoiled(place, file.read_bytes())
+            file.unlink() if data is None else file.write_bytes(data)
+        return
+    with zipfile.ZipFile(home) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(home, "w") as archive:
+        for name, data in held.items():
+            place = next((n for n, one in enumerate(names) if Path(name).stem == Path(one).stem), None)
+            kept = data if place is None else spoiled(place, data)
+            if kept is not None:
+                archive.writestr(name, kept)
 
 
 def test_a_clip_of_another_folder_is_not_taken(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ _EVERY = 10**9  # questions
 
 @dataclass(frozen=True)
 class Bench:
-    """A benchmark and the questions of it that are asked, their pictures decoded once.
+    """A benchmark and the questions of it that are asked, their pictures and clips decoded once.
 
     `refused`: questions that the model cannot be asked, each with the reason.
     """
@@ -42,7 +42,7 @@ class Bench:
 
 
 def open_benches(config: Config) -> tuple[Bench, ...]:
-    """Those of `--bench`. Raises `InputError` naming what is missing, broken or asks for videos."""
+    """Those of `--bench`. Raises `InputError` naming what is missing or broken."""
     from topovlm.evaluation.evaluate import check_samples
     from topovlm.tasks import open_task
     from topovlm.tasks.public.task import PublicTask

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from topovlm.console import say
 from topovlm.runtime.engine import Engine, Generation
-from topovlm.runtime.prompt import Prompter
+from topovlm.runtime.prompt import Prompter, Visual
 from topovlm.text import for_reading
 from topovlm.units import format_ms
 
@@ -38,7 +38,7 @@ class _TextStream:
 
 def run_cli(
     folder: str | Path,
-    images: Sequence[str | Path],
+    visuals: Sequence[Visual],
     prompt: str,
     max_new_tokens: int = 32,
     stream: bool = True,
@@ -48,14 +48,14 @@ def run_cli(
     providers: Sequence[str] | None = None,
     quiet: bool = False,
 ) -> Generation:
-    """Answer `prompt` about `images` and print it; returns the generation for callers that want its numbers.
+    """Answer `prompt` about `visuals` and print it; returns the generation for callers that want its numbers.
 
-    Raises `InputError` for a bad folder, picture or prompt, `MissingToolError` for an absent provider.
+    Raises `InputError` for a bad folder, picture, video or prompt, `MissingToolError` for an absent provider.
     """
     engine = Engine(folder, variant=variant, threads=threads, providers=providers)
     writer = _TextStream(engine.prompter, sys.stdout)
     on_token = writer.add if stream else None
-    result = engine.generate(list(images), prompt, max_new_tokens, on_token=on_token)
+    result = engine.generate(visuals, prompt, max_new_tokens, on_token=on_token)
     writer.finish(result.text)
     sys.stdout.write("\n")
     if not quiet:

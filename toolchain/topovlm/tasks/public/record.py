@@ -21,8 +21,8 @@ class Videos:
     suffixes: tuple[str, ...] = (".mp4", ".MP4", ".mkv")
     # Of a benchmark whose parts keep their clips in folders of their own: part -> folder.
     by_config: tuple[tuple[str, str], ...] = ()
-    # How frames are chosen; the number is lmms-eval's for models that leave it open.
-    frames: str = "linspace(0, N - 1, 32), fractions cut off"
+    # How frames are chosen (`videos.rules`); the number is lmms-eval's for models that leave it open.
+    frames: str = "linspace:32"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 from topovlm.errors import InputError, explain
 from topovlm.evaluation.evaluate import Outcome
 from topovlm.evaluation.task import Scored
+from topovlm.plain_files import Stored
 from topovlm.samples import Sample, by_group, with_pixels
 from topovlm.tasks.public.dataset import Dataset, read
 from topovlm.tasks.public.prompts import PROMPTS
@@ -22,6 +23,8 @@ from topovlm.tasks.public.record import Benchmark
 from topovlm.tasks.public.rules import RULES
 from topovlm.tasks.public.strict import strict
 from topovlm.tasks.public.table import LMMS_EVAL, MOST_NEW_TOKENS, STRICT
+from topovlm.tasks.public.videos import Clips
+from topovlm.videos.clip import Clip
 
 _CHOOSING = 4  # one cluster in so many chooses layers and measures nothing
 
@@ -55,8 +58,9 @@ class PublicTask:
         unread = [*data.unreadable, *self._broken.values()]
         left_out = f"; {len(unread)} rows left out, the first: {unread[0]}" if unread else ""
         there = f"{len(data.items):,} of {self.record.count:,} published questions"
+        frames = f", frames {self.record.videos.frames}" if self.record.videos else ""
         return (
-            f"{self.record.title} {self.record.split}, {there}, from {data.place.what}, "
+            f"{self.record.title} {self.record.split}, {there}, from {data.place.what}{frames}, "
             f"protocol {self.protocol}{left_out}"
         )
 
@@ -67,11 +71,9 @@ class PublicTask:
     def samples(self, split: str, count: int, seed: int) -> list[Sample]:
         """Whole clusters, drawn by the seed until `count` is reached, in the order of the data.
 
-        Every picture is decoded once here: one that is broken leaves its question out, not the run halfway.
+        Every picture and clip is decoded once here: one that is missing or broken leaves its questions out,
+        not the run halfway.
         """
-        if self.record.videos is not None:
-            rule = "asks about videos, and this version gives models pictures only"
-            raise InputError(explain("--task", self.name, rule, "Choose a benchmark of pictures"))
         if split not in ("calibration", "test", "all"):
             raise InputError(explain("split", split, "is none of calibration, test, all"))
         return list(self._drawn(split, count, seed))
@@ -79,14 +81,17 @@ class PublicTask:
     def _draw(self, split: str, count: int, seed: int) -> tuple[Sample, ...]:
         members = [sample for sample in self._asked() if _is_in(split, sample.group)]
         drawn = whole_clusters(members, count, seed)
-        known: dict[str, Sample | None] = {sample.id: self._looked_at(sample) for sample in drawn}
+        digests: dict[Path | Stored | Clip, str] = {}
+        known = {sample.id: self._looked_at(sample, digests) for sample in drawn}
         if self.record.circular:  # without one pass there is no question
             lost = {sample.group for sample in drawn if known[sample.id] is None}
             drawn = [sample for sample in drawn if sample.group not in lost]
         found = tuple(sample for one in drawn if (sample := known[one.id]) is not None)
         if drawn and not found:
             first = next(iter(self._broken.values()))
-            raise InputError(explain("--task", self.name, f"none of its pictures can be read: {first}"))
+            raise InputError(
+                explain("--task", self.name, f"none of its pictures or clips can be read: {first}")
+            )
         return found
 
     def _asked(self) -> list[Sample]:
@@ -105,9 +110,16 @@ class PublicTask:
             for item in self.dataset.items
         ]
 
-    def _looked_at(self, sample: Sample) -> Sample | None:
+    @cached_property
+    def _clips(self) -> Clips | None:
+        return Clips(self.record, self.dataset.place.root) if self.record.videos else None
+
+    def _looked_at(self, sample: Sample, digests: dict[Path | Stored | Clip, str]) -> Sample | None:
         try:
-            return with_pixels(sample)
+            if self._clips is not None:
+                clip = self._clips.find(self.dataset.items[self._items[sample.id]])
+                sample = replace(sample, videos=(clip,))
+            return with_pixels(sample, digests)
         except InputError as error:
             self._broken[sample.id] = str(error)
             return None

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from topovlm.errors import InputError, explain
 from topovlm.tasks.public.items import Item
 from topovlm.tasks.public.record import Benchmark, Videos
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video file, or `member` of the zip archive `path`."""
-
-    path: Path
-    member: str = ""
+from topovlm.videos.clip import Clip
+from topovlm.videos.rules import FrameRule
 
 
 class Clips:
-    """The clips of one dataset's folder. Archives are listed once, none is unpacked."""
+    """The clips of one dataset's folder, with the benchmark's rule for frames. Archives are listed once, none
+    is unpacked."""
 
     def __init__(self, record: Benchmark, root: Path) -> None:
         assert record.videos is not None
         self._videos: Videos = record.videos
         self._root = root
+        self._rule = FrameRule.parse(record.videos.frames)
         self._members: dict[str, Clip] | None = None
 
     def find(self, item: Item) -> Clip:
@@ -35,7 +30,7 @@ class Clips:
         for folder in (*self._videos.folders, "", "video", "videos"):
             for name in names:
                 if (self._root / folder / name).is_file():
-                    return Clip(self._root / folder / name)
+                    return Clip(self._root / folder / name, self._rule)
         if self._members is None:
             self._members = dict(self._archived())
         for name in names:
@@ -56,7 +51,7 @@ class Clips:
                 raise InputError(explain("video", str(archive), rule, "Fetch it again")) from None
             for member in members:
                 for end in _ends(member, 1):
-                    yield end, Clip(archive, member)
+                    yield end, Clip(archive, self._rule, member)
 
 
 def _ends(name: str, least: int) -> list[str]:

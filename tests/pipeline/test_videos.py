@@ -1,0 +1,98 @@
+"""Videos on the command line: a clip and public benchmarks with clips are asked about; the rest is named."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.tasks.small import build
+
+from tests import tiny_families
+from tests.clips import write_clip
+from topovlm import cli
+from topovlm.checkpoint.live import encode, greedy, load
+from topovlm.exporters.onnx.export import export_onnx
+from topovlm.runtime.engine import Engine
+from topovlm.samples import Sample
+from topovlm.videos.clip import Clip
+from topovlm.videos.rules import FrameRule
+
+CLIPS = "egoschema,mvbench,nextqa-strict,videomme"
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that takes videos, and one that takes none, exported; a clip; the benchmarks in small."""
+    room = tmp_path_factory.mktemp("videos")
+    for name in ("qwen2_5_vl", "internvl"):
+        export_onnx(tiny_families.build(room / f"{name}-model", name, layers=4), room / name)
+    write_clip(room / "clip.mp4", [tiny_families.tiny.picture(k, 80).resize((96, 64)) for k in range(12)])
+    build(room / "small", 6)
+    return room
+
+
+def ask(*words: str) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr)."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(list(words))
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.mark.parametrize("frames", ["4", "inner:3", "fps:2"])
+def test_a_clip_is_asked_about(room: Path, frames: str) -> None:
+    """The answer is torch's about the same frames."""
+    live = load(room / "qwen2_5_vl-model")
+    clip = Clip(room / "clip.mp4", FrameRule.parse(frames))
+    (expected,) = greedy(live, [encode(live, Sample("a", (), "What is it?", videos=(clip,)))], 8)
+    words = ("--video", str(room / "clip.mp4"), "--frames", frames, "--prompt", "What is it?")
+    code, out, _ = ask("run", str(room / "qwen2_5_vl"), *words, "--max-new-tokens", "8", "--json")
+    assert code == 0
+    assert json.loads(out)["token_ids"] == expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "more", "said"),
+    [
+        ("internvl", ("--video", "clip.mp4"), "this model takes no videos"),
+        ("qwen2_5_vl", ("--video", "nowhere.mp4"), "nowhere.mp4': does not exist"),
+        ("qwen2_5_vl", ("--video", "clip.mp4", "--frames", "best:4"), "no rule for choosing frames"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(room: Path, folder: str, more: tuple[str, ...], said: str) -> None:
+    """Exit code 2 and a sentence."""
+    paths = [str(room / word) if word.endswith(".mp4") else word for word in more]
+    code, _, err = ask("run", str(room / folder), *paths, "--prompt", "What is it?")
+    assert code == 2
+    assert said in " ".join(err.split())
+
+
+def test_benchmarks_with_clips_are_asked_and_answers_kept(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All four; again, no model is opened. One whose clip is broken is counted; the others are asked."""
+    clip = next((room / "small").rglob("ssv2_video_mp4/*.mp4"))
+    clip.write_bytes(clip.read_bytes()[:100])
+    words = ("eval", str(room / "qwen2_5_vl"), "--bench", CLIPS, "--bench-data", str(room / "small"))
+    words = (*words, "--limit", "6", "--answers", str(tmp_path / "answers"), "--threads", "1", "--json")
+    code, out, err = ask(*words)
+    assert code == 0, err
+    found: list[dict[str, Any]] = json.loads(out)["benchmarks"]
+    assert [one["name"] for one in found] == CLIPS.split(",")
+    assert all(one["accuracy"]["overall"]["n"] > 0 for one in found)
+    assert all("frames linspace:32" in one["accuracy"]["sample_source"] for one in found)
+    assert "1 rows left out" in found[1]["accuracy"]["sample_source"]
+    monkeypatch.setattr(Engine, "__init__", None)  # to open one would fail
+    assert ask(*words)[1] == out
+
+
+def test_a_model_without_videos_is_not_asked_benchmarks_with_clips(room: Path) -> None:
+    """Exit code 2 before anything runs."""
+    words = ("--bench", "nextqa", "--bench-data", str(room / "small"), "--threads", "1")
+    code, _, err = ask("eval", str(room / "internvl"), *words)
+    assert code == 2
+    assert "this model takes no videos" in " ".join(err.split())
