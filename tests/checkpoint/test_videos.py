@@ -22,6 +22,8 @@ from topovlm.checkpoint.live import (
 )
 from topovlm.checkpoint.loading import quiet_transformers
 from topovlm.checkpoint.verify import relative_difference
+from topovlm.choose.clouds import Reading
+from topovlm.choose.reading import Reader, norm_of
 from topovlm.errors import InputError
 from topovlm.samples import Sample
 from topovlm.videos.frames import Frames
@@ -139,3 +141,16 @@ def test_forward_decoder_takes_videos(family: tuple[str, Live]) -> None:
     forward_decoder(live, collate(live, [prompt]))
     handle.remove()
     assert found == [prompt.length]
+
+
+def test_pieces_of_clips_count_as_pieces_of_pictures(family: tuple[str, Live]) -> None:
+    """In clouds of words and of pictures: a stream of ones where the model puts features, else of zeros."""
+    _, live = family
+    for sample in tiny_families.video_samples():
+        batch = collate(live, [encode(live, sample)])
+        features = torch.isin(batch["input_ids"], torch.tensor(live.picture_token_ids))
+        read = Reader(
+            live, batch, [Reading("text-mean", "residual"), Reading("image-mean", "residual")], norm_of(live)
+        )
+        words, pieces = read(features[..., None].float()).flatten().tolist()
+        assert (words, pieces) == (0, pytest.approx(1))

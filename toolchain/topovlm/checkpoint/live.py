@@ -93,6 +93,12 @@ class Live:
         value = getattr(self.model.config, "image_token_id", None)
         return None if value is None else int(value)
 
+    def visual(self, ids: torch.Tensor) -> torch.Tensor:
+        """Bool, as `ids`: which of them stand for pieces of pictures and videos."""
+        names = ("image_token_id", "video_token_id")
+        held = [value for name in names if (value := getattr(self.model.config, name, None)) is not None]
+        return torch.isin(ids, torch.tensor(held, dtype=ids.dtype, device=ids.device))
+
     @property
     def context_tokens(self) -> int | None:
         """Most tokens that the decoder's positions cover, where its configuration tells."""

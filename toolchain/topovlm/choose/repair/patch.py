@@ -76,17 +76,17 @@ def token_weights(
     real: torch.Tensor,
     *,
     streams: Sequence[torch.Tensor],
-    image_token_id: int | None,
+    visual: torch.Tensor,
     bos_token_id: int | None,
     visual_weight: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """float64 [B, T]: 1 for text and answer, `visual_weight` for image tokens, 0 for padding and for tokens
-    that must stay as they are; and bool [B, T], which these are: outliers, and BOS where it comes first.
+    """float64 [B, T]: 1 for text and answer, `visual_weight` where `visual` [B, T] says so, 0 for padding and
+    for tokens that must stay as they are; and bool [B, T], which these are: outliers, and BOS where it comes
+    first.
 
     Outliers have a norm over ten times the median of one of `streams` [B, T, d]: a few of them would own the
     fit.
     """
-    visual = ids == (-1 if image_token_id is None else image_token_id)
     weights = torch.where(visual, visual_weight, 1.0).double()
     first = real & (real.cumsum(1) == 1)
     fixed = first & (ids == (-1 if bos_token_id is None else bos_token_id))
