@@ -4,6 +4,7 @@
     python -m benchmarks.tasks --data DIR    the same on real data (default: a small benchmark built here)
     python -m benchmarks.tasks --golden DIR  other vectors, e.g. of all answers that are published
     python -m benchmarks.tasks small DIR     write the small benchmark
+    python -m benchmarks.tasks judged DIR    MathVista's rule against a GPT model's readings (a checkout)
 
 Exit code 1 where a prompt or a score differs in a way that no record states.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.tasks.agreement import GOLDEN, Agreement, agreement, readings
 from benchmarks.tasks.chance import chance_of, rules_of
+from benchmarks.tasks.judged import judged, table
 from benchmarks.tasks.small import build
 from topovlm.errors import InputError
 from topovlm.tasks.public.dataset import Dataset, read
@@ -32,8 +34,10 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("command", nargs="?", choices=("check", "small"), default="check")
-    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="where `small` writes")
+    parser.add_argument("command", nargs="?", choices=("check", "small", "judged"), default="check")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, metavar="DIR", help="where `small` writes, what `judged` reads"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR")
     parser.add_argument("--golden", type=Path, metavar="DIR", default=GOLDEN)
     parser.add_argument("--questions", type=int, default=200, metavar="N", help="of each, that are built")
@@ -41,9 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         "--guesses", type=int, default=20, metavar="N", help="random answers to each question"
     )
     args = parser.parse_args(argv)
+    if args.command != "check" and args.folder is None:
+        parser.error(f"{args.command} needs a folder")
+    if args.command == "judged":
+        print("\n".join(table(judged(args.folder))))
+        return 0
     if args.command == "small":
-        if args.folder is None:
-            parser.error("small needs a folder")
         for name, home in build(args.folder, args.questions).items():
             print(name, home)
         return 0
@@ -65,14 +72,14 @@ def _golden(folder: Path) -> int:
         one = agreement(file)
         found[one.task].append(one)
     print("Against lmms-eval 0.7.3: prompts and scores that are equal, stated differences, strays\n")
-    print("| benchmark | prompts | scores | stated differences | strays |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| benchmark | prompts | scores | by a judge that repeats the text | stated differences | strays |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name, many in found.items():
         stated = sum((one.stated for one in many), Counter[str]())
         differing = "; ".join(f"{count:,} {kind}" for kind, count in stated.items()) or "none"
         strays = sum(len(one.strays) for one in many)
-        prompts, scores = sum(one.prompts for one in many), sum(one.scores for one in many)
-        print(f"| {name} | {prompts:,} | {scores:,} | {differing} | {strays} |")
+        counts = (sum(getattr(one, part) for one in many) for part in ("prompts", "scores", "judged"))
+        print(f"| {name} | {' | '.join(f'{count:,}' for count in counts)} | {differing} | {strays} |")
     _real(folder)
     every = [stray for many in found.values() for one in many for stray in one.strays]
     for stray in every[:20]:

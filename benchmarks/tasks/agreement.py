@@ -22,11 +22,15 @@ GOLDEN = Path(__file__).parents[2] / "tests" / "tasks" / "golden"
 
 @dataclass
 class Agreement:
-    """Counts over one file of vectors. `strays`: what is neither equal nor a stated difference."""
+    """Counts over one file of vectors. `strays`: what is neither equal nor a stated difference.
+
+    `judged`: equal to what lmms-eval would score if its GPT model repeated what the answer states.
+    """
 
     task: str
     prompts: int = 0
     scores: int = 0
+    judged: int = 0
     stated: Counter[str] = field(default_factory=Counter)
     strays: list[str] = field(default_factory=list)
 
@@ -72,18 +76,29 @@ def with_pictures(record: Benchmark, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compare(found: Agreement, record: Benchmark, item: Item, answer: Sequence[Any]) -> None:
-    text, score, remark = answer
+    text, score, remark, *judged = answer
     reading = RULES[record.rule](item, text)
     if remark == "random":
         _note(found, "a letter drawn at random", reading.read is None, item, text)
-    elif remark == "judge":
-        found.stated["asked of a GPT model"] += 1
-    elif item.fields.get("answer_type") == "float":
-        _note(found, "decimals, never right there", score == 0, item, text)
+    elif item.fields.get("answer_type") == "float" and score != 0:
+        found.strays.append(f"{item.id}: {text!r}, a decimal, is right there")
+    elif remark == "judge" or item.fields.get("answer_type") == "float":
+        _compare_judged(found, item, text, reading, judged[0])
     elif reading.right == bool(score):
         found.scores += 1
     else:
         found.strays.append(f"{item.id}: {text!r} scores {score} there, read as {reading}")
+
+
+def _compare_judged(found: Agreement, item: Item, text: str, reading: Reading, score: float | None) -> None:
+    if score is None:
+        found.stated["asked of a GPT model about a text that states nothing, or several things"] += 1
+    elif reading.right == bool(score):
+        found.judged += 1
+    elif reading.read is None:
+        found.stated["read by a judge, unread here"] += 1
+    else:
+        found.strays.append(f"{item.id}: {text!r} scores {score} by a judge, read as {reading}")
 
 
 def _note(found: Agreement, kind: str, holds: bool, item: Item, text: str) -> None:

@@ -4,7 +4,8 @@
     python -m benchmarks.tasks.golden tests/tasks/golden --mmmu DIR --blink DIR --most 250
 
 writes TASK.json: rows with their prompts; for each answer its score, whether the score was drawn at random,
-and whether a GPT model would have been asked.
+and whether a GPT model would have been asked. Of MathVista also the score if that model repeated what the
+answer states, and the precision were a whole number, as in the authors' own script.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tasks import real_answers
-from benchmarks.tasks.golden_rows import ROWS, Row, answers_of
+from benchmarks.tasks.golden_rows import ROWS, Row, answers_of, said_of
 
 VERSION = "0.7.3"
 _LETTER = "Answer with the option's letter from the given choices directly."
@@ -81,7 +82,11 @@ def main(argv: list[str]) -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
     for task, rows in ROWS.items():
         _check_kwargs(task)
-        _write(args.folder / f"{task}.json", task, [_row(task, row, answers_of(task, row)) for row in rows])
+        made = [_row(task, row, answers_of(task, row)) for row in rows]
+        if task == "mathvista":
+            for vector in made:
+                _add_judged(vector)
+        _write(args.folder / f"{task}.json", task, made)
     for task, reader in real_answers.READERS.items():
         repository = getattr(args, task)
         if repository is not None:
@@ -123,6 +128,20 @@ def _answer(task: str, row: Row, text: str) -> list[Any]:
     return [text, score, "judge" if asked else ""]
 
 
+def _add_judged(vector: dict[str, Any]) -> None:
+    """To each answer: its score with a judge that repeats what it states; None where it states nothing."""
+    row = vector["row"]
+    whole = {**row, "precision": None if row["precision"] is None else int(row["precision"])}
+    said = said_of("mathvista", row)
+    for answer in vector["answers"]:
+        stated = said[answer[0]]
+        if stated is None:
+            answer.append(None)
+            continue
+        with _no_judge([], reply=stated):
+            answer.append(float(_SCORE["mathvista"](whole, answer[0])))
+
+
 @contextmanager
 def _no_dice() -> Iterator[None]:
     import random
@@ -141,13 +160,13 @@ def _no_dice() -> Iterator[None]:
 
 
 @contextmanager
-def _no_judge(asked: list[str]) -> Iterator[None]:
-    """The GPT model of MathVista says nothing, as without a key; mere resemblance is told, too."""
+def _no_judge(asked: list[str], reply: str = "") -> Iterator[None]:
+    """MathVista's GPT model says nothing, as without a key, or `reply`; mere resemblance is told, too."""
     evaluator = importlib.import_module("lmms_eval.tasks.mathvista.mathvista_evals").MathVistaEvaluator
 
     def nothing(self: Any, prompt: str, **_: Any) -> str:
         asked.append(prompt)
-        return ""
+        return reply
 
     def nearest(self: Any, prediction: str, choices: list[str]) -> str:
         if prediction not in choices:

@@ -6,6 +6,7 @@ Rows are ours; a picture's or a video's cell holds its name.
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -168,11 +169,44 @@ OPEN_FORMS = (
 )  # fmt: skip
 
 
+# What a form says where its first placeholder is not all of it: none of the options, or several, or another.
+_SAID: dict[str, str | None] = {
+    "It must be {X}, not {W}.": "{X}", "{W} or {X}": None, "{X} or {W}": None, "{X}, {W}": None,
+    "({W}) or ({X})": None, "Not {W}. {X}": "{X}", "{W}. No, {X}.": "{X}", "{X}{W}": None, "{W}{X}": None,
+    "There are {T} and {O} in this picture, and more.": None, "A": "A", "E": "E", "F": "F", "C": "C",
+    "Answer: B. Explanation: C was wrong": "B", "{N} or 3": None, "about {N} million": None, "5%": "5",
+    "5.2%": "5.2", "1,250.5": "1250.5", "[2007, 2008]": "[2007, 2008]", "the thing is\nit is 14": "14",
+}  # fmt: skip
+
+
+def said_by(form: str) -> str | None:
+    """The placeholder, letter or number that a form states; None where it states none, or several."""
+    if form in _SAID:
+        return _SAID[form]
+    for placeholder in ("{X}", "{x}", "{W}", "{T}", "{O}", "{N}"):
+        if placeholder in form:
+            return placeholder.replace("x", "X")
+    try:
+        return form.strip() if math.isfinite(float(form)) else None
+    except ValueError:
+        return None
+
+
 def answers_of(task: str, row: Row) -> list[str]:
     """Every form, filled in for a row; open forms where it has no options."""
+    return list(said_of(task, row))
+
+
+def said_of(task: str, row: Row) -> dict[str, str | None]:
+    """Every form, filled in for a row -> what it states, as one who reads it would put it."""
     options, right = _options_of(task, row)
+    found: dict[str, str | None] = {}
     if not options:
-        return list(dict.fromkeys(form.replace("{{N}}", "{N}").replace("{N}", right) for form in OPEN_FORMS))
+        for form in OPEN_FORMS:
+            said = said_by(form)
+            text = form.replace("{{N}}", "{N}").replace("{N}", right)
+            found.setdefault(text, None if said is None else said.replace("{N}", right))
+        return found
     letters = "ABCDEFGHIJ"[: len(options)]
     place = options.index(right)
     other = (place + 1) % len(options)
@@ -183,7 +217,12 @@ def answers_of(task: str, row: Row) -> list[str]:
         "T": options[place],
         "O": options[other],
     }
-    return list(dict.fromkeys(form.format(**filled) for form in FORMS))
+    for form in FORMS:
+        said = said_by(form)
+        put = None if said is None else said.format(**filled)
+        # A letter that no option has states none: a judge's answer is replaced by the nearest in spelling.
+        found.setdefault(form.format(**filled), put if put in (*letters, *options) else None)
+    return found
 
 
 def _options_of(task: str, row: Row) -> tuple[list[str], str]:

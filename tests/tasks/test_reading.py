@@ -98,6 +98,8 @@ def test_mathvista_takes_letters_and_choices_but_no_resemblance() -> None:
     assert mathvista_rule(ANIMALS, "B").right
     assert mathvista_rule(ANIMALS, "(B) dog").right
     assert mathvista_rule(ANIMALS, "dog").right
+    assert mathvista_rule(ANIMALS, "The animal in the picture is a dog.").right
+    assert mathvista_rule(ANIMALS, "a cat and a dog").read is None
     assert mathvista_rule(ANIMALS, "").read is None
     assert mathvista_rule(ANIMALS, "dogs").read is None
     letters = item("B", "A", "C", answer="A")  # choices that are letters: what is said is the place

@@ -1,7 +1,8 @@
 """MathVista without a judge model: the rule that stands in for the GPT model of its authors and of lmms-eval.
 
-A choice, word for word or by its letter; a number, alone or the last that is said, rounded as the question
-wants it; a list as such. Nothing is matched by resemblance.
+A choice, word for word, by its letter, or the only one that is named; a number, alone or the last that is
+said, rounded as the question wants it; a list as such. Nothing is matched by resemblance. How often that
+agrees with GPT-4's reading: `python -m benchmarks.tasks judged`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 
 from topovlm.evaluation.letters import parse_letter
 from topovlm.tasks.public.items import Item, listed, number_of
+from topovlm.tasks.public.named import bracketed, named
 from topovlm.tasks.public.reading import UNREAD, Reading
 
 _NUMBER = re.compile(
@@ -38,7 +40,7 @@ def _choice(item: Item, said: str) -> Reading:
     """A text that is a choice may still be a letter, which goes first: choices may be letters themselves."""
     letter = said if said in item.letters else None
     if letter is None and said not in item.options:
-        letter = parse_letter(said)
+        letter = parse_letter(said) or bracketed(item, said) or named(item, said)
     read = said if letter is None and said in item.options else item.by_letter.get(letter or "")
     return UNREAD if read is None else Reading(read == item.right_text, read)
 

@@ -8,70 +8,22 @@ number that is stated, or the words without what leads to them.
 from __future__ import annotations
 
 import math
-import re
 
 from topovlm.errors import InputError
 from topovlm.evaluation.letters import parse_letter
 from topovlm.evaluation.metrics import normalise, parse_number, score_answer
 from topovlm.tasks.public.items import Item, listed, number_of
 from topovlm.tasks.public.mathvista import mathvista_rule
+from topovlm.tasks.public.named import LEAD, bracketed, named
 from topovlm.tasks.public.reading import UNREAD, Reading, chosen
-
-_DENIES = re.compile(
-    r"\b(?:not|no|never|neither|nor|cannot|without|except|instead|rather|unlike|either|nothing|none)\b|n['’]t\b",
-    re.I,
-)
-_LEAD = re.compile(
-    r"^(?:(?:so|thus|therefore|hence|final|the|a|an|my|correct|right|best|answer|it|this|that|there|is|are|was|"
-    r"would be|must be|they|equals?)\s+)+",
-)
 
 
 def strict(item: Item, text: str) -> Reading:
     """What the text says of the item's answer."""
     if item.options:
-        letter = parse_letter(text) or _bracketed(item, text) or _named(item, text)
+        letter = parse_letter(text) or bracketed(item, text) or named(item, text)
         return chosen(letter if letter in item.letters else None, item.answer)
     return _open(item, text)
-
-
-def _bracketed(item: Item, text: str) -> str | None:
-    """The only letter of the item's that stands in brackets, but for those that their clauses deny."""
-    found = set()
-    for match in re.finditer(r"\(([A-Z])\)", text):
-        clause = re.split(r"[.!?;:\n]", text[: match.start()])[-1]
-        if match[1] in item.letters and not _DENIES.search(clause):
-            found.add(match[1])
-    return found.pop() if len(found) == 1 else None
-
-
-def _plain(option: str) -> str:
-    """An option's words; some datasets store its letter in front."""
-    return normalise(re.sub(r"^\(?[A-Z][.)]\s+", "", option.strip()))
-
-
-def _named(item: Item, text: str) -> str | None:
-    """The letter of the only option whose words occur in the text, as a whole or in an affirmation."""
-    said = normalise(text)
-    options = {letter: _plain(option) for letter, option in item.by_letter.items()}
-    whole = [
-        letter
-        for letter, option in options.items()
-        if option and _LEAD.sub("", said) == _LEAD.sub("", option)
-    ]
-    if whole:
-        return whole[0] if len(whole) == 1 else None
-    texts = set(options.values())
-    if any(match[0].lower() not in texts for match in _DENIES.finditer(text)):
-        return None
-    rest = f" {said} "
-    found = []
-    for letter, option in sorted(options.items(), key=lambda pair: -len(pair[1])):
-        if len(option) > 1 or option.isdigit():
-            if f" {option} " in rest:
-                found.append(letter)
-            rest = rest.replace(f" {option} ", " | ")  # a shorter option inside a longer one was not said
-    return found[0] if len(found) == 1 and list(options.values()).count(options[found[0]]) == 1 else None
 
 
 def _open(item: Item, text: str) -> Reading:
@@ -95,8 +47,8 @@ def _against(item: Item, true: str, text: str) -> Reading:
         return _relaxed(true, text)
     number = number_of(true.replace(",", ""))
     if number is None:
-        said = _LEAD.sub("", normalise(text))
-        return Reading(said == _LEAD.sub("", normalise(true)), said) if said else UNREAD
+        said = LEAD.sub("", normalise(text))
+        return Reading(said == LEAD.sub("", normalise(true)), said) if said else UNREAD
     value = parse_number(text)
     if value is None:
         return UNREAD
