@@ -93,7 +93,7 @@ def _parquet_batches(record: Benchmark, path: Path) -> Iterator[tuple[int, int, 
     """(row group, row in it, record batch)."""
     from pyarrow import parquet
 
-    with open_plain(path, field=_FIELD), parquet.ParquetFile(path) as file:
+    with open_plain(path, field=_FIELD), parquet.ParquetFile(path, page_checksum_verification=True) as file:
         columns = _known(record, path, file.schema_arrow.names)
         for group in range(file.num_row_groups):
             start = 0
@@ -146,7 +146,7 @@ def _column(path: Path, group: int, column: str, written: tuple[int, int]) -> An
         if path.suffix == ".parquet":
             from pyarrow import parquet
 
-            with parquet.ParquetFile(path) as file:
+            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
                 return file.read_row_group(group, columns=[column])[column]
         reader = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path)))
         return next(batch for number, batch in enumerate(reader) if number == group)[column]
