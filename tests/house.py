@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("records", "failures"),
     ("travel", "stats", "samples"),
     ("machine", "families", "topology"),
-    ("predict", "runtime", "towers", "workers"),
+    ("predict", "runtime", "towers", "native", "workers"),
     ("planner", "checkpoint"),
     ("evaluation", "exporters"),
     ("measure", "choose", "reference"),

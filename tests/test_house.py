@@ -67,7 +67,7 @@ def test_rooms_without_torch(room: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "home"),
     [
-        (r"(?i)llava", ("families", "towers", "reference", "runtime.pictures", "videos.rules")),
+        (r"(?i)llava", ("families", "towers", "native", "reference", "runtime.pictures", "videos.rules")),
         (r'"tensorrt"', ("exporters", "predict.runtimes")),  # there it is what a plan speaks for
         (r'startswith\("zigzag', ("choose",)),
     ],

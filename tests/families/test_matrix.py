@@ -13,12 +13,14 @@ from tests.families.test_further import FURTHER
 from tests.tiny_families import NAMES
 
 _STEPS = tuple(name for name in CHECKS if name not in FURTHER)
-# Their graphs are made, compared and run by tests/exporters and test_vipllava, or by a family here with
-# the same decoder inside; the benchmark does all.
+# Their graphs are made, compared and run by tests/exporters, tests/native and test_vipllava, or by a family
+# here with the same decoder inside; the benchmark does all.
 _EXPORTED_ELSEWHERE = (
     "llava-clip-llama",
     "llava-siglip-qwen2",
     "llava-siglip-qwen3",
+    "videollama2-clip-mistral",
+    "videollama2-siglip-qwen2",
     "vipllava",
     "qwen2",
     "mistral",

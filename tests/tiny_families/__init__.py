@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests import tiny
-from tests.tiny_families.configs import FAMILIES, TEXT_ONLY, config_for
+from tests.tiny_families.configs import FAMILIES, TEXT_ONLY, config_for, flat_for
+from tests.tiny_families.original import ORIGINAL, model_of, save
 from tests.tiny_families.processors import VIDEOS, processor_for
 from tests.tiny_families.words import WORDS, tokenizer_for
 from topovlm.samples import Sample
@@ -41,16 +42,16 @@ def build(
     processor). A field that is None is left out.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
+    from transformers import GenerationConfig
 
     words = WORDS[name]
     tokenizer = tokenizer_for(words)
     pixels = changes.pop("pixels", None)
-    processor = tokenizer if name in TEXT_ONLY else processor_for(name, tokenizer, pixels=pixels)
+    alone = name in TEXT_ONLY or name in ORIGINAL
+    processor = tokenizer if alone else processor_for(name, tokenizer, pixels=pixels)
     config = config_for(name, words, tokenizer, layers, **changes)
-    kind: Any = AutoModelForCausalLM if name in TEXT_ONLY else AutoModelForImageTextToText
     with torch.random.fork_rng():
-        model = kind.from_config(config).eval()
+        model = model_of(config, text_only=name in TEXT_ONLY).eval()
     redraw(model, seed)
     _never_answer_with_pictures(model)
     model = model.to(getattr(torch, dtype))
@@ -64,10 +65,13 @@ def build(
         max_new_tokens=16,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    if name in ORIGINAL:
+        save(model, flat_for(name, words, tokenizer, layers, **changes), folder)
+    else:
+        model.save_pretrained(folder)
     processor.save_pretrained(folder)
     _as_read(folder)
-    if name not in TEXT_ONLY:
+    if not alone:
         # transformers 5 nests the image processor in processor_config.json; other runtimes read this file.
         images = json.dumps(processor.image_processor.to_dict(), indent=2, sort_keys=True)
         (folder / "preprocessor_config.json").write_text(images)
@@ -81,8 +85,11 @@ def _as_read(folder: Path) -> None:
     """The tokenizer's file says what transformers makes of it: some classes have rules of their own."""
     from transformers import AutoTokenizer
 
+    from topovlm.checkpoint.loading import read_stock_config
+
     tokenizers: Any = AutoTokenizer  # untyped in transformers
-    tokenizers.from_pretrained(folder, local_files_only=True).backend_tokenizer.save(
+    config = read_stock_config(folder)
+    tokenizers.from_pretrained(folder, config=config, local_files_only=True).backend_tokenizer.save(
         str(folder / "tokenizer.json")
     )
 
@@ -99,7 +106,7 @@ def _never_answer_with_pictures(model: Any) -> None:
 
 
 def redraw(model: torch.nn.Module, seed: int) -> None:
-    """`tiny`'s scales, and those of what LLaVA has not: Gemma's norms, experts, layer scales, newlines."""
+    """`tiny`'s scales, and those of what LLaVA has not: other norms, experts, layer scales, newlines."""
     import torch
 
     tiny._redraw(model, seed)
@@ -120,6 +127,8 @@ def redraw(model: torch.nn.Module, seed: int) -> None:
             factor = (value[0].numel() / value.shape[-1]) ** 0.5
         elif "visual_embeddings_table" in name:
             factor = 3.0
+        elif owner.endswith(".bn"):
+            shift = float(leaf == "weight")  # a norm by another name
         elif "head_norm" in name:
             factor = 4.0  # a softmax over visual words that picks some
         with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.tiny_families.original import ORIGINAL, configuration, flat
 from tests.tiny_families.words import Words
 
 Facts = dict[str, Any]
@@ -29,20 +30,10 @@ def config_for(name: str, words: Words, tokenizer: Any, layers: int, **changes: 
     """The transformers configuration. `changes`: fields by part (`text`, `vision`, `top`) that differ."""
     from transformers import AutoConfig
 
+    if name in ORIGINAL:
+        return configuration(flat_for(name, words, tokenizer, layers, **changes))
     ids = tokenizer.convert_tokens_to_ids
-    stops = [ids(token) for token in words.stops]
-    common = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 2048,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": stops[0] if len(stops) == 1 else stops,
-    }
+    common = _common(words, tokenizer, layers)
     if name in TEXT_ONLY:
         kind, facts = decoder(name, layers)
         return AutoConfig.for_model(kind, **_changed({**common, **facts}, "text", changes))
@@ -54,6 +45,29 @@ def config_for(name: str, words: Words, tokenizer: Any, layers: int, **changes: 
         text_config=_changed({**common, **text}, "text", changes),
         vision_config=_changed(vision, "vision", changes),
     )
+
+
+def flat_for(name: str, words: Words, tokenizer: Any, layers: int, **changes: Facts) -> Facts:
+    """As `config_for`, of those that transformers does not have: config.json itself."""
+    model_type, text, vision, top = FAMILIES[name](layers, tokenizer.convert_tokens_to_ids)
+    parts = {"text": {**_common(words, tokenizer, layers), **text}, "vision": vision, "top": top}
+    return flat(model_type, *(_changed(facts, part, changes) for part, facts in parts.items()))
+
+
+def _common(words: Words, tokenizer: Any, layers: int) -> Facts:
+    stops = [tokenizer.convert_tokens_to_ids(token) for token in words.stops]
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": stops[0] if len(stops) == 1 else stops,
+    }
 
 
 def _changed(facts: Facts, part: str, changes: dict[str, Facts]) -> Facts:
@@ -266,6 +280,20 @@ def _ovis2(layers: int, ids: Ids) -> Parts:
     return "ovis2", {**_inner("qwen2", layers), "tie_word_embeddings": True}, tower, top
 
 
+def _videollama2(tower: Facts, kind: str, connector: str) -> Any:
+    def parts(layers: int, ids: Ids) -> Parts:
+        top = {
+            "mm_projector_type": connector,
+            "image_token_id": 0,
+            "video_token_id": 0,
+            "tie_word_embeddings": False,
+        }
+        text = {**_inner(kind, layers), "tie_word_embeddings": False}
+        return f"videollama2_{kind}", text, tower, top
+
+    return parts
+
+
 # Name -> (layers, token ids) -> model type, fields of text, vision and top.
 FAMILIES: dict[str, Callable[[int, Ids], Parts]] = {
     "llava-clip-llama": _llava(_CLIP, "llama", _SECOND),
@@ -306,4 +334,6 @@ FAMILIES: dict[str, Callable[[int, Ids], Parts]] = {
     "paddleocr_vl": _paddle,
     "glm4v": _glm4v,
     "ovis2": _ovis2,
+    "videollama2-clip-mistral": _videollama2(_CLIP, "mistral", "stc_connector"),
+    "videollama2-siglip-qwen2": _videollama2(_SIGLIP, "qwen2", "stc_connector_v35"),
 }

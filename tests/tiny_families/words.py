@@ -190,6 +190,11 @@ WORDS: dict[str, Words] = {
         },
         more=_CHAT,
     ),
+    # Templates of a tokenizer alone; pictures take the place of a token that no prompt holds, the first one.
+    "videollama2-clip-mistral": Words(templates.LLAMA2, "<unk>", ("</s>",), "<s>"),
+    "videollama2-siglip-qwen2": Words(
+        templates.WORDS_ALONE, "<|endoftext|>", ("<|im_end|>", "<|endoftext|>"), more=_CHAT
+    ),
     "paligemma": Words(templates.PALIGEMMA, "<pad>", ("<eos>",), "<bos>", named={"image_token": "<image>"}),
     "paligemma2": Words(templates.PALIGEMMA, "<pad>", ("<eos>",), "<bos>", named={"image_token": "<image>"}),
     "gemma3": _gemma(

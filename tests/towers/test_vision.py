@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-from transformers import AutoModelForImageTextToText
 
 from tests.tiny_families.configs import FAMILIES, config_for
+from tests.tiny_families.original import model_of
 from tests.tiny_families.words import WORDS, tokenizer_for
 from topovlm.families.torch_parts import parts_of
 from topovlm.towers.vision import vision_of
@@ -33,8 +33,7 @@ def test_all_of_a_tower_is_where_the_model_is(name: str) -> None:
     """Its buffers, and what it makes as it runs."""
     words = WORDS[name]
     config = config_for(name, words, tokenizer_for(words), 2)
-    kind: Any = AutoModelForImageTextToText  # untyped in transformers
-    model = kind.from_config(config).to("meta")
+    model = model_of(config).to("meta")
     module: Any = vision_of(parts_of(model))
     assert {value.device.type for value in (*module.parameters(), *module.buffers())} == {"meta"}
     given = {name: value.to("meta") for name, value in module.samples().items()}

@@ -88,6 +88,18 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"projector_pooling_ratio": 2},
         {"tile_size": 32, **MEAN},
     ),
+    "videollama2 clip": (
+        "videollama2_mistral",
+        {"model_type": "clip_vision_model", **SMALL},
+        {"num_frames": 5, "sampler_padding": 1},
+        EDGE,
+    ),
+    "videollama2 siglip": (
+        "videollama2_qwen2",
+        {"model_type": "siglip_vision_model", **SMALL},
+        {"num_frames": 4, "sampler_padding": 0},
+        SQUARE,
+    ),
     "mistral3": ("mistral3", PIXTRAL, {}, {"size": {"longest_edge": 64}}),
     "qwen2_vl": ("qwen2_vl", {**NATIVE, "embed_dim": 8, "depth": 2}, {}, {**AREA, "max_pixels": 64 * 64}),
     "qwen2_5_vl": ("qwen2_5_vl", {**NATIVE, "hidden_size": 8, "depth": 2}, {}, AREA),
@@ -151,12 +163,13 @@ def test_known_models_at_their_own_size(model: KnownModel) -> None:
     """Sizes as published; a tile is the tower's picture."""
     shape = model.shape()
     assert shape.vision is not None
-    rules = picture_rules(model.config, FAMILIES[shape.model_type])
+    config = model.facts.config
+    rules = picture_rules(config, FAMILIES[shape.model_type])
     side = {"height": shape.vision.image_size, "width": shape.vision.image_size}
     images = {**MEAN, **(model.preprocessor or {"size": side})}
     if rules.strategy == "split":
         images["max_image_size"] = {"longest_edge": shape.vision.image_size}
-    own = strategy(rules.strategy, images=images, processor={}, config=model.config, token=str)
+    own = strategy(rules.strategy, images=images, processor={}, config=config, token=str)
     for height, width in ((480, 640), (1080, 1920), (97, 1203)):
         workload = Workload(image_height=height, image_width=width)
         assert own.see(Image.new("L", (width, height))).tokens == visual_tokens(shape, workload)

@@ -9,6 +9,11 @@ from typing import Any
 from topovlm.checkpoint.outcome import License, SurgeryReport
 from topovlm.text import for_markdown
 
+_LOADS = {
+    True: "It is a plain transformers checkpoint and loads without topovlm.",
+    False: "No class of transformers loads it, as none loads the source: it has the source's layout, for the "
+    "code of the source's own project and for topovlm.",
+}
 _ORDER = ["license", "license_name", "license_link", "base_model", "base_model_relation"]
 
 
@@ -67,7 +72,7 @@ def model_card(report: SurgeryReport, base_model: str | None) -> str:
         license_name=report.license.name,
         license_link=report.license.link,
         **origin,
-        library_name="transformers",
+        library_name="transformers" if report.stock else None,
         pipeline_tag="text-generation" if report.text_only else "image-text-to-text",
         tags=["pruned", "topovlm"],
     )
@@ -93,7 +98,7 @@ Decoder layers were removed from {source}; all other weights are its own, byte f
 | parameters | {report.parameters_before:,} -> {report.parameters_after:,} |
 | weights | {report.weight_bytes_before:,} -> {report.weight_bytes_after:,} bytes |
 
-It is a plain transformers checkpoint and loads without topovlm. What the removal costs in accuracy depends on
+{_LOADS[report.stock]} What the removal costs in accuracy depends on
 the task: see the report of the run that made it, and measure on your own data.
 
 {license_line}

@@ -24,6 +24,7 @@ from topovlm.families.family import Action, Decoder, Family
 from topovlm.families.images import checked_images
 from topovlm.families.layers import layer_count, shape_groups
 from topovlm.families.limits import check_limits
+from topovlm.families.original import image_processor, normal
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Where an image processor's configuration lies, and under which key, in transformers' own order.
@@ -129,6 +130,11 @@ def read_json_object(path: Path, what: str) -> ModelConfig:
     return value
 
 
+def read_config(folder: Path) -> ModelConfig:
+    """config.json in the form that the rest reads (`families.original`). Raises `InputError`."""
+    return normal(read_json_object(folder / "config.json", "config.json"))
+
+
 def read_facts(source: Path | str) -> ModelFacts:
     """config.json and image processor of a checkpoint whose family can be planned; reads no weights."""
     folder = resolve(source, config_only=True)
@@ -138,11 +144,14 @@ def read_facts(source: Path | str) -> ModelFacts:
 def _facts(folder: Path, source: str, action: Action) -> ModelFacts:
     check_folder(folder)
     config = _checked_config(folder, source, action)
-    return ModelFacts(config, read_preprocessor(folder), read_video_settings(folder) or None)
+    return ModelFacts(config, read_preprocessor(folder, config), read_video_settings(folder) or None)
 
 
-def read_preprocessor(folder: Path) -> ModelConfig | None:
-    """The image processor's configuration beside config.json, where there is one. All must be sound."""
+def read_preprocessor(folder: Path, config: ModelConfig | None = None) -> ModelConfig | None:
+    """The image processor's configuration beside config.json, where there is one, else what `config` implies.
+
+    All must be sound.
+    """
     found = None
     for name, key in _PREPROCESSORS:
         content = _object(folder, name)
@@ -156,7 +165,7 @@ def read_preprocessor(folder: Path) -> ModelConfig | None:
             raise InputError(explain(field, held, "must be an object", "Use the model's own file"))
         images = checked_images(held, field)
         found = images if found is None else found
-    return found
+    return found if found is not None or config is None else image_processor(config)
 
 
 def read_video_settings(folder: Path) -> ModelConfig:
@@ -184,7 +193,7 @@ def _checked_config(folder: Path, source: str, action: Action) -> ModelConfig:
             rule, remedy = "has no config.json", "Give the folder of a transformers checkpoint"
         raise InputError(explain("--model", source, rule, remedy))
     try:
-        config = read_json_object(path, "config.json")
+        config = read_config(folder)
     except InputError:
         # transformers writes infinities for some types: those are refused by their name, if they are.
         loose = read_json(path, field="config.json", constants=True)

@@ -74,7 +74,7 @@ def films_of(folder: Path, config: ModelConfig, family: Family, tokenizer: Any) 
     with settings_errors():
         prepares = strategy(
             tokens.strategy,
-            images=read_preprocessor(folder) or {},
+            images=read_preprocessor(folder, config) or {},
             processor=read_json_object(stated, stated.name) if stated.is_file() else {},
             config=config,
             token=token,

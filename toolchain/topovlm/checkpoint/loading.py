@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from topovlm.checkpoint.files import Checkpoint, open_checkpoint
+from topovlm.checkpoint.files import Checkpoint, open_checkpoint, read_config
 from topovlm.errors import InputError, TopovlmError, explain
+from topovlm.families.catalogue import family_for
+from topovlm.families.configs import ModelConfig
 from topovlm.families.mapped import Mapped
 from topovlm.families.torch_parts import TorchParts, parts_of
 from topovlm.machine.host import MOST_OF_MEMORY, free_memory_bytes
@@ -76,11 +79,21 @@ def said(error: BaseException) -> str:
     return short if " " in short else f"{type(error).__name__} {short}".strip()
 
 
+def native_of(config: ModelConfig) -> Any:
+    """Our module with the classes of a family that transformers does not have (`native`), else None."""
+    family = family_for(config)
+    return import_module(family.native) if family is not None and family.native else None
+
+
 def read_stock_config(folder: Path) -> Any:
     """config.json as transformers reads it, defaults filled in. Raises `InputError`."""
     from transformers import AutoConfig
 
+    config = read_config(folder)
+    native = native_of(config)
     with load_errors(folder, "cannot read its config.json"):
+        if native is not None:
+            return native.configuration(config)
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -92,7 +105,7 @@ def load_model(
     mapped: bool = False,
     device: str = "cpu",
 ) -> Any:
-    """The stock transformers model on the CPU, in evaluation mode, without gradients.
+    """The stock transformers model (ours where it has none) on the CPU, to evaluate, without gradients.
 
     `dtype` is a torch dtype's name, or "stored"; `attention_kind` is transformers' own choice by default.
     `mapped`: the weights stay in their files until they are used, as `dtype` and on `device`
@@ -107,7 +120,11 @@ def load_model(
     if not mapped:
         refuse_too_large(checkpoint, dtype)
     _refuse_unfilled(checkpoint)
-    more = {} if attention_kind is None else {"attn_implementation": attention_kind}
+    more: dict[str, Any] = {} if attention_kind is None else {"attn_implementation": attention_kind}
+    native = native_of(checkpoint.config)
+    if native is not None:
+        loader = native.MODEL
+        more |= {"config": read_stock_config(checkpoint.folder), "key_mapping": dict(native.NAMES)}
     with load_errors(checkpoint.folder):
         model, facts = loader.from_pretrained(
             checkpoint.folder,

@@ -18,7 +18,7 @@ class SurgeryReport(Part, frozen=True, kw_only=True):
     """What went, what stayed (0-based, numbering of the source) and what it weighs.
 
     `folder`: the output's name alone, so that two machines give the same text. `text_only`: whether the model
-    sees no pictures.
+    sees no pictures. `stock`: whether transformers has a class that loads it.
     """
 
     source: str
@@ -34,3 +34,4 @@ class SurgeryReport(Part, frozen=True, kw_only=True):
     license: License
     weight_files: tuple[str, ...]
     text_only: bool = False
+    stock: bool = True

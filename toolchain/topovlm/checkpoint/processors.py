@@ -14,13 +14,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from topovlm.checkpoint.files import read_json_object, read_preprocessor
+from topovlm.checkpoint.chat import chat_template
+from topovlm.checkpoint.files import read_config, read_json_object, read_preprocessor
 from topovlm.checkpoint.films import conversation_parts, films_of, metadata
-from topovlm.checkpoint.loading import load_errors, quiet_transformers, read_stock_config
+from topovlm.checkpoint.loading import load_errors, native_of, quiet_transformers, read_stock_config
 from topovlm.checkpoint.whole_prompts import see_whole_prompts
 from topovlm.errors import InputError, explain, located
-from topovlm.families.catalogue import find_family
+from topovlm.families.catalogue import family_of, find_family
 from topovlm.families.configs import ModelConfig
+from topovlm.families.facts import ModelFacts
 from topovlm.families.family import Family
 from topovlm.families.sizes import read_shape
 from topovlm.runtime.template import messages, render
@@ -43,8 +45,11 @@ def load_processor(folder: Path) -> Any:
     processors: Any = AutoProcessor  # untyped in transformers
     check_tokenizer(folder / "tokenizer.json")
     read_preprocessor(folder)  # its sizes are within bounds
-    config = read_json_object(folder / "config.json", "config.json")
-    read_stock_config(folder)  # processors are chosen by it: what is wrong with it is not their fault
+    config = read_config(folder)
+    stock = read_stock_config(folder)  # processors are chosen by it: what is wrong with it is not their fault
+    native = native_of(config)
+    if native is not None:
+        return _native(native, stock, folder, config)
     with load_errors(folder):
         # Asked for by name: choosing by the model's type, transformers forgets that no code may run.
         kind = _class_of(folder)
@@ -69,6 +74,29 @@ def load_processor(folder: Path) -> Any:
         rule = "has no chat template, so a prompt cannot be written the way it was trained"
         raise InputError(explain("--model", str(folder), rule, "Add chat_template.jinja"))
     return processor
+
+
+def _native(native: Any, stock: Any, folder: Path, config: ModelConfig) -> Any:
+    """Of a family that transformers does not have: its tokenizer, and our processor around it."""
+    import transformers
+
+    tokenizers: Any = transformers.AutoTokenizer  # untyped in transformers
+    with load_errors(folder):
+        tokenizer = tokenizers.from_pretrained(
+            folder, config=stock, local_files_only=True, trust_remote_code=False
+        )
+    see_whole_prompts(tokenizer)
+    facts, family = ModelFacts(config, read_preprocessor(folder, config)), family_of(config)
+    settings = dict(facts.preprocessor or {})
+    kind = str(settings.pop("image_processor_type", "")).removesuffix("Fast").removesuffix("Pil")
+    images = getattr(transformers, f"{kind}Pil", None)
+    if images is None:
+        rule = "is no image processor of transformers"
+        raise InputError(explain("preprocessor_config.json: image_processor_type", kind, rule, OWN_PROCESSOR))
+    template = chat_template(folder, config, family, tokenizer.convert_ids_to_tokens)
+    made = native.processor(images(**settings), tokenizer, chat_template=template, facts=facts)
+    made.films = films_of(folder, config, family, tokenizer)
+    return made
 
 
 def _complete(processor: Any, folder: Path, config: ModelConfig, family: Family) -> None:

@@ -18,6 +18,7 @@ from topovlm.checkpoint.safetensors_file import TensorEntry, write_file
 from topovlm.errors import InputError, explain
 from topovlm.families.configs import ModelConfig
 from topovlm.families.layers import Change, refuse_tied_layers, refuse_unknown_layer_fields, rewrite_config
+from topovlm.families.original import stated
 
 Progress = Callable[[int, int], None]
 
@@ -97,7 +98,7 @@ def prune_checkpoint(
         parameters = sum(entry.elements for shard in shards.values() for _, entry in shard)
         if list(shards) != [SINGLE]:
             write_json(stage / INDEX, _index(checkpoint, shards, total, parameters))
-        write_json(stage / "config.json", config)
+        write_json(stage / "config.json", stated(config))
         for path in side_files(checkpoint.folder):
             if path.name != "config.json":
                 _carry(path, stage / path.name)
@@ -116,6 +117,7 @@ def prune_checkpoint(
             license=license_,
             weight_files=tuple(shards),
             text_only=checkpoint.family.text_only,
+            stock=not checkpoint.family.native,
         )
         on_hub = is_hub_id(checkpoint.source) and not Path(checkpoint.source).is_dir()
         write_text(stage / "README.md", model_card(report, base_model=source if on_hub else None))

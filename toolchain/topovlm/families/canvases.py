@@ -18,6 +18,12 @@ _COVERED = 0.9  # share of a picture that the tiles of Ovis 2 should cover
 Size = tuple[int, int]
 
 
+def sampled(frames: int, rows: int, columns: int, padding: int) -> tuple[int, int, int]:
+    """What is left of a clip, blank ones on each side, where two by two by two become one (VideoLLaMA2)."""
+    steps, tall, wide = ((length + 2 * padding) // 2 for length in (frames, rows, columns))
+    return steps, tall, wide
+
+
 def _no_strip(height: int, width: int, stated: Size) -> None:
     if max(height, width) > _MOST_ASPECT * min(height, width):
         rule = f"one side is more than {_MOST_ASPECT} times the other: this family takes no such strip"

@@ -91,11 +91,14 @@ class Tokens(Strict, frozen=True, kw_only=True):
     the module of `runtime.pictures` that makes the vision graph's inputs from a picture.
     `any_size`: the tower takes pictures of any size; bounds in px. `merge`: the field that says how many
     patches side by side make one token (a ratio below 1: its inverse). `per_image`: the field that states the
-    tokens of a picture outright. `max_tiles`: with the image processor's field that may say otherwise, and
-    `tiles_field`, its field that says whether there are tiles. `longest_edge`: px, where the image processor
-    states none. `several`: the layout of a picture that is not the only one in its prompt, if another.
-    `pictures`: what the strategy does otherwise in this family, in terms of its own (its `Kind`); `videos`:
-    the same of frames (its `Films`). A family without the latter takes no videos.
+    tokens of a picture outright. `clip`: the field that says of how many frames a clip is made, where frames
+    become tokens together; a picture is repeated to as many. `patch_projector`: as `projector`, of weights
+    that every patch goes through before several become one token. `max_tiles`: with the image processor's
+    field that may say otherwise, and `tiles_field`, its field that says whether there are tiles.
+    `longest_edge`: px, where the image processor states none. `several`: the layout of a picture that is not
+    the only one in its prompt, if another. `pictures`: what the strategy does otherwise in this family, in
+    terms of its own (its `Kind`); `videos`: the same of frames (its `Films`). A family without the latter
+    takes no videos.
     """
 
     layout: str
@@ -107,6 +110,8 @@ class Tokens(Strict, frozen=True, kw_only=True):
     max_pixels: int = 0
     merge: str = ""
     per_image: str = ""
+    clip: str = ""
+    patch_projector: str = ""
     max_tiles: int = 0
     max_tiles_field: str = ""
     tiles_field: str = ""
@@ -161,21 +166,32 @@ class Clients(Strict, frozen=True, kw_only=True):
     processor: ModelConfig = msgspec.field(default_factory=dict)
 
 
+class Turns(Strict, frozen=True, kw_only=True):
+    """How a conversation is given to a tokenizer's own chat template, which takes words alone.
+
+    `system`: what stands before the user's turn. A picture is its token and a newline.
+    """
+
+    system: str = ""
+
+
 class Family(Strict, frozen=True, kw_only=True):
     """One model type. `actions`: what topovlm does with it; each needs the parts that `_NEEDS` names.
 
     `default_decoder`, `default_tower`: types of the parts where a configuration names none; a family without
     tower and `tokens` is a decoder by itself. `text_key`: where the decoder's fields are, "" for the top;
     `flat`: they may be at the top, too. `own_code`: published configurations name code of their own, from
-    before transformers had the family; it is not needed. `defaults`: what transformers assumes at the top of
+    before transformers had the family; it is not needed. `native`: our module with the classes of a family
+    that transformers does not have (`native`). `defaults`: what transformers assumes at the top of
     a configuration. `decoders`: those whose layers may go, and that are exported. `protect_first`,
     `protect_last`: how many layers never go. `tied_first`: field of the tower's configuration with one entry
     for each of the first decoder layers that reads more than the residual stream: they stay. `renamed`:
     fields that older releases of transformers know by another name. `positions`: "sequential", or "grid"
     (rows and columns of a picture), and `first_position`, of the first token. `mask`: "causal", "blocks"
     (each picture sees itself whole) or "prefix" (the prompt does). `prompt`: by the chat template, or the
-    words alone. `caps_logits`: a bound of logits that the decoder's configuration states holds inside this
-    family, too (by itself a decoder always keeps it). `with_tower`: parts of this record that are others
+    words alone. `turns`: where the template is the tokenizer's, and knows no pictures. `caps_logits`: a bound
+    of logits that the decoder's configuration states holds inside this family, too (by itself a decoder
+    always keeps it). `with_tower`: parts of this record that are others
     around a tower of that type; what such a tower decides in every family is in its own record.
     """
 
@@ -187,6 +203,7 @@ class Family(Strict, frozen=True, kw_only=True):
     text_key: str = "text_config"
     flat: bool = False
     own_code: bool = False
+    native: str = ""
     defaults: ModelConfig = msgspec.field(default_factory=dict)
     decoders: tuple[str, ...] = ()
     tensors: Tensors | None = None
@@ -201,6 +218,7 @@ class Family(Strict, frozen=True, kw_only=True):
     first_position: int = 0
     with_tower: dict[str, ModelConfig] = msgspec.field(default_factory=dict)
     prompt: Literal["template", "plain"] = "template"
+    turns: Turns | None = None
     caps_logits: bool = False
     mask: Literal["causal", "blocks", "prefix"] = "causal"
 

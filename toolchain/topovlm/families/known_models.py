@@ -13,6 +13,7 @@ from pathlib import Path
 from topovlm.errors import InputError, explain
 from topovlm.families.configs import ModelConfig
 from topovlm.families.facts import ModelFacts
+from topovlm.families.original import normal
 from topovlm.families.shape import ModelShape
 from topovlm.records import Strict, read
 
@@ -33,7 +34,7 @@ class KnownModel(Strict, frozen=True, kw_only=True):
     @property
     def facts(self) -> ModelFacts:
         """What a plan asks of it."""
-        return ModelFacts(self.config, self.preprocessor, self.videos)
+        return ModelFacts(normal(self.config), self.preprocessor, self.videos)
 
     def shape(self) -> ModelShape:
         """Sizes for the predictor."""

@@ -47,3 +47,18 @@ def visual_words(vision: ModelConfig, features: int, text: int) -> int:
     """Ovis 2: probabilities of the tower's own words, and the mean of their embeddings."""
     words = int(vision.get("vocab_size") or 0)
     return features * words + words * text
+
+
+def stage_by_patch(vision: ModelConfig, features: int, text: int) -> int:
+    """VideoLLaMA2: four blocks of convolutions from the tower's width to the decoder's."""
+    return _block(features, text) + features * text + 3 * _block(text, text)
+
+
+def sampled_stage(vision: ModelConfig, features: int, text: int) -> int:
+    """VideoLLaMA2, behind `stage_by_patch`: a convolution that joins eight, four blocks, two matrices."""
+    return 8 * text**2 + 4 * _block(text, text) + 2 * text**2
+
+
+def _block(inputs: int, outputs: int) -> int:
+    """Two pointwise convolutions around nine weights a channel, and a gate of a quarter of what comes in."""
+    return inputs * outputs + 9 * outputs + 2 * outputs * round(inputs / 4) + outputs**2

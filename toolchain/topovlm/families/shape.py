@@ -66,6 +66,7 @@ class DecoderShape:
 class VisionShape:
     """`image_size`: px, 0 for a tower that takes any size. `patch`: px. `merge`: patches along one side of a
     visual token. `projector_params_per_token`: weights applied to each visual token that leaves the tower.
+    `projector_params_per_patch`: those applied to each patch before several become one token.
     `stored_params`: weights of the layers, where the sizes stand for a tower of another kind (else 0).
     """
 
@@ -82,6 +83,7 @@ class VisionShape:
     window_patches: int | None
     windowed_layers: int
     projector_params_per_token: int
+    projector_params_per_patch: int = 0
     stored_params: int = 0
 
     @property
@@ -95,7 +97,8 @@ class VisionShape:
     @property
     def params(self) -> int:
         layers = self.stored_params or self.layers * self.linear_params_per_layer
-        return layers + self.patch_params + self.projector_params_per_token
+        projector = self.projector_params_per_token + self.projector_params_per_patch
+        return layers + self.patch_params + projector
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,9 @@ class ModelShape:
     """Decoder, tower, and the facts of the image processor that decide the number of visual tokens.
 
     `layout`, `frames`, `several`: functions of `families.vision`, as the family's record names them. `films`:
-    of a family that brings frames to a size of their own.
+    of a family that brings frames to a size of their own. `clip_frames`: how many frames become tokens
+    together, and a picture is repeated to; 0 where each is by itself. `clip_padding`: blank ones around them,
+    and around their rows and columns.
     """
 
     model_type: str
@@ -123,6 +128,8 @@ class ModelShape:
     several: str = ""
     drop_first_token: bool = False
     tokens_per_image: int | None = None
+    clip_frames: int = 0
+    clip_padding: int = 0
     grid_pinpoints: tuple[tuple[int, int], ...] = ()
     max_tiles: int = 1
     longest_edge: int = 0
@@ -137,4 +144,4 @@ class ModelShape:
     @property
     def fixed_tokens(self) -> bool:
         """Whether a picture gives as many visual tokens at any size."""
-        return self.layout == "fixed"
+        return self.layout in ("fixed", "clip")

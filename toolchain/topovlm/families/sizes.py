@@ -74,6 +74,8 @@ def read_shape(
         vision=tower,
         drop_first_token=_drops_first_token(whole, family),
         tokens_per_image=_optional_size(whole, "top", rules.per_image) if rules.per_image else None,
+        clip_frames=_size(whole, "top", rules.clip) if rules.clip else 0,
+        clip_padding=int(whole.get("sampler_padding") or 0),
         grid_pinpoints=pinpoints(whole, rules),
         max_tiles=max_tiles(whole, processor, rules),
         longest_edge=size.get("longest_edge") or rules.longest_edge or 4 * tower.image_size,
@@ -247,6 +249,10 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
     used = max(chosen)
     full, window = vision.get("fullatt_block_indexes"), vision.get("window_size")
     features = hidden * merge**2 * len(chosen)
+
+    def params(projector: str) -> int:
+        return int(named(projector, _PROJECTORS)(vision, features, decoder.hidden)) if projector else 0
+
     return VisionShape(
         layers=used,
         hidden=hidden,
@@ -260,7 +266,8 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
         temporal_patch=int(vision.get("temporal_patch_size", 1)),
         window_patches=(int(window) // patch) ** 2 if full and window else None,
         windowed_layers=max(0, used - len(full)) if full and window else 0,
-        projector_params_per_token=int(named(rules.projector, _PROJECTORS)(vision, features, decoder.hidden)),
+        projector_params_per_token=params(rules.projector),
+        projector_params_per_patch=params(rules.patch_projector),
         stored_params=tower.stored_params,
     )
 

@@ -61,7 +61,8 @@ def vision_flop(vision: VisionShape, work: VisionWork) -> float:
     window = min(vision.window_patches or work.patches, work.patches)
     full_layers = vision.layers - vision.windowed_layers
     attention = 4 * positions * vision.hidden * (full_layers * work.patches + vision.windowed_layers * window)
-    return linear + attention + 2 * work.tokens * vision.projector_params_per_token
+    by_patch = 2 * positions * vision.projector_params_per_patch
+    return linear + attention + by_patch + 2 * work.tokens * vision.projector_params_per_token
 
 
 def _grid(vision: VisionShape) -> int:
@@ -74,6 +75,9 @@ def _work_for_tokens(shape: ModelShape, vision: VisionShape, tokens: int) -> Vis
         return VisionWork(0, 0, 0)
     if not vision.image_size:
         return VisionWork(1, tokens * vision.merge**2, tokens)
+    if shape.clip_frames:
+        one = clip(shape, vision, vision.image_size, vision.image_size)
+        return VisionWork(math.ceil(tokens / one.tokens) * one.sequences, one.patches, tokens)
     tile = _tile(shape, vision)
     return VisionWork(math.ceil(tokens / tile.tokens), tile.patches, tokens)
 
@@ -88,6 +92,13 @@ def _tile(shape: ModelShape, vision: VisionShape) -> VisionWork:
 def fixed(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
     """As many tokens at any size."""
     return _tile(shape, vision)
+
+
+def clip(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
+    """The picture as every frame of a clip (VideoLLaMA2)."""
+    grid = _grid(vision)
+    steps, rows, columns = canvases.sampled(shape.clip_frames, grid, grid, shape.clip_padding)
+    return VisionWork(shape.clip_frames, grid**2 + vision.class_token, steps * rows * columns)
 
 
 def native(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
@@ -204,3 +215,8 @@ def pooled_frames(shape: ModelShape, vision: VisionShape, workload: Workload) ->
     """Each frame's grid is pooled to half its sides; one newline follows them all (LLaVA-OneVision)."""
     frames, tile = workload.video_frames, _tile(shape, vision)
     return VisionWork(frames, tile.patches, frames * math.ceil(_grid(vision) / 2) ** 2 + 1)
+
+
+def clip_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
+    """One clip of as many frames as the model takes, whatever the video has (VideoLLaMA2)."""
+    return clip(shape, vision, workload.image_height, workload.image_width)

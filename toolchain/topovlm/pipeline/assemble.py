@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from msgspec.structs import replace
+
 from topovlm import artifacts
 from topovlm.checkpoint.files import Checkpoint
 from topovlm.config import Config
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 CITATIONS = ("arXiv:2410.11042 (ICML 2025)", "arXiv:2604.16502 (version 2 marked as withdrawn)")
 _CHECKPOINT = Artifact(path=".", format="checkpoint", loads_in=("transformers",), reproducible=True)
+_LIKE_ITS_SOURCE = replace(_CHECKPOINT, loads_in=("the source's own code", "topovlm"))
 
 
 def target_part(context: Context) -> doc.Target:
@@ -144,14 +147,22 @@ def model_part(checkpoint: Checkpoint, name: str, digest: str) -> doc.Model:
 
 
 def artifacts_part(
-    root: Path, records: Mapping[str, Record[object]], exports: Mapping[str, ExportRecord]
+    root: Path,
+    records: Mapping[str, Record[object]],
+    exports: Mapping[str, ExportRecord],
+    *,
+    stock: bool = True,
 ) -> tuple[doc.Artifact, ...]:
-    """Every result folder with its size and digest; of exports, what their exporter says it is."""
+    """Every result folder with its size and digest; of exports, what their exporter says it is.
+
+    `stock`: whether transformers has a class for the model.
+    """
     made: list[doc.Artifact] = []
     for name, record in records.items():
         for output, digest in record.outputs.items():
             if output == MODEL:
-                made.append(_artifact(root, output, digest, _CHECKPOINT, "slim"))
+                row = _CHECKPOINT if stock else _LIKE_ITS_SOURCE
+                made.append(_artifact(root, output, digest, row, "slim"))
             elif name in exports:
                 export = exports[name]
                 made += [_artifact(root, output, digest, row, export.model) for row in export.artifacts]
@@ -196,7 +207,8 @@ def checkpoint_checks(pruned: Pruned) -> list[doc.Verification]:
 
     seen, kept = pruned.verified, len(pruned.surgery.kept)
     size = f"{seen.tensors} tensors, {seen.layers} layers"
-    checks = [doc.check("reload with stock transformers", "slim", seen.layers, "equal to", kept, detail=size)]
+    reload = "reload with stock transformers" if pruned.surgery.stock else "reload with topovlm's own classes"
+    checks = [doc.check(reload, "slim", seen.layers, "equal to", kept, detail=size)]
     for name, value, detail in (
         ("cached = uncached generation", seen.cache_difference, f"{seen.generated_tokens} tokens"),
         ("batch = one by one", seen.batch_difference, "prompts of different lengths"),

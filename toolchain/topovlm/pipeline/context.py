@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from topovlm.predict.target import ResolvedTarget
     from topovlm.samples import Sample
 
+_NOT_STOCK = (
+    "no class of transformers loads this model: a slim one has the layout of its source, "
+    "for its own project's code and for topovlm"
+)
+
 
 @dataclass(frozen=True)
 class Context:
@@ -97,7 +102,8 @@ class Context:
     @property
     def notes(self) -> list[str]:
         """What the user should know before the run begins."""
-        return [*self.data.notes, *([self.precision.why] if self.precision.why else [])]
+        own = [_NOT_STOCK] if self.source.checkpoint.family.native else []
+        return [*own, *self.data.notes, *([self.precision.why] if self.precision.why else [])]
 
     def fact(self, name: str) -> object:
         """JSON-able: what lies behind a name of `stage.FACTS`."""

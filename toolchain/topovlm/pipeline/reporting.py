@@ -81,7 +81,9 @@ def build_report(context: Context, argv: tuple[str, ...]) -> doc.Report:
         accuracy=measured_parts.accuracy_part(context),
         benchmarks=measured_parts.benchmarks_part(context),
         latency=measured_parts.latency_part(context, timed),
-        artifacts=assemble.artifacts_part(context.run.root, context.run.records, exports),
+        artifacts=assemble.artifacts_part(
+            context.run.root, context.run.records, exports, stock=not context.source.checkpoint.family.native
+        ),
         verifications=tuple(checks),
         provenance=_provenance(context, assemble.export_limits(exports)),
         run=assemble.run_part(context, argv, _now()),

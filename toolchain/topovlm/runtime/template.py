@@ -9,6 +9,7 @@ PaliGemma has no chat template: its family's record says how its prompts are wri
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 # Names under which a template finds special tokens; a tokenizer may add its own (`image_token`).
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# The empty expression at the end keeps what the template begins with: behind a statement a newline is cut.
+_STRINGS = (
+    "{%- for message in messages %}{%- set held = namespace(text='', pictures=0) %}"
+    "{%- if message['content'] is string %}{%- set held.text = message['content'] %}{%- else %}"
+    "{%- for part in message['content'] %}{%- if part['type'] == 'text' %}"
+    "{%- set held.text = held.text + part['text'] %}{%- else %}"
+    "{%- set held.text = held.text + MARK + '\\n' %}{%- set held.pictures = held.pictures + 1 %}{%- endif %}"
+    "{%- endfor %}{%- if not held.pictures %}{%- set held.text = '\\n' + held.text %}{%- endif %}{%- endif %}"
+    "{%- set all.turns = all.turns + [{'role': message['role'], 'content': held.text}] %}{%- endfor %}"
+    "{%- set messages = all.turns %}{{- '' }}"
+)
 MAX_TEMPLATE = 1_000_000  # characters
 _MAX_MESSAGE = 300  # characters of an error that a template worded itself
 
@@ -71,6 +83,15 @@ def render(
         raise _refused(f"cannot be rendered: {_worded(error)}") from None
     finally:
         BUDGET.reset(held)
+
+
+def with_pictures(template: str, *, system: str, mark: str) -> str:
+    """A tokenizer's chat template, which takes strings, as one that takes parts: `mark` and a newline for
+    each picture, a newline alone where a turn has none. `system`: what stands before the first turn."""
+    first = f'[{{"role": "system", "content": {json.dumps(system)}}}]' if system else "[]"
+    return (
+        f"{{%- set all = namespace(turns={first}) %}}{_STRINGS.replace('MARK', json.dumps(mark))}{template}"
+    )
 
 
 def special_tokens(tokenizer_config: Mapping[str, Any]) -> dict[str, str]:

@@ -34,7 +34,7 @@ class WrittenGraphs:
     """What was written: graph key -> relative path, the decoder's sizes, fused attentions (0: none fused).
 
     `not_fused`: why the fused form was left out, where it was asked for beside the plain one. `limits`: what
-    else is to be said of the graphs.
+    else is to be said of the graphs. `clients`: what loads the folder as it is.
     """
 
     paths: dict[str, str]
@@ -42,6 +42,7 @@ class WrittenGraphs:
     fused_attentions: int
     not_fused: str = ""
     limits: tuple[str, ...] = ()
+    clients: tuple[str, ...] = CLIENTS
 
 
 def export_onnx(
@@ -84,7 +85,7 @@ def export_onnx(
             dtype=dtype,
             variants=written,
             parity=parity,
-            artifacts=(Artifact(path=".", format="onnx", title="ONNX graphs", loads_in=CLIENTS),),
+            artifacts=(Artifact(path=".", format="onnx", title="ONNX graphs", loads_in=graphs.clients),),
             checks=parity_checks(parity, "" if traced == dtype else f"{traced} (before {dtype})"),
             limits=(*([f"no fused form: {graphs.not_fused}"] if graphs.not_fused else []), *graphs.limits),
             facts={"fused_attentions": graphs.fused_attentions},
@@ -211,7 +212,9 @@ def write_graphs(
         keep(decoder, "decoder", variant)
         del decoder
     limits = (LIMIT,) if mixtures(model) else ()
-    return WrittenGraphs(paths, sizes, fused, not_fused, limits)
+    # Clients that choose a class by model type have none where transformers has none.
+    clients = CLIENTS[:1] if parts.family.native else CLIENTS
+    return WrittenGraphs(paths, sizes, fused, not_fused, limits, clients)
 
 
 def check_arguments(variants: Sequence[str], dtype: str) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from topovlm.artifacts import MOST_TOKENIZER_BYTES, read_json, sha256_file, write_json
-from topovlm.checkpoint.files import read_preprocessor, read_video_settings
+from topovlm.checkpoint.chat import chat_template
+from topovlm.checkpoint.files import read_config, read_preprocessor, read_video_settings
 from topovlm.errors import InputError, explain
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig, image_token_id, text_part
@@ -60,7 +61,7 @@ def write_texts(
     """
     from topovlm.checkpoint.processors import fast_tokenizer
 
-    config = read_json(model_dir / "config.json")
+    config = read_config(model_dir)
     family = family_of(config, "export")
     tokenizer = fast_tokenizer(processor, model_dir)
     for name in _COPIED:
@@ -68,7 +69,9 @@ def write_texts(
             shutil.copyfile(model_dir / name, out / name)
     tokenizer.save(str(out / "tokenizer.json"))
     settings = tokenizer_settings(model_dir)
-    template = "" if family.prompt == "plain" else chat_template(model_dir)
+    template = (
+        "" if family.prompt == "plain" else chat_template(model_dir, config, family, tokenizer.id_to_token)
+    )
     if template:
         (out / "chat_template.jinja").write_text(template, encoding="utf-8")
         settings = {**settings, "chat_template": template}
@@ -131,20 +134,6 @@ def graph_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in graph_files(path))
 
 
-def chat_template(model_dir: Path) -> str:
-    file = model_dir / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    for name in ("processor_config.json", "chat_template.json", "tokenizer_config.json"):
-        held = read_json(model_dir / name).get("chat_template") if (model_dir / name).is_file() else None
-        if isinstance(held, str):
-            return held
-    rule = "the checkpoint has no chat template"
-    raise InputError(
-        explain("chat_template.jinja", str(model_dir), rule, "Add one: prompts are made with it")
-    )
-
-
 def tokenizer_settings(model_dir: Path) -> ModelConfig:
     """tokenizer_config.json, and what older checkpoints keep of it in special_tokens_map.json."""
     settings: ModelConfig = read_json(model_dir / "tokenizer_config.json")
@@ -156,7 +145,7 @@ def tokenizer_settings(model_dir: Path) -> ModelConfig:
 
 def image_settings(model_dir: Path) -> ModelConfig:
     """The image processor's configuration. Raises `InputError` for a checkpoint without one."""
-    settings = read_preprocessor(model_dir)
+    settings = read_preprocessor(model_dir, read_config(model_dir))
     if not settings:
         rule, remedy = "the checkpoint has no image processor", "Save the processor beside it"
         raise InputError(explain("preprocessor_config.json", str(model_dir), rule, remedy))

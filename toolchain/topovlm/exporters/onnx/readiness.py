@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from topovlm.artifacts import read_json
-from topovlm.checkpoint.files import read_preprocessor, read_video_settings
+from topovlm.checkpoint.chat import chat_template
+from topovlm.checkpoint.files import read_config, read_preprocessor, read_video_settings
 from topovlm.errors import InputError, explain
-from topovlm.exporters.onnx.layouts import chat_template, image_settings, strategy_name, tokenizer_settings
+from topovlm.exporters.onnx.layouts import image_settings, strategy_name, tokenizer_settings
 from topovlm.families.catalogue import family_of
 from topovlm.families.configs import ModelConfig
 from topovlm.families.facts import ModelFacts
@@ -30,12 +31,12 @@ def check_checkpoint(model_dir: Path, processor: object | None = None) -> None:
     from topovlm.checkpoint.processors import load_processor
     from topovlm.exporters.onnx.graphs import check_family
 
-    config = read_json(model_dir / "config.json")
+    config = read_config(model_dir)
     family = family_of(config, "export")
     check_family(read_stock_config(model_dir))
     processor = processor or load_processor(model_dir)
     _check_prompts(model_dir, config, processor)
-    check_agreement(processor, ModelFacts(config, read_preprocessor(model_dir)), family, model_dir)
+    check_agreement(processor, ModelFacts(config, read_preprocessor(model_dir, config)), family, model_dir)
 
 
 def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object) -> None:
@@ -48,9 +49,10 @@ def _check_prompts(model_dir: Path, config: ModelConfig, loaded: object) -> None
 
     family = family_of(config, "export")
     name = strategy_name(config, family)
-    template = "" if family.prompt == "plain" else chat_template(model_dir)
-    tokens = special_tokens(tokenizer_settings(model_dir))
     tokenizer = fast_tokenizer(loaded, model_dir)
+    plain = family.prompt == "plain"
+    template = "" if plain else chat_template(model_dir, config, family, tokenizer.id_to_token)
+    tokens = special_tokens(tokenizer_settings(model_dir))
     if name is None:
         render(template, messages(0, "words", parts=False), tokens=tokens)
         return
