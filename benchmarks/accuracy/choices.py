@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import torch
@@ -50,8 +50,8 @@ _CONSTANTS = Constants()
 
 @dataclass(frozen=True)
 class Chosen:
-    """The set that won, what its repair is, and the seconds that each part of the choice took. `confirmed`:
-    KL as it is cut, and by the caution of its repair."""
+    """The set that won, what its repair is, and the seconds of processors that each part of the choice took.
+    `confirmed`: KL as it is cut, and repaired."""
 
     record: JudgeRecord
     weights: Mapping[int, torch.Tensor]
@@ -69,10 +69,10 @@ def choose(
     settings: Settings,
 ) -> Chosen:
     """`scoring`: the samples that scored, of which some fit the repair; `others` judge, and confirm it."""
-    live, laps, began = subject.live, dict[str, float](), perf_counter()
+    live, laps, began = subject.live, dict[str, float](), process_time()
 
     def lap(name: str) -> None:
-        laps[name] = perf_counter() - began - sum(laps.values())
+        laps[name] = process_time() - began - sum(laps.values())
 
     def finals(_: Sequence[frozenset[int]]) -> Finals:
         lap("search")
@@ -98,11 +98,10 @@ def choose(
     )
     lap("finals")
     fitted = scoring[: _CONSTANTS.repair_samples]
-    (repairs,) = Repairs(live, fitted, torch.float16, ways=EVERYWHERE, seed=seed).of([record.dropped])
+    (repair,) = Repairs(live, fitted, torch.float16, ways=EVERYWHERE, seed=seed).of([record.dropped])
     lap("repair")
     drop = frozenset(record.dropped)
-    shipped = {"cut": Variant(drop)}
-    shipped |= {f"lambda x {repair.caution:g}": Variant(drop, repair.weights) for repair in repairs}
+    shipped = {"cut": Variant(drop), "repaired": Variant(drop, repair.weights)}
     kls = Judge(live, confirming[: _CONSTANTS.confirm_samples]).kls_of(list(shipped.values()))
     confirmed = dict(zip(shipped, kls, strict=True))
     lap("confirmation")
@@ -125,9 +124,9 @@ def compare_choices(
     chosen: dict[str, dict[str, list[Any]]] = {}
     small = {kind: _small(subject, room, kind) for kind in formats}
     live, drawn = subject.live, subject.calibration(SAMPLES, seeds[0])  # not part of what is timed
-    began = perf_counter()
+    began = process_time()
     collect(live, drawn, (STREAM,))
-    one_pass_s = perf_counter() - began
+    one_pass_s = process_time() - began
     for seed in seeds:
         seen = seen_by(subject, room, seed)
         most = max(one.judge_samples for one in SETTINGS.values())

@@ -118,8 +118,8 @@ def _previewed(
 
 def _as_it_ships(subject: Subject, drop: Drop, fitting: Repairs, confirm: Judge) -> Outcome:
     """Repaired and confirmed as a deployment does it."""
-    (repairs,) = fitting.of([sorted(drop)])
-    tried = [Variant(drop), *(Variant(drop, repair.weights) for repair in repairs)]
+    (repair,) = fitting.of([sorted(drop)])
+    tried = [Variant(drop), Variant(drop, repair.weights)]
     kls = confirm.kls_of(tried)
     (outcome,) = subject.measure([tried[kls.index(min(kls))]])
     return outcome

@@ -20,25 +20,40 @@ from topovlm.choose.repair.fit import AT_CUTS, EVERYWHERE, Repairs, Ways
 from topovlm.choose.sweep import Variant
 from topovlm.samples import Sample
 
-# Name -> samples, of which a quarter (64 at most) chooses strengths, and how; with each caution.
-REPAIRS = {
-    "128 samples": (128, AT_CUTS),
-    "256 samples": (256, AT_CUTS),
-    "512 samples": (512, AT_CUTS),
-    "512 samples, pictures as words": (512, Ways(visual_weight=1.0)),
-    "512 samples, no pictures": (512, Ways(visual_weight=0.0)),
-    "512 samples, output form alone": (512, Ways(form="output")),
-    "128 samples, all layers behind a cut": (128, EVERYWHERE),
-    "512 samples, all layers behind a cut": (512, EVERYWHERE),
-    "512 samples, all layers, pictures as words": (512, replace(EVERYWHERE, visual_weight=1.0)),
-}
+# Times the lambda of least error.
+_CAUTIONS = (1.0, 10.0)
 
 
+def _each(repairs: Mapping[str, tuple[int, Ways]]) -> dict[str, tuple[int, Ways]]:
+    """With either caution."""
+    return {
+        f"{name}, lambda x {caution:g}": (count, replace(ways, caution=caution))
+        for name, (count, ways) in repairs.items()
+        for caution in _CAUTIONS
+    }
+
+
+# Name -> samples, of which a quarter (64 at most) chooses strengths, and how.
+REPAIRS = _each(
+    {
+        "128 samples": (128, AT_CUTS),
+        "256 samples": (256, AT_CUTS),
+        "512 samples": (512, AT_CUTS),
+        "512 samples, pictures as words": (512, Ways(visual_weight=1.0)),
+        "512 samples, no pictures": (512, Ways(visual_weight=0.0)),
+        "512 samples, output form alone": (512, Ways(form="output")),
+        "128 samples, all layers behind a cut": (128, EVERYWHERE),
+        "512 samples, all layers behind a cut": (512, EVERYWHERE),
+        "512 samples, all layers, pictures as words": (512, replace(EVERYWHERE, visual_weight=1.0)),
+    }
+)
 # What becomes of tokens of massive activations.
-MASSIVE = {
-    "they stay as they are": (128, AT_CUTS),
-    "they move with the others": (128, replace(AT_CUTS, massive_stay=False)),
-}
+MASSIVE = _each(
+    {
+        "they stay as they are": (128, AT_CUTS),
+        "they move with the others": (128, replace(AT_CUTS, massive_stay=False)),
+    }
+)
 
 
 def repaired(
@@ -57,17 +72,14 @@ def repaired(
         if ways.visual_weight != Ways.visual_weight and not with_pictures:
             continue
         file = room / f"repaired-{name}-{seed}-{'-'.join(map(str, sorted(drop)))}.pkl"
-        outcomes = once(file, partial(_outcomes, subject, samples[:count], ways, drop, seed))
-        for caution, outcome in zip(ways.caution, outcomes, strict=True):
-            found[f"{name}, lambda x {caution:g}" if len(outcomes) > 1 else name] = outcome
+        found[name] = once(file, partial(_outcome, subject, samples[:count], ways, drop, seed))
     return found
 
 
-def _outcomes(
-    subject: Subject, samples: Sequence[Sample], ways: Ways, drop: Drop, seed: int
-) -> list[Outcome]:
-    (repairs,) = Repairs(subject.live, samples, torch.float16, ways=ways, seed=seed).of([sorted(drop)])
-    return subject.measure([Variant(drop, repair.weights) for repair in repairs])
+def _outcome(subject: Subject, samples: Sequence[Sample], ways: Ways, drop: Drop, seed: int) -> Outcome:
+    (repair,) = Repairs(subject.live, samples, torch.float16, ways=ways, seed=seed).of([sorted(drop)])
+    (outcome,) = subject.measure([Variant(drop, repair.weights)])
+    return outcome
 
 
 def compare_repairs(

@@ -178,8 +178,8 @@ def test_repair_folds_where_it_can(family: tuple[str, Live]) -> None:
         assert folds == [name not in NORMED] * live.layers
     judge = Judge(live, tiny_families.samples(name), max_new_tokens=TOKENS)
     drop = [5, 7]
-    ways = Ways(lambdas=(1e-2, 1.0), caution=(1.0,))
-    ((repair,),) = fit_repairs(live, [drop], batches, batches, stored_dtype=torch.float32, ways=ways)
+    ways = Ways(lambdas=(1e-2, 1.0), caution=1.0)
+    (repair,) = fit_repairs(live, [drop], batches, batches, stored_dtype=torch.float32, ways=ways)
     repaired, cuts = repair.weights, repair.cuts
     for cut in cuts:
         assert (cut.ridge is not None) == folds[cut.anchor]

@@ -69,7 +69,7 @@ def test_judgements_and_repairs_are_bit_equal(pair: Pair) -> None:
     fits = []
     for live in (memory, mapped):
         fit = entering(live, roll_out(live, samples, max_new_tokens=3))
-        ((repair, _),) = fit_repairs(live, [[5, 7]], fit, fit, stored_dtype=torch.bfloat16, ways=AT_CUTS)
+        (repair,) = fit_repairs(live, [[5, 7]], fit, fit, stored_dtype=torch.bfloat16, ways=AT_CUTS)
         fits.append(repair)
     assert fits[0].cuts == fits[1].cuts
     assert fits[0].weights.keys() == fits[1].weights.keys()

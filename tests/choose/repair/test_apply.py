@@ -51,8 +51,6 @@ def test_the_written_checkpoint_has_the_reported_kl(
     report = repair_checkpoint(dense, slim, DROP, FIT, CONFIRM, max_new_tokens=4)
     assert report.kept
     assert report.kl_after < report.kl_before
-    assert dict(report.tried).keys() == {1.0, 10.0}
-    assert report.kl_after == dict(report.tried)[report.caution] == min(dict(report.tried).values())
     assert _kl_on_disk(dense, slim) == pytest.approx(report.kl_after, rel=1e-3)
     after = {name: value for file in slim.glob("*.safetensors") for name, value in load_file(file).items()}
     changed = {name for name in before if not torch.equal(before[name], after[name])}

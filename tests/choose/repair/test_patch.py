@@ -160,10 +160,10 @@ def test_tokens_of_massive_activations_stay_as_they_are(live: Live) -> None:
     try:
         fit, tune = answers(live, 24, 2), answers(live, 8, 3)
         repairs = [
-            fit_repairs(live, [[2, 3]], fit, tune, stored_dtype=torch.float32, ways=ways)[0][0]
+            fit_repairs(live, [[2, 3]], fit, tune, stored_dtype=torch.float32, ways=ways)[0]
             for ways in (
-                Ways(lambdas=(1e-3,), caution=(1.0,)),
-                Ways(lambdas=(1e-3,), caution=(1.0,), massive_stay=False),
+                Ways(lambdas=(1e-3,), caution=1.0),
+                Ways(lambdas=(1e-3,), caution=1.0, massive_stay=False),
             )
         ]
         streams = [
@@ -188,8 +188,8 @@ def test_repair_lowers_kl_and_leaves_the_model_as_it_was(live: Live) -> None:
     """Two cuts, left to right, on samples that fitted nothing; the loaded model is untouched."""
     before = {name: value.clone() for name, value in live.model.state_dict().items()}
     fit, tune = answers(live, 24, 2), answers(live, 8, 3)
-    ways = Ways(lambdas=(1e-2, 1e-1), caution=(1.0,))
-    ((repair,),) = fit_repairs(live, [[1, 3]], fit, tune, stored_dtype=torch.float16, ways=ways)
+    ways = Ways(lambdas=(1e-2, 1e-1), caution=1.0)
+    (repair,) = fit_repairs(live, [[1, 3]], fit, tune, stored_dtype=torch.float16, ways=ways)
     assert [(r.anchor, r.first, r.last) for r in repair.cuts] == [(0, 1, 1), (2, 3, 3)]
     assert set(repair.weights) == {r.anchor for r in repair.cuts if r.kept} == {0, 2}
     assert all(weight.dtype == torch.float16 for weight in repair.weights.values())
@@ -204,8 +204,8 @@ def test_the_strength_is_that_of_least_error_on_other_samples(live: Live) -> Non
     fit, tune, drop = answers(live, 24, 2), answers(live, 8, 3), frozenset([2, 3])
     errors = {}
     for ridge in LAMBDAS:
-        ways = Ways(lambdas=(ridge,), visual_weight=1.0, caution=(1.0,))
-        ((one,),) = fit_repairs(live, [[2, 3]], fit, tune, stored_dtype=torch.float32, ways=ways)
+        ways = Ways(lambdas=(ridge,), visual_weight=1.0, caution=1.0)
+        (one,) = fit_repairs(live, [[2, 3]], fit, tune, stored_dtype=torch.float32, ways=ways)
         weights = one.weights or {1: live.down_projection(1).weight.data}
         wanted, cut, repaired = (
             sweep(live, tune, [variant], stop=4)[0]
@@ -219,10 +219,11 @@ def test_the_strength_is_that_of_least_error_on_other_samples(live: Live) -> Non
             missing += float((aim - plain).square().sum())
         errors[ridge] = left / missing
         assert one.cuts[0].error == pytest.approx(errors[ridge], rel=1e-3)
-    ways = Ways(visual_weight=1.0)
-    ((best, cautious),) = fit_repairs(live, [[2, 3]], fit, tune, stored_dtype=torch.float32, ways=ways)
     least = min(errors, key=errors.__getitem__)
-    assert [best.cuts[0].ridge, cautious.cuts[0].ridge] == [least, 10 * least]
+    for caution in (1.0, 10.0):
+        ways = Ways(visual_weight=1.0, caution=caution)
+        (best,) = fit_repairs(live, [[2, 3]], fit, tune, stored_dtype=torch.float32, ways=ways)
+        assert best.cuts[0].ridge == pytest.approx(caution * least)
 
 
 def test_sets_side_by_side_are_repaired_as_each_alone(live: Live) -> None:
@@ -232,10 +233,9 @@ def test_sets_side_by_side_are_repaired_as_each_alone(live: Live) -> None:
         together = fit_repairs(live, drops, fit, tune, stored_dtype=torch.float32, ways=ways)
         for drop, found in zip(drops, together, strict=True):
             (alone,) = fit_repairs(live, [drop], fit, tune, stored_dtype=torch.float32, ways=ways)
-            for one, other in zip(found, alone, strict=True):
-                assert one.cuts == other.cuts
-                assert one.weights.keys() == other.weights.keys()
-                assert all(torch.equal(weight, other.weights[layer]) for layer, weight in one.weights.items())
+            assert found.cuts == alone.cuts
+            assert found.weights.keys() == alone.weights.keys()
+            assert all(torch.equal(weight, alone.weights[layer]) for layer, weight in found.weights.items())
 
 
 def test_a_repair_that_does_not_help_is_left_out(live: Live) -> None:
@@ -245,8 +245,8 @@ def test_a_repair_that_does_not_help_is_left_out(live: Live) -> None:
         lambda _m, _a, out: out + 50 * torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
     )
     try:
-        ways = Ways(lambdas=(1e-4,), caution=(1.0,))
-        ((repair,),) = fit_repairs(live, [[3]], fit, tune, stored_dtype=torch.float32, ways=ways)
+        ways = Ways(lambdas=(1e-4,), caution=1.0)
+        (repair,) = fit_repairs(live, [[3]], fit, tune, stored_dtype=torch.float32, ways=ways)
     finally:
         wild.remove()
     assert repair.weights == {}

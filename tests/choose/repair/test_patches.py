@@ -38,10 +38,10 @@ def patches(live: Live) -> Patches:
 def test_a_patch_is_the_repair_of_a_model_with_that_cut_alone(live: Live, patches: Patches) -> None:
     """Of the same strength on the same samples."""
     rolled = entering(live, roll_out(live, SAMPLES, max_new_tokens=3))
-    ways = Ways(lambdas=(0.3,), caution=(1.0,), visual_weight=0.0)
+    ways = Ways(lambdas=(0.3,), caution=1.0, visual_weight=0.0)
     for cut in CUTS:
         drop = list(range(cut.first, cut.last + 1))
-        ((alone,),) = fit_repairs(live, [drop], rolled, rolled, stored_dtype=torch.float32, ways=ways)
+        (alone,) = fit_repairs(live, [drop], rolled, rolled, stored_dtype=torch.float32, ways=ways)
         torch.testing.assert_close(patches.weights[cut], alone.weights[cut.anchor], rtol=1e-4, atol=1e-6)
         assert not torch.equal(patches.weights[cut], live.down_projection(cut.anchor).weight)
 

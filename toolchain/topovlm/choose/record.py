@@ -165,15 +165,14 @@ class CutRepair(Part, frozen=True, kw_only=True):
 class RepairRecord(Part, frozen=True, kw_only=True):
     """KL on the confirming samples, without and with the repair.
 
-    `kept` is false when the repair did not lower it; the checkpoint is then untouched. `tried`: with how many
-    times the lambdas of least error, and the KL then; `caution`: the one of least KL, whose `cuts` these are.
+    `kept` is false when the repair did not lower it; the checkpoint is then untouched. `caution`: times the
+    lambdas of least error.
     """
 
     kept: bool
     kl_before: float
     kl_after: float
     caution: float
-    tried: tuple[tuple[float, float], ...]
     cuts: tuple[CutRepair, ...]
     fit_samples: int
     tune_samples: int

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from topovlm.choose.costs import Costs
 from topovlm.choose.judging import search_samples
-from topovlm.choose.repair.strengths import CAUTION, LAMBDAS
+from topovlm.choose.repair.strengths import LAMBDAS
 from topovlm.choose.scorers import needed
 from topovlm.machine.host import free_memory_bytes
 from topovlm.pipeline.choosing import finalists_of, fitting_samples, patched_cuts, repairs_all
@@ -118,7 +118,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     return {
         "score": scoring.seconds(costs),
         "select": selecting.seconds(costs) + repairs * patching_s if config.drop is None else 0.0,
-        "prune": verifying.seconds(exact) + repairs * (ready_s + len(CAUTION) * once_s) + taught,
+        "prune": verifying.seconds(exact) + repairs * (ready_s + once_s) + taught,
         "export": checked.seconds(exact),
         "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
     }

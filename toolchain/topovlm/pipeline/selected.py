@@ -132,9 +132,7 @@ def _repair_part(repair: RepairRecord | None) -> doc.Repair | None:
         if done
         else "no repair helped: none was kept"
     )
-    tried = " and ".join(
-        f"{caution:g} times the lambdas of least error (KL {kl:.4g})" for caution, kl in repair.tried
-    )
+    tried = f"{repair.caution:g} times the lambdas of least error (KL {repair.kl_after:.4g})"
     return doc.Repair(
         name="closed-form repair",
         before=repair.kl_before,

@@ -37,8 +37,8 @@ def repair_checkpoint(
     """Fold the closed-form repair into `pruned` (the dense model without `dropped`), in place, if it helps.
 
     Three quarters of `choose` fit, a quarter (64 at most) picks lambdas and forms; `confirm` (samples that
-    chose neither, nor the layers; or a judge built on them) decides how cautious the repair is, and whether
-    it is kept. The folder is replaced whole or not at all. Raises `InputError`.
+    chose neither, nor the layers; or a judge built on them) decides whether it
+    is kept. The folder is replaced whole or not at all. Raises `InputError`.
     """
     live = as_live(dense)
     drop = check_drop(dropped, live.layers, "dropped")
@@ -62,25 +62,21 @@ def repair_checkpoint(
     )
     kept_layers = [layer for layer in range(live.layers) if layer not in drop]
     (found,) = repairs.of([drop], progress)
-    before = confirming.kl(drop)
-    tried = confirming.kls_of([Variant(frozenset(drop), one.weights) for one in found])
-    after = min(tried)
-    best = found[tried.index(after)]
-    kept = bool(best.weights) and after < before
+    before, after = confirming.kls_of([Variant(frozenset(drop)), Variant(frozenset(drop), found.weights)])
+    kept = bool(found.weights) and after < before
     report = RepairRecord(
         kept=kept,
         kl_before=before,
         kl_after=after,
-        caution=best.caution,
-        tried=tuple(zip([one.caution for one in found], tried, strict=True)),
-        cuts=tuple(best.cuts),
+        caution=ways.caution,
+        cuts=tuple(found.cuts),
         fit_samples=repairs.fit_samples,
         tune_samples=repairs.tune_samples,
         confirm_samples=confirming.samples,
     )
     if kept:
         names = _down_projection_names(checkpoint)
-        changed = {names[kept_layers.index(layer)]: weight for layer, weight in best.weights.items()}
+        changed = {names[kept_layers.index(layer)]: weight for layer, weight in found.weights.items()}
         rewrite_tensors(checkpoint, changed, _card(report))
     return report
 

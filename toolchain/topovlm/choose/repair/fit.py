@@ -33,15 +33,15 @@ class Ways:
     """How repairs are fitted.
 
     `visual_weight`: of tokens of pictures against those of text. `everywhere`: not only the layers before
-    cuts, but all that stay from the first of them on. `caution`: factors of the lambda that leaves the least
-    error; a repair is made with each. `massive_stay`: tokens of massive activations keep what they are.
+    cuts, but all that stay from the first of them on. `caution`: times the lambda that leaves the least
+    error. `massive_stay`: tokens of massive activations keep what they are.
     """
 
     form: Form = "input"
     lambdas: tuple[float, ...] = LAMBDAS
     visual_weight: float = 0.1
     everywhere: bool = False
-    caution: tuple[float, ...] = CAUTION
+    caution: float = CAUTION
     massive_stay: bool = True
 
 
@@ -52,7 +52,6 @@ AT_CUTS, EVERYWHERE = Ways(), Ways(everywhere=True)
 class Repair:
     """The down-projections [d, m] of a repaired model by dense layer, and what was tried, from the left."""
 
-    caution: float
     weights: dict[int, torch.Tensor]
     cuts: list[CutRepair]
 
@@ -83,7 +82,7 @@ class Repairs:
             for part in (fit, tune)
         )
 
-    def of(self, drops: Sequence[Sequence[int]], progress: Progress | None = None) -> list[list[Repair]]:
+    def of(self, drops: Sequence[Sequence[int]], progress: Progress | None = None) -> list[Repair]:
         """As `fit_repairs`."""
         return fit_repairs(
             self.live,
@@ -117,44 +116,38 @@ def fit_repairs(
     stored_dtype: torch.dtype,
     ways: Ways = AT_CUTS,
     progress: Progress | None = None,
-) -> list[list[Repair]]:
-    """New down-projections (in `stored_dtype`) for the model without each of `drops`: of each, by caution.
+) -> list[Repair]:
+    """New down-projections (in `stored_dtype`) for the model without each of `drops`.
 
     All models go side by side. A layer's repair is fitted to what is still missing with everything repaired
     so far in place, and left out where it leaves no less of it on `tune`. A cut whose anchor does not end in
     its down-projection (a norm behind it, experts) is left alone.
     """
-    models = [(drop, caution) for drop in drops for caution in ways.caution]
-    cuts = [find_all(drop, live.layers) if ways.everywhere else find_cuts(drop) for drop, _ in models]
+    cuts = [find_all(drop, live.layers) if ways.everywhere else find_cuts(drop) for drop in drops]
     front = Front(
         live,
-        [drop for drop, _ in models],
+        drops,
         fit,
         tune,
         visual_weight=ways.visual_weight,
         massive_stay=ways.massive_stay,
     )
-    reports: list[list[CutRepair]] = [[] for _ in models]
+    reports: list[list[CutRepair]] = [[] for _ in drops]
     done, whole = 0, sum(map(len, cuts))
     for anchor in sorted({cut.anchor for some in cuts for cut in some}):
         front.advance(anchor)
         folds = front.ends_in_its_projection()
-        for number, (_, caution) in enumerate(models):
-            for cut in (one for one in cuts[number] if one.anchor == anchor):
+        for number, some in enumerate(cuts):
+            for cut in (one for one in some if one.anchor == anchor):
                 fitter = _Fitter(front, number, cut, stored_dtype, ways)
-                found = fitter.best(caution) if folds else None
+                found = fitter.best() if folds else None
                 if found and found.error < 1:
                     front.repaired[number][anchor] = found.weight
                 reports[number].append(_report(cut, found))
                 done += 1
         if progress:
             progress(done, whole)
-    repairs = [
-        Repair(caution, weights, cuts)
-        for (_, caution), weights, cuts in zip(models, front.repaired, reports, strict=True)
-    ]
-    each = len(ways.caution)
-    return [repairs[start : start + each] for start in range(0, len(repairs), each)]
+    return [Repair(weights, report) for weights, report in zip(front.repaired, reports, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -177,9 +170,8 @@ class _Fitter:
     stored_dtype: torch.dtype
     ways: Ways
 
-    def best(self, caution: float) -> _Found | None:
-        """The one of so many times the lambda of least error. None where no solution is finite in the type
-        that it will be stored in."""
+    def best(self) -> _Found | None:
+        """With caution. None where no solution is finite in the type that it will be stored in."""
         gram = self.front.gather(self.number, self.cut)
         down = self.front.live.down_projection(self.cut.anchor)
         with self.front.live.weights.held(down.parameters()):
@@ -187,7 +179,7 @@ class _Fitter:
         found = self._solved(equations, self.ways.lambdas, gram.tokens)
         if not found:
             return None
-        ridge = caution * min(found, key=lambda one: one.error).ridge
+        ridge = self.ways.caution * min(found, key=lambda one: one.error).ridge
         known = [one for one in found if isclose(one.ridge, ridge)]
         return next(iter(known or self._solved(equations, [ridge], gram.tokens)), None)
 
