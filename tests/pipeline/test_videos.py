@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from benchmarks.tasks.small import build
 
+import topovlm
 from tests import tiny_families
 from tests.clips import write_clip
 from topovlm import cli
 from topovlm.checkpoint.live import encode, greedy, load
+from topovlm.errors import InputError
 from topovlm.exporters.onnx.export import export_onnx
 from topovlm.runtime.engine import Engine
 from topovlm.samples import Sample
@@ -96,3 +98,58 @@ def test_a_model_without_videos_is_not_asked_benchmarks_with_clips(room: Path) -
     code, _, err = ask("eval", str(room / "internvl"), *words)
     assert code == 2
     assert "this model takes no videos" in " ".join(err.split())
+
+
+def test_a_plan_counts_frames(room: Path) -> None:
+    """`--frames` is what the processor makes of a video of that size; the tower sees moment after moment."""
+    model = room / "qwen2_5_vl-model"
+    live, rest = load(model), {"target": "jetson-orin", "sparsity": "0%", "image_size": (48, 64)}
+    vision_ms = []
+    for number in (4, 8):
+        record = topovlm.plan(model=model, frames=number, **rest)
+        sample = Sample("a", (), "?", videos=(tiny_families.video(1, number, (64, 48)),))
+        held = int((encode(live, sample).input_ids == live.visual_token_ids[1]).sum())
+        assert (record.workload.visual_tokens, record.workload.video_frames) == (held, number)
+        assert record.chosen is not None
+        vision_ms.append(record.chosen.vision.value)
+    assert vision_ms[1] > 1.5 * vision_ms[0]
+    with pytest.raises(InputError, match=r"--frames = 4: this model takes no videos"):
+        topovlm.plan(model=room / "internvl-model", frames=4, **rest)
+
+
+def test_frames_are_timed(room: Path, tmp_path: Path) -> None:
+    """A profile of the workload with a video; a deployment with its report, from clips of the user's."""
+    model = str(room / "qwen2_5_vl-model")
+    words = ("--frames", "4", "--image-size", "32x32", "--threads", "1", "--measure-time", "0.2s", "--json")
+    code, _, err = ask("profile", "--model", model, *words, "-o", str(tmp_path / "p.json"))
+    assert code == 0, err
+    timed = json.loads((tmp_path / "p.json").read_text())["workload"]
+    assert (timed["video_frames"], timed["images"]) == (4, 0)
+    with (tmp_path / "data.jsonl").open("w") as file:
+        for number in range(24):
+            frames = [tiny_families.tiny.picture(number + k, 80).resize((64, 48)) for k in range(6)]
+            clip = write_clip(tmp_path / f"{number}.mp4", frames)
+            row = {
+                "video": clip.name,
+                "frames": f"linspace:{3 + number % 3}",
+                "prompt": "What?",
+                "answer": "yes",
+            }
+            file.write(json.dumps(row) + "\n")
+    more = (
+        "--data",
+        str(tmp_path / "data.jsonl"),
+        "--samples",
+        "8",
+        "--eval-samples",
+        "8",
+        "--sparsity",
+        "25%",
+    )
+    more = (*more, "--target", "jetson-orin", "-o", str(tmp_path / "out"))
+    code, _, err = ask("deploy", "--model", model, *more, *words)
+    assert code == 0, err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["workload"]["video_frames"] == 4
+    assert report["accuracy"]["overall"]["n"] == 8
+    assert "4 frames of 32×32 px" in (tmp_path / "out" / "report.md").read_text()

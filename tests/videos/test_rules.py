@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topovlm.errors import InputError
-from topovlm.videos.rules import MOST_FRAMES, NAMES, FrameRule
+from topovlm.videos.rules import NAMES, FrameRule
+from topovlm.workload import MOST_FRAMES
 
 RULES = st.one_of(
     st.builds(FrameRule, st.sampled_from(["linspace", "floor", "middle", "inner"]), st.integers(1, 64)),

@@ -34,6 +34,7 @@ from topovlm.units import (
     wrong_type,
 )
 from topovlm.workers.address import parse_workers
+from topovlm.workload import MOST_FRAMES
 
 DTYPES = ("auto", *dict.fromkeys((*WEIGHT_FORMATS, *WRITTEN)))  # what can be planned for or written
 EXPORTED: tuple[Dtype, ...] = ("fp32", "fp16")  # what a deployment writes and measures its graphs in
@@ -75,6 +76,7 @@ class Config:
     prompt_tokens: int | None
     new_tokens: int
     images: int
+    frames: int
     image_size: tuple[int, int] | None  # height, width
     dtype: str
     format: tuple[str, ...]
@@ -418,11 +420,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("new_tokens", integer(1), 1, "generated tokens; above 1 the latency is end to end", "N"),
     Option("images", integer(0), 1, "pictures per prompt of the workload", "N"),
+    Option("frames", integer(0, MOST_FRAMES), 0, "frames of a video in place of the pictures", "N"),
     Option(
         "image_size",
         parse_size,
         None,
-        "size of the workload's pictures in px, e.g. 448x640 (default: the model's own)",
+        "size of the workload's pictures or frames in px, e.g. 448x640 (default: the model's own)",
         "HxW",
         spell=spell_size,
     ),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from topovlm.errors import InputError, explain
 
+MOST_FRAMES = 768  # of one video: Qwen2-VL's bound
+
 
 @dataclass(frozen=True)
 class Workload:

@@ -93,11 +93,11 @@ class Live:
         value = getattr(self.model.config, "image_token_id", None)
         return None if value is None else int(value)
 
-    def visual(self, ids: torch.Tensor) -> torch.Tensor:
-        """Bool, as `ids`: which of them stand for pieces of pictures and videos."""
-        names = ("image_token_id", "video_token_id")
-        held = [value for name in names if (value := getattr(self.model.config, name, None)) is not None]
-        return torch.isin(ids, torch.tensor(held, dtype=ids.dtype, device=ids.device))
+    @property
+    def visual_token_ids(self) -> tuple[int, ...]:
+        """The tokens that stand for pieces of pictures and of videos."""
+        held = (self.image_token_id, getattr(self.model.config, "video_token_id", None))
+        return tuple(int(token) for token in held if token is not None)
 
     @property
     def context_tokens(self) -> int | None:
@@ -109,9 +109,7 @@ class Live:
     def picture_token_ids(self) -> tuple[int, ...]:
         """Tokens that a model puts features of a picture in place of: no answer may hold them."""
         marks = getattr(self.model.config, "visual_indicator_token_ids", None) or ()  # Ovis2's
-        video = getattr(self.model.config, "video_token_id", None)
-        held = (self.image_token_id, video, *marks)
-        return () if self.image_token_id is None else tuple(int(token) for token in held if token is not None)
+        return () if self.image_token_id is None else (*self.visual_token_ids, *map(int, marks))
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:

@@ -59,7 +59,7 @@ def check_token(token: str, samples: Sequence[Sample]) -> None:
     """Raise `InputError` naming a sample without what the choice of tokens averages over."""
     if token == "image-mean":
         for sample in samples:
-            if not sample.images:
+            if not sample.images and not sample.videos:
                 rule = "there is no picture to average over"
                 remedy = "Choose last, text-mean or multi"
                 raise InputError(explain("--token", token, rule, remedy).at(sample.source or sample.id))

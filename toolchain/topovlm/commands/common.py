@@ -9,7 +9,7 @@ from pathlib import Path
 from topovlm.config import BY_NAME, Config, Option, resolve
 
 # What is timed, and how long.
-TIMED = ("images", "image_size", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time")
+TIMED = ("images", "frames", "image_size", "prompt_tokens", "new_tokens", "seed", "threads", "measure_time")
 
 
 class _Help(str):

@@ -32,6 +32,7 @@ _OPTIONS = (
     "prompt_tokens",
     "new_tokens",
     "images",
+    "frames",
     "image_size",
     "dtype",
     "seed",

@@ -36,6 +36,7 @@ class FootprintRequest(Part, frozen=True, kw_only=True):
     threads: int | None = None
     providers: tuple[str, ...] | None = None
     images: int = 1
+    frames: int = 0
     image_size: tuple[int, int] | None = None
     prompt_tokens: int | None = None
     new_tokens: int = 8
@@ -70,6 +71,7 @@ def _child(request: FootprintRequest) -> Footprint:
     workload = synthetic_workload(
         engine,
         images=request.images,
+        frames=request.frames,
         prompt_tokens=request.prompt_tokens,
         new_tokens=request.new_tokens,
         image_size=request.image_size,

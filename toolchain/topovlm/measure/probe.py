@@ -10,6 +10,7 @@ repeated once, and is grave if it stays; such profiles are used with their wider
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -74,23 +75,27 @@ def measure_engines(
     engines: Mapping[int, Engine], request: ProfileRequest, progress: RoundProgress | None = None
 ) -> Profile:
     """Profile of this machine from opened engines by depth, the deepest one dense; see `measure_local`."""
-    began, rules, images = perf_counter(), request.rules, request.images
+    began, rules = perf_counter(), request.rules
     if len(engines) < 2:
         raise InputError(explain("shallower", [], "at least one other depth is needed for a slope"))
     dense, new_tokens = engines[max(engines)], request.timed_tokens
-    blank = Blank.of(dense, images, request.image_size)
+    blank = Blank.of(dense, request.images, request.image_size, frames=request.frames)
     total = None if request.prompt_tokens is None else request.prompt_tokens + blank.visual_tokens
-    base = synthetic_workload(
-        dense, images=images, prompt_tokens=total, new_tokens=new_tokens, image_size=request.image_size
+    make = functools.partial(
+        synthetic_workload,
+        dense,
+        images=request.images,
+        frames=request.frames,
+        new_tokens=new_tokens,
+        image_size=request.image_size,
     )
+    base = make(prompt_tokens=total)
     shortest = len(blank.prompt.ids)
     limit = context_limit(dense.manifest.folder)
     wanted = request.lengths or default_lengths(shortest, base.prefill_tokens, limit, new_tokens)
     workloads = {base.prefill_tokens: base}
     for tokens in wanted:
-        workloads[tokens] = synthetic_workload(
-            dense, images=images, prompt_tokens=tokens, new_tokens=new_tokens, image_size=request.image_size
-        )
+        workloads[tokens] = make(prompt_tokens=tokens)
     if request.lengths is None:
         # The workload itself decides whether there is time for other lengths.
         seconds = warm_up(engines, {base.prefill_tokens: base}, 2)  # the first run is slower

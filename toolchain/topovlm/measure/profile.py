@@ -97,7 +97,7 @@ def document(subject: Subject, base: TimingWorkload, watched: Watched, memory: M
     surfaces = fit_surfaces(run, base.new_tokens)
     noise = {phase: run.noise(phase) for phase in PHASES}
     pooled = [value for samples in run.samples.values() for value in samples["vision"]]
-    vision_ms = float(np.median(pooled)) if base.images else 0.0
+    vision_ms = float(np.median(pooled)) if base.visual_tokens else 0.0
     drift = abs(run.drift) if abs(run.drift) > DRIFT_LIMIT else 0.0
     context, depth = total + base.new_tokens / 2, usual_depth(subject.layers)
     token = surfaces["token"]

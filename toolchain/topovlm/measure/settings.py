@@ -48,7 +48,7 @@ class RunSettings:
 class ProfileRequest:
     """What a profile times: pictures and words of the workload, lengths, depths.
 
-    `image_size`: (height, width) in px (default: the model's own picture).
+    `frames`: of a video, in place of pictures. `image_size`: (height, width) in px (default: the model's).
     `prompt_tokens` counts text with its template (default: 16 words); `lengths` are prompt lengths to time
     with it, visual tokens included (default: from the bare template to four times the workload, as far as
     the model's context reaches; fewer where one round takes too long for `rules`). `layer_counts`: depths of
@@ -57,6 +57,7 @@ class ProfileRequest:
     """
 
     images: int = 1
+    frames: int = 0
     image_size: tuple[int, int] | None = None
     prompt_tokens: int | None = None
     new_tokens: int = 8

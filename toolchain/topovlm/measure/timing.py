@@ -211,6 +211,7 @@ def footprint_of(engine: Engine, workload: TimingWorkload, prefill_tokens: int) 
         threads=engine.threads,
         providers=tuple(engine.providers_used["decoder"]),
         images=workload.images,
+        frames=workload.frames,
         image_size=workload.image_size,
         prompt_tokens=prefill_tokens,
         new_tokens=workload.new_tokens,

@@ -11,8 +11,9 @@ from PIL import Image
 
 from topovlm.errors import InputError, explain
 from topovlm.predict.profile import TimedWorkload
-from topovlm.runtime.prompt import Prompter
+from topovlm.runtime.prompt import Prompter, Visual
 from topovlm.travel.prompts import Prompt
+from topovlm.videos.frames import Frames
 
 
 class HasPrompter(Protocol):
@@ -26,7 +27,7 @@ class HasPrompter(Protocol):
 class TimingWorkload:
     """Prompts, run in turn, each answered with exactly `new_tokens` tokens (the end token does not stop).
 
-    `images` per prompt, of `image_size` (height, width) in px.
+    `images` per prompt, or `frames` of a video, of `image_size` (height, width) in px.
     """
 
     prompts: tuple[Prompt, ...]
@@ -34,6 +35,7 @@ class TimingWorkload:
     images: int
     image_size: tuple[int, int]
     source: str  # `synthetic` or `samples`
+    frames: int = 0
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -54,7 +56,7 @@ class TimingWorkload:
     def facts(self) -> TimedWorkload:
         """As it is stored: `prompt_tokens` (and their range) count text with its template only."""
         lengths = [len(prompt.ids) - prompt.picture_tokens for prompt in self.prompts]
-        height, width = self.image_size if self.images else (0, 0)
+        height, width = self.image_size if self.images or self.frames else (0, 0)
         return TimedWorkload(
             images=self.images,
             image_height=height,
@@ -65,17 +67,19 @@ class TimingWorkload:
             new_tokens=self.new_tokens,
             prompt_tokens_range=(min(lengths), max(lengths)),
             source=self.source,
+            video_frames=self.frames,
         )
 
 
 @dataclass(frozen=True)
 class Blank:
-    """Noise pictures and no words: what every synthetic prompt of a model begins from."""
+    """Noise pictures, or frames, and no words: what every synthetic prompt of a model begins from."""
 
     prompter: Prompter
     images: int
     image_size: tuple[int, int]
     seed: int = 0
+    frames: int = 0
 
     @classmethod
     def of(
@@ -84,23 +88,32 @@ class Blank:
         images: int,
         image_size: tuple[int, int] | None = None,
         seed: int = 0,
+        *,
+        frames: int = 0,
     ) -> Blank:
-        """`image_size`: (height, width) in px, by default the model's own. A model may take no pictures."""
+        """`image_size`: (height, width) in px, by default the model's own. A model may take no pictures.
+
+        `frames`: of a video, in place of pictures.
+        """
         manifest = engine.prompter.manifest
         size = image_size or manifest.facts.picture_size
-        return cls(engine.prompter, images if manifest.file.strategy else 0, size, seed)
+        pictures = images if manifest.file.strategy and not frames else 0
+        return cls(engine.prompter, pictures, size, seed, frames)
 
     @cached_property
-    def pictures(self) -> list[Image.Image]:
+    def visuals(self) -> list[Visual]:
         """The same noise for the same seed."""
         rng = np.random.default_rng(self.seed)
         shape = (*self.image_size, 3)
-        return [Image.fromarray(rng.integers(0, 256, shape, np.uint8)) for _ in range(self.images)]
+        noise = [
+            Image.fromarray(rng.integers(0, 256, shape, np.uint8)) for _ in range(self.images or self.frames)
+        ]
+        return [Frames.of(noise)] if self.frames else list(noise)
 
     @cached_property
     def prompt(self) -> Prompt:
         """The template and the pictures alone."""
-        return self.prompter.prepare(self.pictures, "")
+        return self.prompter.prepare(self.visuals, "")
 
     @property
     def visual_tokens(self) -> int:
@@ -118,7 +131,8 @@ class Blank:
         """
         bare = self.prompt.ids
         if prompt_tokens < len(bare):
-            rule = f"{self.images} pictures and the chat template alone take {len(bare)} tokens"
+            shown = f"{self.frames} frames" if self.frames else f"{self.images} pictures"
+            rule = f"{shown} and the chat template alone take {len(bare)} tokens"
             raise InputError(explain("prompt_tokens", prompt_tokens, rule))
         manifest, rng = self.prompter.manifest, np.random.default_rng([self.seed, 1])
         special = {manifest.image_token_id, *manifest.eos_token_ids}
@@ -128,11 +142,11 @@ class Blank:
         filler = rng.choice(words, prompt_tokens - len(bare))
         place = self._place(bare)
         ids = np.concatenate([bare[:place], filler, bare[place:]]).astype(np.int64)
-        return self.prompter.with_pictures(ids, self.pictures)
+        return self.prompter.with_visuals(ids, self.visuals)
 
     def _place(self, bare: np.ndarray) -> int:
         """Where words go: before all that a prompt with a word has in common at its end with one without."""
-        worded = self.prompter.prepare(self.pictures, "a").ids
+        worded = self.prompter.prepare(self.visuals, "a").ids
         shortest = min(len(bare), len(worded))
         equal = bare[::-1][:shortest] == worded[::-1][:shortest]
         return len(bare) - (shortest if equal.all() else int(equal.argmin()))
@@ -146,18 +160,20 @@ def synthetic_workload(
     new_tokens: int = 8,
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
+    frames: int = 0,
 ) -> TimingWorkload:
     """One prompt of noise pictures and random words; `prompt_tokens` counts all tokens of the prefill.
 
-    Default length: the template, the pictures and 16 words. `image_size`: (height, width) in px. Raises
-    `InputError` when the template and the pictures alone are longer, or the context is shorter.
+    Default length: the template, the pictures (or `frames`) and 16 words. `image_size`: (height, width) in
+    px. Raises `InputError` when the template and the pictures alone are longer, or the context is shorter.
     """
-    blank = Blank.of(engine, images, image_size, seed)
+    blank = Blank.of(engine, images, image_size, seed, frames=frames)
     length = len(blank.prompt.ids) + 16 if prompt_tokens is None else prompt_tokens
     longest = engine.prompter.manifest.facts.context_tokens
     if longest is not None and length + new_tokens > longest:
         rule = f"with {new_tokens} new tokens it passes the model's context of {longest}"
         raise InputError(
-            explain("prompt_tokens", length, rule, "Give fewer with --prompt-tokens or --images")
+            explain("prompt_tokens", length, rule, "Give fewer with --prompt-tokens, --images or --frames")
         )
-    return TimingWorkload((blank.filled(length),), new_tokens, blank.images, blank.image_size, "synthetic")
+    prompts = (blank.filled(length),)
+    return TimingWorkload(prompts, new_tokens, blank.images, blank.image_size, "synthetic", frames)

@@ -54,6 +54,7 @@ def workload_part(plan: PlanRecord) -> doc.Workload:
     visual = asked.visual_tokens or 0
     return doc.Workload(
         images=asked.images,
+        video_frames=asked.video_frames,
         image_height=asked.image_height,
         image_width=asked.image_width,
         visual_tokens=visual,

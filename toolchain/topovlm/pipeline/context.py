@@ -138,6 +138,7 @@ def _workload_fact(context: Context) -> dict[str, object]:
     config = context.config
     return {
         "images": config.images,
+        **({"frames": config.frames} if config.frames else {}),  # older runs know of none
         "image_size": config.image_size,
         "prompt_tokens": config.prompt_tokens,
         "new_tokens": config.new_tokens,

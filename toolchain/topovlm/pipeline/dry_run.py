@@ -62,7 +62,7 @@ def _check_context(config: Config, facts: ModelFacts, choices: Choices) -> None:
             f"with {visual} visual and {workload.new_tokens} new tokens it passes the model's context of "
             f"{longest} tokens"
         )
-        remedy = "Give fewer tokens with --prompt-tokens, --new-tokens or --images"
+        remedy = "Give fewer tokens with --prompt-tokens, --new-tokens, --images or --frames"
         raise InputError(explain("--prompt-tokens", workload.prompt_tokens, rule, remedy))
 
 

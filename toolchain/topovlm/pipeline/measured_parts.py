@@ -56,6 +56,7 @@ def latency_part(context: Context, timed: Comparison) -> doc.Latency:
     dense, slim, asked = timed.engines[DENSE], timed.engines.get(SLIM), timed.workload
     workload = doc.Workload(
         images=asked.images,
+        video_frames=asked.video_frames,
         image_height=asked.image_height,
         image_width=asked.image_width,
         visual_tokens=asked.visual_tokens,

@@ -177,7 +177,7 @@ def time_folders(
 
     first = next(iter(folders.values()))
     preparer = Preparer(first)
-    blank = Blank.of(preparer, config.images, config.image_size)
+    blank = Blank.of(preparer, config.images, config.image_size, frames=config.frames)
     visual = blank.visual_tokens
     facts = preparer.manifest.facts
     planned = facts.visual_tokens(workload_of(config, facts))
@@ -187,6 +187,7 @@ def time_folders(
     workload = synthetic(
         first,
         images=config.images,
+        frames=config.frames,
         prompt_tokens=visual + (config.prompt_tokens or max(Workload.prompt_tokens, blank.text_tokens)),
         new_tokens=timed_tokens(config, constants),
         seed=config.seed,

@@ -46,6 +46,7 @@ def profile_request(
     config = context.config
     return ProfileRequest(
         images=workload_of(config, context.source.checkpoint.facts).images,
+        frames=config.frames,
         image_size=config.image_size,
         prompt_tokens=config.prompt_tokens,
         new_tokens=timed_tokens(config, context.constants),

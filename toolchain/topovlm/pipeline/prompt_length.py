@@ -42,7 +42,7 @@ def settled(config: Config, model: ModelFacts, processor: Any, constants: Consta
     longest, new = model.context_tokens, timed_tokens(config, constants)
     if longest is not None and visual + asked + new > longest:
         rule = f"with {visual} visual and {new} new tokens it passes the model's context of {longest} tokens"
-        remedy = "Give fewer tokens with --prompt-tokens, --new-tokens or --images"
+        remedy = "Give fewer tokens with --prompt-tokens, --new-tokens, --images or --frames"
         raise InputError(explain("--prompt-tokens", asked, rule, remedy))
     return replace(config, prompt_tokens=asked)
 
@@ -53,10 +53,14 @@ def bare_tokens(config: Config, model: ModelFacts, processor: Any) -> tuple[int,
 
     from topovlm.checkpoint.processors import processed
     from topovlm.families.catalogue import family_of
+    from topovlm.videos.frames import Frames
 
     workload = workload_of(config, model)
     size = (workload.image_width, workload.image_height)
     pictures = [Image.new("RGB", size) for _ in range(workload.images)]
-    ids = processed(processor, family_of(model.config), pictures, "")["input_ids"][0].tolist()
-    visual = ids.count(model.image_token_id) if pictures else 0
+    blank = [Image.new("RGB", size)] * workload.video_frames
+    videos = [Frames.of(blank)] if blank else []
+    ids = processed(processor, family_of(model.config), pictures, "", videos)["input_ids"][0].tolist()
+    token = model.video_token_id if videos else model.image_token_id
+    visual = ids.count(token) if pictures or videos else 0
     return len(ids) - visual, visual

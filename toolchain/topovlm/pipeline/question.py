@@ -64,9 +64,16 @@ def read_choices(
 
 
 def workload_of(config: Config, model: ModelFacts, choices: Choices = NO_CHOICES) -> Workload:
-    """The request that a plan, a deployment and its report are about; text alone where no tower is."""
+    """The request that a plan, a deployment and its report are about; text alone where no tower is.
+
+    Raises `InputError` for frames of a model that takes no videos.
+    """
+    if config.frames and model.video_token_id is None:
+        rule = "this model takes no videos, as far as topovlm goes"
+        raise InputError(explain("--frames", config.frames, rule, "Leave it out: pictures are taken"))
     return model.workload(
         images=config.images if model.shape.vision else 0,
+        video_frames=config.frames,
         prompt_tokens=config.prompt_tokens or Workload.prompt_tokens,
         new_tokens=config.new_tokens,
         image_size=config.image_size,

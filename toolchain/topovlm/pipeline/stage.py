@@ -33,7 +33,7 @@ FACTS: Mapping[str, frozenset[str]] = {
     "benched": frozenset({"bench", "bench_data", "limit", "seed"}),
     "planned": frozenset({"dtype", "target", "mode", "device"}),
     "exported": frozenset({"dtype"}),
-    "workload": frozenset({"images", "image_size", "prompt_tokens", "new_tokens"}),
+    "workload": frozenset({"images", "frames", "image_size", "prompt_tokens", "new_tokens"}),
 }
 # Fields that change no stage's result, each with the reason.
 IRRELEVANT: Mapping[str, str] = {

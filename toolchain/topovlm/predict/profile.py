@@ -83,6 +83,7 @@ class TimedWorkload(Part, frozen=True, kw_only=True):
     batch: Count = 1
     prompt_tokens_range: tuple[int, int] | None = None
     source: str = "synthetic"
+    video_frames: Count = 0
 
 
 class Looks(Part, frozen=True, kw_only=True):

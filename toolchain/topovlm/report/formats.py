@@ -104,6 +104,8 @@ def layer_list(layers: tuple[int, ...]) -> str:
 def workload_text(workload: Workload) -> str:
     """What a latency figure is for, in one line."""
     images = f"{workload.images} image{'s' if workload.images != 1 else ''}"
+    if workload.video_frames:
+        images = f"{workload.video_frames} frame{'s' if workload.video_frames != 1 else ''}"
     tokens = f"{workload.prompt_tokens} prompt tokens ({workload.visual_tokens} visual)"
     new = f"{workload.new_tokens} new token{'s' if workload.new_tokens != 1 else ''}"
     size = f"{workload.image_width}×{workload.image_height}"

@@ -63,10 +63,13 @@ class Prompter:
 
     def prepare(self, visuals: Sequence[Visual], words: str) -> Prompt:
         """Load and prepare pictures, then videos, tokenise. Raises `InputError` naming one or the prompt."""
+        seens, films = self._prepared(visuals)
+        return self._arrays(self._ids(words, seens, films), seens, films)
+
+    def _prepared(self, visuals: Sequence[Visual]) -> tuple[list[Seen], list[Film]]:
         pictures, videos = _parted(visuals)
         loaded = [load_image(one) if isinstance(one, (str, Path, Stored)) else one for one in pictures]
-        seens, films = self._seen(loaded), self._watched(videos)
-        return self._arrays(self._ids(words, seens, films), seens, films)
+        return self._seen(loaded), self._watched(videos)
 
     def _seen(self, pictures: Sequence[Image.Image]) -> list[Seen]:
         if not pictures:
@@ -159,9 +162,9 @@ class Prompter:
             ids[ids == self._film_token] = self.manifest.image_token_id
         return ids
 
-    def with_pictures(self, ids: np.ndarray, pictures: Sequence[Image.Image]) -> Prompt:
-        """A prompt of given ids `[S]`, in which the pictures' tokens stand: for timings at a length."""
-        return self._arrays(ids, self._seen(pictures))
+    def with_visuals(self, ids: np.ndarray, visuals: Sequence[Visual]) -> Prompt:
+        """A prompt of given ids `[S]`, in which the visuals' tokens stand: for timings at a length."""
+        return self._arrays(ids, *self._prepared(visuals))
 
     def _arrays(self, ids: np.ndarray, seens: Sequence[Seen], films: Sequence[Film] = ()) -> Prompt:
         rules = self.manifest.file

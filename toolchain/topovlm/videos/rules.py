@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from topovlm.errors import InputError, explain
+from topovlm.workload import MOST_FRAMES
 
-MOST_FRAMES = 768  # Qwen's bound; every rule's here
 _LEAST_BY_RATE = 4
 Indices = tuple[int, ...]
 

@@ -31,6 +31,7 @@ class RangeWorkload(Part, frozen=True, kw_only=True):
     """The workload that the ranges were made from."""
 
     images: int
+    video_frames: int = 0
     prompt_tokens: int
     new_tokens: int
     batch: int
@@ -82,6 +83,7 @@ def write_shapes(folder: Path, request: ExportRequest, target: ResolvedTarget) -
         target=BuildTarget(name=target.board.name, key=target.key, compute_capability=capability_of(target)),
         workload=RangeWorkload(
             images=asked.images,
+            video_frames=asked.video_frames,
             prompt_tokens=asked.prompt_tokens,
             new_tokens=asked.new_tokens,
             batch=asked.batch,
@@ -134,6 +136,7 @@ def _readme(target: ResolvedTarget, reason: str, parity: tuple[ParityResult, ...
         for r in releases
     )
     asked = shapes.workload
+    pictures = f"{asked.video_frames} frames" if asked.video_frames else f"{asked.images} pictures"
     return f"""# TensorRT build bundle for {target.board.name}
 
 **Why it is not built here.** {reason}.
@@ -159,7 +162,7 @@ Known software of this board:
 - `shapes.json`: the shapes the engines are built for. Edit and build again for others.
 - tokenizer, processor and prompt files, as in any exported folder.
 
-Workload: {asked.images} pictures, {asked.prompt_tokens} prompt tokens, {asked.new_tokens} new tokens, batch
+Workload: {pictures}, {asked.prompt_tokens} prompt tokens, {asked.new_tokens} new tokens, batch
 {asked.batch}.
 
 **Accuracy** (measured on CPU with ONNX Runtime, not on the board): largest logit error against torch in fp32

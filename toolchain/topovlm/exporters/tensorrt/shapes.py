@@ -40,7 +40,8 @@ def shape_ranges(folder: Path, workload: Workload) -> dict[str, tuple[RangeSet, 
     """Graph name -> range sets, for an exported folder at a workload."""
     prompter = prompter_of(folder)
     content = prompter.manifest.file
-    blank = _blank(prompter, (workload.image_width, workload.image_height), workload.images)
+    size = (workload.image_width, workload.image_height)
+    blank = _blank(prompter, size, workload.images, workload.video_frames)
     length = max(2, workload.prompt_tokens + blank.picture_tokens)
     runs = list(blank.pictures)
     if not runs and content.strategy is not None:
@@ -66,10 +67,14 @@ def _any_picture(prompter: Prompter) -> list[Run]:
     return list(_blank(prompter, (width, height), 1).pictures)
 
 
-def _blank(prompter: Prompter, size: tuple[int, int], images: int) -> Prompt:
-    """A prompt of blank pictures, `size` (width, height) in px."""
+def _blank(prompter: Prompter, size: tuple[int, int], images: int, frames: int = 0) -> Prompt:
+    """A prompt of blank pictures, or frames, `size` (width, height) in px."""
     from PIL import Image
 
+    from topovlm.videos.frames import Frames
+
+    if frames:
+        return prompter.prepare([Frames.of([Image.new("RGB", size)] * frames)], "")
     return prompter.prepare([Image.new("RGB", size)] * images, "")
 
 

@@ -42,6 +42,7 @@ def synthetic(
     folder: str | Path,
     *,
     images: int = 1,
+    frames: int = 0,
     prompt_tokens: int | None = None,
     new_tokens: int = 8,
     seed: int = 0,
@@ -53,6 +54,7 @@ def synthetic(
     return synthetic_workload(
         Preparer(folder),
         images=images,
+        frames=frames,
         prompt_tokens=prompt_tokens,
         new_tokens=new_tokens,
         seed=seed,

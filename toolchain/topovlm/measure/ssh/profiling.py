@@ -93,11 +93,16 @@ def _workloads(
     folder: str | Path, local: Preparer, request: ProfileRequest
 ) -> tuple[TimingWorkload, dict[int, TimingWorkload]]:
     """The workload that is asked for, and all prompt lengths to time with it."""
-    manifest, images, new_tokens = local.manifest, request.images, request.timed_tokens
-    blank = Blank.of(local, images, request.image_size)
+    manifest, new_tokens = local.manifest, request.timed_tokens
+    blank = Blank.of(local, request.images, request.image_size, frames=request.frames)
     total = None if request.prompt_tokens is None else request.prompt_tokens + blank.visual_tokens
     make = functools.partial(
-        synthetic, folder, images=images, new_tokens=new_tokens, image_size=request.image_size
+        synthetic,
+        folder,
+        images=request.images,
+        frames=request.frames,
+        new_tokens=new_tokens,
+        image_size=request.image_size,
     )
     base = make(prompt_tokens=total)
     shortest, limit = len(blank.prompt.ids), context_limit(manifest.folder)

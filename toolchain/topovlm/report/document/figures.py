@@ -69,8 +69,9 @@ class Workload(Strict, frozen=True, kw_only=True):
     images: Count
     image_height: Count
     image_width: Count
-    visual_tokens: Count  # of all images together
+    visual_tokens: Count  # of all images, or of all frames, together
     prompt_tokens: Count  # text and visual tokens of the prefill
     new_tokens: Count = 1
     batch: Count = 1
     dtype: str = "fp32"
+    video_frames: Count = 0  # of one video, of that size
