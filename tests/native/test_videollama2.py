@@ -60,7 +60,8 @@ def _pixels(live: Live, sample: Sample) -> torch.Tensor:
         images: Any = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=square)
     else:
         images = SiglipImageProcessorPil(size=square)
-    pixels: torch.Tensor = images(sum(_clips(sample), []), return_tensors="pt")["pixel_values"]
+    frames = [frame for clip in _clips(sample) for frame in clip]
+    pixels: torch.Tensor = images(frames, return_tensors="pt")["pixel_values"]
     return pixels
 
 
@@ -122,7 +123,7 @@ def test_logits_are_those_of_the_models_own_code(live: Live) -> None:
 
 
 def test_frames_of_other_numbers_are_spread(live: Live) -> None:
-    """More than a clip has, or fewer that were chosen from a longer one: those in the middle of equal parts."""
+    """More than a clip has, or fewer that were chosen of a longer one: the middles of equal parts."""
 
     def shown(count: int) -> torch.Tensor:
         asked = Sample("a", (), "What?", videos=(tiny_families.video(5, count),))

@@ -15,8 +15,9 @@ from topovlm.families.facts import ModelFacts
 class FrameProcessor(ProcessorMixin):
     """Texts in which one token marks each picture, and the pictures -> `input_ids`, `pixel_values`.
 
-    A picture is every frame of its clip; videos come behind pictures, prepared by `films`. The model's own code cuts the text at the mark and makes tokens of
-    each piece by itself; so the mark is a token of its own here, which the tokenizer cuts at.
+    A picture is every frame of its clip; videos come behind pictures, prepared by `films`. The model's own
+    code cuts the text at the mark and makes tokens of each piece by itself; so the mark is a token of its own
+    here, which the tokenizer cuts at.
     """
 
     def __init__(

@@ -40,8 +40,8 @@ class Clip(OneForOne):
     def watch(self, frames: Frames) -> Film:
         """One run, pixel_values float32 `[frames, 3, H, W]`.
 
-        Of more frames than a clip has, and of fewer that were chosen from a longer one, those in the middle of
-        equal parts. A shorter clip is followed by black frames.
+        Of more frames than a clip has, and of fewer that were chosen of a longer one, the middles of equal
+        parts. A shorter clip is followed by black frames.
         """
         shown = [to_pixels(picture, self.recipe) for picture in frames.pictures]
         if len(shown) < min(self.frames, frames.total) or len(shown) > self.frames:
