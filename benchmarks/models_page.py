@@ -7,6 +7,13 @@ from typing import Any
 
 from topovlm.families.catalogue import FAMILIES, refused
 
+# Checkpoint in the matrix -> family, where its name does not begin with it.
+_ALIASES = {
+    "paligemma2": "paligemma",
+    "videollama2-clip-mistral": "videollama2_mistral",
+    "videollama2-siglip-qwen2": "videollama2_qwen2",
+}
+
 
 def page(content: Mapping[str, Any]) -> str:
     """The whole page."""
@@ -35,6 +42,8 @@ some layers, only an evaluation on your own questions says.
 {_failed(rows)}
 
 {_absent(rows)}
+
+{_own_classes()}
 
 ## What was measured
 
@@ -81,8 +90,7 @@ def _failed(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
 
 def _absent(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Families without a checkpoint in the matrix."""
-    aliases = {"paligemma2": "paligemma"}
-    covered = {aliases.get(name, name.partition("-")[0]) for name in rows}
+    covered = {_ALIASES.get(name, name.partition("-")[0]) for name in rows}
     absent = [f"`{name}`" for name in FAMILIES.names() if name not in covered]
     if not absent:
         return ""
@@ -90,6 +98,18 @@ def _absent(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         f"Not in the matrix: {', '.join(absent)}. Their towers come from timm, which the tests do without;\n"
         "their graphs, records and surgery are tested with stand-ins, and the gate of an export decides."
     )
+
+
+def _own_classes() -> str:
+    """Families that transformers does not have."""
+    native = ", ".join(f"`{name}`" for name in FAMILIES.names() if FAMILIES[name].native)
+    return f"""No class of transformers loads {native}: VideoLLaMA2's
+checkpoints (7B, 7B-16F, 2.1-7B-16F) are read by classes of topovlm's own, from their own configurations and
+tensor names; none of their code is run. A slim one is again a folder of that form, for that project's code
+(written for transformers 4.40) and for topovlm; its card and the report say so. A picture is every frame of a
+clip. Of a video the model sees as many frames as it takes: of others, the middles of equal parts, and black
+frames behind a shorter clip. At published sizes names and shapes were checked
+(`tests/native/test_full_size.py`); nobody has run published weights through it yet."""
 
 
 def _matrix(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
