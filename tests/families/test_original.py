@@ -68,11 +68,23 @@ def test_pictures_are_prepared_as_the_towers_own_processor_does() -> None:
         ({"num_frames": 0}, "num_frames = 0"),
         ({"num_frames": 10**6}, "num_frames = 1000000"),
         ({"vision_config": {"model_type": "pixtral"}}, "mm_vision_tower"),
+        (
+            {"vision_config": {"model_type": "clip_vision_model", "image_size": "x"}},
+            "vision.image_size = 'x'",
+        ),
+        ({"mm_projector_type": ["stc_connector"]}, "mm_projector_type"),
+        ({"sampler_padding": "one"}, "sampler_padding = 'one'"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(change: dict[str, Any], names: str) -> None:
     with pytest.raises(InputError, match=names):
-        ModelFacts(normal({**CONFIG, **change})).shape  # noqa: B018
+        _tokens({**CONFIG, **change})
+
+
+def _tokens(config: dict[str, Any]) -> int:
+    whole = normal(config)
+    facts = ModelFacts(whole, image_processor(whole))
+    return facts.visual_tokens(facts.workload(images=1))
 
 
 def test_a_plan_by_name() -> None:

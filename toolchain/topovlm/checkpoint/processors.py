@@ -93,8 +93,9 @@ def _native(native: Any, stock: Any, folder: Path, config: ModelConfig) -> Any:
     if images is None:
         rule = "is no image processor of transformers"
         raise InputError(explain("preprocessor_config.json: image_processor_type", kind, rule, OWN_PROCESSOR))
-    template = chat_template(folder, config, family, tokenizer.convert_ids_to_tokens)
-    made = native.processor(images(**settings), tokenizer, chat_template=template, facts=facts)
+    with load_errors(folder):
+        template = chat_template(folder, config, family, tokenizer.convert_ids_to_tokens)
+        made = native.processor(images(**settings), tokenizer, chat_template=template, facts=facts)
     made.films = films_of(folder, config, family, tokenizer)
     return made
 

@@ -63,7 +63,9 @@ def image_processor(config: ModelConfig) -> dict[str, Any] | None:
     if not is_original(config):
         return None
     vision = config[VISION_KEY]
-    side, rules = vision["image_size"], _facts().pixels[vision["model_type"]]
+    side, rules = vision.get("image_size"), _facts().pixels[vision["model_type"]]
+    if not isinstance(side, int):
+        return None  # whoever reads the sizes says what is wrong with it
     square = {"height": side, "width": side}
     size = (
         {"size": {"shortest_edge": side}, "crop_size": square}
@@ -78,13 +80,13 @@ def image_processor(config: ModelConfig) -> dict[str, Any] | None:
 def _implied(config: ModelConfig) -> dict[str, Any]:
     facts = _facts()
     connector = config.get(_CONNECTOR)
-    if connector not in facts.connectors:
+    if not isinstance(connector, str) or connector not in facts.connectors:
         remedy = f"Known: {', '.join(facts.connectors)}"
         raise InputError(explain(_CONNECTOR, connector, "is a connector that is not known here", remedy))
     vision = config.get(VISION_KEY)
     if vision is None:
         vision = facts.towers.get(_name_of(config.get(_TOWER)))
-    if not isinstance(vision, Mapping) or vision.get("model_type") not in facts.pixels:
+    if not isinstance(vision, Mapping) or str(vision.get("model_type")) not in facts.pixels:
         rule, remedy = "is a tower that is not known here", f"Known: {', '.join(facts.towers)}"
         raise InputError(explain(_TOWER, config.get(_TOWER), rule, remedy))
     whole = config.get(_PATCHES, "patch") == "cls_patch" or vision["model_type"] != "clip_vision_model"

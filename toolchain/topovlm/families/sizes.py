@@ -75,7 +75,7 @@ def read_shape(
         drop_first_token=_drops_first_token(whole, family),
         tokens_per_image=_optional_size(whole, "top", rules.per_image) if rules.per_image else None,
         clip_frames=_size(whole, "top", rules.clip) if rules.clip else 0,
-        clip_padding=int(whole.get("sampler_padding") or 0),
+        clip_padding=_optional_size(whole, "top", "sampler_padding") or 0,
         grid_pinpoints=pinpoints(whole, rules),
         max_tiles=max_tiles(whole, processor, rules),
         longest_edge=size.get("longest_edge") or rules.longest_edge or 4 * tower.image_size,
