@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.family_checks import build, check_deploy
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -198,3 +199,18 @@ def test_an_exported_folder_answers_as_the_model(live: Live, tmp_path: Path) -> 
     ]
     assert feeds["pixel_values"].shape == (FRAMES, 3, 32, 32)
     assert feeds["pixel_values"].dtype == np.float32
+
+
+def test_a_report_says_who_loads_the_slim_model(tmp_path: Path) -> None:
+    """From a budget on a board to the report: neither its checks nor its artefacts name transformers."""
+    name = "videollama2-siglip-qwen2"
+    family = build(name, tmp_path)
+    check_deploy(family)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert any(
+        "no class of transformers loads this model" in limit for limit in report["provenance"]["limits"]
+    )
+    (slim,) = [row for row in report["artifacts"] if row["format"] == "checkpoint"]
+    assert slim["loads_in"] == ["the source's own code", "topovlm"]
+    assert not any("transformers" in " ".join(row["loads_in"]) for row in report["artifacts"])
+    assert "reload with topovlm's own classes" in {row["name"] for row in report["verifications"]}
