@@ -15,9 +15,9 @@ from topovlm.families.facts import ModelFacts
 class FrameProcessor(ProcessorMixin):
     """Texts in which one token marks each picture, and the pictures -> `input_ids`, `pixel_values`.
 
-    A picture is every frame of its clip; videos come behind pictures, prepared by `films`. The model's own
-    code cuts the text at the mark and makes tokens of each piece by itself; so the mark is a token of its own
-    here, which the tokenizer cuts at.
+    A picture is every frame of its clip; videos come behind pictures, prepared by `films`. As in the model's
+    own code the text is cut at the marks, and each piece becomes tokens by itself. The mark is a special
+    token here, so that a runtime's tokenizer cuts there, too; an export's gate compares them.
     """
 
     def __init__(
@@ -25,13 +25,11 @@ class FrameProcessor(ProcessorMixin):
     ) -> None:
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         number = facts.image_token_id
+        self.image_token_id = int(number or 0)
         self.image_token = tokenizer.convert_ids_to_tokens(number)
         self.video_token = self.image_token
         if self.image_token not in tokenizer.all_special_tokens:
-            rule, remedy = (
-                "must be a special token: it marks the place of a picture",
-                "Give the model its own",
-            )
+            rule, remedy = "must be a special token: it marks pictures' places", "Give the model its own"
             raise InputError(explain(f"tokenizer.json: token {number}", self.image_token, rule, remedy))
         self.films: Any = None
         self.frames = facts.shape.clip_frames
@@ -46,8 +44,11 @@ class FrameProcessor(ProcessorMixin):
         **_others: Any,
     ) -> BatchFeature:
         (words,) = [text] if isinstance(text, str) else text
-        whole = words.replace(self.image_token, self.image_token * self.tokens)
-        values = dict(self.tokenizer(whole, add_special_tokens=False, return_tensors="pt"))
+        ids: list[int] = []
+        for number, piece in enumerate(words.split(self.image_token)):
+            ids += [self.image_token_id] * (self.tokens if number else 0)
+            ids += self.tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else []
+        values = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids)).long()}
         clips, pictures = [], _flat(images)
         if pictures:
             pixels = self.image_processor(pictures, return_tensors="pt")["pixel_values"]
