@@ -210,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="topovlm-releases-") as folder:
         scratch = Path(folder)
         request = reference_checkpoints(scratch, args.count)
-        request += family_checkpoints(scratch, args.family or tiny_families.NAMES, 3)
+        request += family_checkpoints(scratch, args.family or tiny_families.STOCK, 3)
         rows = compare(pythons, request, scratch)
     for row in sorted(rows, key=lambda row: [c["name"] for c in request].index(row.checkpoint)):
         print(row)

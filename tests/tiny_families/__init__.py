@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Perception-LM and FastVLM have towers of timm, which the tests do without.
 NAMES: tuple[str, ...] = (*TEXT_ONLY, *FAMILIES)
+# Those that transformers has a class for.
+STOCK: tuple[str, ...] = tuple(name for name in NAMES if name not in ORIGINAL)
 WITH_VIDEOS: tuple[str, ...] = tuple(VIDEOS)
 SIZES = ((40, 56), (72, 48))  # width, height in px
 
