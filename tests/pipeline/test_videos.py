@@ -103,15 +103,14 @@ def test_a_model_without_videos_is_not_asked_benchmarks_with_clips(room: Path) -
 def test_a_plan_counts_frames(room: Path) -> None:
     """`--frames` is what the processor makes of a video of that size; the tower sees moment after moment."""
     model = room / "qwen2_5_vl-model"
-    live, rest = load(model), {"target": "jetson-orin", "sparsity": "0%", "image_size": (48, 64)}
+    live, rest = load(model), {"target": "jetson-orin", "sparsity": "25%", "image_size": (48, 64)}
     vision_ms = []
     for number in (4, 8):
         record = topovlm.plan(model=model, frames=number, **rest)
         sample = Sample("a", (), "?", videos=(tiny_families.video(1, number, (64, 48)),))
         held = int((encode(live, sample).input_ids == live.visual_token_ids[1]).sum())
         assert (record.workload.visual_tokens, record.workload.video_frames) == (held, number)
-        assert record.chosen is not None
-        vision_ms.append(record.chosen.vision.value)
+        vision_ms.append(record.rows[0].vision_ms.value)
     assert vision_ms[1] > 1.5 * vision_ms[0]
     with pytest.raises(InputError, match=r"--frames = 4: this model takes no videos"):
         topovlm.plan(model=room / "internvl-model", frames=4, **rest)
@@ -126,27 +125,14 @@ def test_frames_are_timed(room: Path, tmp_path: Path) -> None:
     timed = json.loads((tmp_path / "p.json").read_text())["workload"]
     assert (timed["video_frames"], timed["images"]) == (4, 0)
     with (tmp_path / "data.jsonl").open("w") as file:
-        for number in range(24):
+        for number in range(16):
             frames = [tiny_families.tiny.picture(number + k, 80).resize((64, 48)) for k in range(6)]
             clip = write_clip(tmp_path / f"{number}.mp4", frames)
-            row = {
-                "video": clip.name,
-                "frames": f"linspace:{3 + number % 3}",
-                "prompt": "What?",
-                "answer": "yes",
-            }
+            row = {"video": clip.name, "frames": f"linspace:{3 + number % 3}", "prompt": "What?"}
+            row["answer"] = "yes"
             file.write(json.dumps(row) + "\n")
-    more = (
-        "--data",
-        str(tmp_path / "data.jsonl"),
-        "--samples",
-        "8",
-        "--eval-samples",
-        "8",
-        "--sparsity",
-        "25%",
-    )
-    more = (*more, "--target", "jetson-orin", "-o", str(tmp_path / "out"))
+    more = ("--data", str(tmp_path / "data.jsonl"), "--samples", "8", "--eval-samples", "8")
+    more = (*more, "--sparsity", "25%", "--target", "jetson-orin", "-o", str(tmp_path / "out"))
     code, _, err = ask("deploy", "--model", model, *more, *words)
     assert code == 0, err
     report = json.loads((tmp_path / "out" / "report.json").read_text())

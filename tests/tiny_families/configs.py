@@ -307,6 +307,13 @@ FAMILIES: dict[str, Callable[[int, Ids], Parts]] = {
         {**_SECOND, "image_grid_pinpoints": [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]},
         "llava_next",
     ),
+    "llava_next_video": _llava(
+        _CLIP,
+        "llama",
+        {**_SECOND, "image_grid_pinpoints": [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]},
+        "llava_next_video",
+        video="<video>",
+    ),
     "llava_onevision": _llava(
         _SIGLIP,
         "qwen2",

@@ -48,6 +48,11 @@ _FILMS = {"size": {"shortest_edge": 2 * 16 * 16, "longest_edge": 12 * 16 * 16}, 
           "temporal_patch_size": 2, "merge_size": 2}  # fmt: skip
 _ALL_FRAMES = {**_FILMS, "size": {"shortest_edge": 8 * 16 * 16, "longest_edge": 30 * 16 * 16}, **_HALF}
 VIDEOS: dict[str, dict[str, Any]] = {
+    "llava_next_video": {
+        "video_processor_type": "LlavaNextVideoVideoProcessor",
+        **_CLIP,
+        "do_center_crop": True,
+    },
     "llava_onevision": {"video_processor_type": "LlavaOnevisionVideoProcessor", **_SIGLIP},
     "qwen2_vl": {"video_processor_type": "Qwen2VLVideoProcessor", **_FILMS},
     "qwen2_5_vl": {"video_processor_type": "Qwen2VLVideoProcessor", **_FILMS},
@@ -66,6 +71,12 @@ _PARTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         "LlavaNextImageProcessorPil",
         {**_CLIP, "image_grid_pinpoints": _CANVASES},
         "LlavaNextProcessor",
+        _DEFAULT,
+    ),
+    "llava_next_video": (
+        "LlavaNextImageProcessorPil",
+        {**_CLIP, "image_grid_pinpoints": _CANVASES},
+        "LlavaNextVideoProcessor",
         _DEFAULT,
     ),
     "llava_onevision": (

@@ -14,6 +14,11 @@ LLAVA = (
     f"{{% for content in {_TEXTS} %}}{{% generation %}}{{{{ content['text'] + ' '}}}}{{% endgeneration %}}"
     "{% endfor %}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
+LLAVA_VIDEO = LLAVA.replace(
+    "{% if message['role'] != 'assistant' %}",
+    f"{{% for content in {_VIDEOS} %}}{{{{ '<video>\\n' }}}}{{% endfor %}}"
+    "{% if message['role'] != 'assistant' %}",
+)
 # llava-interleave and OneVision: a newline stands before the words.
 INTERLEAVE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + ' '}}"

@@ -153,6 +153,7 @@ WORDS: dict[str, Words] = {
     "llava-pixtral-mistral": _INSTRUCT,
     "vipllava": Words(templates.VIPLLAVA, "<pad>", ("</s>",), "<s>", more=("<image>",)),
     "llava_next": _LLAMA,
+    "llava_next_video": Words(templates.LLAVA_VIDEO, "<pad>", ("</s>",), "<s>", more=("<image>", "<video>")),
     "llava_onevision": _INTERLEAVED,
     "qwen2_vl": _qwen(templates.QWEN_SYSTEM),
     "qwen2_5_vl": _qwen(templates.QWEN_SYSTEM),

@@ -62,6 +62,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "paligemma": ("paligemma", SMALL, {}, SQUARE),
     "gemma3": ("gemma3", SMALL, {"mm_tokens_per_image": 4}, SQUARE),
     "llava_next": ("llava_next", SMALL, {"image_grid_pinpoints": NEXT}, EDGE),
+    "llava_next_video": ("llava_next_video", SMALL, {"image_grid_pinpoints": NEXT}, EDGE),
     "llava_onevision": ("llava_onevision", SMALL, {"image_grid_pinpoints": ONE}, SQUARE),
     "llava_onevision, 4": (
         "llava_onevision",

@@ -281,13 +281,22 @@ def still_pictures(kind: Any) -> Iterator[Any]:
         found = super(still, cls)._get_arguments_from_pretrained(path, processor_dict, **kwargs)
         return [*found[:place], None, *found[place:]]
 
+    from transformers import ProcessorMixin
+
+    class WithoutVideos(ProcessorMixin):
+        """Behind `kind`, which hands on all of its parts in their order."""
+
+        def __init__(self, *parts: Any, **named: Any) -> None:
+            kept = [part for number, part in enumerate(parts) if number != place]
+            super().__init__(*kept, **named)  # type: ignore[no-untyped-call]  # untyped in transformers
+
     members = {
         "__module__": kind.__module__,
         "video_processor": SimpleNamespace(num_frames=None, fps=None),  # SmolVLM's template asks for these
         "get_attributes": classmethod(attributes),
         "_get_arguments_from_pretrained": classmethod(arguments),
     }
-    still: Any = type(kind.__name__, (kind,), members)
+    still: Any = type(kind.__name__, (kind, WithoutVideos), members)
     # SmolVLM's refuses to be made without num2words, which spells out how many frames a video has.
     module: Any = sys.modules[kind.__module__]
     lacking = hasattr(module, "num2words") and module.num2words is None

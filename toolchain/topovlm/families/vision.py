@@ -211,6 +211,12 @@ def native_frames(shape: ModelShape, vision: VisionShape, workload: Workload) ->
     return VisionWork(steps, step.patches, steps * step.tokens)
 
 
+def averaged_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
+    """Means over squares of four features of each frame (LLaVA-NeXT-Video)."""
+    frames, tile = workload.video_frames, _tile(shape, vision)
+    return VisionWork(frames, tile.patches, frames * (_grid(vision) // 2) ** 2)
+
+
 def pooled_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
     """Each frame's grid is pooled to half its sides; one newline follows them all (LLaVA-OneVision)."""
     frames, tile = workload.video_frames, _tile(shape, vision)

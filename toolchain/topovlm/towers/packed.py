@@ -1,4 +1,4 @@
-"""Towers that see a picture as tiles, whose features the host picks and weighs (LLaVA-NeXT, -OneVision)."""
+"""Towers that see a picture as tiles, whose features the host picks and weighs (LLaVA-NeXT and its kin)."""
 
 from __future__ import annotations
 
@@ -42,3 +42,17 @@ class PackedTiles(SelectedFeatures):
     ) -> torch.Tensor:
         rows = torch.cat([super().forward(pixel_values).flatten(0, 1), self.newline[None]])
         return (rows[feature_index] * feature_weight[..., None]).sum(0)
+
+
+class PooledTiles(PackedTiles):
+    """As `PackedTiles`, but rows are mixed before they are projected (LLaVA-NeXT-Video: means of four of a
+    frame's features). A token whose first tap is the newline is the newline."""
+
+    def forward(  # type: ignore[override]
+        self, pixel_values: torch.Tensor, feature_index: torch.Tensor, feature_weight: torch.Tensor
+    ) -> torch.Tensor:
+        rows = self.selected(pixel_values).flatten(0, 1)
+        ended = feature_index[0] == rows.shape[0]
+        rows = torch.cat([rows, torch.zeros_like(rows[:1])])
+        mixed = (rows[feature_index] * feature_weight[..., None]).sum(0)
+        return torch.where(ended[:, None], self.newline, self.projector(mixed))

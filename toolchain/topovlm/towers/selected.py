@@ -21,10 +21,12 @@ class SelectedFeatures(WholePictures):
         self.strategy = facts["vision_feature_select_strategy"]
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.projector(self.selected(pixel_values))
+        return features
+
+    def selected(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """`[images, tokens, width]`, not projected."""
         states = self.tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
         layers = [self.layers] if isinstance(self.layers, int) else list(self.layers)
         first = 1 if self.strategy == "default" else 0  # "default" leaves the class token out
-        features: torch.Tensor = self.projector(
-            torch.cat([states[layer][:, first:] for layer in layers], dim=-1)
-        )
-        return features
+        return torch.cat([states[layer][:, first:] for layer in layers], dim=-1)

@@ -81,7 +81,7 @@ def token_weights(
     visual_weight: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """float64 [B, T]: 1 for text and answer, `visual_weight` for tokens of pictures, 0 for padding and for
-    those that must stay as they are; and bool [B, T], which these are: outliers, and BOS where it comes first.
+    those that must stay as they are; bool [B, T], which these are: outliers, and BOS where it comes first.
 
     Outliers have a norm over ten times the median of one of `streams` [B, T, d]: a few of them would own the
     fit.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -16,11 +17,23 @@ from PIL import Image
 from topovlm.errors import InputError, explain
 from topovlm.families.canvases import Size, best_resolution, inside, margins, shrunk
 from topovlm.pictures import to_rgb
+from topovlm.records import Strict
 from topovlm.runtime.pictures.recipe import ImageRecipe, to_pixels
 from topovlm.runtime.pictures.seen import Film, Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source, square_side
 from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD, Finish, background, cut, padded, resized
 from topovlm.videos.frames import Frames
+
+
+class Films(Strict, frozen=True, kw_only=True):
+    """What a family does with frames, as its record says it (`tokens.videos`): how a frame's features are
+    shrunk to half their sides, and whether a newline follows the last frame."""
+
+    shrink: Literal["bilinear", "average"] = "bilinear"
+    newline: bool = True
+
+
+_BILINEAR = Films()
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Anyres(OneForOne):
     joins: bool = False
     film_placeholder: str = ""
     film_recipe: ImageRecipe | None = None
+    films: Films = _BILINEAR
 
     def see(self, picture: Image.Image) -> Seen:
         """pixel_values float32 `[tiles, 3, side, side]`, feature_index int64 and feature_weight float32
@@ -64,19 +78,24 @@ class Anyres(OneForOne):
         return [self._tile(to_rgb(picture)) for picture in pictures]
 
     def watch(self, frames: Frames) -> Film:
-        """Each frame a run: one tile, its features shrunk to half their sides; a newline follows the last."""
+        """Each frame a run: one tile, its features shrunk to half their sides."""
         if self.film_recipe is None:
             return super().watch(frames)
-        half = -(-self.grid // 2)
         numbers = np.arange(self.grid**2).reshape(self.grid, self.grid)
-        index, weight = (part.reshape(4, -1) for part in _shrink(numbers, (half, half)))
-        ended = np.pad(index, ((0, 0), (0, 1)), constant_values=self.grid**2)
-        last = np.pad(weight, ((0, 0), (0, 1)))
-        last[0, -1] = 1
+        shrunken = (
+            _halved(numbers)
+            if self.films.shrink == "average"
+            else _shrink(numbers, (-(-self.grid // 2),) * 2)
+        )
+        index, weight = (part.reshape(4, -1) for part in shrunken)
         tiles = [to_pixels(picture, self.film_recipe) for picture in frames.pictures]
-        runs = [_with_taps([tile], index, weight, 4).feeds for tile in tiles[:-1]]
-        runs.append(_with_taps(tiles[-1:], ended, last, 4).feeds)
-        tokens = len(tiles) * half**2 + 1
+        runs = [_with_taps([tile], index, weight, 4).feeds for tile in tiles]
+        tokens = len(tiles) * index.shape[1]
+        if self.films.newline:
+            ended = np.pad(index, ((0, 0), (0, 1)), constant_values=self.grid**2)
+            last = np.pad(weight, ((0, 0), (0, 1)))
+            last[0, -1] = 1
+            runs[-1], tokens = _with_taps(tiles[-1:], ended, last, 4).feeds, tokens + 1
         return Film(tuple(runs), tokens, self.film_placeholder * tokens)
 
     def _tile(self, image: Image.Image) -> Seen:
@@ -118,6 +137,13 @@ class Anyres(OneForOne):
         index = np.concatenate([base, index.reshape(len(index), -1)], axis=1)
         weight = np.concatenate([first, weight.reshape(len(weight), -1)], axis=1)
         return _with_taps([self.finish(tile) for tile in tiles], index, weight, self._taps, grid)
+
+
+def _halved(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and weights `[4, rows / 2, columns / 2]` of means of four; an odd row is left out."""
+    half = len(features) // 2
+    cells = features[: 2 * half, : 2 * half].reshape(half, 2, half, 2).transpose(1, 3, 0, 2)
+    return cells.reshape(4, half, half), np.full((4, half, half), 0.25)
 
 
 def _as_it_is(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -178,6 +204,7 @@ def build(source: Source) -> Anyres:
         together=bool(source.tokens.several),
         film_placeholder=source.film_token() if films else "",
         film_recipe=ImageRecipe.from_config(films, "video_preprocessor_config.json") if films else None,
+        films=source.film_rules(Films) or _BILINEAR,
     )
 
 
@@ -187,6 +214,9 @@ def _film_settings(source: Source, side: int) -> dict[str, object]:
         return {}
     # A folder without settings for videos has those for pictures, which are cut into tiles as frames are not.
     stated = {name: value for name, value in source.videos.items() if name != "image_grid_pinpoints"}
+    pooled = source.whole("spatial_pool_mode", "average"), source.whole("spatial_pool_stride", 2)
+    if pooled != ("average", 2):
+        raise InputError(explain("config.json: spatial_pool_mode", pooled, "must be the mean of 2 x 2"))
     mean, std = source.film("image_mean", CLIP_MEAN), source.film("image_std", CLIP_STD)
     size = {"height": side, "width": side}
     settings = {"size": size, **stated, "image_mean": mean, "image_std": std, "do_pad": False}
