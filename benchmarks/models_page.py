@@ -72,8 +72,6 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _cell(row: Mapping[str, Mapping[str, Any]], step: str) -> str:
     if step not in row:
         return "not run"
-    if step == "videos" and not row[step].get("visual_tokens", 1):
-        return "-"
     return "**no**" if "error" in row[step] else "yes"
 
 
@@ -88,9 +86,20 @@ def _failed(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     return "\n".join(["", "Where it says no:", "", *found]) if found else ""
 
 
+def _family(name: str) -> str:
+    """The model type of a checkpoint."""
+    return _ALIASES.get(name, name.partition("-")[0])
+
+
+def _takes_videos(name: str) -> bool:
+    kind = _family(name)
+    tokens = FAMILIES[kind].tokens if kind in FAMILIES else None
+    return tokens is not None and tokens.videos is not None
+
+
 def _absent(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Families without a checkpoint in the matrix."""
-    covered = {_ALIASES.get(name, name.partition("-")[0]) for name in rows}
+    covered = set(map(_family, rows))
     absent = [f"`{name}`" for name in FAMILIES.names() if name not in covered]
     if not absent:
         return ""
@@ -132,7 +141,8 @@ def _matrix(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             plain if "fused" in row.get("export", {}).get("forms", "") else ("-" if plain == "yes" else plain)
         )
         cells = [_cell(row, step) for step in ("plan", "score", "prune")]
-        cells += [plain, fused, *(_cell(row, step) for step in ("half", "run", "videos", "deploy"))]
+        videos = _cell(row, "videos") if _takes_videos(name) else "-"
+        cells += [plain, fused, _cell(row, "half"), _cell(row, "run"), videos, _cell(row, "deploy")]
         table.append((f"`{name}`", *cells))
     return _table(head, table)
 
