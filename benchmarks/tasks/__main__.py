@@ -5,6 +5,8 @@
     python -m benchmarks.tasks --golden DIR  other vectors, e.g. of all answers that are published
     python -m benchmarks.tasks small DIR     write the small benchmark
     python -m benchmarks.tasks judged DIR    MathVista's rule against a GPT model's readings (a checkout)
+    python -m benchmarks.tasks rows MODEL    a trained model in all ten forms, dense against slim
+    python -m benchmarks.tasks page          the tables that `rows` has written
 
 Exit code 1 where a prompt or a score differs in a way that no record states.
 """
@@ -17,6 +19,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.tasks import model_rows
 from benchmarks.tasks.agreement import GOLDEN, Agreement, agreement, readings
 from benchmarks.tasks.chance import chance_of, rules_of
 from benchmarks.tasks.judged import judged, table
@@ -29,12 +32,15 @@ from topovlm.tasks.public.videos import Clips
 
 
 def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["rows"]:
+        return model_rows.main(words[1:])
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.tasks",
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("command", nargs="?", choices=("check", "small", "judged"), default="check")
+    parser.add_argument("command", nargs="?", choices=("check", "small", "judged", "page"), default="check")
     parser.add_argument(
         "folder", nargs="?", type=Path, metavar="DIR", help="where `small` writes, what `judged` reads"
     )
@@ -44,7 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--guesses", type=int, default=20, metavar="N", help="random answers to each question"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(words)
+    if args.command == "page":
+        print(model_rows.page(model_rows.stored()), end="")
+        return 0
     if args.command != "check" and args.folder is None:
         parser.error(f"{args.command} needs a folder")
     if args.command == "judged":
