@@ -25,6 +25,7 @@ GROUPS: dict[str, Callable[[PhaseRow], str]] = {
 }
 NEARNESS = ("seen", "kin", "far")
 COVERAGE = 0.9
+_RANKED = 9  # groups that a conformal rank of nine in ten needs
 # Nearness -> what is left out to calibrate its intervals; how many groups give a runtime its own factor.
 _CALIBRATES = {"seen": ("model", 3), "kin": ("board", 5), "far": ("board", 5)}
 
@@ -132,13 +133,21 @@ def _alike(judged: Sequence[Judged], phase: str, near: str, runtime: str = "") -
 
 
 def _factor(judged: Sequence[Judged], near: str) -> float:
-    """Rows of one board are missed together; those of a model on many boards are not.
+    """Rows of one board are missed together (far from all rows: of one board with one runtime); those of a
+    model on many boards are not.
 
-    Families and runtimes that stand alone are few, and their claimed deviations wide: not stretched further.
+    Families and runtimes that stand alone are few, and their claimed deviations wide: where they are too few
+    for a conformal rank, they are not stretched further.
     """
-    together = near != "seen"
-    scores = [(each.score, each.group if together else str(at)) for at, each in enumerate(judged)]
-    return conformal(scores, COVERAGE, one_more=near != "far")
+    scores = [(each.score, _together(each, near, at)) for at, each in enumerate(judged)]
+    ranked = len({group for _, group in scores}) >= _RANKED
+    return conformal(scores, COVERAGE, one_more=near != "far" or ranked)
+
+
+def _together(judged: Judged, near: str, at: int) -> str:
+    if near == "seen":
+        return str(at)
+    return f"{judged.group} {judged.row.setting.runtime}" if near == "far" else judged.group
 
 
 def covered(some: Sequence[Judged], everything: Sequence[Judged]) -> list[bool]:

@@ -20,7 +20,7 @@ from scipy.optimize import least_squares
 from benchmarks.predictor_fit.robust import digits
 from benchmarks.predictor_fit.rows import PhaseRow
 from topovlm.predict.efficiencies import Effect, PhaseFit, Support
-from topovlm.predict.levels import CENTRE, level_of, levels, linked, unlinked
+from topovlm.predict.levels import CAP, CENTRE, level_of, levels, linked
 from topovlm.predict.phases import CONSTANTS, FORMS, Machine, Work
 
 Array = NDArray[np.float64]
@@ -34,16 +34,17 @@ _WIDTHS = {
     "kind": 0.2,
     "family": 0.15,
     "arch": 0.1,
-    "memory": 0.12,
+    "memory": 0.25,
     "board": 0.06,
     "combination": 0.15,
+    "release": 0.1,
     "version": 0.1,
 }
 _LOOSENESS = {
     "efficiency": 1.0,
     "layer_clocks": 2.0,
     "attention_cost": 1.5,
-    "filling_tokens": 3.0,
+    "chain_clocks": 3.0,
     "bandwidth_share": 1.0,
     "bytes_per_sm_clock": 2.0,
 }
@@ -155,7 +156,8 @@ class _Design:
 
 def unlinked_rows(constant: str, values: Array) -> Array:
     """`topovlm.predict.levels.unlinked` of every row."""
-    return np.array([unlinked(constant, value) for value in values.tolist()])
+    bounded = np.clip(values, -60, 60)
+    return (1 + np.exp(-CAP * bounded)) ** (-1 / CAP) if CENTRE[constant][1] else np.exp(bounded)
 
 
 def _column(rows: Sequence[PhaseRow], part: str, name: str) -> Array:

@@ -20,10 +20,10 @@ from topovlm.families.sizes import read_shape
 from topovlm.families.vision import vision_flop, vision_work
 from topovlm.predict.levels import Setting, setting_of
 from topovlm.predict.phases import Machine, Work
-from topovlm.predict.runtimes import passes
+from topovlm.predict.runtimes import passes, unpacks
 from topovlm.predict.target import load_target
 from topovlm.predict.vision_reads import tower_bytes
-from topovlm.predict.weight_formats import ACTIVATION_BYTES, ATTENTION_ARITHMETIC, FORMATS, stored
+from topovlm.predict.weight_formats import ACTIVATION_BYTES, ATTENTION_ARITHMETIC, arithmetic, stored
 from topovlm.records import Part, read
 from topovlm.workload import Workload
 
@@ -37,6 +37,10 @@ PRECISIONS = {
     "int4awq": ("w4a16", 4.125, 16),
     "int4awq+fp16vit": ("w4a16", 4.125, 16),
     "nvfp4": ("nvfp4", 4.5, 16),
+    "nvfp4+head": ("nvfp4", 4.5, 4.5),
+    "fp8": ("fp8", 8, 16),
+    "w8a16": ("int8", 8, 16),
+    "ort_int4": ("w4a16", 4.5, 4.5),
     "fp16": ("fp16", 16, 16),
     "q4_0": ("w4a16", 4.5, _GGUF.head_bits),
     "q4_k_m": ("w4a16", _GGUF.weight_bits, _GGUF.head_bits),
@@ -151,10 +155,10 @@ def _place(row: Published, dtype: str) -> tuple[Setting, Machine]:
     target = load_target(row.target)
     mode = target.mode if not row.gpu_mhz else structs.replace(target.mode, gpu_mhz=row.gpu_mhz)
     target = replace(target, mode=mode)
-    machine = target.machine(FORMATS[dtype].arithmetic, ATTENTION_ARITHMETIC)
+    runtime = RUNTIMES.get(row.runtime, row.runtime)
+    machine = target.machine(arithmetic(dtype, runtime), ATTENTION_ARITHMETIC)
     if machine is None:
         raise ValueError(f"{row.target} lacks the figures for {dtype}")
-    runtime = RUNTIMES.get(row.runtime, row.runtime)
     return setting_of(target.board, runtime, row.version, dtype), machine
 
 
@@ -169,20 +173,28 @@ def _phase_row(row: Published, shapes: Shapes) -> PhaseRow:
     if row.llm is None:
         raise ValueError("llm is missing")
     decoder = shapes.decoders[row.llm]
+    if row.precision == "q4_k_m":
+        held = stored(dtype, setting.runtime, decoder.hidden)
+        bits, head_bits = held.weight_bits, held.head_bits
     weights = decoder.layers * decoder.linear_params_per_layer
     context = decoder.attended_tokens(row.context_tokens)
     cache = context * decoder.layers * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
     width, head = decoder.heads * decoder.head_dim, decoder.head_params * head_bits / 8
     tokens = row.prompt_tokens
+    unpacked = 0.0
+    if unpacks(setting.runtime, setting.version) and bits < 16:
+        unpacked = weights * (bits / 8 + ACTIVATION_BYTES)
     work = Work(
         layers=decoder.layers,
         linear_flop=2.0 * tokens * weights,
         attention_flop=2.0 * tokens * decoder.attended_tokens(tokens) * width * decoder.layers,
-        weight_bytes=weights * bits / 8,
+        weight_bytes=weights * (16 if unpacked else bits) / 8,
+        unpacked_bytes=unpacked,
         head_bytes=head,
         read_bytes=weights * bits / 8 + head + cache,
         tokens=max(1, tokens),
         passes=passes(setting.runtime, tokens),
+        side=decoder.linear_params_per_layer**0.5,
     )
     layer = decoder.linear_params_per_layer
     return PhaseRow(phase, setting, row.llm, seconds, layer, machine, work, row.target)

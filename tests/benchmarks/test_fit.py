@@ -37,7 +37,7 @@ SIZES = ((0.4, 28), (1.4, 28), (3.6, 36), (7, 32), (13, 40))
 
 def _setting(board: str, runtime: str = "edge-llm") -> Setting:
     memory = f"jetson-orin/{'128' if board == 'slow' else '256'}"
-    return Setting("jetson-orin", memory, "8.7", board, runtime, "1", "w4a16")
+    return Setting("jetson-orin", "unified", memory, "8.7", board, runtime, "1", "w4a16")
 
 
 def _row(phase: str, size: float, layers: int, board: str, truth: Mapping[str, float]) -> PhaseRow:
@@ -51,6 +51,7 @@ def _row(phase: str, size: float, layers: int, board: str, truth: Mapping[str, f
         head_bytes=3e8,
         read_bytes=weights / 2 + 3e8,
         tokens=300,
+        side=(weights / layers) ** 0.5,
     )
     seconds = FORMS[phase](truth, work, BOARDS[board])
     return PhaseRow(phase, _setting(board), f"m{size}", seconds, weights / layers, BOARDS[board], work)
@@ -81,7 +82,7 @@ def test_prefill_constants_are_recovered() -> None:
         "efficiency": 0.5,
         "layer_clocks": 3e5,
         "attention_cost": 1.0,
-        "filling_tokens": 20.0,
+        "chain_clocks": 30.0,
         "bandwidth_share": 0.8,
     }
     rows = _rows("prefill", truth)
@@ -197,8 +198,8 @@ def test_refitting_gives_what_is_stored() -> None:
     [
         ("jetson-orin-nx-16gb", "decode", 0.06, 0.15),
         ("jetson-orin-nx-16gb", "vision", 0.05, 0.15),
-        ("jetson-orin-nx-16gb", "prefill", 0.08, 0.2),
-        ("h100-pcie", "decode", 0.09, 0.15),
+        ("jetson-orin-nx-16gb", "prefill", 0.06, 0.15),
+        ("h100-pcie", "decode", 0.09, 0.2),
         ("rtx-a6000", "decode", 0.06, 0.15),
     ],
 )
@@ -214,16 +215,25 @@ def test_a_board_that_was_never_fitted(board: str, phase: str, median: float, p9
 
 
 def test_the_held_out_figures_reach_what_is_claimed() -> None:
-    """Intervals cover boards never fitted as they claim; Orin with Edge-LLM meets most of the aims."""
+    """Intervals cover boards never fitted at least as they claim (rows of a family of one board lie inside
+    together); towers, and Orin with Edge-LLM, meet the aims for medians and nine in ten."""
     found = coefficients().held_out
     for phase in ("vision", "prefill", "decode"):
         covered = found[f"{phase}, all, new board"].covered
         assert covered is not None
-        assert 0.86 <= covered <= 0.95
-    for phase, median in (("decode", 0.06), ("vision", 0.05), ("prefill", 0.06)):
+        assert 0.87 <= covered <= 0.975
+    for phase, median in (("decode", 0.06), ("vision", 0.05), ("prefill", 0.05)):
         orin = found[f"{phase}, jetson-orin with edge-llm, new board"]
         assert orin.median <= median
-        assert orin.p90 <= (0.15 if phase != "prefill" else 0.17)
+        assert orin.p90 <= 0.15
+    towers = found["vision, all, new board"]
+    assert towers.median <= 0.05
+    assert towers.p90 <= 0.15
+    for phase in ("prefill", "decode"):
+        for family in ("jetson-orin", "jetson-thor", "dgx-spark", "rtx", "datacenter"):
+            covered = found[f"{phase}, {family}, new board"].covered
+            assert covered is not None
+            assert covered >= 0.87, (phase, family)
     for phase in ("prefill", "decode"):
         assert found[f"{phase}, all, new board"].median < found[f"{phase}, baseline flat MFU 0.4"].median
         assert found[f"{phase}, all, new board"].p90 < found[f"{phase}, baseline pure bandwidth"].p90

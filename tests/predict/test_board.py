@@ -8,6 +8,7 @@ import pytest
 
 from topovlm.errors import InputError
 from topovlm.predict.board import read_board
+from topovlm.predict.target import load_target
 
 GOOD = """
 schema = 1
@@ -80,3 +81,40 @@ def test_an_unknown_mode_lists_the_modes(tmp_path: Path) -> None:
     """A wrong mode name is answered with the right ones."""
     with pytest.raises(InputError, match="MAXN, low"):
         read_board(written(tmp_path, GOOD)).mode("15W")
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        ("host_us_per_layer = 20", ["mine.toml", "host_us_per_layer", "20", "layer_kcycles", "gpu_mhz"]),
+        ("overlap = 2", ["mine.toml", "overlap", "Leave it out"]),
+    ],
+)
+def test_a_file_of_an_earlier_version_is_told_what_to_write(
+    key: str, names: list[str], tmp_path: Path
+) -> None:
+    """Keys that were read once are refused with what replaced them."""
+    entry = f"""
+[[efficiency]]
+runtime = "tensorrt"
+dtype = "w4a16"
+phase = "prefill"
+efficiency = 0.5
+{key}
+spread = 0.1
+source = "calibrated"
+"""
+    with pytest.raises(InputError) as caught:
+        read_board(written(tmp_path, GOOD + entry))
+    for name in names:
+        assert name in str(caught.value)
+
+
+def test_kernels_that_unpack_weights_have_the_rate_of_single_warps() -> None:
+    """Four-bit weights in 16-bit products: a quarter of the peak on Thor, 63 % on Hopper, all on Orin."""
+    for name, share in (("jetson-thor", 0.25), ("h100-pcie", 0.629), ("jetson-orin", 1.0)):
+        target = load_target(name)
+        packed, peak = (target.peak_flop_per_s(f"{kind}f16_acc16") for kind in ("warp:", ""))
+        assert packed is not None
+        assert peak is not None
+        assert packed / peak == pytest.approx(share, abs=1e-3)

@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--visual-tokens", metavar="N", help="visual tokens in all, instead of a size")
     parser.add_argument(
-        "--runtime", metavar="NAME", help=f"runtime that the figures are for: {', '.join(RUNTIMES)}"
+        "--runtime",
+        metavar="NAME",
+        help=f"runtime that the figures are for: {', '.join(RUNTIMES)} (default: edge-llm)",
     )
     parser.add_argument(
         "--observed",

@@ -5,8 +5,9 @@ A misspelt key is an error rather than a silently missing fact.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -35,11 +36,16 @@ class Match(Strict, frozen=True, kw_only=True):
 
 
 class Gpu(Strict, frozen=True, kw_only=True):
-    """Peak arithmetic: dense operations per multiprocessor and clock by number format (no key: none)."""
+    """Peak arithmetic: dense operations per multiprocessor and clock by number format (no key: none).
+
+    `warp_flop_per_sm_clk`: those of products by single warps (mma.sync), where wider ones (wgmma, tcgen05)
+    give the peak; kernels that unpack weights on the way use them.
+    """
 
     arch: str = ""
     sm: Count
     flop_per_sm_clk: dict[str, Positive]
+    warp_flop_per_sm_clk: dict[str, Positive] = msgspec.field(default_factory=dict)
     l2_mb: NotNegative | None = None
 
 
@@ -136,17 +142,42 @@ class Board(Strict, frozen=True, kw_only=True):
         return mode.emc_mhz * 1e6 * 2 * self.memory.bus_bits / 8
 
     def peak_flop_per_s(self, mode: Mode, number_format: str) -> float | None:
-        """Dense peak of a number format (a key of `gpu.flop_per_sm_clk`), or None where unsupported."""
-        if self.gpu is None or mode.gpu_mhz is None or number_format not in self.gpu.flop_per_sm_clk:
+        """Dense peak of a number format (a key of `gpu.flop_per_sm_clk`), or None where unsupported.
+
+        `warp:KEY`: that of products by single warps.
+        """
+        if self.gpu is None or mode.gpu_mhz is None:
             return None
-        return self.gpu.flop_per_sm_clk[number_format] * (mode.sm or self.gpu.sm) * mode.gpu_mhz * 1e6
+        kind, _, name = number_format.rpartition(":")
+        rate = self.gpu.flop_per_sm_clk.get(name)
+        if kind:
+            rate = self.gpu.warp_flop_per_sm_clk.get(name, rate)
+        return None if rate is None else rate * (mode.sm or self.gpu.sm) * mode.gpu_mhz * 1e6
 
 
 def read_board(path: Path) -> Board:
     """Read one target file. Raises `InputError` for a missing, unreadable or invalid file."""
-    board = convert(read_toml(path, field=_FIELD), Board, field=_FIELD, name=path.name, remedy=_REMEDY)
+    found = read_toml(path, field=_FIELD)
+    _refuse_retired(found, path.name)
+    board = convert(found, Board, field=_FIELD, name=path.name, remedy=_REMEDY)
     _check(board, path.name)
     return board
+
+
+# Keys of [[efficiency]] that files of earlier versions have, and what to do about them.
+_RETIRED = {
+    "host_us_per_layer": "Give layer_kcycles instead: microseconds x gpu_mhz / 1000",
+    "overlap": "Leave it out: how computing and reading overlap is part of the form",
+}
+
+
+def _refuse_retired(found: Mapping[str, Any], origin: str) -> None:
+    entries = found.get("efficiency")
+    for entry in entries if isinstance(entries, list) else []:
+        for key, remedy in _RETIRED.items():
+            if isinstance(entry, dict) and key in entry:
+                field = f"{origin}: efficiency.{key}"
+                raise InputError(explain(field, entry[key], "is not read any more", remedy))
 
 
 def _check(board: Board, origin: str) -> None:

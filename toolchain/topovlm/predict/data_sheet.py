@@ -13,6 +13,7 @@ from topovlm.predict.board import BoardEfficiency
 from topovlm.predict.efficiencies import spoken_for
 from topovlm.predict.knowledge import Estimate, Knowledge
 from topovlm.predict.levels import setting_of
+from topovlm.predict.origin import ORIGIN, describe, missing_rows
 from topovlm.predict.phases import FORMS, Machine, Work, overhead_s
 from topovlm.predict.prediction_interval import ZERO, PredictionInterval
 from topovlm.predict.runtimes import engine, passes
@@ -22,6 +23,7 @@ from topovlm.predict.weight_formats import (
     ACTIVATION_BYTES,
     FORMATS,
     WeightFormat,
+    arithmetic,
     attention_arithmetic,
     stored,
 )
@@ -47,12 +49,16 @@ class Phases:
 
 @dataclass(frozen=True)
 class Timed:
-    """A phase's time: seconds, interval, origin in words; `estimate` is None for a board's own constants."""
+    """A phase's time: seconds, interval, origin in words; `estimate` is None for a board's own constants.
+
+    `missing`: of what no row was published, in words.
+    """
 
     seconds: float
     interval_ms: PredictionInterval
     origin: str
     estimate: Estimate | None
+    missing: tuple[str, ...] = ()
 
 
 def supported_dtypes(target: ResolvedTarget) -> list[str]:
@@ -83,7 +89,13 @@ def from_data_sheet(
         factor = max(part.known.factor for part in parts)
         spread = math.expm1(min(factor * knowledge.joint_deviation(parts), 20.0))
         ttft_ms = PredictionInterval.around(ttft_ms.value, spread)
-    return Phases(vision_ms, prefill_ms, token_ms, ttft_ms, _source(target, runtime, timed, knowledge))
+    told = describe(
+        {phase: found.origin for phase, found in timed.items()},
+        {phase: found.missing for phase, found in timed.items()},
+        (runtime, spoken_for(runtime)),
+        len(knowledge.corrections),
+    )
+    return Phases(vision_ms, prefill_ms, token_ms, ttft_ms, f"data sheet of {target.key}; {told}")
 
 
 def first_token_parts(timed: Mapping[str, Timed]) -> tuple[Estimate, ...]:
@@ -104,7 +116,7 @@ def timed_phases(
 ) -> dict[str, Timed]:
     """By phase; no "vision" where no picture is."""
     decoder, decode_work = shape.decoder, _decode_work(shape, workload, keep, fmt, runtime)
-    machine, version = _machine(target, fmt), spoken_for(runtime)
+    machine, version = _machine(target, fmt, runtime), spoken_for(runtime)
     layers = {"decode": decoder.linear_params_per_layer, "prefill": decoder.linear_params_per_layer}
     works = {"prefill": _prefill_work(shape, workload, keep, fmt, runtime), "decode": decode_work}
     tower = _vision_work(shape, workload)
@@ -139,7 +151,7 @@ def _by_own(
         "layer_clocks": own.layer_kcycles * 1e3,
         "bytes_per_sm_clock": own.bytes_per_sm_clock or math.inf,
         "attention_cost": 1.0,
-        "filling_tokens": 0.0,
+        "chain_clocks": 0.0,
     }
     seconds = FORMS[phase](constants, work, machine)
     interval = PredictionInterval.around(seconds * 1e3, own.spread)
@@ -153,35 +165,22 @@ def _by_rows(
     """From the published rows. For tiny layers the fixed cost may be anything from nothing up."""
     known = estimate.known
     interval = PredictionInterval.around(estimate.seconds * 1e3, estimate.spread)
-    origin = _ORIGIN[known.nearness]
-    if known.nearness != "seen" and known.unseen:
-        origin += f" (no rows of: {', '.join(_words(level) for level in known.unseen)})"
+    origin = ORIGIN[known.nearness]
+    missing = () if known.nearness == "seen" else missing_rows(known.unseen)
     fit, runtime = knowledge.fits[known.phase], known.setting.runtime
     fewest = fit.least_sm_clocks_per_byte(runtime)
     if known.phase == "decode" and machine.sm_hz / machine.bandwidth_bytes_per_s < _FEWER * fewest:
         origin += ", with fewer multiprocessors on for its bandwidth than any row"
     if layer_params < _TINY_SHARE * fit.least_layer_params(runtime):
-        fixed = overhead_s({"layer_clocks": known.constants["layer_clocks"]}, work, machine)
+        fixed = overhead_s(known.constants, work, machine)
         low = max(0.0, estimate.seconds - fixed) * 1e3 / (1 + estimate.spread)
         interval = PredictionInterval(interval.value, min(low, interval.low), interval.high)
         origin += ", extrapolated to smaller layers than any published"
-    return Timed(estimate.seconds, interval, origin, estimate)
+    return Timed(estimate.seconds, interval, origin, estimate, missing)
 
 
-_ORIGIN = {
-    "seen": "fitted to published rows",
-    "kin": "borrowed from the board's family",
-    "far": "borrowed from other families or runtimes",
-}
-
-
-def _words(level: str) -> str:
-    """`memory=jetson-orin/256` -> `memory jetson-orin/256`."""
-    return level.replace("=", " ")
-
-
-def _machine(target: ResolvedTarget, fmt: WeightFormat) -> Machine:
-    machine = target.machine(fmt.arithmetic, attention_arithmetic(fmt.name))
+def _machine(target: ResolvedTarget, fmt: WeightFormat, runtime: str) -> Machine:
+    machine = target.machine(arithmetic(fmt.name, runtime), attention_arithmetic(fmt.name))
     if machine is not None:
         return machine
     if target.mode.gpu_mhz is None or target.bandwidth_bytes_per_s is None:
@@ -204,7 +203,7 @@ def _vision_work(shape: ModelShape, workload: Workload) -> Work | None:
 
 
 def _prefill_work(shape: ModelShape, workload: Workload, keep: int, fmt: WeightFormat, runtime: str) -> Work:
-    decoder, batch, held = shape.decoder, workload.batch, stored(fmt.name, runtime)
+    decoder, batch, held = shape.decoder, workload.batch, stored(fmt.name, runtime, shape.decoder.hidden)
     prompt = vision_work(shape, workload).tokens + workload.prompt_tokens
     # Of a mixture of experts a token goes through the active ones; a prompt's tokens read all of them.
     weights, active = keep * decoder.linear_params_per_layer, keep * decoder.used_params_per_layer()
@@ -218,11 +217,12 @@ def _prefill_work(shape: ModelShape, workload: Workload, keep: int, fmt: WeightF
         head_bytes=decoder.head_params * held.head_bits / 8,
         tokens=max(1, prompt),
         passes=passes(runtime, prompt),
+        side=decoder.used_params_per_layer() ** 0.5,
     )
 
 
 def _decode_work(shape: ModelShape, workload: Workload, keep: int, fmt: WeightFormat, runtime: str) -> Work:
-    decoder, batch, held = shape.decoder, workload.batch, stored(fmt.name, runtime)
+    decoder, batch, held = shape.decoder, workload.batch, stored(fmt.name, runtime, shape.decoder.hidden)
     prompt = vision_work(shape, workload).tokens + workload.prompt_tokens
     context = decoder.attended_tokens(prompt + workload.new_tokens / 2)
     cache = batch * context * keep * decoder.kv_values_per_token_layer * ACTIVATION_BYTES
@@ -238,17 +238,3 @@ def _own(target: ResolvedTarget, runtime: str, dtype: str, phase: str) -> BoardE
         if alike and (phase == "vision" or own.dtype == dtype):
             return own
     return None
-
-
-def _source(target: ResolvedTarget, runtime: str, timed: Mapping[str, Timed], knowledge: Knowledge) -> str:
-    """`data sheet of ...; vision, decode: fitted to published rows; prefill: borrowed from ...`."""
-    by_origin: dict[str, list[str]] = {}
-    for phase, found in timed.items():
-        by_origin.setdefault(found.origin, []).append(phase)
-    parts = [f"{', '.join(phases)}: {origin}" for origin, phases in by_origin.items()]
-    version = spoken_for(runtime)
-    parts.append(f"for {runtime} {version}" if version else f"for {runtime}, of no stated version")
-    if knowledge.corrections:
-        count = len(knowledge.corrections)
-        parts.append("corrected by a measurement of yours" + (f" ({count})" if count > 1 else ""))
-    return f"data sheet of {target.key}; " + "; ".join(parts)

@@ -16,12 +16,12 @@ from topovlm.predict.runtimes import engine
 # Formats whose kernels do alike; fp32 differs from fp16 in bytes and in peak only.
 _WIDTH = {"fp32": "16", "fp16": "16", "int8": "8", "fp8": "8", "w4a16": "4", "nvfp4": "fp4"}
 # Sums start here: (value, whether it is a share, which is held below 1; logarithms are what is summed).
-_CAP = 4
+CAP = 4
 CENTRE = {
     "efficiency": (0.45, False),
     "layer_clocks": (1e5, False),
     "attention_cost": (1.0, False),
-    "filling_tokens": (20.0, False),
+    "chain_clocks": (50.0, False),
     "bandwidth_share": (0.82, True),
     "bytes_per_sm_clock": (20.0, False),
 }
@@ -29,9 +29,13 @@ CENTRE = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A board, what runs on it, and in which format; `version` may be unknown ("")."""
+    """A board, what runs on it, and in which format; `version` may be unknown ("").
+
+    `kind`: unified (CPU and GPU share the memory) or card.
+    """
 
     family: str
+    kind: str
     memory: str
     arch: str
     board: str
@@ -46,18 +50,18 @@ class Setting:
 
 
 def setting_of(board: Board, runtime: str, version: str, dtype: str) -> Setting:
-    """The setting of a board. Memory: width of the bus where CPU and GPU share it, else HBM or GDDR."""
+    """The setting of a board. Memory: type and bus width where CPU and GPU share it, else HBM or GDDR."""
     memory = board.memory
-    kind = "hbm" if "HBM" in memory.type else "gddr"
-    width = f"{board.family}/{memory.bus_bits}" if memory.bus_bits else kind
-    arch = board.match.compute_capability
-    return Setting(board.family, width, arch, board.id, runtime, version, dtype)
+    held = "hbm" if "HBM" in memory.type else "gddr"
+    if memory.unified and memory.bus_bits:
+        held = f"{memory.type or board.family}/{memory.bus_bits}"
+    kind, arch = "unified" if memory.unified else "card", board.match.compute_capability
+    return Setting(board.family, kind, held, arch, board.id, runtime, version, dtype)
 
 
 def levels(setting: Setting, phase: str, constant: str) -> tuple[str, ...]:
     """`level=name` of everything that the constant is a sum over, the most general first."""
     runtime, width = setting.runtime, setting.width
-    kind = "jetson" if setting.family.startswith("jetson") else "card"
     general = ("all", f"engine={engine(runtime)}", f"runtime={runtime}")
     formats, combination = f"format={runtime}/{width}", f"{setting.family}/{runtime}/{width}"
     version = f"version={runtime}/{setting.version}"
@@ -71,21 +75,25 @@ def levels(setting: Setting, phase: str, constant: str) -> tuple[str, ...]:
             version,
         )
     elif constant == "bytes_per_sm_clock":
-        places = (formats,)
+        places = (formats, f"arch={setting.arch}")
     elif constant == "efficiency" and phase == "vision":
-        places = (f"kind={kind}", f"family={setting.family}", f"board={setting.board}", version)
+        places = (f"kind={setting.kind}", f"family={setting.family}", f"board={setting.board}", version)
     elif constant == "efficiency":
         places = (
-            *(f"width={width}", formats, f"kind={kind}", f"family={setting.family}", f"arch={setting.arch}"),
-            *(f"board={setting.board}", f"combination={combination}", f"{version}/{setting.family}/{width}"),
+            *(f"width={width}", formats, f"kind={setting.kind}", f"family={setting.family}"),
+            *(f"arch={setting.arch}", f"board={setting.board}", f"combination={combination}"),
+            *(f"release={runtime}/{setting.version}/{width}", f"{version}/{setting.family}/{width}"),
         )
     elif constant == "layer_clocks":
-        places = (f"kind={kind}" if phase == "vision" else f"family={setting.family}/{runtime}",)
-    elif constant == "filling_tokens":
+        places = (f"kind={setting.kind}" if phase == "vision" else f"family={setting.family}/{runtime}",)
+        if phase != "vision":
+            released = (f"release={runtime}/{setting.version}",) if phase == "prefill" else ()
+            places = (*places, *released, f"{version}/{setting.family}")
+    elif constant == "chain_clocks":
         places = (formats, f"{version}/{setting.family}/{width}")
     else:
         places = ()
-    known = [level for level in places if setting.version or not level.startswith("version=")]
+    known = [level for level in places if setting.version or not level.startswith(("version=", "release="))]
     known = [level for level in known if not level.endswith("=")]  # a fact that a target file leaves out
     return (*general, *known)
 
@@ -99,10 +107,10 @@ def linked(constant: str, value: float) -> float:
     """The value on the scale that effects add up on: its logarithm; a share's bends where it nears 1."""
     if not CENTRE[constant][1]:
         return math.log(value)
-    return -math.log(value**-_CAP - 1) / _CAP
+    return -math.log(value**-CAP - 1) / CAP
 
 
 def unlinked(constant: str, value: float) -> float:
     """Back from that scale."""
     bounded = min(max(value, -60.0), 60.0)
-    return (1 + math.exp(-_CAP * bounded)) ** (-1 / _CAP) if CENTRE[constant][1] else math.exp(bounded)
+    return (1 + math.exp(-CAP * bounded)) ** (-1 / CAP) if CENTRE[constant][1] else math.exp(bounded)

@@ -1,19 +1,21 @@
 """The functional form of each phase, in seconds, for any constants: used to predict and to fit.
 
     vision  = ((F / (eta P))^2 + (B / (mu BW))^2)^(1/2) + c L / f
-    prefill = ((F_linear (1 + s / n) + a F_attention) / (eta P))^2 + (k B / (mu BW))^2)^(1/2)
-              + B_head / (mu BW) + k c L / f
+    prefill = (((F_linear + a F_attention) / (eta P))^2 + (k B / (mu BW))^2)^(1/2)
+              + (B_head + k U) / (mu BW) + k (c + d w) L / f
     decode  = ((B / (mu BW))^3 + (B / (i S f))^3)^(1/3) + c L / f
 
 P: dense peak of the arithmetic, BW: peak bandwidth, f: GPU clock, S: multiprocessors that are on, L: layers,
-n: prompt tokens, k: passes that the runtime splits a prompt into. F: operations, B: bytes.
+k: passes that the runtime splits a prompt into, w: side of a layer's weights, were they one square. F:
+operations, B: bytes, U: bytes of weights unpacked beforehand.
 
 - Arithmetic and reads overlap, so the larger governs: a root of squares (of cubes in decode, nearer to a
   maximum, which the rows prefer).
 - A token's bytes must also go through the multiprocessors (i: bytes per multiprocessor and clock). With few
   of them on, or with memory as fast as HBM, that binds before the bus does.
 - The head is read once per prompt, for its last position, however many layers are left: prefill's intercept.
-- Weights are unpacked and tiles filled whatever the prompt's length: `s` tokens' worth of work.
+- A product adds up along a row one step after the other, however few tokens there are: `d` clocks per unit of
+  `w`. That is what a short prompt costs beside its work, on boards of 8 and of 48 multiprocessors alike.
 - The fixed cost per layer is counted in GPU clocks (c), not in microseconds: rows of two boards whose clocks
   differ by two agree only so.
 
@@ -33,7 +35,7 @@ _DECODE_POWER = 3
 # What of a phase is fitted; `bandwidth_share` of prefill is that of decode.
 CONSTANTS = {
     "vision": ("efficiency", "layer_clocks"),
-    "prefill": ("efficiency", "layer_clocks", "attention_cost", "filling_tokens"),
+    "prefill": ("efficiency", "layer_clocks", "attention_cost", "chain_clocks"),
     "decode": ("bandwidth_share", "bytes_per_sm_clock", "layer_clocks"),
 }
 PHASES = tuple(CONSTANTS)
@@ -57,7 +59,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Work:
-    """What one phase does: operations, bytes, layers. What a phase does not need is 0."""
+    """What one phase does: operations, bytes, layers. What a phase does not need is 0.
+
+    `side`: root of the weights that a token goes through in a layer. `unpacked_bytes`: written before the
+    products read them, and read to be written.
+    """
 
     layers: Any
     linear_flop: Any = 0.0
@@ -67,6 +73,8 @@ class Work:
     read_bytes: Any = 0.0
     tokens: Any = 1.0
     passes: Any = 1.0
+    side: Any = 0.0
+    unpacked_bytes: Any = 0.0
 
 
 Constants = Mapping[str, Any]
@@ -74,7 +82,8 @@ Constants = Mapping[str, Any]
 
 def overhead_s(constants: Constants, work: Work, machine: Machine) -> Any:
     """Fixed cost of the layers."""
-    return work.passes * constants["layer_clocks"] * work.layers / machine.gpu_hz
+    clocks = constants["layer_clocks"] + constants.get("chain_clocks", 0.0) * work.side
+    return work.passes * clocks * work.layers / machine.gpu_hz
 
 
 def vision_s(constants: Constants, work: Work, machine: Machine) -> Any:
@@ -87,12 +96,12 @@ def vision_s(constants: Constants, work: Work, machine: Machine) -> Any:
 def prefill_s(constants: Constants, work: Work, machine: Machine) -> Any:
     """All prompt tokens through the decoder, the last one through the head."""
     eta, bandwidth = constants["efficiency"], constants["bandwidth_share"] * machine.bandwidth_bytes_per_s
-    filled = 1 + constants["filling_tokens"] / work.tokens
-    compute = work.linear_flop * filled / (eta * machine.arithmetic_flop_per_s)
+    compute = work.linear_flop / (eta * machine.arithmetic_flop_per_s)
     compute += constants["attention_cost"] * work.attention_flop / (eta * machine.attention_flop_per_s)
     reads = work.passes * work.weight_bytes / bandwidth
     both = (compute**2 + reads**2) ** 0.5
-    return both + work.head_bytes / bandwidth + overhead_s(constants, work, machine)
+    serial = work.head_bytes + work.passes * work.unpacked_bytes
+    return both + serial / bandwidth + overhead_s(constants, work, machine)
 
 
 def decode_s(constants: Constants, work: Work, machine: Machine) -> Any:

@@ -27,6 +27,14 @@ def engine(runtime: str) -> str:
     return _ENGINES.get(runtime, runtime)
 
 
+def unpacks(runtime: str, version: str) -> bool:
+    """Whether a prompt's packed weights are written out in 16 bits first, for the products of cuBLAS.
+
+    llama.cpp did until June 2024 (its pull request 8075).
+    """
+    return (runtime, version) == ("llamacpp", "2024")
+
+
 def passes(runtime: str, prompt_tokens: int) -> int:
     """How often a prompt reads the decoder's weights."""
     return max(1, math.ceil(prompt_tokens / _PASS_TOKENS.get(runtime, prompt_tokens or 1)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from topovlm.predict.weight_formats import ACTIVATION_BYTES
 
-# Values that pass through memory per patch and layer, in widths of the tower: norms, query, key and value,
-# products, residuals and the two sides of the MLP, each written once and read once.
-_WIDTHS_PER_PATCH = 20
+# Values that pass through memory per patch and layer, in widths of the tower, written or read: two norms (4),
+# query, key and value (6), their rotation (4), attention and its product (4), residuals (4), the MLP's inner
+# side (8).
+_WIDTHS_PER_PATCH = 30
 
 
 def tower_bytes(layers: float, layer_params: float, hidden: float, patches: float) -> float:
