@@ -11,7 +11,10 @@ from benchmarks.tasks.frames import SHOWN, FramesTask, evenly
 from benchmarks.tasks.model_rows import Sizes, figures, page, stored
 from benchmarks.tasks.small import build
 
+from tests.report import factory
+from tests.runtime.toy_export import Toy
 from topovlm.errors import InputError
+from topovlm.report.store import write_report
 from topovlm.runtime.engine import Engine
 from topovlm.tasks.public.table import BENCHMARKS, LMMS_EVAL, VIDEO_BENCHMARKS
 
@@ -60,12 +63,13 @@ def test_frames_are_spread_from_the_first_to_the_last() -> None:
     assert evenly(frames[:1], 4) == [0, 0, 0, 0]
 
 
-def test_all_forms_are_asked_once(
-    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_forms_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row for each form and protocol, dense and slim; what was answered is not asked again."""
-    sizes = Sizes(questions=4, limit=2)
-    found = figures(finished[0], tmp_path, sizes)
+    run, sizes = tmp_path / "run", Sizes(questions=4, limit=2)
+    for name, seed in (("baseline", 0), ("onnx", 1)):
+        Toy(seed=seed).write(run / name)
+    write_report(factory.standard(), run)
+    found = figures(run, tmp_path, sizes)
     names = {row["name"] for row in found["rows"]} | set(found["not_asked"])
     assert names >= set(BENCHMARKS)
     assert len(found["rows"]) == 2 * (10 - len(found["not_asked"]))
@@ -81,7 +85,7 @@ def test_all_forms_are_asked_once(
         raise AssertionError("asked again")
 
     monkeypatch.setattr(Engine, "generate_batch", asked)
-    assert figures(finished[0], tmp_path, sizes) == found
+    assert figures(run, tmp_path, sizes) == found
 
 
 def test_the_page_shows_what_was_measured() -> None:
