@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.tasks.frames import SHOWN, FramesTask, evenly
+from benchmarks.tasks.frames import SHOWN, FramesTask
 from benchmarks.tasks.model_rows import Sizes, figures, page, stored
 from benchmarks.tasks.small import build
 
@@ -51,16 +51,8 @@ def test_clips_that_cannot_be_shown_leave_their_questions_out(small: Path, tmp_p
     assert "2 rows left out" in task.source
     for clip in clips[2:]:
         clip.unlink()
-    with pytest.raises(InputError, match="none of its clips can be shown"):
+    with pytest.raises(InputError, match="none of its pictures or clips can be read"):
         FramesTask(BENCHMARKS["mvbench"], LMMS_EVAL, tmp_path).samples("all", 99, 0)
-
-
-def test_frames_are_spread_from_the_first_to_the_last() -> None:
-    """Of fewer frames some are there twice."""
-    frames: list[Any] = list(range(32))
-    assert evenly(frames, 4) == [0, 10, 20, 31]
-    assert evenly(frames[:2], 4) == [0, 0, 0, 1]
-    assert evenly(frames[:1], 4) == [0, 0, 0, 0]
 
 
 def test_all_forms_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
