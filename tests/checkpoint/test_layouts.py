@@ -89,7 +89,7 @@ def test_a_published_checkpoint_is_recognised_and_cut(name: str, tmp_path: Path)
 def test_a_known_model_is_the_published_one(name: str) -> None:
     """What plans read of a model by its name is what they read of its config.json."""
     known = known_model(name)
-    assert ModelFacts(layout(name).config, known.preprocessor).shape == known.shape()
+    assert ModelFacts(layout(name).config, known.preprocessor, known.videos).shape == known.shape()
 
 
 @pytest.mark.parametrize(
