@@ -223,7 +223,7 @@ def test_frames_given_as_pictures() -> None:
     """A sample may hold the frames; they are what is shown, after its pictures."""
     frames = Frames.of([grey(1), grey(2)], fps=2.0)
     sample = Sample("a", (grey(9),), "What?", videos=(frames,))
-    assert sample.load_visuals() == [grey(9), frames]
+    assert (sample.load_images(), sample.load_videos()) == ([grey(9)], [frames])
     assert frames.seconds == (0.0, 0.5)
     with pytest.raises(InputError, match="nothing to see"):
         Frames.of([])
