@@ -157,7 +157,7 @@ def test_a_killed_evaluation_asks_only_what_is_left(
     [
         (["--bench", "ai3d"], "Did you mean ai2d"),
         (["--bench", ","], "names no benchmark"),
-        (["--bench", "nextqa"], "asks about videos"),
+        (["--bench", "nextqa"], "--bench nextqa: videos = 1: this model takes no videos"),
         (["--limit", "3"], "is about the benchmarks of --bench"),
         (["--bench", "ai2d", "--task", "reference"], "names other questions than --bench"),
         (["--bench", "ai2d", "--limit", "0"], "must be at least 1"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from topovlm.config import Config
-from topovlm.errors import InputError, explain
+from topovlm.errors import InputError, explain, located
 from topovlm.pipeline.data_split import samples_digest
 from topovlm.samples import Sample
 
@@ -64,7 +64,7 @@ def open_benches(config: Config) -> tuple[Bench, ...]:
 
 def askable(benches: Sequence[Bench], check: Check) -> tuple[Bench, ...]:
     """The same without the questions that `check` refuses: prompts longer than the model's context, pictures
-    that it does not take. Raises its `InputError` where a benchmark has no other question."""
+    that it does not take. Raises `InputError` naming a benchmark that has no other question."""
     return tuple(_askable(bench, check) for bench in benches)
 
 
@@ -78,6 +78,6 @@ def _askable(bench: Bench, check: Check) -> Bench:
     lost = {one.group if bench.task.record.circular else one.id for one in bench.samples if one.id in refused}
     kept = [one for one in bench.samples if not lost & {one.id, one.group}]
     if not kept:
-        raise next(iter(refused.values()))
+        raise InputError(located(next(iter(refused.values())), f"--bench {bench.task.name}"))
     reasons = tuple(f"{name}: {error.rule}" for name, error in refused.items())
     return Bench(bench.task, tuple(kept), reasons)
