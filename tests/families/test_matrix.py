@@ -32,7 +32,7 @@ _CELLS = [
     (name, check)
     for name in NAMES
     for check in _STEPS
-    if not (check in ("export", "run") and name in _EXPORTED_ELSEWHERE)
+    if not (check in ("export", "run", "videos") and name in _EXPORTED_ELSEWHERE)
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -77,7 +78,8 @@ class Sshd:
         """Kill the server's side of every connection; returns how many there were."""
         sessions = descendants(self.process.pid, "sshd")
         for pid in sessions:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(pid, signal.SIGKILL)
         return len(sessions)
 
     def left_behind(self, wait_s: float = 8.0) -> list[str]:

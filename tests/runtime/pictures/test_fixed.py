@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused() -> None:
     seen = own.see(picture("RGB", 5, 5))
     with pytest.raises(InputError, match="once per picture"):
         own.whole("no picture", [seen])
-    with pytest.raises(InputError, match="Known: anyres, fixed"):
+    with pytest.raises(InputError, match="Known: anyres, clip, fixed"):
         made("folded", processor, config)
     processor.image_processor.image_grid_pinpoints = [[1, 1]]
     with pytest.raises(InputError, match="image_grid_pinpoints"):

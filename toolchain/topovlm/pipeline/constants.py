@@ -13,7 +13,7 @@ class Constants:
     # as many as take minutes there.
     repair_samples: int = 512
     quick_repair_samples: int = 128
-    # Samples that say whether a repair ships, and which.
+    # Samples that say whether a repair ships, and a healing.
     confirm_samples: int = 128
     # Calibration samples that a slim model is healed on; their answers are asked of the dense model first.
     heal_samples: int = 512

@@ -55,7 +55,7 @@ def heal_model(
         folder,
         dropped,
         teaching(context),
-        context.data.confirming(),
+        context.data.confirming()[: context.constants.confirm_samples],
         duration_s=context.config.heal_ms / 1e3,
         seed=context.config.seed,
         # Lies where results of a stage that is running are kept, and goes with them.
