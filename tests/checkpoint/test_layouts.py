@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
-from tests.checkpoint.layouts import IDS, layout, shapes_of, write
+from tests.checkpoint.layouts import IDS, layout, pass_over_zeros, shapes_of, write
 from tests.checkpoint.small import small_model
-from topovlm.checkpoint import safetensors_file
 from topovlm.checkpoint.files import INDEX, open_checkpoint, read_facts
-from topovlm.checkpoint.safetensors_file import TensorEntry
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.families.facts import ModelFacts
 from topovlm.families.known_models import find_known_model, known_model
@@ -24,13 +21,7 @@ DROP = (5, 6, 12, 17)
 
 @pytest.fixture(autouse=True)
 def _holes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Zeros are passed over instead of copied, so that the slim model's files are sparse, too."""
-
-    def skip(source: BinaryIO, target: BinaryIO, entry: TensorEntry) -> None:
-        target.seek(entry.size_bytes - 1, os.SEEK_CUR)
-        target.write(b"\0")
-
-    monkeypatch.setattr(safetensors_file, "_copy", skip)
+    pass_over_zeros(monkeypatch)
 
 
 def _kinds(config: dict[str, Any]) -> list[str] | None:

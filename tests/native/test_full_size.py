@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 import torch
 
 import topovlm
-from tests.checkpoint.layouts import Shapes, write
+from tests.checkpoint.layouts import Shapes, pass_over_zeros, write
 from tests.tiny_families.original import published
-from topovlm.checkpoint import safetensors_file
 from topovlm.checkpoint.files import open_checkpoint
-from topovlm.checkpoint.safetensors_file import TensorEntry
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.families.known_models import known_model
 from topovlm.families.original import normal
@@ -33,13 +30,7 @@ MORE = {
 
 @pytest.fixture(autouse=True)
 def _holes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Zeros are passed over instead of copied."""
-
-    def skip(source: BinaryIO, target: BinaryIO, entry: TensorEntry) -> None:
-        target.seek(entry.size_bytes - 1, os.SEEK_CUR)
-        target.write(b"\0")
-
-    monkeypatch.setattr(safetensors_file, "_copy", skip)
+    pass_over_zeros(monkeypatch)
 
 
 def _shapes(config: dict[str, Any]) -> Shapes:

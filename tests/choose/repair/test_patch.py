@@ -141,7 +141,7 @@ def test_weights_count_text_images_and_outliers() -> None:
             ids,
             real,
             streams=(before, behind),
-            visual_token_ids=(4,),
+            visual=ids == 4,
             bos_token_id=9,
             visual_weight=0.1,
         )

@@ -99,6 +99,10 @@ class Live:
         held = (self.image_token_id, getattr(self.model.config, "video_token_id", None))
         return tuple(int(token) for token in held if token is not None)
 
+    def is_visual(self, ids: torch.Tensor) -> torch.Tensor:
+        """Bool, as `ids`: whether each is one of `visual_token_ids`."""
+        return torch.isin(ids, ids.new_tensor(self.visual_token_ids))
+
     @property
     def context_tokens(self) -> int | None:
         """Most tokens that the decoder's positions cover, where its configuration tells."""

@@ -53,7 +53,8 @@ class Reader:
     ) -> None:
         self._readings, self._norm = tuple(readings), norm
         kinds = {reading.token for reading in readings}
-        self._weights = {kind: _token_weights(batch, live.visual_token_ids, kind) for kind in kinds}
+        visual = live.is_visual(batch["input_ids"])
+        self._weights = {kind: _token_weights(batch, visual, kind) for kind in kinds}
 
     def __call__(self, stream: torch.Tensor) -> torch.Tensor:
         """float32 [readings, B, width] of a stream [B, T, width]. A mean is one of normalised vectors, not a
@@ -69,15 +70,13 @@ class Reader:
         )
 
 
-def _token_weights(batch: dict[str, torch.Tensor], visual: Sequence[int], kind: str) -> torch.Tensor:
+def _token_weights(batch: dict[str, torch.Tensor], visual: torch.Tensor, kind: str) -> torch.Tensor:
     """float32 [B, T]: how much each position counts. Rows sum to one, or are zero without such a token."""
     mask = batch["attention_mask"].bool()
     if kind == "last":
         chosen = torch.zeros_like(mask)
         chosen[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1] = True
     else:
-        ids = batch["input_ids"]
-        is_image = torch.isin(ids, ids.new_tensor(visual))
-        chosen = mask & (is_image if kind == "image-mean" else ~is_image)
+        chosen = mask & (visual if kind == "image-mean" else ~visual)
     weights = chosen.float()
     return weights / weights.sum(1, keepdim=True).clamp(min=1)

@@ -41,12 +41,16 @@ def smart_resize(
     return _within(height, width, factor, min_pixels, max_pixels, frames=frames)
 
 
-def _within(height: int, width: int, factor: int, low: int, high: int, *, frames: int = 1) -> Size:
+def _within(
+    height: int, width: int, factor: int, low: int, high: int, *, frames: int, counted: int | None = None
+) -> Size:
+    """`counted`: frames whose area, rounded, is held to the bounds (default: all)."""
     tall, wide = (round(side / factor) * factor for side in (height, width))
-    if frames * tall * wide > high:
+    area = (frames if counted is None else counted) * tall * wide
+    if area > high:
         ratio = math.sqrt(frames * height * width / high)
         return _floored(height, ratio, factor), _floored(width, ratio, factor)
-    if frames * tall * wide < low:
+    if area < low:
         ratio = math.sqrt(low / (frames * height * width))
         return math.ceil(height * ratio / factor) * factor, math.ceil(width * ratio / factor) * factor
     return tall, wide
@@ -60,32 +64,27 @@ def film_resize(
     height: int, width: int, factor: int, min_pixels: int, max_pixels: int, *, frames: int, deep: int
 ) -> Size:
     """As `smart_resize`, with bounds for all frames together; `deep` of them share a patch (Qwen3-VL)."""
+    tall, wide = _enlarged(height, width, factor)
+    counted = max(1, round(frames / deep)) * deep
+    return _within(tall, wide, factor, min_pixels, max_pixels, frames=frames, counted=counted)
+
+
+def _enlarged(height: int, width: int, factor: int) -> Size:
+    """Both sides at least `factor`, in their proportion. Raises `InputError` for a strip."""
     stated = (height, width)
     if min(height, width) < factor:
         scale = max(factor / height, factor / width)
         height, width = int(height * scale), int(width * scale)
     _no_strip(height, width, stated)
-    tall, wide = (round(side / factor) * factor for side in (height, width))
-    area = max(1, round(frames / deep)) * deep * tall * wide
-    if area > max_pixels:
-        ratio = math.sqrt(frames * height * width / max_pixels)
-        return _floored(height, ratio, factor), _floored(width, ratio, factor)
-    if area < min_pixels:
-        ratio = math.sqrt(min_pixels / (frames * height * width))
-        return math.ceil(height * ratio / factor) * factor, math.ceil(width * ratio / factor) * factor
-    return tall, wide
+    return height, width
 
 
 def enlarged_resize(
     height: int, width: int, factor: int, min_pixels: int, max_pixels: int, *, frames: int = 1
 ) -> Size:
     """As `smart_resize`, of a picture whose sides were brought to at least `factor` (GLM-4V)."""
-    stated = (height, width)
-    if min(height, width) < factor:
-        scale = max(factor / height, factor / width)
-        height, width = int(height * scale), int(width * scale)
-    _no_strip(height, width, stated)
-    return _within(height, width, factor, min_pixels, max_pixels, frames=frames)
+    tall, wide = _enlarged(height, width, factor)
+    return _within(tall, wide, factor, min_pixels, max_pixels, frames=frames)
 
 
 def stepwise_resize(

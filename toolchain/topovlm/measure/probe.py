@@ -10,7 +10,6 @@ repeated once, and is grave if it stays; such profiles are used with their wider
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -27,12 +26,12 @@ from topovlm.machine.host import this_host
 from topovlm.machine.look import look_here
 from topovlm.machine.power import PowerLog
 from topovlm.machine.telemetry import doubts
-from topovlm.measure.cells import context_limit, default_layer_counts, default_lengths
+from topovlm.measure.cells import default_layer_counts
 from topovlm.measure.profile import Subject, Watched, document, dtype_of, memory_line, pace_doubts
 from topovlm.measure.settings import ProfileRequest, RoundProgress, TimingRules
 from topovlm.measure.sweep import sweep, warm_up
 from topovlm.measure.timing import footprint_of
-from topovlm.measure.timing_workload import Blank, TimingWorkload, synthetic_workload
+from topovlm.measure.timing_workload import TimingWorkload, profile_workloads
 from topovlm.predict.profile import Energy, Looks, MemoryLine, Profile
 from topovlm.predict.target import LOCAL, UNRECOGNISED, recognise
 from topovlm.runtime.engine import Engine
@@ -78,24 +77,8 @@ def measure_engines(
     began, rules = perf_counter(), request.rules
     if len(engines) < 2:
         raise InputError(explain("shallower", [], "at least one other depth is needed for a slope"))
-    dense, new_tokens = engines[max(engines)], request.timed_tokens
-    blank = Blank.of(dense, request.images, request.image_size, frames=request.frames)
-    total = None if request.prompt_tokens is None else request.prompt_tokens + blank.visual_tokens
-    make = functools.partial(
-        synthetic_workload,
-        dense,
-        images=request.images,
-        frames=request.frames,
-        new_tokens=new_tokens,
-        image_size=request.image_size,
-    )
-    base = make(prompt_tokens=total)
-    shortest = len(blank.prompt.ids)
-    limit = context_limit(dense.manifest.folder)
-    wanted = request.lengths or default_lengths(shortest, base.prefill_tokens, limit, new_tokens)
-    workloads = {base.prefill_tokens: base}
-    for tokens in wanted:
-        workloads[tokens] = make(prompt_tokens=tokens)
+    dense = engines[max(engines)]
+    base, workloads = profile_workloads(dense, request)
     if request.lengths is None:
         # The workload itself decides whether there is time for other lengths.
         seconds = warm_up(engines, {base.prefill_tokens: base}, 2)  # the first run is slower

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from topovlm.errors import InputError, explain
+from topovlm.measure.cells import context_limit, default_lengths
+from topovlm.measure.settings import ProfileRequest
 from topovlm.predict.profile import TimedWorkload
 from topovlm.runtime.prompt import Prompter, Visual
 from topovlm.travel.prompts import Prompt
@@ -177,3 +179,25 @@ def synthetic_workload(
         )
     prompts = (blank.filled(length),)
     return TimingWorkload(prompts, new_tokens, blank.images, blank.image_size, "synthetic", frames)
+
+
+def profile_workloads(
+    engine: HasPrompter, request: ProfileRequest
+) -> tuple[TimingWorkload, dict[int, TimingWorkload]]:
+    """The workload that is asked for, and all prompt lengths to time with it, by length."""
+    blank = Blank.of(engine, request.images, request.image_size, frames=request.frames)
+    total = None if request.prompt_tokens is None else request.prompt_tokens + blank.visual_tokens
+    make = partial(
+        synthetic_workload,
+        engine,
+        images=request.images,
+        frames=request.frames,
+        new_tokens=request.timed_tokens,
+        image_size=request.image_size,
+    )
+    base = make(prompt_tokens=total)
+    limit = context_limit(engine.prompter.manifest.folder)
+    shortest = len(blank.prompt.ids)
+    lengths = request.lengths or default_lengths(shortest, base.prefill_tokens, limit, request.timed_tokens)
+    others = {tokens: make(prompt_tokens=tokens) for tokens in lengths}
+    return base, {base.prefill_tokens: base} | others

@@ -19,7 +19,7 @@ from topovlm.evaluation.task import answer_tokens
 from topovlm.pipeline.clouds import cloud_of
 from topovlm.pipeline.collecting import collected, travelling
 from topovlm.pipeline.final_names import called
-from topovlm.pipeline.healing import heal_model, heals
+from topovlm.pipeline.healing import confirming_samples, heal_model, heals
 from topovlm.pipeline.record import Pruned
 from topovlm.pipeline.stages import MODEL, PRUNE, SCORE, SCORES, SELECT, SELECTION, STATES
 from topovlm.records import write
@@ -316,7 +316,7 @@ def _repair(context: Context, folder: Path, dropped: Sequence[int], progress: Pr
         folder,
         dropped,
         context.data.calibration()[: fitting_samples(context)],
-        context.data.confirming()[: context.constants.confirm_samples],
+        confirming_samples(context),
         ways=EVERYWHERE if repairs_all(context) else AT_CUTS,
         seed=context.config.seed,
         progress=progress,

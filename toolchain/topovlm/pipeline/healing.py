@@ -42,6 +42,11 @@ def teaching(context: Context) -> list[Sample]:
     return context.data.calibration()[: context.constants.heal_samples]
 
 
+def confirming_samples(context: Context) -> Sequence[Sample]:
+    """Those that say whether a repair ships, and a healing."""
+    return context.data.confirming()[: context.constants.confirm_samples]
+
+
 def heal_model(
     context: Context, folder: Path, dropped: Sequence[int], key: Mapping[str, object], progress: Progress
 ) -> HealRecord:
@@ -55,7 +60,7 @@ def heal_model(
         folder,
         dropped,
         teaching(context),
-        context.data.confirming()[: context.constants.confirm_samples],
+        confirming_samples(context),
         duration_s=context.config.heal_ms / 1e3,
         seed=context.config.seed,
         # Lies where results of a stage that is running are kept, and goes with them.

@@ -172,8 +172,8 @@ def time_folders(
     """
     from topovlm.measure.local import LocalDevice
     from topovlm.measure.settings import RunSettings
-    from topovlm.measure.ssh.parcel import Preparer, synthetic
-    from topovlm.measure.timing_workload import Blank
+    from topovlm.measure.ssh.parcel import Preparer
+    from topovlm.measure.timing_workload import Blank, synthetic_workload
 
     first = next(iter(folders.values()))
     preparer = Preparer(first)
@@ -184,8 +184,8 @@ def time_folders(
     if planned != visual:  # the prediction would be about another prompt than the measurement
         rule = f"are what this model's pictures take in a prompt; a plan counts {planned}"
         raise VerificationError(explain("visual tokens", visual, rule))
-    workload = synthetic(
-        first,
+    workload = synthetic_workload(
+        preparer,
         images=config.images,
         frames=config.frames,
         prompt_tokens=visual + (config.prompt_tokens or max(Workload.prompt_tokens, blank.text_tokens)),

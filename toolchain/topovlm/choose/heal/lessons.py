@@ -105,7 +105,7 @@ def _shared_arguments(batch: Entered) -> tuple[dict[str, object], ...]:
 
 def _lesson(live: Live, part: Rollouts, entered: Entered, dense: Mapping[int, torch.Tensor]) -> Lesson:
     ids, real = part.batch["input_ids"], part.real
-    visual = real & torch.isin(ids, ids.new_tensor(live.visual_token_ids))
+    visual = real & live.is_visual(ids)
     answers = torch.zeros_like(real)
     answers[part.rows, part.positions] = True
     # A place predicts the token behind it; what the chat template puts first is text as well.

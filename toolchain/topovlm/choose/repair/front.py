@@ -159,7 +159,7 @@ class Front:
                         batch.ids,
                         batch.real,
                         streams=[one for last in behind for one in (without[last], behind[last][place])],
-                        visual_token_ids=live.visual_token_ids,
+                        visual=live.is_visual(batch.ids),
                         bos_token_id=live.tokenizer.bos_token_id,
                         visual_weight=self._visual_weight,
                     )

@@ -76,17 +76,16 @@ def token_weights(
     real: torch.Tensor,
     *,
     streams: Sequence[torch.Tensor],
-    visual_token_ids: Sequence[int],
+    visual: torch.Tensor,
     bos_token_id: int | None,
     visual_weight: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """float64 [B, T]: 1 for text and answer, `visual_weight` for tokens of pictures, 0 for padding and for
-    those that must stay as they are; bool [B, T], which these are: outliers, and BOS where it comes first.
+    """float64 [B, T]: 1 for text and answer, `visual_weight` where `visual` [B, T] is true, 0 for padding and
+    for those that must stay as they are; bool [B, T], which these are: outliers, and BOS where it is first.
 
     Outliers have a norm over ten times the median of one of `streams` [B, T, d]: a few of them would own the
     fit.
     """
-    visual = torch.isin(ids, ids.new_tensor(visual_token_ids))
     weights = torch.where(visual, visual_weight, 1.0).double()
     first = real & (real.cumsum(1) == 1)
     fixed = first & (ids == (-1 if bos_token_id is None else bos_token_id))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +11,16 @@ from msgspec import structs
 
 from topovlm.exporters.onnx.slices import slice_export
 from topovlm.machine.environment import Environment
-from topovlm.measure.cells import context_limit, default_layer_counts, default_lengths
+from topovlm.measure.cells import default_layer_counts
 from topovlm.measure.profile import Subject, Watched, document, dtype_of, memory_line, pace_doubts
 from topovlm.measure.settings import ProfileRequest, RoundProgress
 from topovlm.measure.ssh.checks import target_of
 from topovlm.measure.ssh.messages import Case
-from topovlm.measure.ssh.parcel import Load, Preparer, pack, synthetic
+from topovlm.measure.ssh.parcel import Load, Preparer, pack
 from topovlm.measure.ssh.remote import Ready, Remote
 from topovlm.measure.ssh.rounds import Asked, PartialSweep, Rounds, Runs, sweep_samples
 from topovlm.measure.sweep import precise
-from topovlm.measure.timing_workload import Blank, TimingWorkload
+from topovlm.measure.timing_workload import profile_workloads
 from topovlm.predict.profile import DeviceFacts, Looks, Profile
 from topovlm.predict.target import UNRECOGNISED
 from topovlm.runtime.manifest import Manifest
@@ -38,7 +37,7 @@ def measure_board(
     manifest = local.manifest
     wanted = request.run.variant
     name = manifest.resolve("plain" if ready.backend.native and wanted == "auto" else wanted)
-    base, workloads = _workloads(folder, local, request)
+    base, workloads = profile_workloads(local, request)
     order = sorted(workloads)
     with tempfile.TemporaryDirectory(prefix="topovlm-slices-", dir=request.scratch) as room:
         folders: dict[str, str | Path] = {str(manifest.layers): folder}
@@ -87,29 +86,6 @@ def measure_board(
         device=DeviceFacts(model=look.device_model, compatible=look.compatible, l4t=look.l4t),
         seconds=perf_counter() - began,
     )
-
-
-def _workloads(
-    folder: str | Path, local: Preparer, request: ProfileRequest
-) -> tuple[TimingWorkload, dict[int, TimingWorkload]]:
-    """The workload that is asked for, and all prompt lengths to time with it."""
-    manifest, new_tokens = local.manifest, request.timed_tokens
-    blank = Blank.of(local, request.images, request.image_size, frames=request.frames)
-    total = None if request.prompt_tokens is None else request.prompt_tokens + blank.visual_tokens
-    make = functools.partial(
-        synthetic,
-        folder,
-        images=request.images,
-        frames=request.frames,
-        new_tokens=new_tokens,
-        image_size=request.image_size,
-    )
-    base = make(prompt_tokens=total)
-    shortest, limit = len(blank.prompt.ids), context_limit(manifest.folder)
-    workloads = {base.prefill_tokens: base}
-    for tokens in request.lengths or default_lengths(shortest, base.prefill_tokens, limit, new_tokens):
-        workloads[tokens] = make(prompt_tokens=tokens)
-    return base, workloads
 
 
 def _subject(ready: Ready, manifest: Manifest, variant: str, rounds: Rounds) -> Subject:
