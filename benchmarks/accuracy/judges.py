@@ -22,6 +22,7 @@ from topovlm.choose.repair.fit import EVERYWHERE, Repairs
 from topovlm.choose.repair.patches import cuts_up_to, fit_patches
 from topovlm.choose.sweep import Variant
 from topovlm.pipeline.constants import CONSTANTS
+from topovlm.samples import Sample
 
 _GONE_BY = "both directions"  # the objective of the finals
 _BySize = Mapping[str, Mapping[int, float]]  # by name and number of samples
@@ -41,6 +42,7 @@ def compare_objectives(
         for seed in seeds:
             samples = judging_samples(subject, seed)
             judged = judged_by(subject, samples, drops, room / f"judged-{seed}.npz")
+            judged |= _answered(subject, samples, drops, room / f"answered-{seed}.npz")
             rows.append(gaps(Pool(tuple(drops), lost, judged), seed))
             say(f"{subject.name}: {count} layers, seed {seed}: {len(drops)} sets judged")
         found[str(count)] = {
@@ -48,6 +50,18 @@ def compare_objectives(
             "gaps": _spreads(rows),
         }
     return _headed(subject, dense, seeds, found)
+
+
+def _answered(
+    subject: Subject, samples: Sequence[Sample], drops: Sequence[Drop], file: Path
+) -> dict[str, np.ndarray]:
+    """Of the samples' own answers, where they have some: "nll" [sets, samples], and "right" [samples] of the
+    dense model. Kept in `file`."""
+    asked = subject.about(samples)
+    if asked is None:
+        return {}
+    dense, *slim = Measured(asked, file)([[], *drops])
+    return {"nll": np.stack([one.items["nll"] for one in slim]), "right": dense.items["right"]}
 
 
 def compare_previews(

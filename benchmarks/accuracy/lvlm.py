@@ -56,6 +56,12 @@ class Lvlm:
         other.asked = self.asked
         return other
 
+    def about(self, samples: Sequence[Sample]) -> Lvlm:
+        """The same checkpoint on these questions."""
+        other = Lvlm(self.name, self.folder, self.task)
+        other.live, other.questions = self.live, list(samples)
+        return other
+
     @cached_property
     def live(self) -> Live:
         return load(self.folder)

@@ -49,6 +49,9 @@ class SmolLm2Text:
     def at(self, folder: Path) -> SmolLm2Text:
         return SmolLm2Text(folder)
 
+    def about(self, samples: Sequence[Sample]) -> None:
+        """Texts ask nothing."""
+
     @cached_property
     def live(self) -> Live:
         return load(self.folder)

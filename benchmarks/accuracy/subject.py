@@ -47,6 +47,10 @@ class Subject(Protocol):
         """The same questions put to another checkpoint."""
         ...
 
+    def about(self, samples: Sequence[Sample]) -> Subject | None:
+        """The same checkpoint, asked these; None where samples have no answers."""
+        ...
+
     @property
     def live(self) -> Live:
         """What chooses and measures; its weights may be other ones while it does."""
