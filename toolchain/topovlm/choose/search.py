@@ -134,10 +134,11 @@ def search(
 ) -> SearchResult:
     """Better the best of the proposals within `budget` judgements; glances count as their part of one.
 
-    All proposals must drop the same number of layers. Each round finds the dropped layer whose return helps
-    most and the layer that is cheapest to drop in its place, by a `glance` where there is one, and judges the
-    few best. When moves run out and budget is left, the proposal `start` (default: the first) is tried as a
-    second start, or the next best where it was the first. Raises `InputError`.
+    All proposals must drop the same number of layers. Each round goes through the dropped layers, from the
+    one whose return helps most, and finds the layer that is cheapest to drop in its place, by a `glance`
+    where there is one; the few best are judged. When moves run out and budget is left, the proposal `start`
+    (default: the first) is tried as a second start, or the next best where it was the first. Raises
+    `InputError`.
     """
     sets = {name: frozenset(drop) for name, drop in proposals.items()}
     start = start if start is not None else next(iter(sets), "")
@@ -192,35 +193,36 @@ def _descend(
     bounded: _Budget, start: frozenset[int], free: frozenset[int]
 ) -> tuple[frozenset[int], list[Step]]:
     """1-swap descent: stops at a set that no examined swap improves, or when the budget is spent."""
-    current, steps = start, []
-    value = bounded.kl(current)
-    while not bounded.spent:
-        move = _better_swap(bounded, current, value, free)
-        if move is None:
-            break
-        out, into = move
-        current = current - {out} | {into}
-        value = bounded.kl(current)
-        steps.append(Step(out=out, into=into, kl=value))
+    current, steps, before = start, list[Step](), -1
+    while len(steps) > before and not bounded.spent:
+        before = len(steps)
+        # An exchange hardly changes which of the others are missed: looked at again when all had their turn.
+        for out in _missed(bounded, current):
+            into = _replacement(bounded, current, out, free)
+            if into is not None:
+                current = current - {out} | {into}
+                steps.append(Step(out=out, into=into, kl=bounded.kl(current)))
     return current, steps
 
 
-def _better_swap(
-    bounded: _Budget, current: frozenset[int], value: float, free: frozenset[int]
-) -> tuple[int, int] | None:
-    """The best replacement of the dropped layer that is missed most; then of the next; None if none helps."""
+def _missed(bounded: _Budget, current: frozenset[int]) -> list[int]:
+    """The dropped layers whose return helps, the one that helps most first; none where the budget ends."""
     layers = sorted(current)
     seen, *relief = bounded.glances([current, *(current - {layer} for layer in layers)])
     if seen is None or None in relief:
-        return None  # the budget ended
+        return []
     found = zip(layers, relief, strict=True)
-    helpful = sorted((here, layer) for layer, here in found if here is not None and here < seen)
-    for _, out in helpful:
-        others = {into: current - {out} | {into} for into in sorted(free - current)}
-        seen_of = zip(others, bounded.glances(others.values()), strict=True)
-        likely = sorted((here, into) for into, here in seen_of if here is not None)[:_WORTH_IT]
-        judged = bounded.kls(others[into] for _, into in likely)
-        better = [(kl, into) for (_, into), kl in zip(likely, judged, strict=True) if kl is not None]
-        if better and min(better)[0] < value:
-            return out, min(better)[1]
-    return None
+    return [
+        layer
+        for here, layer in sorted((here, layer) for layer, here in found if here is not None and here < seen)
+    ]
+
+
+def _replacement(bounded: _Budget, current: frozenset[int], out: int, free: frozenset[int]) -> int | None:
+    """The layer to drop in its place that leaves the best of the sets; None where none is better."""
+    others = {into: current - {out} | {into} for into in sorted(free - current)}
+    seen_of = zip(others, bounded.glances(others.values()), strict=True)
+    likely = sorted((here, into) for into, here in seen_of if here is not None)[:_WORTH_IT]
+    judged = bounded.kls(others[into] for _, into in likely)
+    better = [(kl, into) for (_, into), kl in zip(likely, judged, strict=True) if kl is not None]
+    return min(better)[1] if better and min(better)[0] < bounded.kl(current) else None
