@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import shutil
 import struct
-import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+from topovlm.cli import main
 from topovlm.reference import model_dir
 
 
@@ -44,30 +48,50 @@ def topovlm(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
 ) -> Done:
-    """`topovlm WORDS...` in `cwd`. `memory_bytes` bounds its address space (libraries map some 2 GB)."""
+    """`topovlm WORDS...` in `cwd`. `memory_bytes` bounds its address space (libraries map some 2 GB).
 
-    def bound() -> None:
-        if memory_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "topovlm", *map(str, words)],
-            cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1", **(env or {})},
-            input=stdin,
-            capture_output=True,
-            timeout=limit_s,
-            check=False,
-            preexec_fn=bound,
-        )
-    except subprocess.TimeoutExpired as error:
-        return Done(None, _text(error.stdout), _text(error.stderr))
-    return Done(done.returncode, _text(done.stdout), _text(done.stderr))
+    It is forked from a process that has imported the libraries, which takes seconds, and done nothing else.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder) / name for name in ("in", "out", "err")]
+        streams[0].write_bytes(stdin)
+        for stream in streams[1:]:
+            stream.touch()
+        words_and_more = (list(map(str, words)), cwd, memory_bytes, dict(env or {}), streams)
+        process = _forks().Process(target=run_command, args=words_and_more)
+        process.start()
+        process.join(limit_s)
+        code = process.exitcode
+        if code is None:
+            process.kill()
+            process.join()
+        return Done(code, *(stream.read_text("utf-8", "backslashreplace") for stream in streams[1:]))
 
 
-def _text(raw: bytes | None) -> str:
-    return (raw or b"").decode("utf-8", errors="backslashreplace")
+@cache
+def _forks() -> ForkServerContext:
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(["tests.cases.libraries"])
+    return found
+
+
+def run_command(
+    words: Sequence[str], cwd: Path, memory_bytes: int | None, env: Mapping[str, str], streams: Sequence[Path]
+) -> None:
+    """In the process that was forked, with its own standard streams: ends with the command's exit code."""
+    for number, (file, flags) in enumerate(
+        zip(streams, (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY), strict=True)
+    ):
+        os.dup2(os.open(file, flags), number)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    os.environ.update({"NO_COLOR": "1", **env})
+    os.chdir(cwd)
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    sys.argv = ["topovlm", *words]
+    sys.exit(main())
 
 
 def reference_copy(folder: Path) -> Path:
