@@ -45,6 +45,10 @@ REPAIRS = _each(
         "128 samples, all layers behind a cut": (128, EVERYWHERE),
         "512 samples, all layers behind a cut": (512, EVERYWHERE),
         "512 samples, all layers, pictures as words": (512, replace(EVERYWHERE, visual_weight=1.0)),
+        "32 samples, all layers behind a cut": (32, EVERYWHERE),
+        "32 samples, all layers, gains alone": (32, replace(EVERYWHERE, form="gains")),
+        "128 samples, all layers, gains alone": (128, replace(EVERYWHERE, form="gains")),
+        "512 samples, all layers, gains alone": (512, replace(EVERYWHERE, form="gains")),
     }
 )
 # What becomes of tokens of massive activations.

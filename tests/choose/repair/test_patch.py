@@ -15,11 +15,11 @@ from topovlm.choose.repair.fit import AT_CUTS, EVERYWHERE, Ways, fit_repairs
 from topovlm.choose.repair.front import Front, entering
 from topovlm.choose.repair.patch import (
     Cut,
-    Equations,
     Form,
     Gram,
     find_all,
     find_cuts,
+    solver,
     token_weights,
 )
 from topovlm.choose.repair.strengths import LAMBDAS
@@ -43,7 +43,7 @@ def gathered(
 
 def solve(gram: Gram, weight: torch.Tensor, form: Form, ridge: float) -> torch.Tensor:
     """In the second of two strengths: what the first left in the buffer must not matter."""
-    equations = Equations(gram, weight, form)
+    equations = solver(gram, weight, form)
     equations.solve(100 * ridge)
     return equations.solve(ridge)
 
@@ -86,6 +86,26 @@ def test_output_form_is_a_map_of_the_output() -> None:
     np.testing.assert_allclose(solve(gram, torch.tensor(weight), "output", 1e-2), expected, atol=1e-9)
 
 
+def test_gains_are_one_number_for_each_of_the_output() -> None:
+    """Each the least-squares answer to what is missing of its own number alone."""
+    rng = np.random.default_rng(5)
+    a, delta, weight = rng.normal(size=(60, 9)), rng.normal(size=(60, 5)), rng.normal(size=(5, 9))
+    fixed = rng.normal(size=(3, 9))
+    gram = Gram(*map(torch.tensor, (a.T @ a, a.T @ delta, fixed)), 60)
+    out, stay = a @ weight.T, fixed @ weight.T
+    strength = 1e-2 * np.trace(out.T @ out) / 5
+    expected = [
+        np.linalg.lstsq(
+            np.concatenate([out[:, row], stay[:, row], [np.sqrt(strength)]])[:, None],
+            np.concatenate([delta[:, row], np.zeros(4)]),
+            rcond=None,
+        )[0].item()
+        for row in range(5)
+    ]
+    found = solve(gram, torch.tensor(weight), "gains", 1e-2)
+    np.testing.assert_allclose(found, (1 + np.array(expected))[:, None] * weight, atol=1e-9)
+
+
 def test_a_strong_ridge_and_no_tokens_change_nothing() -> None:
     """The repair fades as lambda grows, and an empty fit is no repair."""
     none, weight = torch.zeros(0, 5).double(), torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
@@ -93,6 +113,8 @@ def test_a_strong_ridge_and_no_tokens_change_nothing() -> None:
     torch.testing.assert_close(solve(gram, weight, "input", 1e12), weight.double(), atol=1e-8, rtol=0)
     empty = Gram(torch.zeros(5, 5).double(), torch.zeros(5, 3).double(), none, 0)
     torch.testing.assert_close(solve(empty, weight, "input", 1e-3), weight.double())
+    torch.testing.assert_close(solve(gram, weight, "gains", 1e12), weight.double(), atol=1e-8, rtol=0)
+    torch.testing.assert_close(solve(empty, weight, "gains", 1e-3), weight.double())
 
 
 def test_gram_is_the_sum_over_single_prompts(live: Live) -> None:

@@ -15,7 +15,7 @@ import torch
 from topovlm.checkpoint.live import Live
 from topovlm.choose.record import CutRepair
 from topovlm.choose.repair.front import Front, entering
-from topovlm.choose.repair.patch import Cut, Equations, Form, find_all, find_cuts
+from topovlm.choose.repair.patch import Cut, Form, Solver, find_all, find_cuts, solver
 from topovlm.choose.repair.strengths import CAUTION, LAMBDAS
 from topovlm.choose.rollouts import roll_out
 from topovlm.choose.search import split_samples
@@ -175,7 +175,7 @@ class _Fitter:
         gram = self.front.gather(self.number, self.cut)
         down = self.front.live.down_projection(self.cut.anchor)
         with self.front.live.weights.held(down.parameters()):
-            equations = Equations(gram, down.weight.data, self.ways.form)
+            equations = solver(gram, down.weight.data, self.ways.form)
         found = self._solved(equations, self.ways.lambdas, gram.tokens)
         if not found:
             return None
@@ -183,7 +183,7 @@ class _Fitter:
         known = [one for one in found if isclose(one.ridge, ridge)]
         return next(iter(known or self._solved(equations, [ridge], gram.tokens)), None)
 
-    def _solved(self, equations: Equations, ridges: Sequence[float], tokens: int) -> list[_Found]:
+    def _solved(self, equations: Solver, ridges: Sequence[float], tokens: int) -> list[_Found]:
         """Those that are finite."""
         weights = [equations.solve(ridge).to(self.stored_dtype) for ridge in ridges]
         finite = [place for place, weight in enumerate(weights) if torch.isfinite(weight).all()]

@@ -4,7 +4,7 @@ Layers i+1..i+n are gone. Block i computes x = y + W a (a the MLP's inner activa
 the dense model had t after layer i+n. W becomes W + D with D = argmin sum_t w_t ||D a_t - (t_t - x_t)||^2
 + lambda (tr(G) / m) ||D||^2 + sum_s v_s ||D a_s||^2, G = sum_t w_t a_t a_t^T. As lambda grows the repair
 vanishes. The form "output" restricts D to T W, the d x d compensation of ReplaceMe (arXiv 2505.02819),
-anchored at the identity.
+anchored at the identity; "gains" to diag(s) W, as many numbers as a norm has.
 
 The tokens s are those of massive activations (arXiv 2402.17762) and a first BOS: attention of all later
 layers rests on what they are, and nothing that is fitted to other tokens may change it. a_s can be hundreds
@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
-Form = Literal["input", "output"]
+Form = Literal["input", "output", "gains"]
 _OUTLIER_NORM = 10.0
 
 
@@ -103,8 +103,38 @@ def weighed(fixed: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
     return unit * (inner.trace() / max(1, len(fixed))).sqrt()
 
 
+class Solver(Protocol):
+    """The normal equations of one form, to be solved in several strengths."""
+
+    def solve(self, ridge: float) -> torch.Tensor:
+        """The repaired down-projection W + D, float64 [d, m]; `ridge` is lambda over the mean diagonal."""
+
+
+def solver(gram: Gram, weight: torch.Tensor, form: Form) -> Solver:
+    """Of the only cut in `gram`."""
+    return Gains(gram, weight) if form == "gains" else Equations(gram, weight, form)
+
+
+class Gains:
+    """Every number that the layer adds to the stream gets a gain: an equation each."""
+
+    def __init__(self, gram: Gram, weight: torch.Tensor) -> None:
+        self.weight = weight.double()
+        self._inner = ((self.weight @ gram.inner) * self.weight).sum(1)
+        self._cross = (self.weight * gram.cross.T).sum(1)
+        self._fixed = (gram.fixed @ self.weight.T).square().sum(0)
+
+    def solve(self, ridge: float) -> torch.Tensor:
+        """As `Equations.solve`."""
+        strength = ridge * float(self._inner.mean())
+        if not strength > 0:  # no token counted: nothing to learn from
+            return self.weight
+        gains = self._cross / (self._inner + self._fixed + strength)
+        return self.weight + gains[:, None] * self.weight
+
+
 class Equations:
-    """The normal equations of one form, to be solved in several strengths.
+    """The normal equations of the forms "input" and "output", to be solved in several strengths.
 
     Wide models have Gram matrices of gigabytes: each is factorised in one buffer, which the next one gets.
     """
