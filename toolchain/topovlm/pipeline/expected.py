@@ -107,9 +107,13 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
         context, costs, exact, fitted, max(cuts, 2 * keep // 3) if repairs_all(context) else cuts
     )
     repairs = config.repair != "off"
+    confirm = min(config.judge_samples, constants.confirm_samples)
+    # As it is cut, and repaired.
+    confirming = _answers(confirm, layers) + Work(confirm, confirm * (layers + 2 * keep))
+    mending_s = ready_s + once_s + confirming.seconds(costs)
     taught = 0.0
     if config.heal_ms is not None:
-        few = min(config.samples, constants.heal_samples) + config.judge_samples
+        few = min(config.samples, constants.heal_samples) + confirm
         taught = (_answers(few, layers) + Work(few, few * layers)).seconds(costs) + config.heal_ms / 1e3
     verifying = Work(_VERIFIED, _VERIFIED * keep, _VERIFIED_STEPS * keep)
     checked = Work(_CHECKED, 2 * _CHECKED * (layers + keep))
@@ -118,7 +122,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     return {
         "score": scoring.seconds(costs),
         "select": selecting.seconds(costs) + repairs * patching_s if config.drop is None else 0.0,
-        "prune": verifying.seconds(exact) + repairs * (ready_s + once_s) + taught,
+        "prune": verifying.seconds(exact) + repairs * mending_s + taught,
         "export": checked.seconds(exact),
         "report": answering.seconds(exact) + config.measure_time_ms / 1e3,
     }
