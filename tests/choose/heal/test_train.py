@@ -50,3 +50,22 @@ def test_it_stops_when_a_quarter_of_the_time_has_brought_nothing(
     assert not late.stopped_early
     assert late.seconds >= 100
     assert (late.best_step, late.kept) == (0, False)
+
+
+def test_steps_that_throw_a_model_far_become_shorter(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
+    """Thousands of times too long at first, and yet held-out samples gain."""
+    slim = tmp_path / "slim"
+    prune_checkpoint(tiny_siglip_qwen2, slim, [3])
+    found = heal_checkpoint(
+        tiny_siglip_qwen2,
+        slim,
+        [3],
+        tiny.samples(9),
+        tiny.samples(2, seed=1),
+        duration_s=100,
+        max_new_tokens=2,
+        recipe=Recipe(rate=30.0, shorter=0.1, patience=1.0),
+        clock=ticking(),
+    )
+    assert found.held_out_best < found.held_out_before
+    assert found.relative_rate < 1

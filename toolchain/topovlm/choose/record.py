@@ -186,7 +186,7 @@ class HealRecord(Part, frozen=True, kw_only=True):
     `held_out_*`: KL on the samples that said which weights are best (of `best_step`) and when to stop.
     `kept` is false when it did not lower the KL; the checkpoint is then untouched. `layers` learned whole, in
     dense numbering, beside norms and, with `head`, the head. `relative_rate`: peak step over the size of
-    weights. `tokens`: that the model has seen, repetitions counted.
+    weights, shortened where it gained nothing. `tokens`: that the model has seen, repetitions counted.
     """
 
     kept: bool

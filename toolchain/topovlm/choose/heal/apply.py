@@ -132,7 +132,7 @@ def _healed(
         stopped_early=trained.stopped_early,
         seconds=round(standing.elapsed_s, 3),
         tokens=standing.tokens,
-        relative_rate=recipe.rate,
+        relative_rate=recipe.rate * standing.rate,
         parameters=trainable.count,
         layers=trainable.layers,
         head=trainable.head,

@@ -22,7 +22,8 @@ _LEAST_S = 60.0
 
 class Standing(Part, frozen=True, kw_only=True):
     """Figures of a training so far: KL is that of the held-out samples, `best` at `best_step`, `start` before
-    the first step; `next_look_s`: when it will be measured again."""
+    the first step; `next_look_s`: when it will be measured again; `rate`: steps are times so long.
+    """
 
     steps: int = 0
     tokens: int = 0
@@ -33,6 +34,7 @@ class Standing(Part, frozen=True, kw_only=True):
     best: float
     best_step: int = 0
     best_s: float = 0.0
+    rate: float = 1.0
 
 
 class Kept:
