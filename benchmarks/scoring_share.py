@@ -27,7 +27,7 @@ from topovlm.samples import Sample
 from topovlm.topology.descriptors import mean_persistence
 from topovlm.topology.zigzag import warm_up, zigzag_barcode
 
-ASKED = CONSTANTS.bypass_samples
+ASKED, ELIMINATED = CONSTANTS.bypass_samples, CONSTANTS.elimination_samples
 SHAPES = Path(__file__).parent / "data" / "model_shapes.json"
 
 
@@ -53,8 +53,9 @@ def matrix_rate(size: int = 1536) -> float:
 
 
 def by_scorer(live: Live, chosen: Sequence[Sample], states: np.ndarray, k: int) -> dict[str, float]:
-    """Seconds of each scorer, and of what some ask of the model, on `ASKED` samples of it."""
+    """Seconds of each scorer, and of what some ask of the model, on so many samples of it."""
     from topovlm.choose.bypasses import collect_bypassed
+    from topovlm.choose.eliminations import collect_elimination
     from topovlm.choose.scorers import SCORERS, Settings
     from topovlm.choose.scoring import score
     from topovlm.choose.sensitivities import collect_sensitivity
@@ -66,8 +67,16 @@ def by_scorer(live: Live, chosen: Sequence[Sample], states: np.ndarray, k: int) 
     start = time.perf_counter()
     sensitivity = collect_sensitivity(live, asked)
     found[f"slopes, {ASKED} samples"] = time.perf_counter() - start
+    start = time.perf_counter()
+    elimination = collect_elimination(live, chosen[:ELIMINATED])
+    found[f"elimination, {ELIMINATED} samples"] = time.perf_counter() - start
     settings = Settings(
-        k=k, barcode=zigzag_barcode(states, k), points=states, bypassed=bypassed, sensitivity=sensitivity
+        k=k,
+        barcode=zigzag_barcode(states, k),
+        points=states,
+        bypassed=bypassed,
+        sensitivity=sensitivity,
+        elimination=elimination,
     )
     for name in SCORERS:
         if name != "persistence" or importlib.util.find_spec("gudhi"):

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--subject", choices=SUBJECTS, default="smollm2-text")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="of layers that go")
-    parser.add_argument("--costly", action="store_true", help="also scorers with a partial pass per layer")
+    parser.add_argument("--costly", action="store_true", help="also scorers with partial passes per layer")
     parser.add_argument("--few", action="store_true", help="scorers: fewer numbers of neighbours")
     parser.add_argument("--questions", type=int, metavar="N", help="of a model with pictures that measure")
     parser.add_argument("--no-formats", action="store_true", help="choices: without int8 and int4")

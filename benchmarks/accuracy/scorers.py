@@ -18,6 +18,7 @@ from benchmarks.accuracy.subject import Drop, Subject, free_layers
 from topovlm.choose.bypasses import collect_bypassed
 from topovlm.choose.calibration import collect
 from topovlm.choose.clouds import STREAM, States, clouds_of, readings_for
+from topovlm.choose.eliminations import collect_elimination
 from topovlm.choose.loops import barcode_with_loops, barcodes_by_k, most_bars, rank_correlation, steadiest
 from topovlm.choose.reading import norm_of
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer, scorers_for
@@ -25,6 +26,7 @@ from topovlm.choose.scoring import score, select
 from topovlm.choose.sensitivities import collect_sensitivity
 from topovlm.config import resolve
 from topovlm.pipeline.clouds import cloud_of
+from topovlm.pipeline.constants import CONSTANTS
 from topovlm.topology.barcode import Barcode
 
 FEW = 64  # samples for what takes a partial pass per layer
@@ -38,11 +40,12 @@ _RULES = ("auto", "k=15")  # those that are compared where time is short
 @dataclass(frozen=True)
 class Seen:
     """Of one draw of samples: states by reading, and where they were asked for streams without each layer, by
-    cloud, and slopes by layer."""
+    cloud, slopes by layer, and the order of elimination, which older rooms do not hold."""
 
     states: States
     bypassed: Mapping[str, np.ndarray]
     sensitivity: np.ndarray | None
+    elimination: np.ndarray | None = None
 
     @property
     def samples(self) -> int:
@@ -51,7 +54,7 @@ class Seen:
 
 
 def look(subject: Subject, seed: int, *, costly: bool) -> Seen:
-    """One pass over the samples; `costly`: and a partial one per layer over a few of them."""
+    """One pass over the samples; `costly`: and partial ones per layer over a few of them."""
     samples = subject.calibration(SAMPLES, seed)
     tokens = ("last", "text-mean", *(("multi",) if samples[0].images else ()))
     readings = {
@@ -71,6 +74,7 @@ def look(subject: Subject, seed: int, *, costly: bool) -> Seen:
         states,
         {"residual": without, "normalised": normalised},
         collect_sensitivity(subject.live, few, seed),
+        collect_elimination(subject.live, samples[: CONSTANTS.elimination_samples], subject.protected),
     )
 
 
@@ -115,9 +119,12 @@ def scored(
             settings = replace(base, points=view.points, bypassed=seen.bypassed[view.stream])
             for name in ("bypass-consistency", "bypass-zigzag"):
                 yield f"{name}, {view.stream}", _values(stream, name, settings)
-    settings = replace(base, sensitivity=seen.sensitivity, points=seen.states[STREAM])
+    asked = {"fisher": seen.sensitivity, "greedy": seen.elimination}
+    settings = replace(
+        base, sensitivity=asked["fisher"], elimination=asked["greedy"], points=seen.states[STREAM]
+    )
     for name in SCORERS:
-        blind = name == "fisher" and seen.sensitivity is None
+        blind = name in asked and asked[name] is None
         if not blind and not name.startswith(("zigzag", "rank", "bypass", "persistence", "random")):
             yield name, _values(stream, name, settings)
 
@@ -163,7 +170,7 @@ def compare_scorers(
 ) -> dict[str, Any]:
     """Losses of every scorer's sets, by number of layers that go, and how they rank single layers.
 
-    `costly`: also of scorers with a partial pass per layer; `few`: fewer numbers of neighbours.
+    `costly`: also of scorers with partial passes per layer; `few`: fewer numbers of neighbours.
     """
     measured = Measured(subject, room / "measured.npz")
     (dense,) = measured([[]])

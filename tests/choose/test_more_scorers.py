@@ -165,3 +165,12 @@ def test_fisher_lets_the_least_informative_layer_go() -> None:
     found = score(_states(3), "fisher", Settings(sensitivity=np.array([4.0, 0.5, 1.0])))
     assert found.scores == (-2.0, -0.25, -0.5)
     assert found.order == (1, 2, 0)
+
+
+def test_greedy_lets_layers_go_in_the_order_of_their_elimination() -> None:
+    """Whatever the KL at which they went, which the report tells of those that really did."""
+    elimination = np.array([[3.0, 1.0, 0.0, 2.0], [np.nan, 0.25, 0.5, np.nan]])
+    found = score(_states(4), "greedy", Settings(elimination=elimination))
+    assert found.order == (2, 1, 3, 0)
+    assert found.scores == (0.25, 0.75, 1.0, 0.5)
+    assert found.extra == {"eliminated": 2, "measured_nats": "2: 0.5, 1: 0.25"}

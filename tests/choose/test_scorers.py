@@ -44,8 +44,9 @@ def _bypassed(samples: int = 64, seed: int = 0) -> np.ndarray:
     return (dense + sizes * rng.normal(size=(9, samples, 4))).astype(np.float32)
 
 
-K5 = Settings(k=5, bypassed=_bypassed(), sensitivity=np.arange(8.0)[::-1])
-ASKED_FOR = ("persistence", "bypass-consistency", "bypass-zigzag", "fisher")
+ELIMINATION = np.array([[6, 4, 5, 0, 1, 2, 3, 7], [np.nan, np.nan, np.nan, 0.1, 0.3, 0.2, 0.5, np.nan]])
+K5 = Settings(k=5, bypassed=_bypassed(), sensitivity=np.arange(8.0)[::-1], elimination=ELIMINATION)
+ASKED_FOR = ("persistence", "bypass-consistency", "bypass-zigzag", "fisher", "greedy")
 
 
 @pytest.mark.parametrize("name", sorted(SCORERS))

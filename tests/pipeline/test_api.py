@@ -119,6 +119,8 @@ def test_clouds_and_scorers_are_those_that_were_asked_for(
     shown = printed(capsys, "score", "--model", checkpoint, "--data", given["data"], *words)
     assert shown["scorers"]["fisher"]["order"][0] in range(4)
     assert shown["k"] in (3, 4, 5, 7, 10, 15)
+    greedy = topovlm.score(checkpoint, **given, scorer="greedy").scorers["greedy"]
+    assert (set(greedy.order[:2]), greedy.extra["eliminated"]) == ({1, 2}, 2)  # the others are protected
     with pytest.raises(InputError, match="--token = 'first'"):
         topovlm.score(checkpoint, token="first")
 

@@ -145,6 +145,7 @@ def test_time_grows_with_what_is_asked(here: Context, model: Path) -> None:
     assert seconds(samples=1024)["score"] == pytest.approx(2 * usual["score"])
     assert seconds(scorer="fisher")["score"] > usual["score"]
     assert seconds(scorer="bypass-zigzag")["score"] > usual["score"]
+    assert seconds(scorer="greedy")["score"] > usual["score"]
     assert seconds(judgements=240)["select"] > usual["select"]
     assert seconds(judge_samples=512)["select"] > usual["select"]
     assert seconds(eval_samples=1200)["report"] > usual["report"]

@@ -20,7 +20,7 @@ from tests.workers.conftest import Nodes
 from topovlm.checkpoint.files import content_hash, open_checkpoint
 from topovlm.checkpoint.live import Live, load
 from topovlm.choose.clouds import ALL_READINGS
-from topovlm.choose.judge_shards import ShardedJudge, patches_in_shards
+from topovlm.choose.judge_shards import ShardedJudge, elimination_in_shards, patches_in_shards
 from topovlm.choose.repair.patch import Cut
 from topovlm.choose.repair.patches import fit_patches
 from topovlm.choose.shards import (
@@ -112,6 +112,16 @@ def test_judgements_are_the_same(pool: Pool, live: Live, travelling: TorchModel)
     theirs = ShardedJudge(pool, travelling, checkpoint, samples, lengths(live, samples), patches=patches)
     for drops in ([(2,), (3, 4)], [(3, 4), (), (2, 5)]):
         assert theirs.kls(drops) == ours.kls(drops)
+
+
+def test_an_elimination_is_the_same(pool: Pool, live: Live, travelling: TorchModel) -> None:
+    """Places and divergences, round by round."""
+    from topovlm.choose.eliminations import collect_elimination
+
+    samples, checkpoint = SAMPLES[:11], open_checkpoint(live.folder)
+    given = (pool, travelling, checkpoint, samples, lengths(live, samples))
+    found = elimination_in_shards(*given, protected={0})
+    np.testing.assert_array_equal(found, collect_elimination(live, samples, {0}))
 
 
 def test_answers_are_the_same(pool: Pool, exported: Path) -> None:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from topovlm.artifacts import digest_of
+from topovlm.choose.eliminations import eliminate
 from topovlm.choose.shards import TorchJob, TorchModel
+from topovlm.console import Progress
 from topovlm.errors import InputError, explain
-from topovlm.families.layers import refuse_tied_layers
+from topovlm.families.layers import refuse_tied_layers, tied_layers
 from topovlm.samples import Sample
 from topovlm.workers.jobs import Opened, Shard
 from topovlm.workers.pool import Pool
@@ -142,3 +144,21 @@ class ShardedJudge:
                 values[:, rows] = part
             self._known |= dict(zip(new, values, strict=True))
         return [float(self._known[key].mean()) for key in keys]
+
+
+def elimination_in_shards(
+    pool: Pool,
+    model: TorchModel,
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    lengths: Sequence[int],
+    *,
+    protected: Collection[int] = (),
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """As `eliminations.collect_elimination`, bit for bit: round by round, batches side by side."""
+    from topovlm.choose.repair.patches import NO_PATCHES
+
+    judge = ShardedJudge(pool, model, checkpoint, samples, lengths, patches=NO_PATCHES)
+    tied = tied_layers(checkpoint.config, checkpoint.family)
+    return eliminate(judge, checkpoint.layers, {*protected, *tied}, progress=progress)

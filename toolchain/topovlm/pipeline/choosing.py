@@ -87,6 +87,7 @@ def score(context: Context) -> Record[Scores]:
             points=points,
             bypassed=found.bypassed,
             sensitivity=found.sensitivity,
+            elimination=found.elimination,
         )
         scores = Scores(
             scorer=config.scorer,

@@ -19,6 +19,8 @@ class Constants:
     heal_samples: int = 512
     # Calibration samples that the model is asked without each layer, or for slopes: about a pass per layer.
     bypass_samples: int = 128
+    # Calibration samples on which layers are eliminated one by one: about half a pass per layer, each round.
+    elimination_samples: int = 32
     # Longest answer when accuracy is measured.
     answer_tokens: int = 32
     # Generated tokens of a timing run when the workload itself asks for one only: per-token times need some.

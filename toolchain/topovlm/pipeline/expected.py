@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from topovlm.choose.costs import Costs
+from topovlm.choose.eliminations import rounds_of
 from topovlm.choose.judging import search_samples
 from topovlm.choose.repair.strengths import LAMBDAS
 from topovlm.choose.scorers import needed
@@ -129,7 +130,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
 
 
 def _asking(context: Context) -> Work:
-    """What the scorer asks of the model beyond the samples' states: each layer left out, or slopes."""
+    """What the scorer asks of the model beside the samples' states: each layer left out, slopes, rounds."""
     layers, needs = context.source.layers, needed((context.config.scorer,))
     few = min(context.config.samples, context.constants.bypass_samples)
     asking = Work()
@@ -137,6 +138,10 @@ def _asking(context: Context) -> Work:
         asking += Work(few, few * layers * (layers + 1) / 2)
     if "sensitivity" in needs:  # forwards twice, and backwards, which takes as long as two
         asking += _answers(few, layers) + Work(few, 4 * few * layers)
+    if "elimination" in needs:  # all sets of a round share their streams up to where they part
+        fewer = min(context.config.samples, context.constants.elimination_samples)
+        passes = sum(left * (left + 1) / 2 for left in range(layers - rounds_of(layers) + 1, layers + 1))
+        asking += _answers(fewer, layers) + Work(fewer, fewer * (layers + passes))
     return asking
 
 

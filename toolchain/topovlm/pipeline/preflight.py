@@ -106,7 +106,8 @@ def _all_needs(context: Context, free: int | None) -> Iterator[Need]:
     streams = min(_STREAMS_BYTES, config.samples * _prompt_tokens(context) * vector)
     working = _LIBRARIES_BYTES + sizes.loaded_bytes(computing, free)
     exact = _LIBRARIES_BYTES + sizes.loaded_bytes("float32", free)
-    yield Need("score", working + 2 * streams + _states_bytes(context) + _slopes_bytes(context), 0, most)
+    asking = max(2 * streams, _rounds_bytes(context)) + _slopes_bytes(context)
+    yield Need("score", working + asking + _states_bytes(context), 0, most)
     patching = _patches_bytes(context) if config.repair != "off" and config.drop is None else 0
     yield Need("select", working + 2 * streams + patching, 0, most)
     # Equations are solved while no part of the model but a layer is in memory.
@@ -146,6 +147,15 @@ def _slopes_bytes(context: Context) -> int:
         return 0
     vector = _width(context) * ITEM_BYTES[context.dense.computing]
     return (context.source.layers + 1) * SLOPES_BATCH * _prompt_tokens(context) * vector
+
+
+def _rounds_bytes(context: Context) -> int:
+    """Of the judge's streams, kept and of a round's sets, for a scorer that eliminates layers one by one."""
+    if "elimination" not in needed((context.config.scorer,)):
+        return 0
+    vector = _width(context) * ITEM_BYTES[context.dense.computing]
+    samples = min(context.config.samples, context.constants.elimination_samples)
+    return 2 * min(_STREAMS_BYTES, context.source.layers * samples * _prompt_tokens(context) * vector)
 
 
 def _repair_bytes(context: Context) -> int:

@@ -75,7 +75,7 @@ SCORE = Stage(
     outputs=(SCORES, STATES),
     reads=("scorer", "k", "cloud", "token"),
     facts=("model", "packages", "choosing", "computing"),
-    constants=("bypass_samples",),
+    constants=("bypass_samples", "elimination_samples"),
     feeds=_from_scores,
     lent=True,
 )

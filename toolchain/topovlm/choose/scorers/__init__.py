@@ -38,6 +38,7 @@ SCORERS: Registry[Scorer] = Registry(
         "bypass-consistency": _in("bypass_consistency"),
         "bypass-zigzag": _in("bypass_zigzag"),
         "fisher": _in("fisher"),
+        "greedy": _in("greedy"),
         "depth-prior": _in("depth_prior"),
         "reverse-order": _in("reverse_order"),
         "random": _in("drawn"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 # "states" and "points" are there anyway; others are computed, or asked of the model, once for all scorers.
-Need = Literal["states", "points", "barcode", "bypassed", "sensitivity"]
+Need = Literal["states", "points", "barcode", "bypassed", "sensitivity", "elimination"]
 # What is kept until the number of layers is known.
 _KEPT: frozenset[Need] = frozenset({"states", "barcode"})
 
@@ -33,7 +33,8 @@ class Settings:
     `k` nearest neighbours of the layer graphs; `drop_count` layers go, none of `protected`. `points`: float32
     [layers, points, width], the layers' clouds as --cloud and --token say (None: the states themselves);
     `barcode` of these at this k. `bypassed`: float32 [layers + 1, samples, width], see
-    `bypasses.collect_bypassed`; `sensitivity`: float64 [layers], see `sensitivities.collect_sensitivity`.
+    `bypasses.collect_bypassed`; `sensitivity`: float64 [layers], see `sensitivities.collect_sensitivity`;
+    `elimination`: float64 [2, layers], see `eliminations.eliminate`.
     """
 
     k: int = 15
@@ -44,6 +45,7 @@ class Settings:
     points: np.ndarray | None = None
     bypassed: np.ndarray | None = None
     sensitivity: np.ndarray | None = None
+    elimination: np.ndarray | None = None
 
     def needed_barcode(self) -> Barcode:
         """The barcode, for scorers whose `needs` name it."""
@@ -60,6 +62,10 @@ class Settings:
     def needed_sensitivity(self) -> np.ndarray:
         """How much the answers depend on each layer, for scorers whose `needs` name it."""
         return _given(self.sensitivity, "sensitivity")
+
+    def needed_elimination(self) -> np.ndarray:
+        """In which place each layer goes, and at what KL, for scorers whose `needs` name it."""
+        return _given(self.elimination, "elimination")
 
 
 def _given(value: Given | None, need: Need) -> Given:
