@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from tests.runtime.toy_export import Toy
+from tests.runtime.toy_export import IMAGE_ID, WORDS, Toy
 from topovlm.errors import InputError
 from topovlm.machine.host import resident_bytes
 from topovlm.measure.footprint import Footprint, FootprintRequest, measure_footprint
@@ -106,6 +106,18 @@ def test_synthetic_words_have_rows_in_the_model(engines: dict[str, Engine]) -> N
     bare = len(blank.prompt.ids)
     blank.prompter.manifest = dataclasses.replace(held, file=file)
     assert (blank.filled(300).ids >= known).sum() <= bare
+
+
+def test_synthetic_words_are_no_marks(engines: dict[str, Engine]) -> None:
+    """No word that is drawn stands for a picture or for a video, nor ends an answer."""
+    held = engines["dense"].manifest
+    video = WORDS.index("ball")
+    facts = dataclasses.replace(held.facts, config={**held.facts.config, "video_token_id": video})
+    blank = Blank.of(Preparer(held.folder), 0)
+    blank.prompter.manifest = dataclasses.replace(held, facts=facts)
+    drawn = np.unique(blank.filled(300).ids)
+    assert {IMAGE_ID, video}.isdisjoint(drawn)
+    assert len(drawn) > len(WORDS) - 4  # all the others
 
 
 def test_real_prompts_run_in_turn(engines: dict[str, Engine]) -> None:

@@ -137,7 +137,7 @@ class Blank:
             rule = f"{shown} and the chat template alone take {len(bare)} tokens"
             raise InputError(explain("prompt_tokens", prompt_tokens, rule))
         manifest, rng = self.prompter.manifest, np.random.default_rng([self.seed, 1])
-        special = {manifest.image_token_id, *manifest.eos_token_ids}
+        special = {*self.prompter.mark_ids, *manifest.eos_token_ids}
         # A tokenizer may know more words than the model has rows.
         known = min(self.prompter.tokenizer.get_vocab_size(), manifest.file.decoder.vocab)
         words = np.array([word for word in range(known) if word not in special])

@@ -87,15 +87,19 @@ class Prompter:
         return films
 
     @cached_property
+    def mark_ids(self) -> tuple[int, ...]:
+        """Tokens that stand for pictures, pieces of them, and videos; a tokenizer may be without one."""
+        config = self.manifest.facts.config
+        videos = (config.get("video_token_id"), config.get("video_token_index"), self._film_token)
+        numbers = (self.manifest.image_token_id, *videos)
+        return tuple(n for n in dict.fromkeys(numbers) if isinstance(n, int) and 0 <= n < 1 << 31)
+
+    @cached_property
     def marks(self) -> tuple[str, ...]:
         """Texts that stand for pictures, pieces of them, and videos: no words may hold them."""
         if self.manifest.file.strategy is None:
             return ()
-        config = self.manifest.facts.config
-        videos = (config.get("video_token_id"), config.get("video_token_index"), self._film_token)
-        numbers = (self.manifest.image_token_id, *videos)
-        # A tokenizer may be without the token for videos.
-        texts = [self.tokenizer.id_to_token(n) for n in numbers if isinstance(n, int) and 0 <= n < 1 << 31]
+        texts = map(self.tokenizer.id_to_token, self.mark_ids)
         return tuple(dict.fromkeys((self.strategy.placeholder, *(text for text in texts if text))))
 
     @cached_property
