@@ -18,6 +18,7 @@ from benchmarks.tasks.small import build
 from PIL import Image
 from pyarrow import parquet
 
+from tests.clips import grey, numbers, write_clip
 from topovlm.errors import InputError
 from topovlm.evaluation.evaluate import check_samples, folded, score_text
 from topovlm.samples import Sample
@@ -200,6 +201,91 @@ def test_another_revision_is_another_benchmark(tmp_path: Path) -> None:
         read(BENCHMARKS["mvbench"])
     (snapshot.parents[1] / "refs" / "video").write_text(snapshot.name)
     assert len(read(BENCHMARKS["mvbench"]).items) == 1
+
+
+def _row(video: str, **more: Any) -> Row:
+    return {"video": video, "question": "?", "candidates": ["a", "b"], "answer": "a", **more}
+
+
+def _main_of_mvbench(root: Path) -> None:
+    """As revision `main` lays it out: whole clips and seconds, some in archives, one a folder of pictures."""
+    rows = {
+        "action_sequence": [_row("1.mp4", start=1.0, end=3.0), _row("1.mp4", start=2.0, end=9.0)],
+        "action_localization": [_row("1.mp4", start=9.0, end=9.5), _row("1.mp4", end=2.0)],
+        "episodic_reasoning": [_row("friends_1", start=2, end=5)],
+        "action_antonym": [_row("7.webm")],
+        "moving_count": [_row("1.mp4", start=0, end=1)],  # no part of these says so: it is nothing here
+    }
+    (root / "json").mkdir(parents=True)
+    for part, held in rows.items():
+        (root / "json" / f"{part}.json").write_text(json.dumps(held))
+    clip = write_clip(root / "clip.mp4", 50).read_bytes()
+    for folder in ("sta/sta_video", "data0613/clevrer/video_validation"):
+        (root / "video" / folder).mkdir(parents=True)
+        (root / "video" / folder / "1.mp4").write_bytes(clip)
+    with zipfile.ZipFile(root / "video" / "star.zip", "w") as archive:
+        archive.writestr("data0613/star/Charades_v1_480/1.mp4", clip)
+    with zipfile.ZipFile(root / "video" / "tvqa.zip", "w") as archive:
+        for number in range(1, 31):
+            grey(number).save(root / "one.jpg", quality=100)
+            archive.write(root / "one.jpg", f"tvqa/frames_fps3_hq/friends_1/{number:05d}.jpg")
+    (root / "video" / "ssv2_video").mkdir()
+    write_clip(root / "video" / "ssv2_video" / "7.webm", 50, codec="libvpx-vp9")
+
+
+def test_whole_clips_are_shown_from_start_to_end(tmp_path: Path) -> None:
+    """MVBench's `main`: the part that the row names under our own protocol. lmms-eval 0.7.3 knows no seconds
+    and reads the clips that the authors cut: of these there are none, and it says so."""
+    _main_of_mvbench(tmp_path / "mvbench")
+    task = open_task("mvbench-strict", tmp_path)
+    shown = {sample.id: sample.load_videos()[0] for sample in task.samples("all", 99, 0)}
+    first_and_last = {
+        name.removeprefix("mvbench-"): tuple(numbers(frames.pictures))[:: len(frames.pictures) - 1]
+        for name, frames in shown.items()
+    }
+    assert first_and_last == {
+        "action_sequence-00000": (10, 30),
+        "action_sequence-00001": (20, 49),
+        "episodic_reasoning-00000": (6, 15),
+        "action_antonym-00000": (0, 49),
+        "moving_count-00000": (0, 49),
+    }
+    assert all(len(frames.pictures) == 32 for frames in shown.values())
+    assert "2 rows left out, the first: " in task.source
+    assert "is over after 5 s" in task.source
+    assert "(of 3 whole clips, those between the row's start and end)" in task.source
+    assert [s.group for s in task.samples("all", 99, 0)][:2] == ["star/Charades_segment/1.mp4"] * 2
+    theirs = open_task("mvbench", tmp_path)
+    assert [sample.id for sample in theirs.samples("all", 99, 0)] == ["mvbench-moving_count-00000"]
+    assert "is not of revision video, which lmms-eval reads" in theirs.source
+
+
+def test_clips_that_are_cut_are_shown_whole(tmp_path: Path) -> None:
+    """Revision `video` keeps the seconds beside its clips: these are cut by them, and go first."""
+    root = tmp_path / "mvbench"
+    _main_of_mvbench(root)
+    (root / "star" / "Charades_segment").mkdir(parents=True)
+    write_clip(root / "star" / "Charades_segment" / "1.mp4", 5)
+    for name in ("mvbench", "mvbench-strict"):
+        sample = asked(name, tmp_path)[0]
+        assert sample.load_videos()[0].total == 5
+
+
+def test_our_own_protocol_finds_main_after_video(tmp_path: Path) -> None:
+    """In the hub's cache, where lmms-eval's protocol sees revision `video` alone."""
+    snapshot = _hub(tmp_path / "hf", "OpenGVLab/MVBench")
+    _main_of_mvbench(snapshot)
+    assert len(asked("mvbench-strict", None)) == 5
+    with pytest.raises(InputError, match=r"MVBench is in none of .*refs/video"):
+        asked("mvbench", None)
+    cut = snapshot.with_name("fedcba9876543210")
+    (cut / "json").mkdir(parents=True)
+    (cut / "json" / "moving_count.json").write_text(json.dumps([_row("1.mp4")]))
+    (cut / "clevrer" / "video_validation").mkdir(parents=True)
+    write_clip(cut / "clevrer" / "video_validation" / "1.mp4", 7)
+    (snapshot.parents[1] / "refs" / "video").write_text(cut.name)
+    for name in ("mvbench", "mvbench-strict"):
+        assert [sample.load_videos()[0].total for sample in asked(name, None)] == [7]
 
 
 def test_the_arrow_cache_is_read_too(tmp_path: Path) -> None:

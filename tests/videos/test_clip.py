@@ -6,6 +6,7 @@ import random
 import wave
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from topovlm.samples import Sample, read_jsonl
 from topovlm.videos.clip import Clip
 from topovlm.videos.frames import Frames
 from topovlm.videos.rules import FrameRule
+from topovlm.videos.span import Span
 
 FOUR = FrameRule("linspace", 4)
 
@@ -43,6 +45,69 @@ def test_the_frames_of_the_rule(tmp_path: Path, name: str, codec: str, pixels: s
     assert numbers(frames.pictures) == [0, 16, 32, 49] == list(frames.indices)
     assert (frames.total, frames.size) == (50, (32, 24))
     assert frames.seconds == pytest.approx((0, 1.6, 3.2, 4.9), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "shown"),
+    [
+        (1.0, 3.0, [10, 16, 23, 30]),
+        (2.24, 2.36, [22, 22, 23, 24]),  # the nearest frames
+        (-1.0, 1.5, [0, 5, 10, 15]),
+        (4.5, 99.0, [45, 46, 47, 49]),  # stated longer than it is
+        (0.0, 4.9, [0, 16, 32, 49]),  # all of it
+        (1.0, 1.0, [10, 10, 10, 10]),
+    ],
+)
+def test_a_part_of_a_clip(tmp_path: Path, start: float, end: float, shown: list[int]) -> None:
+    """The rule chooses among the part's frames, which are counted from its first: as if it were cut out."""
+    frames = Clip(write_clip(tmp_path / "a.mp4", 50), FOUR, span=Span(start, end)).frames()
+    assert numbers(frames.pictures) == shown
+    assert [index + shown[0] for index in frames.indices] == shown
+    assert frames.total == shown[-1] - shown[0] + 1
+    assert frames.seconds[0] == 0
+
+
+def test_a_part_that_is_not_there(tmp_path: Path) -> None:
+    """Behind the clip's end, or before its own beginning."""
+    path = write_clip(tmp_path / "a.mp4", 50)
+    with pytest.raises(InputError, match=r"a\.mp4.*is over after 5 s, and seconds 5 to 7"):
+        Clip(path, FOUR, span=Span(5, 7)).frames()
+    for start, end in ((2, 1), (-3, -1), (float("nan"), 1), (0, float("inf"))):
+        with pytest.raises(InputError, match="seconds of a clip"):
+            Span(start, end)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_folder_of_pictures(tmp_path: Path, packed: bool) -> None:
+    """Number n is the frame of second n / rate; the rest of the folder is passed over."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for number in range(1, 31):
+        grey(number).save(folder / f"{number:05d}.png")
+    (folder / "index.txt").write_text("not a picture")
+    clip = Clip(folder, FOUR, rate=3.0)
+    if packed:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for path in folder.iterdir():
+                archive.write(path, f"tvqa/clip/{path.name}")
+            archive.write(folder / "00001.png", "tvqa/clip/more/00001.png")
+        clip = Clip(tmp_path / "a.zip", FOUR, "tvqa/clip/", rate=3.0)
+    whole, part = clip.frames(), replace(clip, span=Span(2, 5)).frames()
+    assert numbers(whole.pictures) == [1, 10, 20, 30]
+    assert numbers(part.pictures) == [6, 9, 12, 15]
+    assert (whole.total, part.total, part.seconds) == (30, 10, (0, 1, 2, 3))
+    with pytest.raises(InputError, match="is over after 10 s"):
+        replace(clip, span=Span(11, 12)).frames()
+    for name in ("00007.png", "00031.png"):
+        (folder / name).write_bytes(b"no picture")
+    if not packed:
+        with pytest.raises(InputError, match=r"00031\.png"):
+            clip.frames()
+        (folder / "00031.png").unlink()
+        with pytest.raises(InputError, match="holds no picture"):
+            Clip(tmp_path, FOUR, rate=3.0).frames()
+        with pytest.raises(InputError, match=r"nowhere.*cannot be listed"):
+            Clip(tmp_path / "nowhere", FOUR, rate=3.0).frames()
 
 
 def test_rate_and_repeated_frames(tmp_path: Path) -> None:

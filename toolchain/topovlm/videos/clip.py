@@ -7,30 +7,41 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from topovlm.errors import InputError, explain
-from topovlm.plain_files import MEBIBYTE, open_plain
+from topovlm.plain_files import MEBIBYTE, Stored, open_plain
 from topovlm.videos.frames import Frames
 from topovlm.videos.rules import USUAL, FrameRule
+from topovlm.videos.span import Span
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FIELD = "video"
 _MOST_MEMBER_BYTES = 8192 * MEBIBYTE
+_MOST_PICTURE_BYTES = 256 * MEBIBYTE
 _IN_MEMORY_BYTES = 64 * MEBIBYTE
 _BLOCK_BYTES = MEBIBYTE
 
 
 @dataclass(frozen=True)
 class Clip:
-    """`file`, or `member` of the zip archive `file`. Decoded when it is needed, not before."""
+    """`file`, or `member` of the zip archive `file`. Decoded when it is needed, not before.
+
+    `span`: the part of it that is shown. `rate`: frames a second of a clip that is a folder of pictures (as a
+    member, its name ends in a slash); 0 for a video.
+    """
 
     file: Path
     rule: FrameRule = USUAL
     member: str = ""
+    span: Span | None = None
+    rate: float = 0.0
 
     @property
     def name(self) -> str:
@@ -41,7 +52,7 @@ class Clip:
 
     def absolute(self) -> Clip:
         """The same from any working directory."""
-        return Clip(self.file.absolute(), self.rule, self.member)
+        return replace(self, file=self.file.absolute())
 
     def frames(self) -> Frames:
         """Decoded now. Raises `InputError` naming the file, `MissingToolError` without PyAV.
@@ -57,9 +68,14 @@ class Clip:
 
 @lru_cache(maxsize=1)
 def _decoded(clip: Clip, _mtime_ns: int, _size: int) -> Frames:
-    from topovlm.videos.decode import chosen_frames
+    if not clip.rate:
+        from topovlm.videos.decode import chosen_frames
 
-    return chosen_frames(lambda: _opened(clip), clip.rule, clip.name)
+        return chosen_frames(lambda: _opened(clip), clip.rule, clip.span, clip.name)
+    from topovlm.videos.numbered import chosen_pictures
+
+    with _pictures(clip) as (names, load):
+        return chosen_pictures(names, load, rate=clip.rate, rule=clip.rule, span=clip.span, clip=clip.name)
 
 
 @contextlib.contextmanager
@@ -75,15 +91,57 @@ def _opened(clip: Clip) -> Iterator[IO[bytes]]:
             yield copy
 
 
+@contextlib.contextmanager
+def _pictures(clip: Clip) -> Iterator[tuple[list[str], Callable[[str], Image]]]:
+    """(names of the files beside each other, what loads one of them)."""
+    from topovlm.pictures import load_image
+
+    if not clip.member:
+        try:
+            names = [path.name for path in clip.file.iterdir()]
+        except OSError as error:
+            raise InputError(explain(FIELD, clip.name, f"cannot be listed ({error.strerror})")) from None
+        yield names, lambda name: load_image(clip.file / name)
+        return
+    with open_plain(clip.file, field=FIELD) as file, _archive_errors(clip), zipfile.ZipFile(file) as archive:
+        inside = (name for name in archive.namelist() if name.startswith(clip.member))
+        names = [name for name in inside if "/" not in name.removeprefix(clip.member)]
+        yield names, lambda name: load_image(_Packed(archive, name))
+
+
+@dataclass(frozen=True)
+class _Packed(Stored):
+    """A picture in an archive that is open."""
+
+    archive: zipfile.ZipFile
+    member: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.archive.filename}: {self.member}"
+
+    def read(self) -> bytes:
+        if self.archive.getinfo(self.member).file_size > _MOST_PICTURE_BYTES:
+            rule = f"has more than {_MOST_PICTURE_BYTES // MEBIBYTE} MiB"
+            raise InputError(explain("image", self.name, rule))
+        return self.archive.read(self.member)
+
+
 def _unpack(clip: Clip, file: IO[bytes], copy: IO[bytes]) -> None:
     """A member cannot be read backwards without reading it again from its start: it is copied once."""
+    with _archive_errors(clip), zipfile.ZipFile(file) as archive:
+        if archive.getinfo(clip.member).file_size > _MOST_MEMBER_BYTES:
+            rule = f"has more than {_MOST_MEMBER_BYTES // MEBIBYTE} MiB"
+            raise InputError(explain(FIELD, clip.name, rule))
+        with archive.open(clip.member) as member:  # which gives no more than its stated size
+            shutil.copyfileobj(member, copy, _BLOCK_BYTES)
+
+
+@contextlib.contextmanager
+def _archive_errors(clip: Clip) -> Iterator[None]:
+    """Whatever is wrong with an archive is said of this clip in it."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            if archive.getinfo(clip.member).file_size > _MOST_MEMBER_BYTES:
-                rule = f"has more than {_MOST_MEMBER_BYTES // MEBIBYTE} MiB"
-                raise InputError(explain(FIELD, clip.name, rule))
-            with archive.open(clip.member) as member:  # which gives no more than its stated size
-                shutil.copyfileobj(member, copy, _BLOCK_BYTES)
+        yield
     except KeyError:
         raise InputError(explain(FIELD, clip.name, "is not in the archive")) from None
     # A damaged archive; a compression that is not known; a password.

@@ -15,6 +15,7 @@ from topovlm.errors import InputError, MissingToolError, explain
 from topovlm.pictures import MOST_PIXELS, to_rgb
 from topovlm.videos.frames import Frames
 from topovlm.videos.rules import FrameRule
+from topovlm.videos.span import Span
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,20 +41,20 @@ def pyav() -> Any:
     return av
 
 
-def chosen_frames(opened: Open, rule: FrameRule, name: str) -> Frames:
-    """The frames that the rule chooses, upright RGB. `opened` gives the file's bytes, twice or three times.
+def chosen_frames(opened: Open, rule: FrameRule, span: Span | None, name: str) -> Frames:
+    """The frames that the rule chooses of the clip, or of its `span`, upright RGB.
 
-    Raises `InputError` naming the file: not a video, no frame, cut off, a codec that is not known, too large.
+    `opened` gives the file's bytes, twice or three times. Raises `InputError` naming the file: not a video,
+    no frame, cut off, a codec that is not known, too large, over before the span begins.
     """
     total, fps = _counted(opened, name)
     for _ in range(2):
-        indices = rule.indices(total, fps)
-        kept, found = _decoded(opened, set(indices), name)
+        shown = span.places(total, fps, name) if span else range(total)
+        indices = rule.indices(len(shown), fps)
+        kept, found = _decoded(opened, {shown[index] for index in indices}, name)
         if found == total:
-            pictures = tuple(kept[index] for index in indices)
-            if len({picture.size for picture in pictures}) > 1:
-                raise InputError(explain(FIELD, name, "changes its size from frame to frame", "Convert it"))
-            return Frames(pictures, indices, fps, total)
+            pictures = tuple(kept[shown[index]] for index in indices)
+            return Frames.chosen(pictures, indices, fps, len(shown), name)
         if not found:
             raise InputError(explain(FIELD, name, "holds no frame that can be decoded"))
         total = found

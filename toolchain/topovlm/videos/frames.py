@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Frames:
     """Upright RGB pictures of one size, at least one, in the order in which they are seen.
 
-    `indices`: their places among the `total` frames of the whole clip, which shows `fps` a second.
+    `indices`: their places among the `total` frames of the clip, or of the part of it that is shown, which
+    shows `fps` a second.
     """
 
     pictures: tuple[Image, ...]
@@ -40,6 +41,15 @@ class Frames:
             rule = "are sizes of frames of one video, and they must be the same"
             raise InputError(explain("video", sorted(sizes), rule))
         return cls(shown, tuple(range(len(shown))), float(fps), len(shown))
+
+    @classmethod
+    def chosen(
+        cls, pictures: tuple[Image, ...], indices: tuple[int, ...], fps: float, total: int, name: str
+    ) -> Frames:
+        """What a file gave. Raises `InputError` naming it for frames of several sizes."""
+        if len({picture.size for picture in pictures}) > 1:
+            raise InputError(explain("video", name, "changes its size from frame to frame", "Convert it"))
+        return cls(pictures, indices, fps, total)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -24,12 +24,13 @@ class Dataset:
     unreadable: tuple[str, ...]
 
 
-def read(record: Benchmark, folder: Path | None = None) -> Dataset:
-    """All questions of the split, pictures not decoded. `folder`: the user's; None: the caches.
+def read(record: Benchmark, folder: Path | None = None, *, uncut: bool = False) -> Dataset:
+    """All questions of the split, pictures not decoded. `folder`: the user's; None: the caches. `uncut`: the
+    revision that keeps clips whole will do, too.
 
     Raises `InputError`: nothing there, a file that is broken or of something else, no row that can be used.
     """
-    place = find(record, folder)
+    place = find(record, folder, uncut=uncut)
     items: list[Item] = []
     unreadable: list[str] = []
     numbers: dict[str, int] = defaultdict(int)

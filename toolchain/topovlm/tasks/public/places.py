@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +32,14 @@ class Place:
     what: str
 
 
-def find(record: Benchmark, folder: Path | None) -> Place:
-    """The first place that has tables of the split. Raises `InputError` naming all places and a remedy."""
+def find(record: Benchmark, folder: Path | None, *, uncut: bool = False) -> Place:
+    """The first place that has tables of the split. Raises `InputError` naming all places and a remedy.
+
+    `uncut`: in the hub's cache, a revision with whole clips comes after the benchmark's own.
+    """
     searched: list[str] = []
-    for root, what in _roots(record, folder):
+    other = record.videos.uncut_revision if uncut and record.videos else ""
+    for root, what in _roots(record, folder, [record.revision, *([other] if other else [])]):
         searched.append(str(root))
         tables = tables_in(record, root)
         if tables:
@@ -49,7 +54,7 @@ def fetch_command(record: Benchmark) -> str:
     return f"hf download --repo-type dataset {record.ids[0]}{revision}"
 
 
-def _roots(record: Benchmark, folder: Path | None) -> Iterator[tuple[Path, str]]:
+def _roots(record: Benchmark, folder: Path | None, revisions: Sequence[str]) -> Iterator[tuple[Path, str]]:
     if folder is not None:
         folder = folder.expanduser()
         if not folder.exists():
@@ -59,11 +64,11 @@ def _roots(record: Benchmark, folder: Path | None) -> Iterator[tuple[Path, str]]
             if (folder / name).exists():
                 yield folder / name, f"the folder {name or folder.name}"
         return
-    for name in record.ids:
+    for revision, name in itertools.product(revisions, record.ids):
         repo = hub_cache() / f"datasets--{name.replace('/', '--')}"
-        snapshot = _snapshot(repo, record.revision)
+        snapshot = _snapshot(repo, revision)
         if snapshot is None:  # another revision's may be there: its questions may be cut otherwise
-            yield repo / "refs" / record.revision, name
+            yield repo / "refs" / revision, name
         else:
             yield snapshot, f"{name}, revision {snapshot.name[:12]}"
     for name in record.ids:

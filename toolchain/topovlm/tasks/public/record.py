@@ -13,6 +13,20 @@ AnswerForm = Literal[
 
 
 @dataclass(frozen=True)
+class Uncut:
+    """Where another revision keeps the clips of the folder `cut`, whole.
+
+    `bounded`: a row's `start` and `end` say in seconds which part of its clip it is about. `rate`: pictures a
+    second of clips that are folders of pictures.
+    """
+
+    cut: str
+    folder: str
+    bounded: bool = False
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
 class Videos:
     """Where a row's clip lies below the dataset's folder: the first of `folders`, `{config}` filled in."""
 
@@ -23,6 +37,9 @@ class Videos:
     by_config: tuple[tuple[str, str], ...] = ()
     # How frames are chosen (`videos.rules`); the number is lmms-eval's for models that leave it open.
     frames: str = "linspace:32"
+    # Folders of the revision that our own protocol reads, too.
+    uncut: tuple[Uncut, ...] = ()
+    uncut_revision: str = ""
 
 
 @dataclass(frozen=True)

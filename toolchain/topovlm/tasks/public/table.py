@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from topovlm.tasks.public import mvbench
 from topovlm.tasks.public.record import Benchmark, Videos
 
 _GUESS = "an answer that cannot be read is wrong; lmms-eval draws a letter at random, worth 1/n on average"
@@ -12,23 +13,6 @@ _BLINK_CONFIGS = (
     *("Multi-view_Reasoning", "Object_Localization", "Relative_Depth", "Relative_Reflectance"),
     *("Semantic_Correspondence", "Spatial_Relation", "Visual_Correspondence", "Visual_Similarity"),
 )
-# Folder of clips, in the hub's revision `video` -> the parts of the benchmark that are about them.
-_MVBENCH_FOLDERS = {
-    "star/Charades_segment": "object_interaction action_sequence action_prediction",
-    "sta/sta_video_segment": "action_localization",
-    "clevrer/video_validation": "moving_count moving_direction moving_attribute counterfactual_inference "
-    "object_existence",
-    "nturgbd_convert": "fine_grained_pose",
-    "perception/videos": "character_order object_shuffle state_change action_count",
-    "vlnqa": "egocentric_navigation",
-    "tvqa/video_fps3_hq_segment": "episodic_reasoning",
-    "Moments_in_Time_Raw/videos": "fine_grained_action",
-    "scene_qa/video": "scene_transition",
-    "ssv2_video_mp4": "action_antonym",
-    "FunQA_test/test": "unexpected_action",
-}
-_MVBENCH = tuple((part, folder) for folder, parts in _MVBENCH_FOLDERS.items() for part in parts.split())
-
 _AI2D = Benchmark(
     name="ai2d",
     title="AI2D",
@@ -203,11 +187,11 @@ _EGOSCHEMA = Benchmark(
     chance=0.2,
     differences=(_GUESS,),
 )
-_MVBENCH_RECORD = Benchmark(
+_MVBENCH = Benchmark(
     name="mvbench",
     title="MVBench",
     ids=("OpenGVLab/MVBench",),
-    configs=tuple(part for part, _ in _MVBENCH),
+    configs=mvbench.PARTS,
     split="train",
     count=4000,
     question="question",
@@ -215,7 +199,7 @@ _MVBENCH_RECORD = Benchmark(
     options_form="list",
     answer="answer",
     answer_form="option",
-    videos=Videos("video", (), suffixes=("",), by_config=_MVBENCH),
+    videos=mvbench.VIDEOS,
     category="config",
     cluster="video",
     prompt="bracketed",
@@ -225,6 +209,8 @@ _MVBENCH_RECORD = Benchmark(
     matches="mvbench",
     chance=0.273,
     revision="video",
+    more=("start", "end"),
+    may_lack=("start", "end"),
     differences=("an empty answer is wrong; lmms-eval leaves it out of the count",),
 )
 _NEXTQA = Benchmark(
@@ -275,7 +261,7 @@ _VIDEOMME = Benchmark(
 )
 
 PICTURE_BENCHMARKS = (_AI2D, _MATHVISTA, _CHARTQA, _MMMU, _BLINK, _MMBENCH)
-VIDEO_BENCHMARKS = (_EGOSCHEMA, _MVBENCH_RECORD, _NEXTQA, _VIDEOMME)
+VIDEO_BENCHMARKS = (_EGOSCHEMA, _MVBENCH, _NEXTQA, _VIDEOMME)
 BENCHMARKS = {record.name: record for record in (*PICTURE_BENCHMARKS, *VIDEO_BENCHMARKS)}
 
 LMMS_EVAL, STRICT = "lmms-eval-0.7.3", "strict"

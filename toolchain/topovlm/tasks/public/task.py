@@ -30,7 +30,8 @@ _CHOOSING = 4  # one cluster in so many chooses layers and measures nothing
 
 
 class PublicTask:
-    """`NAME` scores as lmms-eval 0.7.3, `NAME-strict` by our reader; both ask the same.
+    """`NAME` scores as lmms-eval 0.7.3, `NAME-strict` by our reader; both ask the same, but for clips that
+    lmms-eval does not read (`record.Uncut`).
 
     Splits: `calibration` (a quarter of the clusters, by their hashes), `test` (the rest), `all`. Answers are
     read without the white space around them.
@@ -40,13 +41,15 @@ class PublicTask:
         self.record, self.protocol, self._folder = record, protocol, data
         self.name = record.name if protocol == LMMS_EVAL else f"{record.name}-{protocol}"
         self.answer_tokens = min(record.new_tokens, MOST_NEW_TOKENS)
+        self._own = protocol == STRICT
         self._broken: dict[str, str] = {}
+        self._parts: set[str] = set()  # questions about a part of their clip
         self._drawn = lru_cache(maxsize=4)(self._draw)
 
     @cached_property
     def dataset(self) -> Dataset:
         """Read once. Raises `InputError`, `MissingToolError` without pyarrow."""
-        return read(self.record, self._folder)
+        return read(self.record, self._folder, uncut=self._own)
 
     @cached_property
     def _items(self) -> dict[str, int]:
@@ -59,6 +62,8 @@ class PublicTask:
         left_out = f"; {len(unread)} rows left out, the first: {unread[0]}" if unread else ""
         there = f"{len(data.items):,} of {self.record.count:,} published questions"
         frames = f", frames {self.record.videos.frames}" if self.record.videos else ""
+        if self._parts:
+            frames += f" (of {len(self._parts):,} whole clips, those between the row's start and end)"
         return (
             f"{self.record.title} {self.record.split}, {there}, from {data.place.what}{frames}, "
             f"protocol {self.protocol}{left_out}"
@@ -112,17 +117,20 @@ class PublicTask:
 
     @cached_property
     def _clips(self) -> Clips | None:
-        return Clips(self.record, self.dataset.place.root) if self.record.videos else None
+        return Clips(self.record, self.dataset.place.root, uncut=self._own) if self.record.videos else None
 
     def _looked_at(self, sample: Sample, digests: dict[Path | Stored | Clip, str]) -> Sample | None:
         try:
-            if self._clips is not None:
-                clip = self._clips.find(self.dataset.items[self._items[sample.id]])
-                sample = replace(sample, videos=(clip,))
-            return with_pixels(sample, digests)
+            if self._clips is None:
+                return with_pixels(sample, digests)
+            clip = self._clips.find(self.dataset.items[self._items[sample.id]])
+            seen = with_pixels(replace(sample, videos=(clip,)), digests)
         except InputError as error:
             self._broken[sample.id] = str(error)
             return None
+        if clip.span is not None:
+            self._parts.add(sample.id)
+        return seen
 
     def prompt(self, sample: Sample) -> str:
         return sample.prompt
@@ -130,7 +138,7 @@ class PublicTask:
     def read(self, sample: Sample, text: str) -> Reading:
         """What is taken for the answer, and whether it is right."""
         item = self.dataset.items[self._items[sample.id]]
-        rule = strict if self.protocol == STRICT else RULES[self.record.rule]
+        rule = strict if self._own else RULES[self.record.rule]
         return rule(item, text.strip())
 
     def score(self, sample: Sample, text: str) -> Scored:
