@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -17,8 +18,10 @@ from PIL import Image
 from tests.clips import grey, numbers, write_clip
 from topovlm.errors import InputError
 from topovlm.samples import Sample, read_jsonl
+from topovlm.videos import decode
 from topovlm.videos.clip import Clip
 from topovlm.videos.frames import Frames
+from topovlm.videos.kept import Kept
 from topovlm.videos.rules import FrameRule
 from topovlm.videos.span import Span
 
@@ -264,6 +267,60 @@ def test_damage_is_named_or_played_past(tmp_path: Path) -> None:
             named += 1
             assert "bad.mkv" in str(error)  # noqa: PT017
     assert 0 < named < len(damaged)
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Clips that are decoded from here on, by name, each time anew."""
+    seen: list[str] = []
+    plain = decode.chosen_frames
+
+    def watched(*words: Any) -> Frames:
+        seen.append(Path(words[-1]).name)
+        return plain(*words)
+
+    monkeypatch.setattr(decode, "chosen_frames", watched)
+    return seen
+
+
+def test_a_clip_is_decoded_once(tmp_path: Path, decodes: list[str]) -> None:
+    """For its line, its digest and every model that is asked; anew by another rule, and once it changed."""
+    names = [write_clip(tmp_path / f"{k}.mp4", 5 + k).name for k in range(3)]
+    lines = [f'{{"video": "{name}", "frames": "linspace:4", "prompt": "What?"}}\n' for name in names]
+    (tmp_path / "data.jsonl").write_text("".join(lines))
+    for _ in range(2):
+        samples = read_jsonl(tmp_path / "data.jsonl")
+        shown = [sample.load_videos()[0] for sample in samples]
+    assert [one.pixels for one in samples] == [(frames.digest,) for frames in shown]
+    assert decodes == names
+    Clip(tmp_path / "0.mp4", FrameRule("floor", 4)).frames()
+    write_clip(tmp_path / "1.mp4", 30)
+    assert read_jsonl(tmp_path / "data.jsonl")[1].load_videos()[0].total == 30
+    assert decodes == [*names, "0.mp4", "1.mp4"]
+
+
+def test_frames_are_kept_within_a_bound() -> None:
+    """Those used last, by the bytes of their pixels, repeated ones counted once; one alone is kept anyhow."""
+    kept, made = Kept(2 * 8 * 8 * 3), list[str]()
+
+    def ask(key: str, number: int = 1) -> None:
+        def decode() -> Frames:
+            made.append(key)
+            return Frames.of([Image.new("RGB", (8, 8)) for _ in range(number)])
+
+        kept.get(key, decode)
+
+    for key in ("a", "b", "a", "c", "a", "b"):  # "b" was used longest ago when "c" came
+        ask(key)
+    assert made == ["a", "b", "c", "b"]
+    ask("long", 9)
+    ask("long", 9)
+    ask("a")
+    assert made[4:] == ["long", "a"]
+    one = Image.new("RGB", (8, 8))
+    kept.get("same", lambda: Frames((one,) * 9, (0,) * 9, 1.0, 1))
+    ask("a")
+    assert made[6:] == []
 
 
 def test_lines_of_data(tmp_path: Path) -> None:

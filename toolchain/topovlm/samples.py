@@ -99,6 +99,13 @@ def _shown_frames(video: Clip | Frames, where: str) -> Frames:
         raise InputError(located(error, where)) from None
 
 
+def _clip_digest(clip: Clip, where: str) -> str:
+    try:
+        return clip.digest
+    except InputError as error:
+        raise InputError(located(error, where)) from None
+
+
 def with_pixels(sample: Sample, known: dict[Path | Stored | Clip, str] | None = None) -> Sample:
     """The same, every picture file and clip of it decoded once. Raises `InputError` naming the sample.
 
@@ -119,7 +126,7 @@ def with_pixels(sample: Sample, known: dict[Path | Stored | Clip, str] | None = 
     for video in sample.videos:
         if isinstance(video, Clip):
             if video not in known:
-                known[video] = _shown_frames(video, sample.source or sample.id).digest
+                known[video] = _clip_digest(video, sample.source or sample.id)
             digests.append(known[video])
     return replace(sample, pixels=tuple(digests))
 

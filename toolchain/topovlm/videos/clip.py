@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 from topovlm.errors import InputError, explain
 from topovlm.plain_files import MEBIBYTE, Stored, open_plain
 from topovlm.videos.frames import Frames
+from topovlm.videos.kept import Kept
 from topovlm.videos.rules import USUAL, FrameRule
 from topovlm.videos.span import Span
 
@@ -27,6 +28,8 @@ _MOST_MEMBER_BYTES = 8192 * MEBIBYTE
 _MOST_PICTURE_BYTES = 256 * MEBIBYTE
 _IN_MEMORY_BYTES = 64 * MEBIBYTE
 _BLOCK_BYTES = MEBIBYTE
+_KEPT = Kept(512 * MEBIBYTE)
+_MOST_DIGESTS = 2**16
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,32 @@ class Clip:
         return replace(self, file=self.file.absolute())
 
     def frames(self) -> Frames:
-        """Decoded now. Raises `InputError` naming the file, `MissingToolError` without PyAV.
+        """Decoded now, or kept from before while the file stays as it was.
 
-        The last one is kept: questions about one clip mostly follow each other.
+        Raises `InputError` naming the file, `MissingToolError` without PyAV.
         """
+        return _KEPT.get((self, self._written()), lambda: _decoded(self))
+
+    @property
+    def digest(self) -> str:
+        """`Frames.digest`, remembered while the file stays as it was. Raises as `frames` does."""
+        return _digest(self, self._written())
+
+    def _written(self) -> tuple[int, int]:
+        """(when it was written in ns, bytes); zeros where it cannot be had: reading says why."""
         try:
             stat = self.file.stat()
         except (OSError, ValueError):
-            return _decoded(self, 0, 0)  # which says what is wrong with it
-        return _decoded(self, stat.st_mtime_ns, stat.st_size)
+            return 0, 0
+        return stat.st_mtime_ns, stat.st_size
 
 
-@lru_cache(maxsize=1)
-def _decoded(clip: Clip, _mtime_ns: int, _size: int) -> Frames:
+@lru_cache(maxsize=_MOST_DIGESTS)
+def _digest(clip: Clip, _written: tuple[int, int]) -> str:
+    return clip.frames().digest
+
+
+def _decoded(clip: Clip) -> Frames:
     if not clip.rate:
         from topovlm.videos.decode import chosen_frames
 
