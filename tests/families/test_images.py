@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from topovlm.errors import InputError
-from topovlm.families.images import checked_images
+from topovlm.families.images import checked_images, video_settings
 
 KINDS = ("CLIP", "Siglip", "LlavaNext", "LlavaOnevision", "Gemma3", "GotOcr2", "Idefics3", "Ovis2", "Pixtral")
 
@@ -74,3 +74,25 @@ def test_published_settings_pass_unchanged() -> None:
         "auto": {"any": "thing"},
     }
     assert checked_images(qwen, "f.json") == qwen
+
+
+def test_settings_of_videos() -> None:
+    """In the processor's file, else in their own; none is no error; what is wrong is named by its file."""
+    nested = {"processor_config.json": {"video_processor": {"size": 8}, "image_processor": {"size": 4}}}
+    own = {"video_preprocessor_config.json": {"size": {"height": 9, "width": 9}}}
+    assert video_settings((own | nested).get) == {"size": {"shortest_edge": 8}}
+    for other in (own, own | {"processor_config.json": {"image_processor": {"size": 4}}}):
+        assert video_settings(other.get) == own["video_preprocessor_config.json"]
+    assert video_settings({"processor_config.json": {}}.get) == {}
+    for files, field in (
+        (
+            {"processor_config.json": {"video_processor": {"size": 10**9}}},
+            r"config\.json: video_processor: size",
+        ),
+        (
+            {"video_preprocessor_config.json": {"patch_size": 10**30}},
+            r"video_preprocessor_config\.json: patch",
+        ),
+    ):
+        with pytest.raises(InputError, match=field):
+            video_settings(files.get)

@@ -21,7 +21,7 @@ from topovlm.families.catalogue import decoder_of, family_of, find_family
 from topovlm.families.configs import VISION_KEY, ModelConfig, text_part
 from topovlm.families.facts import ModelFacts
 from topovlm.families.family import Action, Decoder, Family
-from topovlm.families.images import checked_images
+from topovlm.families.images import checked_images, video_settings
 from topovlm.families.layers import layer_count, shape_groups
 from topovlm.families.limits import check_limits
 from topovlm.families.original import image_processor, normal
@@ -170,13 +170,7 @@ def read_preprocessor(folder: Path, config: ModelConfig | None = None) -> ModelC
 
 def read_video_settings(folder: Path) -> ModelConfig:
     """The video processor's configuration; empty where it is not stated apart from the image processor's."""
-    for name, key in (("processor_config.json", "video_processor"), ("video_preprocessor_config.json", None)):
-        content = _object(folder, name)
-        held = None if content is None else content if key is None else content.get(key)
-        if isinstance(held, dict):
-            check_limits(held, name)
-            return checked_images(held, name if key is None else f"{name}: {key}")
-    return {}
+    return video_settings(lambda name: _object(folder, name))
 
 
 def _object(folder: Path, name: str) -> ModelConfig | None:

@@ -7,16 +7,18 @@ for more memory than a picture takes. A `size` may be one number: spelt out here
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from topovlm.errors import InputError, explain
 from topovlm.families.configs import ModelConfig
-from topovlm.families.limits import MOST_AREA_PX, MOST_CANVASES, MOST_TILES
+from topovlm.families.limits import MOST_AREA_PX, MOST_CANVASES, MOST_TILES, check_limits
 
 MOST_SIDE = 8192  # px
 _MOST_AREA = 1 << 27  # px; a lower bound, which enlarges pictures, may be MOST_AREA_PX
 _SIZES = ("size", "crop_size", "max_image_size", "pad_size", "tile_size")
+# Where a video processor's settings lie, and under which key, in transformers' own order.
+_VIDEOS = (("processor_config.json", "video_processor"), ("video_preprocessor_config.json", None))
 _SMALL = ("patch_size", "merge_size", "temporal_patch_size")
 _TILES = ("min_patches", "max_patches", "max_num_tiles", "pan_and_scan_max_num_crops")
 # One number is a square for these, the shortest edge for all others.
@@ -36,6 +38,21 @@ def checked_images(images: ModelConfig, file: str) -> dict[str, Any]:
             keys = ("height", "width") if square else ("shortest_edge",)
             found[name] = dict.fromkeys(keys, int(side))
     return found
+
+
+def video_settings(held: Callable[[str], ModelConfig | None]) -> dict[str, Any]:
+    """The video processor's settings; empty where they are not stated apart from the image processor's.
+
+    `held`: a file's name -> its JSON object, None or empty where there is none. Raises `InputError` naming
+    file and field.
+    """
+    for name, key in _VIDEOS:
+        content = held(name) or {}
+        settings = content if key is None else content.get(key)
+        if isinstance(settings, Mapping):
+            check_limits(settings, name)
+            return checked_images(settings, name if key is None else f"{name}: {key}")
+    return {}
 
 
 def _kind(images: ModelConfig) -> str:

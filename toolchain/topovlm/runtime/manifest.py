@@ -10,7 +10,7 @@ from typing import Any
 from topovlm.artifacts import inside
 from topovlm.errors import InputError, explain
 from topovlm.families.facts import ModelFacts
-from topovlm.families.images import MOST_SIDE, checked_images
+from topovlm.families.images import MOST_SIDE, checked_images, video_settings
 from topovlm.records import read
 from topovlm.runtime.graph_file import external_files
 from topovlm.runtime.runtime_file import MANIFEST_NAME, RuntimeFile, read_runtime_file
@@ -108,7 +108,7 @@ def load_manifest(folder: str | Path) -> Manifest:
     for path in graphs.values():
         _check_weights(folder, path)
     processor = _held(folder / "processor_config.json")
-    videos = _videos(folder, processor)
+    videos = video_settings(lambda name: _held(folder / name))
     facts = ModelFacts(_held(folder / "config.json"), _images(folder, processor), videos or None)
     tower = facts.shape.vision
     if tower is not None and tower.image_size > MOST_SIDE:
@@ -150,15 +150,6 @@ def _images(folder: Path, processor: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(nested, Mapping):
         return {}
     return checked_images(nested, "processor_config.json: image_processor")
-
-
-def _videos(folder: Path, processor: Mapping[str, Any]) -> dict[str, Any]:
-    """The video processor's settings: in the processor's file, else in one of their own."""
-    nested = processor.get("video_processor")
-    if isinstance(nested, Mapping):
-        return checked_images(nested, "processor_config.json: video_processor")
-    own = _held(folder / "video_preprocessor_config.json")
-    return checked_images(own, "video_preprocessor_config.json") if own else {}
 
 
 def _inside(folder: Path, path: str, field: str) -> Path:
