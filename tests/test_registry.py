@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_which_names_are_seen(things: Registry[object]) -> None:
     assert things.origins()["whole"] == "things_plugin:WHOLE 2.1"
     with pytest.raises(InputError, match=r"--thing = 'hole': is none of .* Did you mean whole\?"):
         things.find("hole", "--thing")
+
+
+def test_ours_are_found_without_looking_for_plugins(
+    things: Registry[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every installed package is looked through for one, and a deployment asks for ours all the time."""
+    monkeypatch.setattr(metadata, "entry_points", None)  # to call it would fail
+    assert things.find("ours", "--thing") == "mine"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def find(self, name: str, field: str) -> T:
         """The thing of that name. Raises `InputError` naming `field`, with the nearest known name."""
-        if name not in self.names():
+        if name not in self._own and name not in self.names():  # plug-ins are listed from disk each time
             rule = f"is none of {', '.join(self.names())}"
             raise InputError(explain(field, name, rule, nearest(name, list(self.names()))))
         return self[name]
