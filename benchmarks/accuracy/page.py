@@ -121,10 +121,11 @@ def _choices_in_words(found: Mapping[str, Any]) -> Iterator[str]:
             sets = [set(row["dropped"]) for row in rows]
             apart = max(len(one - other) for one in sets for other in sets)
             agree = f"sets of {len(sets)} seeds differ by up to {apart} layers; " if len(sets) > 1 else ""
-            passes = [row["dense_passes"] for row in rows]
+            passes = sorted({f"{row['dense_passes']:.1f}" for row in rows}, key=float)
+            took = " to ".join(dict.fromkeys((passes[0], passes[-1])))
             yield (
-                f"- {name}, {count} layers: {agree}the choice takes {min(passes):.1f} to "
-                f"{max(passes):.1f} times a pass of 512 samples{_parts(rows)}."
+                f"- {name}, {count} layers: {agree}the choice takes {took} times a pass of 512 samples"
+                f"{_parts(rows)}."
             )
     yield ""
 
