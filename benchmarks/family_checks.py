@@ -155,7 +155,8 @@ def check_run(family: Family) -> Measured:
 
 def check_videos(family: Family) -> Measured:
     """The same about videos: of one, of two, behind a picture, of as many frames as a patch is deep or more;
-    planned visual tokens are those of the processor's prompt. Nothing where the family takes none."""
+    planned visual tokens are those of the processor's prompt, or more where it leaves some out of a clip that
+    hardly moves. Nothing where the family takes none."""
     from topovlm.checkpoint.files import read_facts
     from topovlm.checkpoint.live import encode, load
 
@@ -169,7 +170,9 @@ def check_videos(family: Family) -> Measured:
         planned = [facts.visual_tokens(facts.workload(video_frames=n, image_size=size)) for n, size in sizes]
         stills = [facts.visual_tokens(facts.workload()) for _ in sample.images]
         same = facts.image_token_id == facts.video_token_id  # then the prompt does not tell them apart
-        assert sum(planned) + same * sum(stills) == held, (sample.id, planned, held)
+        total = sum(planned) + same * sum(stills)
+        sifted = facts.shape.films is not None and facts.shape.films.sifts and sample.id == "slow"
+        assert held < total if sifted else held == total, (sample.id, planned, held)
         assert all(facts.most_film_tokens(n) >= tokens for (n, _), tokens in zip(sizes, planned, strict=True))
     return {"tokens": _same_tokens(family, tiny_families.video_samples()), "visual_tokens": held}
 

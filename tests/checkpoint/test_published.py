@@ -39,6 +39,13 @@ def test_names_of_the_hub() -> None:
     assert list(published_names(old, LLAVA).values()) == old
     pixtral = {**LLAVA, "vision_config": {"model_type": "pixtral"}}
     assert list(published_names(new, pixtral).values()) == new
+    two = {**LLAVA, "model_type": "video_llava"}
+    found = published_names(["model.image_tower.x", "video_tower.y", "multi_modal_projector.z"], two)
+    assert [*found.values()] == [
+        "model.image_tower.vision_model.x",
+        "video_tower.vision_model.y",
+        "multi_modal_projector.z",
+    ]
     no_tower = {"model_type": "llama"}
     assert list(published_names(["model.norm.weight"], no_tower).values()) == ["model.norm.weight"]
 

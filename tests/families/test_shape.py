@@ -28,6 +28,7 @@ EXPECTED = (
     "internvl3-8b",
     "paligemma2-3b",
     "gemma3-4b",
+    "video-llava-7b",
     "videollama2-7b",
     "videollama2-7b-16f",
 )

@@ -162,14 +162,24 @@ def video(seed: int, count: int = 4, size: tuple[int, int] = SIZES[0]) -> Frames
     return Frames(pictures, tuple(index * 100 // count for index in range(count)), 12.5, 100)
 
 
+def slow_video(seed: int) -> Frames:
+    """Four frames: the second changes in a corner, the third not at all, the fourth everywhere."""
+    first, *_, last = video(seed).pictures
+    second = first.copy()
+    second.paste(last.crop((0, 0, 16, 16)))
+    return Frames((first, second, second, last), (0, 25, 50, 75), 12.5, 100)
+
+
 def video_samples() -> list[Sample]:
-    """Of an odd number of frames and an even one, of two sizes; one with a picture before it, one of two."""
+    """Of an odd number of frames and an even one, of two sizes; one with a picture before it, one of two, one
+    that hardly moves."""
     still = (tiny.picture(77, 80).crop((0, 0, *SIZES[1])),)
     asked = [
         Sample("one", (), tiny.PROMPTS[0], videos=(video(1),)),
         Sample("odd", (), tiny.PROMPTS[1], videos=(video(11, 3, SIZES[1]),)),
         Sample("still", still, tiny.PROMPTS[2], videos=(video(21, 4, SIZES[1]),)),
         Sample("two", (), tiny.PROMPTS[0], videos=(video(31), video(41, 4, SIZES[0]))),
+        Sample("slow", (), tiny.PROMPTS[1], videos=(slow_video(51),)),
     ]
     return [replace(sample, answer="yes", group=sample.id) for sample in asked]
 

@@ -268,6 +268,13 @@ def _glm4v(layers: int, ids: Ids) -> Parts:
     return "glm4v", {"rope_parameters": rope}, tower, top
 
 
+def _videollama3(layers: int, ids: Ids) -> Parts:
+    tower = {name: value for name, value in _tower("video_llama_3_vision").items() if name != "image_size"}
+    top = {"image_token_id": ids("<|image_pad|>"), "video_token_id": ids("<|video_pad|>")}
+    text = {**_inner("qwen2", layers), "sliding_window": None, "use_sliding_window": False}
+    return "video_llama_3", text, tower, {**top, "tie_word_embeddings": True}
+
+
 def _ovis2(layers: int, ids: Ids) -> Parts:
     tower = _tower("ovis2_vision", hidden_stride=2, vocab_size=48, num_visual_indicator_tokens=5)
     marks = ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
@@ -314,6 +321,7 @@ FAMILIES: dict[str, Callable[[int, Ids], Parts]] = {
         "llava_next_video",
         video="<video>",
     ),
+    "video_llava": _llava(_CLIP, "llama", _SECOND, "video_llava", video="<video>"),
     "llava_onevision": _llava(
         _SIGLIP,
         "qwen2",
@@ -327,6 +335,7 @@ FAMILIES: dict[str, Callable[[int, Ids], Parts]] = {
         "llava_onevision",
         video="<video>",
     ),
+    "video_llama_3": _videollama3,
     "qwen2_vl": _qwen("qwen2_vl", {"embed_dim": 32, "hidden_size": WIDTH, "mlp_ratio": 2}, _ROWS),
     "qwen2_5_vl": _qwen("qwen2_5_vl", {**_WIDE, "window_size": 32, "fullatt_block_indexes": [1]}, _ROWS),
     "qwen3_vl": _qwen("qwen3_vl", _DEEP, _INTERLEAVED, {"head_dim": 16}),

@@ -99,6 +99,15 @@ IDEFICS = (
     "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n"
     "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
+# ChatML, a line for each picture and each video.
+VISUALS = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for item in message['content'] %}{% if item['type'] == 'image' %}{{ '<|image_pad|>\\n' }}"
+    "{% elif item['type'] == 'video' %}{{ '<|video_pad|>\\n' }}"
+    "{% else %}{{ item['text'] }}{% endif %}{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
 # Published PaliGemma checkpoints have no template: this one writes what their model card's code writes.
 PALIGEMMA = (
     "{% for message in messages %}"

@@ -58,6 +58,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"vision_feature_layers": [-2, -1, 1]},
         EDGE,
     ),
+    "video_llava": ("video_llava", {"model_type": "clip_vision_model", **SMALL}, {}, EDGE),
     "fast_vlm": ("fast_vlm", {"architecture": "fastvit_mci3", **SMALL}, {}, EDGE),
     "paligemma": ("paligemma", SMALL, {}, SQUARE),
     "gemma3": ("gemma3", SMALL, {"mm_tokens_per_image": 4}, SQUARE),
@@ -107,6 +108,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "qwen3_vl": ("qwen3_vl", {**NATIVE, "hidden_size": 8, "depth": 2}, {}, AREA),
     "qwen3_vl_moe": ("qwen3_vl_moe", {**NATIVE, "hidden_size": 8, "depth": 2}, {}, AREA),
     "glm4v": ("glm4v", {**NATIVE, "hidden_size": 8, "depth": 2}, {}, AREA),
+    "video_llama_3": ("video_llama_3", {"patch_size": 8, "hidden_size": 8}, {}, {**AREA, "merge_size": 1}),
+    "video_llama_3, merged": ("video_llama_3", {"patch_size": 8, "hidden_size": 8}, {}, AREA),
     "paddleocr_vl": ("paddleocr_vl", {**NATIVE, "hidden_size": 8}, {}, {**AREA, "temporal_patch_size": 1}),
 }
 SIZES = [(1, 1), (1, 40), (4000, 2900), (3, 4000), (4000, 30), (64, 64), (33, 31), (31, 65)]

@@ -15,7 +15,7 @@ from topovlm.errors import InputError, explain
 from topovlm.families.configs import ModelConfig
 from topovlm.families.family import Family
 from topovlm.runtime.pictures import settings_errors, strategy
-from topovlm.runtime.pictures.seen import Film, Strategy
+from topovlm.runtime.pictures.seen import FILM_PIXELS, Film, Strategy
 from topovlm.videos.frames import Frames
 
 
@@ -25,7 +25,7 @@ class PillowFilms:
     def __init__(self, prepares: Strategy) -> None:
         self._prepares = prepares
         # What processors count tokens and times by; of families without such patches, nobody asks.
-        self.merge_size: int = getattr(prepares, "merge", 1)
+        self.merge_size: int = getattr(prepares, "film_merge", getattr(prepares, "merge", 1))
         self.patch_size: int = getattr(prepares, "patch", 1)
         self.temporal_patch_size: int = getattr(prepares, "frames", 1)
 
@@ -45,6 +45,7 @@ class PillowFilms:
             data = {"pixel_values_videos": _joined(films), "video_grid_thw": self._grids(films)}
         else:  # [videos, frames, channels, rows, columns]
             data = {"pixel_values_videos": np.stack([_joined([film]) for film in films])}
+        data |= {name: np.concatenate([film.told[name] for film in films]) for name in films[0].told}
         tensors = {name: torch.from_numpy(values) for name, values in data.items()}
         return BatchFeature({**tensors, "video_metadata": list(video_metadata)})
 
@@ -55,7 +56,8 @@ class PillowFilms:
 
 
 def _joined(films: Sequence[Film]) -> np.ndarray:
-    return np.concatenate([run["pixel_values"] for film in films for run in film.runs])
+    runs = [run for film in films for run in film.runs]
+    return np.concatenate([run.get(FILM_PIXELS, run["pixel_values"]) for run in runs])
 
 
 def films_of(folder: Path, config: ModelConfig, family: Family, tokenizer: Any) -> PillowFilms | None:

@@ -36,6 +36,7 @@ _FOR_VIDEOS = ("torchvision", "num2words")
 OWN_PROCESSOR = "Use the model's own processor"
 _AS_IT_IS = "{{ rendered }}"  # a chat template that writes what was rendered already
 _MOST_WORDS = 300  # characters of somebody else's error
+_OLD_PIXELS = "pixel_values_images"  # Video-LLaVA's image processor says so, its model no more
 
 
 def load_processor(folder: Path) -> Any:
@@ -204,7 +205,7 @@ def processed(
         content = [*images, *conversation_parts(videos), {"type": "text", "text": words}]
     told = {"processor_kwargs": {"video_metadata": metadata(videos)}} if videos else {}
     with _refusals(), _showing(processor, videos):
-        return processor.apply_chat_template(
+        made = processor.apply_chat_template(
             [{"role": "user", "content": content}],
             chat_template=_AS_IT_IS,
             rendered=text,
@@ -214,6 +215,9 @@ def processed(
             return_tensors="pt",
             **told,
         )
+    if _OLD_PIXELS in made:
+        made["pixel_values"] = made.pop(_OLD_PIXELS)
+    return made
 
 
 @contextlib.contextmanager

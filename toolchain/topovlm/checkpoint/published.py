@@ -26,14 +26,15 @@ def published_names(names: Iterable[str], config: ModelConfig) -> dict[str, str]
     inner = TOWERS[kind].published if kind in TOWERS else ""
     if not inner:
         return {name: name for name in names}
-    path = family.modules.tower if family and family.modules else "vision_tower"
-    tower = f"{path.removeprefix('model.')}."
+    paths = family.modules.towers if family and family.modules else ("vision_tower",)
+    towers = tuple(f"{path.removeprefix('model.')}." for path in paths)
 
     def published(name: str) -> str:
-        before, found, rest = name.partition(tower)
-        if not found or before not in ("", "model.") or rest.startswith(inner):
-            return name
-        return f"{before}{tower}{inner}{rest}"
+        for tower in towers:
+            before, found, rest = name.partition(tower)
+            if found and before in ("", "model.") and not rest.startswith(inner):
+                return f"{before}{tower}{inner}{rest}"
+        return name
 
     return {name: published(name) for name in names}
 

@@ -41,6 +41,11 @@ def smart_resize(
     return _within(height, width, factor, min_pixels, max_pixels, frames=frames)
 
 
+def of_each(max_pixels: int, frames: int) -> int:
+    """The upper bound of one frame's area where all of them share it (VideoLLaMA3)."""
+    return max(1, max_pixels // frames)
+
+
 def _within(
     height: int, width: int, factor: int, low: int, high: int, *, frames: int, counted: int | None = None
 ) -> Size:

@@ -6,9 +6,11 @@ Plan, deployment and export ask the same object, so they cannot count differentl
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from topovlm.families.canvases import of_each
 from topovlm.families.catalogue import family_for
 from topovlm.families.configs import ModelConfig, context_tokens, image_token_id, video_token_id
 from topovlm.families.family import Action, Family
@@ -17,6 +19,8 @@ from topovlm.families.shape import ModelShape
 from topovlm.families.sizes import read_shape
 from topovlm.families.vision import visual_tokens
 from topovlm.workload import Workload
+
+_STRIP = 15  # both sides of the longest strip that is taken, 200 to 1, over the root of its area: 14.2
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,14 @@ class ModelFacts:
             return 0
         if bounds is None:
             return self.visual_tokens(self.workload(video_frames=frames))
-        steps, token = -(-frames // vision.temporal_patch), (vision.patch * vision.merge) ** 2
+        steps, token = (
+            -(-frames // vision.temporal_patch),
+            (vision.patch * (bounds.merge or vision.merge)) ** 2,
+        )
+        if bounds.divided:
+            # A strip at the lower bound, rounded up on both sides, may pass both bounds.
+            least, most = bounds.min_pixels / token, of_each(bounds.max_pixels, frames) // token
+            return steps * max(most + 1, math.ceil(least + _STRIP * math.sqrt(least)) + 1)
         if bounds.together:  # each step is as large as both of its frames
             return max(bounds.max_pixels // vision.temporal_patch // token + 1, steps)
         return steps * (bounds.max_pixels // token + 1)

@@ -90,11 +90,13 @@ class Tokens(Strict, frozen=True, kw_only=True):
     `layout`, `frames`: functions of `families.vision`. `projector`: one of `families.projectors`. `strategy`:
     the module of `runtime.pictures` that makes the vision graph's inputs from a picture.
     `any_size`: the tower takes pictures of any size; bounds in px. `merge`: the field that says how many
-    patches side by side make one token (a ratio below 1: its inverse). `per_image`: the field that states the
+    patches side by side make one token (a ratio below 1: its inverse); `processor_merges`: the image
+    processor's `merge_size` does, and the video processor's of frames. `per_image`: the field that states the
     tokens of a picture outright. `clip`: the field that says of how many frames a clip is made, where frames
     become tokens together; a picture is repeated to as many. `patch_projector`: as `projector`, of weights
-    that every patch goes through before several become one token. `max_tiles`: with the image processor's
-    field that may say otherwise, and `tiles_field`, its field that says whether there are tiles.
+    that every patch goes through before several become one token. `towers`: how many of one form there are;
+    a picture or a frame goes through one. `max_tiles`: with the image processor's field that may say
+    otherwise, and `tiles_field`, its field that says whether there are tiles.
     `longest_edge`: px, where the image processor states none. `several`: the layout of a picture that is not
     the only one in its prompt, if another. `pictures`: what the strategy does otherwise in this family, in
     terms of its own (its `Kind`); `videos`: the same of frames (its `Films`). A family without the latter
@@ -109,9 +111,11 @@ class Tokens(Strict, frozen=True, kw_only=True):
     min_pixels: int = 0
     max_pixels: int = 0
     merge: str = ""
+    processor_merges: bool = False
     per_image: str = ""
     clip: str = ""
     patch_projector: str = ""
+    towers: int = 1
     max_tiles: int = 0
     max_tiles_field: str = ""
     tiles_field: str = ""
@@ -137,10 +141,19 @@ class Tensors(Strict, frozen=True, kw_only=True):
 
 
 class Modules(Strict, frozen=True, kw_only=True):
-    """Attribute paths in the loaded torch model; transformers itself says where decoder and head are."""
+    """Attribute paths in the loaded torch model; transformers itself says where decoder and head are.
+
+    `film_tower`: of the tower that sees frames of videos, where it is not the one that sees pictures.
+    """
 
     tower: str
     projector: str
+    film_tower: str = ""
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Paths of all of them."""
+        return (self.tower, self.film_tower) if self.film_tower else (self.tower,)
 
 
 class Exportable(Strict, frozen=True, kw_only=True):

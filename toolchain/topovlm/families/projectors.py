@@ -37,6 +37,11 @@ def merged_two_linear(vision: ModelConfig, features: int, text: int) -> int:
     return features * width + width * text + text**2
 
 
+def averaged_two_linear(vision: ModelConfig, features: int, text: int) -> int:
+    """VideoLLaMA3: as LLaVA, behind the mean of the patches of a token."""
+    return int(vision.get("hidden_size") or features) * text + text**2
+
+
 def pooled_two_linear(vision: ModelConfig, features: int, text: int) -> int:
     """Perception-LM: as LLaVA for every patch, of which several are averaged to one token."""
     width = int(vision.get("embed_dim") or vision.get("hidden_size") or features)

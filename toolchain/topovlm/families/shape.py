@@ -68,6 +68,7 @@ class VisionShape:
     visual token. `projector_params_per_token`: weights applied to each visual token that leaves the tower.
     `projector_params_per_patch`: those applied to each patch before several become one token.
     `stored_params`: weights of the layers, where the sizes stand for a tower of another kind (else 0).
+    `towers`: how many of these sizes are stored; each picture goes through one.
     """
 
     layers: int
@@ -85,6 +86,7 @@ class VisionShape:
     projector_params_per_token: int
     projector_params_per_patch: int = 0
     stored_params: int = 0
+    towers: int = 1
 
     @property
     def linear_params_per_layer(self) -> int:
@@ -98,16 +100,24 @@ class VisionShape:
     def params(self) -> int:
         layers = self.stored_params or self.layers * self.linear_params_per_layer
         projector = self.projector_params_per_token + self.projector_params_per_patch
-        return layers + self.patch_params + projector
+        return self.towers * (layers + self.patch_params) + projector
 
 
 @dataclass(frozen=True)
 class FilmBounds:
-    """Px that frames of a video are brought between: each of them, or all `together`."""
+    """Px that frames of a video are brought between: each of them, or all `together`; `divided`: the upper
+    bound is all frames' in equal parts.
+
+    `merge`: patches along one side of a visual token, 0 for as many as in pictures. `sifts`: what stays the
+    same from frame to frame makes no tokens, so that counts are upper bounds.
+    """
 
     min_pixels: int
     max_pixels: int
-    together: bool
+    together: bool = False
+    divided: bool = False
+    merge: int = 0
+    sifts: bool = False
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ _NUMBERS = frozenset(
     }
 )
 _LISTS = frozenset({"deepstack_visual_indexes", "fullatt_block_indexes"})
+_MERGE = "merge_size"
 _COUNTS_OF_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
@@ -63,6 +64,8 @@ def read_shape(
         )
     rules, processor = picture_rules(whole, family), preprocessor or {}
     size = processor.get("size") or {}
+    if rules.processor_merges:
+        whole = {**whole, _MERGE: processor.get(_MERGE) or rules.pictures.get("merge", 1)}
     tower = _vision(whole, family, rules, decoder)
     low, high = rules.min_pixels, rules.max_pixels  # 0: the family bounds no area
     return ModelShape(
@@ -92,7 +95,10 @@ def _film_bounds(rules: Tokens, videos: ModelConfig) -> FilmBounds | None:
     return FilmBounds(
         videos.get("min_pixels") or size.get("shortest_edge") or int(stated["min_pixels"]),
         videos.get("max_pixels") or size.get("longest_edge") or int(stated["max_pixels"]),
-        bool(stated.get("together")),
+        together=bool(stated.get("together")),
+        divided=bool(stated.get("divided")),
+        merge=int(videos.get(_MERGE) or stated.get("merge", 0)) if rules.processor_merges else 0,
+        sifts=bool(stated.get("sifts")) and videos.get("use_token_compression") is not False,
     )
 
 
@@ -269,6 +275,7 @@ def _vision(whole: ModelConfig, family: Family, rules: Tokens, decoder: DecoderS
         projector_params_per_token=params(rules.projector),
         projector_params_per_patch=params(rules.patch_projector),
         stored_params=tower.stored_params,
+        towers=rules.towers,
     )
 
 
@@ -290,9 +297,10 @@ def _is_positive(value: Any) -> bool:
 
 def _merge(values: ModelConfig, rules: Tokens) -> int:
     """Patches along one side of a token; some configurations state the inverse."""
-    stated = values[rules.merge] if rules.merge else 1
+    field = _MERGE if rules.processor_merges else rules.merge
+    stated = values[field] if field else 1
     if stated is None:
-        raise InputError(explain(f"config.json: {rules.merge}", stated, "must be a positive number"))
+        raise InputError(explain(f"config.json: {field}", stated, "must be a positive number"))
     return round(stated if stated >= 1 else 1 / stated)
 
 

@@ -96,6 +96,11 @@ class TorchParts:
         return self._module(self.modules.tower)
 
     @property
+    def film_tower(self) -> nn.Module:
+        """As `tower`, of frames of a video."""
+        return self._module(self.modules.film_tower or self.modules.tower)
+
+    @property
     def projector(self) -> nn.Module:
         """Features -> visual tokens at the decoder's width."""
         return self._module(self.modules.projector)

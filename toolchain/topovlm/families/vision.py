@@ -128,9 +128,10 @@ def _bounds(shape: ModelShape, vision: VisionShape) -> tuple[int, int, int]:
     return vision.patch * vision.merge, shape.min_pixels, shape.max_pixels
 
 
-def _at_size(vision: VisionShape, size: canvases.Size) -> VisionWork:
+def _at_size(vision: VisionShape, size: canvases.Size, merge: int = 0) -> VisionWork:
+    """`merge`: other than in pictures."""
     patches = (size[0] // vision.patch) * (size[1] // vision.patch)
-    return VisionWork(1, patches, patches // vision.merge**2)
+    return VisionWork(1, patches, patches // (merge or vision.merge) ** 2)
 
 
 def anyres(shape: ModelShape, vision: VisionShape, height: int, width: int) -> VisionWork:
@@ -194,20 +195,29 @@ def tile_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> V
     return VisionWork(frames, tile.patches, frames * tile.tokens)
 
 
+def whole_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
+    """Every feature of each frame, the class token too, which a picture may leave out (Video-LLaVA)."""
+    frames, tile = workload.video_frames, _tile(shape, vision)
+    return VisionWork(frames, tile.patches, frames * tile.patches)
+
+
 def native_frames(shape: ModelShape, vision: VisionShape, workload: Workload) -> VisionWork:
-    """Frames that follow each other share their patches (Qwen-VL)."""
+    """Frames that follow each other share their patches (Qwen-VL), or none does; at most, where tokens that
+    stay the same are left out (VideoLLaMA3)."""
     deep, frames = vision.temporal_patch, workload.video_frames
     steps, bounds = math.ceil(frames / deep), shape.films
     if bounds is None:
         layout = named(shape.layout, __name__)
         step: VisionWork = layout(shape, vision, workload.image_height, workload.image_width)
         return VisionWork(steps, step.patches, steps * step.tokens)
-    sides = (workload.image_height, workload.image_width, vision.patch * vision.merge)
+    merge = bounds.merge or vision.merge
+    sides = (workload.image_height, workload.image_width, vision.patch * merge)
     if bounds.together:
         size = canvases.film_resize(*sides, bounds.min_pixels, bounds.max_pixels, frames=frames, deep=deep)
     else:
-        size = canvases.smart_resize(*sides, bounds.min_pixels, bounds.max_pixels)
-    step = _at_size(vision, size)
+        most = canvases.of_each(bounds.max_pixels, frames) if bounds.divided else bounds.max_pixels
+        size = canvases.smart_resize(*sides, bounds.min_pixels, most)
+    step = _at_size(vision, size, merge)
     return VisionWork(steps, step.patches, steps * step.tokens)
 
 

@@ -58,8 +58,7 @@ def bare_tokens(config: Config, model: ModelFacts, processor: Any) -> tuple[int,
     workload = workload_of(config, model)
     size = (workload.image_width, workload.image_height)
     pictures = [Image.new("RGB", size) for _ in range(workload.images)]
-    blank = [Image.new("RGB", size)] * workload.video_frames
-    videos = [Frames.of(blank)] if blank else []
+    videos = [Frames.flicker(size, workload.video_frames)] if workload.video_frames else []
     ids = processed(processor, family_of(model.config), pictures, "", videos)["input_ids"][0].tolist()
     token = model.video_token_id if videos else model.image_token_id
     visual = ids.count(token) if pictures or videos else 0

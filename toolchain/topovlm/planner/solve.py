@@ -190,7 +190,7 @@ def make_plan(
         floor=find_floor(
             [row.prediction for row in rows], limits, keep, (min_layers, max_layers), confident=confident
         ),
-        notes=_notes(rows[(keep or total) - 1].prediction, target),
+        notes=(*_counted_tokens(shape, workload), *_notes(rows[(keep or total) - 1].prediction, target)),
         rows=rows,
         budgets=budgets,
         limits=limits,
@@ -216,6 +216,16 @@ def _row(prediction: Prediction, limits: tuple[Limit, ...], min_layers: int, max
         if limit.name not in exceeds and limit.measure(prediction).high > limit.upper_bound
     )
     return Row(prediction, exceeds, at_risk, min_layers <= prediction.keep_layers <= max_layers)
+
+
+def _counted_tokens(shape: ModelShape, workload: Workload) -> tuple[str, ...]:
+    """What is to be said of the number of visual tokens."""
+    if not (workload.video_frames and workload.visual_tokens is None and shape.films and shape.films.sifts):
+        return ()
+    return (
+        "the visual tokens are an upper bound, and times and memory are for that many: this model leaves out "
+        "what stays the same from one frame to the next, so a clip that hardly moves takes fewer",
+    )
 
 
 def _notes(prediction: Prediction, target: ResolvedTarget) -> tuple[str, ...]:

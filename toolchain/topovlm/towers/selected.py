@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from topovlm.families.torch_parts import TorchParts
@@ -18,7 +20,8 @@ class SelectedFeatures(WholePictures):
         super().__init__(parts)
         facts = {**parts.family.defaults, **parts.model.config.to_dict()}
         self.layers = facts["vision_feature_layer"]
-        self.strategy = facts["vision_feature_select_strategy"]
+        # "default" leaves the class token out.
+        self.first = 1 if facts["vision_feature_select_strategy"] == "default" else 0
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.projector(self.selected(pixel_values))
@@ -26,7 +29,10 @@ class SelectedFeatures(WholePictures):
 
     def selected(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`[images, tokens, width]`, not projected."""
-        states = self.tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
+        return self.chosen(self.tower, pixel_values, self.first)
+
+    def chosen(self, tower: Any, pixel_values: torch.Tensor, first: int) -> torch.Tensor:
+        """As `selected`, of any tower, from its token `first` on."""
+        states = tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
         layers = [self.layers] if isinstance(self.layers, int) else list(self.layers)
-        first = 1 if self.strategy == "default" else 0  # "default" leaves the class token out
         return torch.cat([states[layer][:, first:] for layer in layers], dim=-1)

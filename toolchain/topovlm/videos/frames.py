@@ -51,6 +51,15 @@ class Frames:
             raise InputError(explain("video", name, "changes its size from frame to frame", "Convert it"))
         return cls(pictures, indices, fps, total)
 
+    @classmethod
+    def flicker(cls, size: tuple[int, int], number: int) -> Frames:
+        """`number` >= 1 frames, black and white in turn, `size` (width, height) in px: nothing stays the same
+        from one to the next, so a model that leaves that out takes all."""
+        from PIL import Image
+
+        pair = [Image.new("RGB", size, colour) for colour in ("black", "white")]
+        return cls.of([pair[index % 2] for index in range(number)])
+
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in px."""

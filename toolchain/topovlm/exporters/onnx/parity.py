@@ -164,6 +164,8 @@ def _reference(live: Live, question: Question) -> Reference:
     encoded = encode(live, question.sample)
     batch = collate(live, [encoded])
     ids = batch["input_ids"][0].numpy()
+    if question.sample.videos:  # the graphs see a video as pictures
+        ids[np.isin(ids, live.visual_token_ids)] = live.image_token_id
     place = first_difference(ids, question.prompt.ids)
     if place is not None:
         rule = f"is not the processor's prompt: {len(ids)} tokens there, and place {place} differs"
@@ -179,7 +181,8 @@ def _reference(live: Live, question: Question) -> Reference:
         kept = kept_tokens(question.prompt, step.logits.shape[-1])
         whole = collate(live, [answered(live, encoded, tokens[:-1])])
         del step  # and its cache
-        logits = model(**whole, use_cache=False, logits_to_keep=kept + STEPS).logits[0]
+        wanted = kept + STEPS  # VideoLLaMA3's code keeps all
+        logits = model(**whole, use_cache=False, logits_to_keep=wanted).logits[0, -wanted:]
     return Reference(
         question.name, question.prompt, np.asarray(tokens, np.int64), logits.float().numpy(), forbidden
     )

@@ -68,13 +68,13 @@ def _any_picture(prompter: Prompter) -> list[Run]:
 
 
 def _blank(prompter: Prompter, size: tuple[int, int], images: int, frames: int = 0) -> Prompt:
-    """A prompt of blank pictures, or frames, `size` (width, height) in px."""
+    """A prompt of blank pictures, or of frames that change, `size` (width, height) in px."""
     from PIL import Image
 
     from topovlm.videos.frames import Frames
 
     if frames:
-        return prompter.prepare([Frames.of([Image.new("RGB", size)] * frames)], "")
+        return prompter.prepare([Frames.flicker(size, frames)], "")
     return prompter.prepare([Image.new("RGB", size)] * images, "")
 
 
@@ -104,14 +104,17 @@ def _ranges(
 def _vision(content: RuntimeFile, runs: Sequence[Run], batch: int) -> dict[str, Range]:
     """From one picture to all of a batch where each is as large; else from the smallest run to the largest.
 
-    Tuned for the largest.
+    Tuned for the largest. Where tokens of frames may be left out, one is left at least.
     """
     found = {}
     for name in runs[0]:
         shapes = [run[name].shape for run in runs]
         least, most = (tuple(map(bound, *shapes, shapes[0])) for bound in (min, max))
         if content.strategy == "fixed":
-            least, most = (1, *least[1:]), (most[0] * batch, *most[1:])
+            # Of two towers, one may have nothing to see.
+            least, most = (min(1, least[0]), *least[1:]), (most[0] * batch, *most[1:])
+        elif content.strategy == "sifted" and name.startswith("feature_"):
+            least = (1, *least[1:])
         found[name] = _range(least, most, most)
     return found
 

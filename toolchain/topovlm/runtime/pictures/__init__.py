@@ -14,7 +14,7 @@ from topovlm.errors import InputError, explain
 from topovlm.runtime.pictures.seen import Strategy
 from topovlm.runtime.pictures.source import Source
 
-STRATEGIES = ("anyres", "clip", "fixed", "native", "pan_and_scan", "pixtral", "split", "tiles")
+STRATEGIES = ("anyres", "clip", "fixed", "native", "pan_and_scan", "pixtral", "sifted", "split", "tiles")
 
 
 def strategy_of(name: str) -> Callable[[Source], Strategy]:

@@ -20,18 +20,24 @@ from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD, Finish, resized
 from topovlm.videos.frames import Frames
 
 _FIELD = "video_preprocessor_config.json"
+Channels = tuple[float, float, float]
 
 
 class Films(Strict, frozen=True, kw_only=True):
     """What a family does with videos, as its record says it (`tokens.videos`).
 
-    `min_pixels`, `max_pixels`: where its file states none; `together`: they hold for all frames, not each.
-    `clock`: where time is told: in no way, in positions, or in words before each step.
+    `min_pixels`, `max_pixels`: where its file states none; `together`: they hold for all frames, not each;
+    `divided`: the upper one is shared in equal parts. `clock`: where time is told: in no way, in positions,
+    or in words before each step. `merge`: patches along one side of a token where the file states none; 0: as
+    in pictures. `sifts`: what stays the same from frame to frame makes no tokens (`pictures.sifted`).
     """
 
     min_pixels: int
     max_pixels: int
     together: bool = False
+    divided: bool = False
+    merge: int = 0
+    sifts: bool = False
     clock: Literal["none", "positions", "words"] = "none"
 
 
@@ -66,7 +72,8 @@ class Reel:
 
     def _size(self, height: int, width: int, factor: int, count: int, deep: int) -> canvases.Size:
         if not self.films.together:
-            return canvases.smart_resize(height, width, factor, self.least, self.most)
+            most = canvases.of_each(self.most, count) if self.films.divided else self.most
+            return canvases.smart_resize(height, width, factor, self.least, most)
         return canvases.film_resize(height, width, factor, self.least, self.most, frames=count, deep=deep)
 
     def film(
@@ -96,8 +103,13 @@ def _middles(frames: Frames, deep: int) -> list[float]:
     return [(seconds[k] + seconds[k + deep - 1]) / 2 for k in range(0, len(seconds), deep)]
 
 
-def reel_of(source: Source, films: Films | None) -> Reel | None:
-    """None for a family that takes no videos. Raises `InputError` for steps that it does not do."""
+def reel_of(
+    source: Source, films: Films | None, usual: tuple[Channels, Channels] = (CLIP_MEAN, CLIP_STD)
+) -> Reel | None:
+    """None for a family that takes no videos. `usual`: mean and deviation where the file states none.
+
+    Raises `InputError` for steps that it does not do.
+    """
     if films is None:
         return None
     size: Any = source.film("size", {})
@@ -105,7 +117,7 @@ def reel_of(source: Source, films: Films | None) -> Reel | None:
     return Reel(
         films=films,
         placeholder=source.film_token(),
-        finish=Finish.from_config(source.videos, _FIELD, CLIP_MEAN, CLIP_STD),
+        finish=Finish.from_config(source.videos, _FIELD, *usual),
         resample=int(source.film("resample", Image.Resampling.BICUBIC)),
         least=int(source.film("min_pixels") or size.get("shortest_edge") or films.min_pixels),
         most=int(source.film("max_pixels") or size.get("longest_edge") or films.max_pixels),

@@ -1,4 +1,4 @@
-"""Whole pictures at one size, as many tokens each (LLaVA-1.5, ViP-LLaVA, PaliGemma, FastVLM)."""
+"""Whole pictures at one size, as many tokens each (LLaVA-1.5, ViP-LLaVA, Video-LLaVA, PaliGemma, FastVLM)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from topovlm.errors import InputError, explain
 from topovlm.families.configs import text_part
 from topovlm.records import Strict
 from topovlm.runtime.pictures.recipe import ImageRecipe, to_pixels
-from topovlm.runtime.pictures.seen import Film, Seen
+from topovlm.runtime.pictures.seen import FILM_PIXELS, Film, Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source
+from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD
+from topovlm.videos.frames import Frames
+
+_FILMS = "video_preprocessor_config.json"
 
 
 class Kind(Strict, frozen=True, kw_only=True):
@@ -52,6 +56,35 @@ class Fixed(OneForOne):
 
 
 @dataclass(frozen=True)
+class Paired(Fixed):
+    """Frames of videos have a tower of their own, beside the one for pictures (Video-LLaVA).
+
+    Each run of the graph shows pictures or frames, and none of the other kind. `film_extra`: as `extra`, of a
+    frame.
+    """
+
+    film_recipe: ImageRecipe | None = None
+    film_placeholder: str = ""
+    film_extra: int = 0
+
+    def see(self, picture: Image.Image) -> Seen:
+        """pixel_values float32 `[1, 3, H, W]`, pixel_values_videos `[0, 3, H, W]`."""
+        seen = super().see(picture)
+        shown = seen.feeds["pixel_values"]
+        return Seen({"pixel_values": shown, FILM_PIXELS: shown[:0]}, seen.tokens)
+
+    def watch(self, frames: Frames) -> Film:
+        """Each frame a run, pixel_values_videos float32 `[1, 3, H, W]`."""
+        if self.film_recipe is None:
+            return super().watch(frames)
+        shown = [to_pixels(picture, self.film_recipe)[None] for picture in frames.pictures]
+        runs = tuple({"pixel_values": pixels[:0], FILM_PIXELS: pixels} for pixels in shown)
+        rows, columns = (side // self.patch for side in shown[0].shape[2:])
+        tokens = len(shown) * (rows * columns + self.film_extra)
+        return Film(runs, tokens, self.film_placeholder * tokens)
+
+
+@dataclass(frozen=True)
 class Prefixed(Fixed):
     """The prompt is pictures, the beginning of the text, the text and a newline (PaliGemma)."""
 
@@ -72,8 +105,32 @@ def build(source: Source) -> Fixed:
     dropped = source.whole("vision_feature_select_strategy") == "default"
     extra = source.class_token - dropped
     kind = source.rules(Kind)
+    if source.tokens.videos is not None:
+        token, films = source.film_token(), _film_recipe(source)
+        return Paired(
+            recipe,
+            source.image_token(),
+            patch,
+            extra,
+            film_recipe=films if token else None,
+            film_placeholder=token,
+            film_extra=int(source.class_token),
+        )
     if kind.bos_token_id is None:
         return Fixed(recipe, source.image_token(), patch, extra)
     text = text_part(source.config)
     bos = int(source.whole("bos_token_id") or text.get("bos_token_id") or kind.bos_token_id)
     return Prefixed(recipe, source.image_token(), patch, extra, bos=source.token(bos))
+
+
+def _film_recipe(source: Source) -> ImageRecipe:
+    """Of frames. Raises `InputError` where they would be of another size than the tower's."""
+    side = int(source.vision("image_size"))
+    mean, std = source.film("image_mean", CLIP_MEAN), source.film("image_std", CLIP_STD)
+    usual = {"size": {"shortest_edge": side}, "do_center_crop": True, "crop_size": side}
+    recipe = ImageRecipe.from_config({**usual, **source.videos, "image_mean": mean, "image_std": std}, _FILMS)
+    made = recipe.crop or recipe.size
+    if made != (side, side):
+        rule = f"must bring frames to the tower's size, {side} px"
+        raise InputError(explain(f"{_FILMS}: size", source.film("size"), rule))
+    return recipe

@@ -23,7 +23,7 @@ from topovlm.runtime.pictures.films import Films, Reel, reel_of
 from topovlm.runtime.pictures.grids import Taps, interpolation, positions
 from topovlm.runtime.pictures.seen import Film, Seen
 from topovlm.runtime.pictures.source import FIELD, OneForOne, Source, square_side
-from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD, Finish, resized
+from topovlm.runtime.pictures.steps import CLIP_MEAN, CLIP_STD, HALF, Finish, resized
 from topovlm.runtime.pictures.windows import window_gather
 from topovlm.videos.frames import Frames
 
@@ -33,8 +33,9 @@ class Kind(Strict, frozen=True, kw_only=True):
 
     `resize`: a function of `families.canvases`. `min_pixels`, `max_pixels`, `frames`: of the image processor
     where its file states none. `blocks`: patches that merge follow each other. `scaled_frames`: bounds hold
-    for the picture repeated as often as a patch is long in time. `windows`: the tower has some. `taps`: how
-    its learned positions are resampled, if they are.
+    for the picture repeated as often as a patch is long in time. `merge`: patches along one side of a token,
+    where neither file states it. `half`: mean and standard deviation are 0.5 where the file states none.
+    `windows`: the tower has some. `taps`: how its learned positions are resampled, if they are.
     """
 
     resize: str = "smart_resize"
@@ -43,6 +44,8 @@ class Kind(Strict, frozen=True, kw_only=True):
     frames: int = 2
     blocks: bool = True
     scaled_frames: bool = False
+    merge: int = 2
+    half: bool = False
     windows: bool = False
     taps: Literal["", "bilinear", "bicubic"] = ""
     align_corners: bool = False
@@ -87,7 +90,7 @@ class Native(OneForOne):
             raise InputError(explain("image_size", f"{size[0]}x{size[1]}", rule, "Set do_resize to true"))
         pixels = self.finish(np.asarray(resized(image, size, self.resample)))
         rows, columns = size[0] // self.patch // self.merge, size[1] // self.patch // self.merge
-        return Seen(self._feeds([pixels] * self.frames), rows * columns, grid=(1, rows, columns))
+        return Seen(self.feeds([pixels] * self.frames), rows * columns, grid=(1, rows, columns))
 
     def watch(self, frames: Frames) -> Film:
         """Frames that share a patch are a run of the graph: no patch sees those of another moment."""
@@ -95,12 +98,12 @@ class Native(OneForOne):
             return super().watch(frames)
         shown = self.reel.shown(frames, self.patch * self.merge, self.frames)
         runs = tuple(
-            self._feeds(shown[start : start + self.frames]) for start in range(0, len(shown), self.frames)
+            self.feeds(shown[start : start + self.frames]) for start in range(0, len(shown), self.frames)
         )
         rows, columns = (side // self.patch // self.merge for side in shown[0].shape[1:])
         return self.reel.film(frames, runs, rows, columns, self.frames)
 
-    def _feeds(self, pixels: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def feeds(self, pixels: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Of float32 `[3, H, W]`, as many as a patch is long in time."""
         rows, columns = (side // self.patch for side in pixels[0].shape[1:])
         block = self.merge if self.kind.blocks else 1
@@ -130,12 +133,13 @@ def build(source: Source) -> Native:
     kind = source.rules(Kind)
     source.refuse("do_center_crop", "do_image_splitting", "do_pan_and_scan", "image_grid_pinpoints")
     size: Any = source.image("size", {})
-    merge = int(source.image("merge_size", source.vision("spatial_merge_size", 2)))
+    merge = int(source.image("merge_size", source.vision("spatial_merge_size", kind.merge)))
+    usual = (HALF, HALF) if kind.half else (CLIP_MEAN, CLIP_STD)
     patch = square_side(source.image("patch_size", source.vision("patch_size")), "patch_size")
     return Native(
         kind=kind,
         placeholder=source.image_token(),
-        finish=Finish.from_config(source.images, FIELD, CLIP_MEAN, CLIP_STD),
+        finish=Finish.from_config(source.images, FIELD, *usual),
         resample=int(source.image("resample", Image.Resampling.BICUBIC)),
         least=int(source.image("min_pixels") or size.get("shortest_edge") or kind.min_pixels),
         most=int(source.image("max_pixels") or size.get("longest_edge") or kind.max_pixels),
@@ -145,7 +149,7 @@ def build(source: Source) -> Native:
         resize=bool(source.image("do_resize", True)),
         window=int(source.vision("window_size", 112)) // patch // merge,
         table=_table_side(source, patch) if kind.taps else 0,
-        reel=reel_of(source, source.film_rules(Films)),
+        reel=reel_of(source, source.film_rules(Films), usual),
     )
 
 

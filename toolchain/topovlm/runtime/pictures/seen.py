@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from topovlm.videos.frames import Frames
 
 Grid = tuple[int, int, int]
+FILM_PIXELS = "pixel_values_videos"  # input of a vision graph that sees frames by another tower
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Film:
     """One video, prepared: frames, or pairs of them, that the vision graph sees one after the other.
 
     `text`: what its placeholder gives way to. `grids`: of the tokens that stand side by side in it, where
-    positions count them; `pace`: positions from one step in time to the next.
+    positions count them; `pace`: positions from one step in time to the next. `told`: what transformers'
+    model is told beside pixels and grids, by its names.
     """
 
     runs: tuple[dict[str, np.ndarray], ...]
@@ -42,6 +44,7 @@ class Film:
     text: str
     grids: tuple[Grid, ...] = ()
     pace: float = 1.0
+    told: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Strategy(Protocol):
