@@ -34,8 +34,8 @@ some layers, only an evaluation on your own questions says.
   position, a masked token and missing pictures must be noticed. *fused*: also in ONNX Runtime's own attention
 - **run**: without torch, the tokens of transformers' `generate` about five pictures
 - **videos**: the same about one or two videos, behind a picture or not, of an odd and an even number of
-  frames, or one that hardly moves; planned visual tokens are those of the processor, or an upper bound where
-  it leaves out what stays the same (VideoLLaMA3); - : the family takes none
+  frames; planned visual tokens are those of the processor (VideoLLaMA3, which leaves out what stays the same: an
+  upper bound, also of a clip that hardly moves); - : the family takes none
 - **fp16**: the same gate on half-precision graphs
 - **deploy**: `topovlm deploy --sparsity 25%` from the command line to the report
 

@@ -29,6 +29,7 @@ EXPECTED = (
     "paligemma2-3b",
     "gemma3-4b",
     "video-llava-7b",
+    "videollama3-2b",
     "videollama2-7b",
     "videollama2-7b-16f",
 )

@@ -277,7 +277,7 @@ def last_stream_and_logits(
     handle = live.norm.register_forward_pre_hook(lambda _norm, args: found.append(args[0]))
     try:
         with live.ends():
-            # VideoLLaMA3's code keeps all, whatever it is told.
+            # Some models keep all, whatever they are told.
             logits = live.model(**inputs, use_cache=False, logits_to_keep=tokens).logits[:, -tokens:]
     finally:
         handle.remove()

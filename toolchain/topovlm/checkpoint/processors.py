@@ -36,7 +36,7 @@ _FOR_VIDEOS = ("torchvision", "num2words")
 OWN_PROCESSOR = "Use the model's own processor"
 _AS_IT_IS = "{{ rendered }}"  # a chat template that writes what was rendered already
 _MOST_WORDS = 300  # characters of somebody else's error
-_OLD_PIXELS = "pixel_values_images"  # Video-LLaVA's image processor says so, its model no more
+_OLD_PIXELS = "pixel_values_images"  # one image processor says so, its model no more
 
 
 def load_processor(folder: Path) -> Any:

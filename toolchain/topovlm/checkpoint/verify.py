@@ -163,7 +163,7 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
                 raise VerificationError(explain("logits", sample.id, "are not finite"))
             chosen = cached.sequences[0, prompt.length :]
             whole = collate(live, [answered(live, prompt, chosen.tolist())])
-            kept = len(chosen) + 1  # VideoLLaMA3's code keeps all
+            kept = len(chosen) + 1  # some models keep all
             last = live.model(**whole, use_cache=False, logits_to_keep=kept).logits[:, -kept:]
             logits = last[0, :-1].float()
         difference = relative_difference(stepwise, logits)

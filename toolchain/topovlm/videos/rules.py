@@ -2,7 +2,7 @@
 
 | name | frame i of n out of N, from 0 | who |
 | --- | --- | --- |
-| `linspace` | `linspace(0, N - 1, n)`, fractions cut off | LLaVA, lmms-eval 0.7.3 |
+| `linspace` | `linspace(0, N - 1, n)`, fractions cut off | LLaVA, Video-LLaVA, lmms-eval 0.7.3 |
 | `floor` | `i N // n` | transformers 5 (`default_sample_indices_fn`) |
 | `middle` | `(i + 0.5) (N - 1) / n`, halves rounded up | VideoLLaMA2 (`mm_utils.frame_sample`) |
 | `inner` | `int((i + 1) N / (n + 1))` | VLMEvalKit |

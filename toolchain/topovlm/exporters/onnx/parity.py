@@ -163,7 +163,7 @@ def _reference(live: Live, question: Question) -> Reference:
     model: Any = live.model
     encoded = encode(live, question.sample)
     batch = collate(live, [encoded])
-    ids = batch["input_ids"][0].numpy()
+    ids = batch["input_ids"][0].numpy().copy()
     if question.sample.videos:  # the graphs see a video as pictures
         ids[np.isin(ids, live.visual_token_ids)] = live.image_token_id
     place = first_difference(ids, question.prompt.ids)
@@ -181,7 +181,7 @@ def _reference(live: Live, question: Question) -> Reference:
         kept = kept_tokens(question.prompt, step.logits.shape[-1])
         whole = collate(live, [answered(live, encoded, tokens[:-1])])
         del step  # and its cache
-        wanted = kept + STEPS  # VideoLLaMA3's code keeps all
+        wanted = kept + STEPS  # some models keep all
         logits = model(**whole, use_cache=False, logits_to_keep=wanted).logits[0, -wanted:]
     return Reference(
         question.name, question.prompt, np.asarray(tokens, np.int64), logits.float().numpy(), forbidden
