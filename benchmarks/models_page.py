@@ -34,8 +34,8 @@ some layers, only an evaluation on your own questions says.
   position, a masked token and missing pictures must be noticed. *fused*: also in ONNX Runtime's own attention
 - **run**: without torch, the tokens of transformers' `generate` about five pictures
 - **videos**: the same about one or two videos, behind a picture or not, of an odd and an even number of
-  frames; planned visual tokens are those of the processor (VideoLLaMA3, which leaves out what stays the same: an
-  upper bound, also of a clip that hardly moves); - : the family takes none
+  frames; planned visual tokens are those of the processor (VideoLLaMA3, which leaves out what stays the same:
+  an upper bound, also of a clip that hardly moves); - : the family takes none
 - **fp16**: the same gate on half-precision graphs
 - **deploy**: `topovlm deploy --sparsity 25%` from the command line to the report
 
@@ -119,7 +119,12 @@ tensor names; none of their code is run. A slim one is again a folder of that fo
 (written for transformers 4.40) and for topovlm; its card and the report say so. A picture is every frame of a
 clip. Of a video the model sees as many frames as it takes: of others, the middles of equal parts, and black
 frames behind a shorter clip. At published sizes names and shapes were checked
-(`tests/native/test_full_size.py`); nobody has run published weights through it yet."""
+(`tests/native/test_full_size.py`); nobody has run published weights through it yet.
+
+`video_llama_3` is transformers' form of VideoLLaMA3; folders with its publisher's own code
+(`videollama3_qwen2`) are refused. Nobody has run published weights of it, or of Video-LLaVA, through topovlm
+yet. The sizes of `videollama3-2b` and `video-llava-7b` are those of published configurations, bounds of
+pictures and frames those that transformers takes where a folder states none."""
 
 
 def _matrix(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:

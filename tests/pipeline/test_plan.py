@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import topovlm
 from topovlm import cli
 from topovlm.config import resolve
 from topovlm.errors import InputError
@@ -275,3 +276,14 @@ def test_questions_that_the_model_cannot_be_asked_are_refused_first(
         assert cli.main([*words, "-o", str(out), *data]) == 2
         assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_tokens_that_a_clip_may_leave_out_are_called_a_bound() -> None:
+    """VideoLLaMA3's frames by name: at most so many tokens, says the plan; of pictures it says nothing."""
+    rest: dict[str, Any] = {"model": "videollama3-2b", "target": "jetson-orin", "sparsity": "25%"}
+    film = topovlm.plan(**rest, frames=8, image_size=(360, 640))
+    # Eight frames share 602,112 px: each is 196 x 364 px of 28 x 28 px a token.
+    assert film.workload.visual_tokens == 8 * 7 * 13
+    assert any("upper bound" in note for note in film.notes)
+    still = topovlm.plan(**rest)
+    assert not any("upper bound" in note for note in still.notes)
