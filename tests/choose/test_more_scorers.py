@@ -173,4 +173,4 @@ def test_greedy_lets_layers_go_in_the_order_of_their_elimination() -> None:
     found = score(_states(4), "greedy", Settings(elimination=elimination))
     assert found.order == (2, 1, 3, 0)
     assert found.scores == (0.25, 0.75, 1.0, 0.5)
-    assert found.extra == {"eliminated": 2, "measured_nats": "2: 0.5, 1: 0.25"}
+    assert found.extra == {"eliminated": 2, "measured_nats": "2: 0.5; 1: 0.25"}

@@ -120,6 +120,16 @@ def test_needs_are_of_the_stages_that_run(here: Context) -> None:
     assert disk(with_option(here, dtype="fp16")) < disk(here)
 
 
+def test_rounds_hold_a_stream_for_every_layer(here: Context) -> None:
+    """Of few samples: of many, their own streams are larger."""
+
+    def memory(**changed: object) -> int:
+        return preflight.needs(with_option(here, until="score", **changed), None)[0].memory_bytes
+
+    assert memory(scorer="greedy", samples=32) > memory(samples=32)
+    assert memory(scorer="greedy", samples=4096) == memory(samples=4096)
+
+
 def test_two_layers_are_read_and_timed(model: Path) -> None:
     """A sample of the model's own; the layers behind are not run."""
     live = load(model)

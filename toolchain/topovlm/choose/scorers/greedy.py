@@ -16,7 +16,7 @@ def score(states: np.ndarray, settings: Settings) -> tuple[np.ndarray, Extra]:
     """
     places, kls = settings.needed_elimination()
     went = [layer for layer in np.argsort(places).tolist() if np.isfinite(kls[layer])]
-    told = ", ".join(f"{layer}: {kls[layer]:.3g}" for layer in went)
+    told = "; ".join(f"{layer}: {kls[layer]:.3g}" for layer in went)
     return 1.0 - places / len(places), {"eliminated": len(went), "measured_nats": told}
 
 
