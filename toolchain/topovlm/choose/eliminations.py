@@ -60,9 +60,8 @@ def eliminate(
     done, sets = 0, sum(len(left) - gone for gone in range(rounds))
     for _ in range(rounds):
         found = np.array(judge.kls([{*order, layer} for layer in left]))
-        ranked = np.argsort(
-            found, kind="stable"
-        )  # the earlier layer among equals; what is no number goes last
+        # The earlier layer among equals; what is no number goes last.
+        ranked = np.argsort(found, kind="stable")
         first, *later = (left[place] for place in ranked)
         kls[first] = found[ranked[0]]
         order.append(first)
