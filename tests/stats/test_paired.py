@@ -130,6 +130,9 @@ def test_retention_raw_and_beyond_chance() -> None:
     assert corrected.value == pytest.approx((0.72 - 0.25) / (0.9 - 0.25))
     assert raw.low < raw.value < raw.high
     assert stats.retention(dense, slim, 0.95) is None
+    # 90 % of 100 is 82.6 % at least (Wilson): above 82 % beyond noise, not above 83 %.
+    assert stats.retention(dense, slim, 0.82) is not None
+    assert stats.retention(dense, slim, 0.83) is None
 
 
 @settings(deadline=None)

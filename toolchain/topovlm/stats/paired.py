@@ -198,14 +198,15 @@ def retention(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval | None:
-    """(slim - chance) / (dense - chance), raw with chance 0; None where the dense model is not above chance.
+    """(slim - chance) / (dense - chance), raw with chance 0; None where the dense model is not above chance by
+    more than its interval: a share of next to nothing is any number.
 
     The interval is the wider, at each end, of the paired percentile bootstrap (which collapses when hardly
     any pair differs) and of the paired difference divided by dense - chance.
     """
     a, b = np.asarray(dense, dtype=float), np.asarray(slim, dtype=float)
     above = float(a.mean()) - chance
-    if above <= 0:
+    if above <= 0 or (chance > 0 and share_interval(a, groups, confidence).low <= chance):
         return None
     draws = paired_bootstrap(a, b, groups, seed=seed)
     with np.errstate(divide="ignore", invalid="ignore"):
