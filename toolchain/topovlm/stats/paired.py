@@ -198,8 +198,8 @@ def retention(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval | None:
-    """(slim - chance) / (dense - chance), raw with chance 0; None where the dense model is not above chance by
-    more than its interval: a share of next to nothing is any number.
+    """(slim - chance) / (dense - chance), raw with chance 0; None where the dense model is not above chance
+    by more than its interval: a share of next to nothing is any number.
 
     The interval is the wider, at each end, of the paired percentile bootstrap (which collapses when hardly
     any pair differs) and of the paired difference divided by dense - chance.
