@@ -24,27 +24,30 @@ def test_the_rate_warms_up_and_fades_with_the_time() -> None:
     assert rates[-1] == pytest.approx(0, abs=1e-12)
 
 
+def course(dense: Path, slim: Path, recipe: Recipe) -> HealRecord:
+    """Of a layer's removal, in a hundred readings of the clock."""
+    prune_checkpoint(dense, slim, [3])
+    return heal_checkpoint(
+        dense,
+        slim,
+        [3],
+        tiny.samples(9),
+        tiny.samples(2, seed=1),
+        duration_s=100,
+        max_new_tokens=2,
+        recipe=recipe,
+        clock=ticking(),
+    )
+
+
 def test_it_stops_when_a_quarter_of_the_time_has_brought_nothing(
     tiny_siglip_qwen2: Path, tmp_path: Path
 ) -> None:
     """Steps of no size gain nothing: it ends at a quarter, and with patience for more at the end."""
-
-    def course(patience: float) -> HealRecord:
-        slim = tmp_path / str(patience)
-        prune_checkpoint(tiny_siglip_qwen2, slim, [3])
-        return heal_checkpoint(
-            tiny_siglip_qwen2,
-            slim,
-            [3],
-            tiny.samples(9),
-            tiny.samples(2, seed=1),
-            duration_s=100,
-            max_new_tokens=2,
-            recipe=Recipe(rate=0.0, patience=patience),
-            clock=ticking(),
-        )
-
-    early, late = course(0.25), course(2.0)
+    early, late = (
+        course(tiny_siglip_qwen2, tmp_path / str(patience), Recipe(rate=0.0, patience=patience))
+        for patience in (0.25, 2.0)
+    )
     assert early.stopped_early
     assert 25 <= early.seconds < 35
     assert not late.stopped_early
@@ -54,18 +57,7 @@ def test_it_stops_when_a_quarter_of_the_time_has_brought_nothing(
 
 def test_steps_that_throw_a_model_far_become_shorter(tiny_siglip_qwen2: Path, tmp_path: Path) -> None:
     """Thousands of times too long at first, and yet held-out samples gain."""
-    slim = tmp_path / "slim"
-    prune_checkpoint(tiny_siglip_qwen2, slim, [3])
-    found = heal_checkpoint(
-        tiny_siglip_qwen2,
-        slim,
-        [3],
-        tiny.samples(9),
-        tiny.samples(2, seed=1),
-        duration_s=100,
-        max_new_tokens=2,
-        recipe=Recipe(rate=30.0, shorter=0.1, patience=1.0),
-        clock=ticking(),
-    )
+    recipe = Recipe(rate=30.0, shorter=0.1, patience=1.0)
+    found = course(tiny_siglip_qwen2, tmp_path / "slim", recipe)
     assert found.held_out_best < found.held_out_before
     assert found.relative_rate < 1

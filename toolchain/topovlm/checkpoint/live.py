@@ -277,11 +277,16 @@ def last_stream_and_logits(
     handle = live.norm.register_forward_pre_hook(lambda _norm, args: found.append(args[0]))
     try:
         with live.ends():
-            # Some models keep all, whatever they are told.
-            logits = live.model(**inputs, use_cache=False, logits_to_keep=tokens).logits[:, -tokens:]
+            logits = last_logits(live, inputs, tokens)
     finally:
         handle.remove()
     return found[0], logits
+
+
+def last_logits(live: Live, inputs: dict[str, torch.Tensor], tokens: int) -> torch.Tensor:
+    """[B, tokens, V], in one pass without a cache. Some models give all, whatever they are told to keep."""
+    logits: torch.Tensor = live.model(**inputs, use_cache=False, logits_to_keep=tokens).logits
+    return logits[:, -tokens:]
 
 
 @torch.inference_mode()

@@ -142,7 +142,7 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
     """Tokens compared and worst relative logit difference between cached and uncached greedy generation."""
     import torch
 
-    from topovlm.checkpoint.live import answered, collate, encode, greedy_settings
+    from topovlm.checkpoint.live import answered, collate, encode, greedy_settings, last_logits
     from topovlm.checkpoint.loading import quiet_transformers
 
     # No end, which would compare nothing, and nothing that asks for another picture.
@@ -163,9 +163,7 @@ def _check_cache(live: Live, samples: Sequence[Sample], new_tokens: int) -> tupl
                 raise VerificationError(explain("logits", sample.id, "are not finite"))
             chosen = cached.sequences[0, prompt.length :]
             whole = collate(live, [answered(live, prompt, chosen.tolist())])
-            kept = len(chosen) + 1  # some models keep all
-            last = live.model(**whole, use_cache=False, logits_to_keep=kept).logits[:, -kept:]
-            logits = last[0, :-1].float()
+            logits = last_logits(live, whole, len(chosen) + 1)[0, :-1].float()
         difference = relative_difference(stepwise, logits)
         if difference > RELATIVE_TOLERANCE:
             rule = f"cached and uncached generation disagree (relative difference {difference:.2g})"

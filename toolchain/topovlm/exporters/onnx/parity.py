@@ -157,7 +157,7 @@ def _reference(live: Live, question: Question) -> Reference:
     """
     import torch
 
-    from topovlm.checkpoint.live import answered, collate, encode
+    from topovlm.checkpoint.live import answered, collate, encode, last_logits
     from topovlm.checkpoint.loading import attention
 
     model: Any = live.model
@@ -181,8 +181,7 @@ def _reference(live: Live, question: Question) -> Reference:
         kept = kept_tokens(question.prompt, step.logits.shape[-1])
         whole = collate(live, [answered(live, encoded, tokens[:-1])])
         del step  # and its cache
-        wanted = kept + STEPS  # some models keep all
-        logits = model(**whole, use_cache=False, logits_to_keep=wanted).logits[0, -wanted:]
+        logits = last_logits(live, whole, kept + STEPS)[0]
     return Reference(
         question.name, question.prompt, np.asarray(tokens, np.int64), logits.float().numpy(), forbidden
     )
