@@ -260,6 +260,31 @@ def test_sets_side_by_side_are_repaired_as_each_alone(live: Live) -> None:
             assert all(torch.equal(weight, alone.weights[layer]) for layer, weight in found.weights.items())
 
 
+def test_layers_that_run_once_give_the_repair_of_layers_that_run_again(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a repaired layer gives is its own output and what the repair adds, as if it had run with it."""
+    fit, tune = answers(live, 12, 2), answers(live, 4, 3)
+
+    def found(passed_bytes: int) -> tuple[dict[int, torch.Tensor], int]:
+        runs: list[object] = []
+        monkeypatch.setattr("topovlm.choose.repair.front.PASSED_BYTES", passed_bytes)
+        handles = [block.register_forward_hook(lambda *_: runs.append(1)) for block in live.blocks]
+        try:
+            (repair,) = fit_repairs(live, [[1, 4]], fit, tune, stored_dtype=torch.float32, ways=EVERYWHERE)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return repair.weights, len(runs)
+
+    (once, few), (again, many) = found(1 << 30), found(0)
+    assert len(once) > 2
+    assert once.keys() == again.keys()
+    for layer, weight in once.items():
+        torch.testing.assert_close(weight, again[layer], rtol=1e-3, atol=1e-5)
+    assert few < 0.8 * many
+
+
 def test_a_repair_that_does_not_help_is_left_out(live: Live) -> None:
     """Fitted to targets of noise, no candidate leaves less on other samples, and none is returned."""
     fit, tune = answers(live, 2, 2), answers(live, 6, 1)

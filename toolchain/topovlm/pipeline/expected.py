@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from topovlm.choose.costs import Costs
 from topovlm.choose.eliminations import rounds_of
 from topovlm.choose.judging import search_samples
-from topovlm.choose.repair.strengths import LAMBDAS
+from topovlm.choose.repair.strengths import LAMBDAS, PASSED_BYTES
 from topovlm.choose.scorers import needed
 from topovlm.machine.host import free_memory_bytes
 from topovlm.pipeline.choosing import finalists_of, fitting_samples, patched_cuts, repairs_all
-from topovlm.pipeline.preflight import needs, stages_until
+from topovlm.pipeline.preflight import needs, passed_bytes, stages_until
 from topovlm.units import format_bytes
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     mending_s = ready_s + once_s + confirming.seconds(costs)
     taught = 0.0
     if config.heal_ms is not None:
-        few = min(config.samples, constants.heal_samples) + confirm
+        few = min(config.samples, constants.heal_samples) + config.judge_samples + confirm
         taught = (_answers(few, layers) + Work(few, few * layers)).seconds(costs) + config.heal_ms / 1e3
     verifying = Work(_VERIFIED, _VERIFIED * keep, _VERIFIED_STEPS * keep)
     checked = Work(_CHECKED, 2 * _CHECKED * (layers + keep))
@@ -153,8 +153,9 @@ def _answers(samples: float, layers: int) -> Work:
 def _repair_s(context: Context, costs: Costs, exact: Costs, samples: int, places: int) -> tuple[float, float]:
     """Seconds of one repair of so many layers, and of what all repairs on these samples share."""
     layers = context.source.layers
-    # The dense model and the slim one, whose repaired layers run twice.
-    fitting = Work(samples, samples * (2 * layers + places))
+    # The dense model and the slim one, whose repaired layers run twice in a model of some size.
+    again = places if passed_bytes(context) > PASSED_BYTES else 0
+    fitting = Work(samples, samples * (2 * layers + again))
     return (
         fitting.seconds(costs) + _solving_s(context, exact, places, solutions=_STRENGTHS * places),
         _answers(samples, layers).seconds(costs),

@@ -17,13 +17,13 @@ from topovlm import exporters
 from topovlm.checkpoint.sizes import ITEM_BYTES, Sizes
 from topovlm.choose.choices import KINDS, MULTI
 from topovlm.choose.clouds import readings_for
-from topovlm.choose.repair.strengths import LAMBDAS
+from topovlm.choose.repair.strengths import LAMBDAS, PASSED_BYTES
 from topovlm.choose.scorers import needed
 from topovlm.choose.sensitivities import BATCH as SLOPES_BATCH
 from topovlm.config import LAST, UNTIL, Config
 from topovlm.errors import InputError, explain
 from topovlm.machine.host import free_memory_bytes
-from topovlm.pipeline.choosing import patched_cuts
+from topovlm.pipeline.choosing import fitting_samples, patched_cuts
 from topovlm.pipeline.clouds import cloud_of
 from topovlm.pipeline.healing import healing_bytes, heals, state_bytes
 from topovlm.pipeline.question import workload_of
@@ -159,10 +159,21 @@ def _rounds_bytes(context: Context) -> int:
 
 
 def _repair_bytes(context: Context) -> int:
-    """Normal equations in float64 and the repairs of one cut that are tried."""
+    """Normal equations in float64 and the repairs of one cut that are tried, and what they are fitted to."""
     decoder = context.source.checkpoint.facts.shape.decoder
     inner, outer = decoder.intermediate, decoder.hidden
-    return 8 * (2 * inner**2 + 4 * inner * outer) + 2 * len(LAMBDAS) * inner * outer
+    return (
+        min(PASSED_BYTES, passed_bytes(context))
+        + 8 * (2 * inner**2 + 4 * inner * outer)
+        + 2 * len(LAMBDAS) * inner * outer
+    )
+
+
+def passed_bytes(context: Context) -> int:
+    """Of what the samples that fit show at one layer: the stream, and what the down-projection reads."""
+    decoder = context.source.checkpoint.facts.shape.decoder
+    tokens = min(context.config.samples, fitting_samples(context)) * _prompt_tokens(context)
+    return ITEM_BYTES[context.dense.computing] * tokens * (decoder.intermediate + decoder.hidden)
 
 
 def _patches_bytes(context: Context) -> int:

@@ -8,7 +8,7 @@ are more than some memory wait in a file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
@@ -16,6 +16,7 @@ from torch.nn import functional
 from topovlm.checkpoint.live import Live
 from topovlm.checkpoint.verify import relative_difference
 from topovlm.choose.repair.patch import Cut, Gram, token_weights, weighed
+from topovlm.choose.repair.strengths import PASSED_BYTES
 from topovlm.choose.rollouts import Rollouts, stream_of
 from topovlm.choose.spill import Spill
 from topovlm.choose.sweep import Entered, Streams, Variant, enter, other_projection, sweep
@@ -33,6 +34,18 @@ def entering(live: Live, rollouts: Iterable[Rollouts]) -> list[Entered]:
             batch = enter(live, part.batch)
             found.append(replace(batch, stream=keep(batch.stream)))
     return found
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """What left a block [B, T, width], and what its down-projection was given [B, T, m]."""
+
+    stream: torch.Tensor
+    inner: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return self.stream.nbytes + self.inner.nbytes
 
 
 class Front:
@@ -65,26 +78,65 @@ class Front:
         self._batches = [replace(batch, stream=batch.stream[:0]) for batch in batches]
         self._dense: dict[int, Streams] = {0: streams}  # by the layer that they enter
         self._slim: list[Streams] = [streams] * len(drops)
+        self._passed: dict[tuple[int, int], _Passed] = {}  # by slim model and batch
 
     def advance(self, layer: int) -> None:
         """Take all to `layer`. Up to where they differ from it, slim models are the dense one."""
         variants = [Variant(drop, kept) for drop, kept in zip(self._drops, self.repaired, strict=True)]
         apart = [n for n, one in enumerate(variants) if one.first_difference(self.live.layers) < layer]
-        streams = sweep(
-            self.live,
-            self._batches,
-            [variants[number] for number in apart],
-            start=self.layer,
-            stop=layer,
-            streams=[self._slim[number] for number in apart],
-            keep=self._keep,
-        )
+        streams = {number: self._slim[number] for number in apart}
+        if self.layer < layer:
+            # One layer on: some were seen at this one and need not run again.
+            seen = {number: self._behind(number) for number in apart if self._has_passed(number)}
+            others = {number: stream for number, stream in streams.items() if number not in seen}
+            streams = seen | self._swept(others, variants, self.layer, self.layer + 1)
+            self._passed = {}
+            streams = self._swept(streams, variants, self.layer + 1, layer)
         self._slim = [self._dense_at(layer)] * len(variants)
-        for number, found in zip(apart, streams, strict=True):
+        for number, found in streams.items():
             self._slim[number] = found
         self.layer = layer
         for passed in [known for known in self._dense if known < layer]:
             del self._dense[passed]
+
+    def _swept(
+        self, streams: Mapping[int, Streams], variants: Sequence[Variant], start: int, stop: int
+    ) -> dict[int, Streams]:
+        """By slim model what enters `stop`, of what enters `start`."""
+        found = sweep(
+            self.live,
+            self._batches,
+            [variants[number] for number in streams],
+            start=start,
+            stop=stop,
+            streams=list(streams.values()),
+            keep=self._keep,
+        )
+        return dict(zip(streams, found, strict=True))
+
+    def _has_passed(self, number: int) -> bool:
+        """Whether what left the layer where all stand is known of this model and every batch."""
+        return all((number, place) in self._passed for place in range(len(self._batches)))
+
+    @torch.inference_mode()
+    def _behind(self, number: int) -> Streams:
+        """What enters the next layer of a model that was seen at this one, its repair in place."""
+        changed = self.repaired[number].get(self.layer)
+        difference = None
+        if changed is not None:
+            down = self.live.down_projection(self.layer)
+            with self.live.weights.held(down.parameters()):
+                difference = changed.to(down.weight).float() - down.weight.data.float()
+        streams: Streams = []
+        for place, batch in enumerate(self._batches):
+            passed = self._passed.pop((number, place))
+            stream = passed.stream
+            if difference is not None:
+                stream = stream + functional.linear(passed.inner.float(), difference).to(stream)
+            if self.layer in batch.added:
+                stream = stream + batch.added[self.layer]
+            streams.append(self._keep(stream))
+        return streams
 
     def _dense_at(self, layer: int) -> Streams:
         """What enters `layer` of the dense model; from where it stands on, all of that is kept."""
@@ -140,35 +192,45 @@ class Front:
         """By batch, of the tokens that count: what the down-projection reads [n, m], what is missing behind
         the cuts [n, cuts * d], and their weights, float64 [n]; and what it reads of those that must stay."""
         behind = {last: self._dense_at(last + 1) for last in sorted({cut.last for cut in cuts})}
-        live, inners, anchor = self.live, list[torch.Tensor](), cuts[0].anchor
-        block = live.blocks[anchor]
-        handle = live.down_projection(anchor).register_forward_pre_hook(
-            lambda _module, args: inners.append(args[0])
-        )
-        try:
-            with live.weights.held(block.parameters()):
-                for place in batches:
-                    batch = self._batches[place]
-                    stream = stream_of(block(self._slim[number][place], **batch.arguments[anchor]))
-                    # Some families add features of pictures behind the anchor, and behind layers that go.
-                    without: dict[int, torch.Tensor] = {}
-                    for layer in range(anchor, max(behind) + 1):
-                        stream = stream + batch.added[layer] if layer in batch.added else stream
-                        without[layer] = stream
-                    weights, stays = token_weights(
-                        batch.ids,
-                        batch.real,
-                        streams=[one for last in behind for one in (without[last], behind[last][place])],
-                        visual=live.is_visual(batch.ids),
-                        bos_token_id=live.tokenizer.bos_token_id,
-                        visual_weight=self._visual_weight,
-                    )
-                    rows = weights > 0
-                    inner = inners.pop()
-                    missing = [(behind[cut.last][place] - without[cut.last])[rows] for cut in cuts]
-                    yield inner[rows], torch.cat(missing, -1), weights[rows], inner[stays]
-        finally:
-            handle.remove()
+        live, anchor = self.live, cuts[0].anchor
+        with live.weights.held(live.blocks[anchor].parameters()):
+            for place in batches:
+                batch, passed = self._batches[place], self._through_anchor(number, place, anchor)
+                # Some families add features of pictures behind the anchor, and behind layers that go.
+                stream, without = passed.stream, dict[int, torch.Tensor]()
+                for layer in range(anchor, max(behind) + 1):
+                    stream = stream + batch.added[layer] if layer in batch.added else stream
+                    without[layer] = stream
+                weights, stays = token_weights(
+                    batch.ids,
+                    batch.real,
+                    streams=[one for last in behind for one in (without[last], behind[last][place])],
+                    visual=live.is_visual(batch.ids),
+                    bos_token_id=live.tokenizer.bos_token_id,
+                    visual_weight=self._visual_weight,
+                )
+                rows = weights > 0
+                missing = [(behind[cut.last][place] - without[cut.last])[rows] for cut in cuts]
+                yield passed.inner[rows], torch.cat(missing, -1), weights[rows], passed.inner[stays]
+
+    def _through_anchor(self, number: int, place: int, anchor: int) -> _Passed:
+        """One batch of one model through the layer before which all stand; kept where there is room."""
+        found = self._passed.get((number, place))
+        if found is None:
+            inners: list[torch.Tensor] = []
+            block, given = self.live.blocks[anchor], self._batches[place].arguments[anchor]
+            handle = self.live.down_projection(anchor).register_forward_pre_hook(
+                lambda _module, args: inners.append(args[0])
+            )
+            try:
+                stream = stream_of(block(self._slim[number][place], **given))
+            finally:
+                handle.remove()
+            found = _Passed(stream, inners.pop())
+            held = sum(one.nbytes for one in self._passed.values())
+            if self._drops[number] and held + found.nbytes <= PASSED_BYTES:
+                self._passed[number, place] = found
+        return found
 
     @torch.inference_mode()
     def ends_in_its_projection(self) -> bool:
