@@ -13,7 +13,18 @@ from topovlm import cli
 
 # A board whose predicted latency the budget binds: layers go, and the plan is the same on every machine.
 BUDGET = ["--target", "jetson-orin-nano-8gb@7W", "--max-latency", "70%"]
-SMALL = ["--samples", "16", "--eval-samples", "12", "--measure-time", "0.2s", "--threads", "1"]
+SMALL = [
+    "--samples",
+    "16",
+    "--judge-samples",
+    "32",
+    "--eval-samples",
+    "12",
+    "--measure-time",
+    "0.2s",
+    "--threads",
+    "1",
+]
 
 
 def build_model(folder: Path, seed: int = 0) -> Path:

@@ -17,7 +17,7 @@ from topovlm.samples import Sample
 
 # Sets of layers -> what each shows, as it would ship, on the samples that the function was made of.
 ShippedJudge = Callable[[Sequence[frozenset[int]]], Sequence[Judged]]
-# A search needs a rough order, which so many samples give; a quarter, where there are many more.
+# A search needs a rough order, which so many samples give; a fifth, where there are many more.
 _SEARCH_SAMPLES = 48
 # Samples that say which sets are worth the others.
 _GLANCED = 16
@@ -113,7 +113,7 @@ def parted(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sam
 
 def search_samples(count: int) -> int:
     """How many of so many samples a search has."""
-    return max(min(_SEARCH_SAMPLES, count // 2), count // 4)
+    return max(min(_SEARCH_SAMPLES, count // 2), count // 5)
 
 
 def _raced(
