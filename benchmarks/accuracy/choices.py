@@ -15,6 +15,7 @@ import torch
 from benchmarks.accuracy.draws import SAMPLES
 from benchmarks.accuracy.kept import Measured, once
 from benchmarks.accuracy.losses import Losses, head, say
+from benchmarks.accuracy.pools import lost_items
 from benchmarks.accuracy.rivals import FORMATS, measured_in
 from benchmarks.accuracy.scorers import product_proposals, seen_by
 from benchmarks.accuracy.subject import Outcome, Subject
@@ -22,6 +23,7 @@ from topovlm.choose.calibration import collect
 from topovlm.choose.clouds import STREAM
 from topovlm.choose.judge import Judge
 from topovlm.choose.judging import Finals, judge_proposals
+from topovlm.choose.parting import fitting_part
 from topovlm.choose.record import JudgeRecord
 from topovlm.choose.repair.fit import EVERYWHERE, Repairs
 from topovlm.choose.repair.patches import cuts_up_to, fit_patches
@@ -68,7 +70,7 @@ def choose(
     seed: int,
     settings: Settings,
 ) -> Chosen:
-    """`scoring`: the samples that scored, of which some fit the repair; `others` judge, and confirm it."""
+    """`scoring`: the samples that scored and fit the repair; `others` judge, fit it, too, and confirm it."""
     live, laps, began = subject.live, dict[str, float](), process_time()
 
     def lap(name: str) -> None:
@@ -97,7 +99,7 @@ def choose(
         patched=True,
     )
     lap("finals")
-    fitted = scoring[: _CONSTANTS.repair_samples]
+    fitted = [*scoring[: _CONSTANTS.repair_samples], *fitting_part(judging, seed)[0]]
     (repair,) = Repairs(live, fitted, torch.float16, ways=EVERYWHERE, seed=seed).of([record.dropped])
     lap("repair")
     drop = frozenset(record.dropped)
@@ -159,6 +161,7 @@ def compare_choices(
                 chosen.setdefault(name, {}).setdefault(str(count), []).append(
                     {
                         "dropped": list(record.dropped),
+                        "lost": float(lost_items(dense, outcome, subject.measures[0]).mean()),
                         "seconds": round(sum(seconds.values()), 1),
                         "dense_passes": round(sum(seconds.values()) / one_pass_s, 2),
                         "passes_by_part": {name: round(s / one_pass_s, 2) for name, s in seconds.items()},

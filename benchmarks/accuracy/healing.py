@@ -1,4 +1,4 @@
-"""A chosen set on disk, as a deployment ships it: cut, repaired, and healed for some minutes."""
+"""A set that a deployment chose and repaired, on disk as it ships, and healed for some minutes."""
 
 from __future__ import annotations
 
@@ -8,56 +8,61 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.choices import PRODUCT, kept_choice
-from benchmarks.accuracy.draws import CONFIRMING, JUDGING, SAMPLES
+from benchmarks.accuracy.choices import PRODUCT, SETTINGS, Chosen, kept_choice
+from benchmarks.accuracy.draws import CONFIRMING, SAMPLES
 from benchmarks.accuracy.kept import Measured, once
 from benchmarks.accuracy.losses import Losses, head, say
 from benchmarks.accuracy.subject import Outcome, Subject
+from topovlm.checkpoint.files import open_checkpoint
+from topovlm.checkpoint.rewrite import rewrite_tensors
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.choose.heal.apply import heal_checkpoint
+from topovlm.choose.parting import fitting_part
 from topovlm.choose.record import HealRecord
-from topovlm.choose.repair.apply import repair_checkpoint
-from topovlm.choose.repair.fit import EVERYWHERE
+from topovlm.choose.repair.apply import down_projection_names
 from topovlm.choose.sweep import Variant
 from topovlm.records import plain
-from topovlm.samples import Sample
 
 _HEAL_S = 600.0
+_JUDGED = SETTINGS[PRODUCT].judge_samples
 
 
 @dataclass(frozen=True)
 class Healed:
-    """What was measured before and after, with the account of the training."""
+    """What was measured of it, with the account of the training."""
 
-    repaired: Outcome
-    healed: Outcome
+    outcome: Outcome
     record: HealRecord
 
 
-def heal(
-    subject: Subject,
-    samples: Sequence[Sample],
-    confirm: Sequence[Sample],
-    drop: Sequence[int],
-    *,
-    seconds: float,
-    seed: int,
-    room: Path,
-) -> Healed:
-    """`samples`: those that scored, which fit the repair and teach. Kept in the room."""
-    dropped, folder = sorted(drop), room / "healing"
+def heal(subject: Subject, chosen: Chosen, *, seconds: float, seed: int, room: Path) -> Healed:
+    """On the samples that chose and repaired, and as many others as say whether it is kept; in the room."""
+    dropped, folder = sorted(chosen.record.dropped), room / "healing"
+    samples = subject.calibration(SAMPLES + _JUDGED + CONFIRMING, seed)
+    scored, judged = samples[:SAMPLES], samples[SAMPLES : SAMPLES + _JUDGED]
 
     def make() -> Healed:
         shutil.rmtree(folder, ignore_errors=True)
         prune_checkpoint(subject.folder, folder, dropped)
-        repair_checkpoint(subject.live, folder, dropped, samples, confirm, ways=EVERYWHERE, seed=seed)
-        (repaired,) = subject.at(folder).measure([Variant()])
+        checkpoint = open_checkpoint(folder)
+        names = down_projection_names(checkpoint)
+        places = [layer for layer in range(subject.layers) if layer not in dropped]
+        repaired = {names[places.index(layer)]: weight for layer, weight in chosen.weights.items()}
+        rewrite_tensors(checkpoint, repaired, "")
+        fitted, held_out = fitting_part(judged, seed)
         record = heal_checkpoint(
-            subject.live, folder, dropped, samples, confirm, duration_s=seconds, seed=seed
+            subject.live,
+            folder,
+            dropped,
+            [*scored, *fitted],
+            held_out=held_out,
+            confirm=samples[SAMPLES + _JUDGED :],
+            duration_s=seconds,
+            seed=seed,
         )
-        (healed,) = subject.at(folder).measure([Variant()])
+        (outcome,) = subject.at(folder).measure([Variant()])
         shutil.rmtree(folder)
-        return Healed(repaired, healed, record)
+        return Healed(outcome, record)
 
     return once(room / f"healed-{seconds:g}-{seed}-{'-'.join(map(str, dropped))}.pkl", make)
 
@@ -71,15 +76,11 @@ def compare_healing(
     losses = Losses(subject.measures, dense)
     records: dict[str, list[Any]] = {}
     for seed in seeds:
-        samples = subject.calibration(SAMPLES + JUDGING + CONFIRMING, seed)
         for count in counts:
-            drop = kept_choice(room, PRODUCT, seed, count)[0].record.dropped
-            found = heal(
-                subject, samples[:SAMPLES], samples[-CONFIRMING:], drop, seconds=_HEAL_S, seed=seed, room=room
-            )
-            (cut,) = measured([drop])
-            outcomes = {"cut": cut, "repaired": found.repaired, "healed": found.healed}
-            losses.add(count, outcomes)
+            chosen, shipped = kept_choice(room, PRODUCT, seed, count)
+            found = heal(subject, chosen, seconds=_HEAL_S, seed=seed, room=room)
+            (cut,) = measured([chosen.record.dropped])
+            losses.add(count, {"cut": cut, "repaired": shipped, "healed": found.outcome})
             records.setdefault(str(count), []).append(plain(found.record))
             say(f"{subject.name}: seed {seed}, {count} layers healed, {found.record.steps} steps")
     return {

@@ -45,6 +45,7 @@ def head(subject: Subject, dense: Outcome, seeds: Sequence[int], counts: Sequenc
     return {
         "items": len(dense.items[subject.measures[0]]),
         "dense": {measure: dense.mean(measure) for measure in subject.measures},
+        "chance": dict(subject.chance),
         "counts": list(counts),
         "seeds": list(seeds),
     }

@@ -45,6 +45,8 @@ _TABLES = {
     "What a deployment chooses": "choices",
     "Ten minutes of healing": "healing",
 }
+# Rows of what a deployment leaves.
+_SHIPS = ("as it ships", "repaired", "healed")
 _CURVES = {
     "random": ("scorers", "random"),
     "block influence": ("scorers", "block-influence"),
@@ -111,7 +113,24 @@ def _lines(held: Mapping[str, Any]) -> Iterator[str]:
             for name, losses in found["losses"].items():
                 yield f"| {name} | " + " | ".join(cell(losses[count][measure]) for count in counts) + " |"
             yield ""
+            yield from _kept_beyond_chance(found, measure)
             yield from _choices_in_words(found)
+
+
+def _kept_beyond_chance(found: Mapping[str, Any], measure: str) -> Iterator[str]:
+    """What ships, and what healing makes of it, of what the dense model knows beyond a guess."""
+    chance = found.get("chance", {}).get(measure)
+    rows = {name: row for name, row in found["losses"].items() if name.endswith(_SHIPS)}
+    if chance is None or not rows:
+        return
+    known = found["dense"][measure] - chance
+    for name, losses in rows.items():
+        parts = []
+        for count in map(str, found["counts"]):
+            lost = losses[count][measure]
+            kept, low, high = (100 * (1 - lost[end] / known) for end in ("mean", "high", "low"))
+            parts.append(f"{count} layers {kept:.0f} % ({low:.0f} to {high:.0f})")
+        yield f"- kept beyond chance ({100 * chance:.1f} %), {name}: {', '.join(parts)}."
 
 
 def _choices_in_words(found: Mapping[str, Any]) -> Iterator[str]:
@@ -120,7 +139,11 @@ def _choices_in_words(found: Mapping[str, Any]) -> Iterator[str]:
         for count, rows in by_count.items():
             sets = [set(row["dropped"]) for row in rows]
             apart = max(len(one - other) for one in sets for other in sets)
-            agree = f"sets of {len(sets)} seeds differ by up to {apart} layers; " if len(sets) > 1 else ""
+            agree = ""
+            if len(sets) > 1:
+                lost = [row["lost"] for row in rows if "lost" in row]
+                ends = f", and lose {min(lost):.3f} to {max(lost):.3f}" if lost else ""
+                agree = f"sets of {len(sets)} seeds differ by up to {apart} layers{ends}; "
             passes = sorted({f"{row['dense_passes']:.1f}" for row in rows}, key=float)
             took = " to ".join(dict.fromkeys((passes[0], passes[-1])))
             yield (

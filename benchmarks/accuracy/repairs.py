@@ -44,6 +44,8 @@ REPAIRS = _each(
         "512 samples, output form alone": (512, Ways(form="output")),
         "128 samples, all layers behind a cut": (128, EVERYWHERE),
         "512 samples, all layers behind a cut": (512, EVERYWHERE),
+        "768 samples, all layers behind a cut": (768, EVERYWHERE),
+        "1024 samples, all layers behind a cut": (1024, EVERYWHERE),
         "512 samples, all layers, pictures as words": (512, replace(EVERYWHERE, visual_weight=1.0)),
         "32 samples, all layers behind a cut": (32, EVERYWHERE),
         "32 samples, all layers, gains alone": (32, replace(EVERYWHERE, form="gains")),

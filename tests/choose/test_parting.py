@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import tiny
-from topovlm.choose.parting import filled
+from topovlm.choose.parting import filled, fitting_part, kept_back
 from topovlm.samples import Sample
 
 
@@ -42,3 +42,15 @@ def test_kinds_have_their_share_of_any_beginning(sizes: list[int], data: st.Data
 def test_the_seed_draws_the_order() -> None:
     samples = _data([20, 20], 1)
     assert filled(samples, 8, [1]) == filled(samples, 8, [1]) != filled(samples, 8, [2])
+
+
+def test_samples_that_stop_a_training_share_no_picture_with_those_that_fit() -> None:
+    """Half is kept back, at most 64, whole groups; all where there is one group."""
+    samples = [replace(sample, group=f"g{index // 3}") for index, sample in enumerate(tiny.samples(48))]
+    fit, back = fitting_part(samples, 7)
+    assert len(back) == kept_back(48) == 24
+    assert kept_back(256) == 64
+    assert not {sample.group for sample in fit} & {sample.group for sample in back}
+    assert sorted(sample.id for sample in (*fit, *back)) == sorted(sample.id for sample in samples)
+    assert fitting_part(samples, 7) == (fit, back)
+    assert fitting_part(samples[:3], 7) == ([], samples[:3])

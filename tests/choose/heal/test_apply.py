@@ -21,7 +21,7 @@ from topovlm.choose.judge import Judge
 from topovlm.errors import InputError
 
 DROP = [2, 4]
-TEACH, CONFIRM = tiny.samples(24, seed=1), tiny.samples(8, seed=2)
+TEACH, WATCHED, CONFIRM = tiny.samples(20, seed=1), tiny.samples(4, seed=3), tiny.samples(8, seed=2)
 
 
 def ticking(seconds: float = 1.0, stops_after: int | None = None) -> Clock:
@@ -70,7 +70,15 @@ def test_the_written_checkpoint_has_the_reported_kl(
     prune_checkpoint(dense, slim, DROP)
     before, files = tensors(slim), sorted(path.name for path in slim.iterdir())
     report = heal_checkpoint(
-        dense, slim, DROP, TEACH, CONFIRM, duration_s=40, max_new_tokens=4, clock=ticking()
+        dense,
+        slim,
+        DROP,
+        TEACH,
+        held_out=WATCHED,
+        confirm=CONFIRM,
+        duration_s=40,
+        max_new_tokens=4,
+        clock=ticking(),
     )
     assert report.kept
     assert report.steps > 20
@@ -103,7 +111,8 @@ def test_no_help_no_change(recipe: Recipe, tiny_clip_llama: Path, tmp_path: Path
         slim,
         [3],
         TEACH[:8],
-        CONFIRM[:2],
+        held_out=WATCHED[:2],
+        confirm=CONFIRM[:2],
         duration_s=12,
         max_new_tokens=2,
         recipe=recipe,
@@ -127,7 +136,8 @@ def test_a_killed_training_ends_with_the_same_bytes(tiny_siglip_qwen2: Path, tmp
                 tmp_path / name,
                 DROP,
                 TEACH,
-                CONFIRM,
+                held_out=WATCHED,
+                confirm=CONFIRM,
                 duration_s=600,
                 max_new_tokens=2,
                 clock=clock,
@@ -156,7 +166,15 @@ def test_a_model_that_computes_in_half_precision_is_healed(tmp_path: Path) -> No
     prune_checkpoint(dense, slim, DROP)
     live = load(dense, dtype="bfloat16")
     report = heal_checkpoint(
-        live, slim, DROP, TEACH, CONFIRM, duration_s=40, max_new_tokens=4, clock=ticking()
+        live,
+        slim,
+        DROP,
+        TEACH,
+        held_out=WATCHED,
+        confirm=CONFIRM,
+        duration_s=40,
+        max_new_tokens=4,
+        clock=ticking(),
     )
     assert report.dtype == "bfloat16"
     assert report.kl_before == pytest.approx(Judge(live, CONFIRM, max_new_tokens=4).kl(DROP), rel=0.1)
@@ -170,10 +188,10 @@ def test_mismatched_folders_and_too_few_samples_are_refused(tiny_siglip_qwen2: P
     prune_checkpoint(tiny_siglip_qwen2, slim, DROP)
     live = load(tiny_siglip_qwen2)
     with pytest.raises(InputError, match="6 less 1"):
-        heal_checkpoint(live, slim, [2], TEACH, CONFIRM, duration_s=1)
-    for teach, confirm in ((TEACH[:1], CONFIRM), (TEACH, [])):
+        heal_checkpoint(live, slim, [2], TEACH, held_out=WATCHED, confirm=CONFIRM, duration_s=1)
+    for teach, held_out, confirm in (([], WATCHED, CONFIRM), (TEACH, [], CONFIRM), (TEACH, WATCHED, [])):
         with pytest.raises(InputError, match="too few"):
-            heal_checkpoint(live, slim, DROP, teach, confirm, duration_s=1)
+            heal_checkpoint(live, slim, DROP, teach, held_out=held_out, confirm=confirm, duration_s=1)
 
 
 @pytest.mark.parametrize("name", ["qwen3_vl_moe", "gemma3", "paligemma"])
@@ -183,9 +201,19 @@ def test_other_kinds_of_decoders_are_healed(name: str, tmp_path: Path) -> None:
     dense = tiny_families.build(tmp_path / "dense", name)
     live, slim, drop = load(dense), tmp_path / "slim", [3, 5]
     prune_checkpoint(dense, slim, drop)
-    teach, confirm = tiny_families.sample(name, 16, seed=1), tiny_families.sample(name, 4, seed=2)
+    teach, held_out, confirm = (
+        tiny_families.sample(name, count, seed=seed) for count, seed in ((14, 1), (2, 3), (4, 2))
+    )
     report = heal_checkpoint(
-        live, slim, drop, teach, confirm, duration_s=30, max_new_tokens=4, clock=ticking()
+        live,
+        slim,
+        drop,
+        teach,
+        held_out=held_out,
+        confirm=confirm,
+        duration_s=30,
+        max_new_tokens=4,
+        clock=ticking(),
     )
     assert report.kl_before == pytest.approx(Judge(live, confirm, max_new_tokens=4).kl(drop), rel=1e-4)
     assert report.kept

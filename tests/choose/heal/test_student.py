@@ -14,7 +14,7 @@ from topovlm.checkpoint.files import open_checkpoint
 from topovlm.checkpoint.live import Live, answered, collate, encode, greedy, load
 from topovlm.checkpoint.surgery import prune_checkpoint
 from topovlm.choose.heal.around import behind_cuts, beside
-from topovlm.choose.heal.lessons import Lesson, first_learner, prepare_lessons, split_off
+from topovlm.choose.heal.lessons import Lesson, first_learner, prepare_lessons
 from topovlm.choose.heal.student import Student, learns
 from topovlm.choose.heal.trainable import find_trainable
 from topovlm.choose.judge import Judge
@@ -105,14 +105,3 @@ def test_a_student_like_its_teacher_has_nothing_to_learn(live: Live) -> None:
     loss = same.loss(lessons[0], np.random.default_rng(0))
     assert float(loss) == pytest.approx(0, abs=1e-5)
     assert same.judged(lessons).same.tolist() == [1.0] * 5
-
-
-def test_samples_of_a_group_stay_together() -> None:
-    """An eighth is held out, whole groups, and the same ones for a seed; nothing where there is one group."""
-    samples = [replace(sample, group=f"g{index // 3}") for index, sample in enumerate(tiny.samples(48))]
-    teach, held = split_off(samples, 7)
-    assert len(held) == 6
-    assert not {sample.group for sample in teach} & {sample.group for sample in held}
-    assert sorted(sample.id for sample in (*teach, *held)) == sorted(sample.id for sample in samples)
-    assert split_off(samples, 7) == (teach, held)
-    assert split_off(samples[:3], 7)[1] == []

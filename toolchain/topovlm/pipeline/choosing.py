@@ -11,6 +11,7 @@ from msgspec import structs
 
 from topovlm.artifacts import write_bytes
 from topovlm.choose.clouds import STREAM, check_token, clouds_of
+from topovlm.choose.parting import fitting_part, kept_back
 from topovlm.choose.record import Scores, Selection
 from topovlm.choose.scorers import SCORERS, Settings, find_scorer, scorers_for
 from topovlm.console import Progress
@@ -257,8 +258,20 @@ def _repairing(context: Context) -> bool:
 
 def fitting_samples(context: Context) -> int:
     """How many samples the repair that ships is fitted on, where there are as many."""
-    constants = context.constants
-    return constants.quick_repair_samples if _is_large(context) else constants.repair_samples
+    config, constants = context.config, context.constants
+    if _is_large(context):
+        return min(config.samples, constants.quick_repair_samples)
+    judging = config.judge_samples
+    return min(config.samples, constants.repair_samples) + judging - kept_back(judging)
+
+
+def _fitting(context: Context) -> list[Sample]:
+    """Those that scored, and of a model that is not large those that judged, too: the more answers are fitted
+    to, the better are others (docs/method.md)."""
+    if _is_large(context):
+        return list(_quick_samples(context))
+    judged, _ = fitting_part(context.data.judging(), context.config.seed)
+    return [*context.data.calibration()[: context.constants.repair_samples], *judged]
 
 
 def _judge_of(context: Context, patches: Patches) -> Callable[[Sequence[Sample]], KlJudge]:
@@ -316,7 +329,7 @@ def _repair(context: Context, folder: Path, dropped: Sequence[int], progress: Pr
         context.dense.live,
         folder,
         dropped,
-        context.data.calibration()[: fitting_samples(context)],
+        _fitting(context),
         confirming_samples(context),
         ways=EVERYWHERE if repairs_all(context) else AT_CUTS,
         seed=context.config.seed,

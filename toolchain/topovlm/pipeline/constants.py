@@ -9,13 +9,14 @@ from dataclasses import dataclass
 class Constants:
     """Change one, and every stage that declares it runs again."""
 
-    # Calibration samples that the repair is fitted on; of large models, and of sets that are only compared,
-    # as many as take minutes there.
-    repair_samples: int = 512
+    # Calibration samples that the repair is fitted on, at most, beside those that judge; of large models, and
+    # of sets that are only compared, as many as take minutes there.
+    repair_samples: int = 1024
     quick_repair_samples: int = 128
     # Samples that say whether a repair ships, and a healing.
     confirm_samples: int = 128
-    # Calibration samples that a slim model is healed on; their answers are asked of the dense model first.
+    # Calibration samples that a slim model is healed on, beside those that judge; their answers are asked of
+    # the dense model first.
     heal_samples: int = 512
     # Calibration samples that the model is asked without each layer, or for slopes: about a pass per layer.
     bypass_samples: int = 128

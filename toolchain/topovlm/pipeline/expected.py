@@ -102,7 +102,7 @@ def _all_seconds(context: Context, costs: Costs, exact: Costs, keep: int) -> dic
     anchors, patched = (layers, runs) if runs else (finals * cuts, finals * cuts)
     patching = _answers(quick, layers) + Work(quick, quick * (layers + anchors))
     patching_s = patching.seconds(costs) + _solving_s(context, exact, anchors, solutions=patched)
-    fitted = min(config.samples, fitting_samples(context))
+    fitted = fitting_samples(context)
     # From the first cut on about two thirds of what stays.
     once_s, ready_s = _repair_s(
         context, costs, exact, fitted, max(cuts, 2 * keep // 3) if repairs_all(context) else cuts

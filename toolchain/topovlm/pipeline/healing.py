@@ -10,6 +10,7 @@ from topovlm.artifacts import digest_of
 from topovlm.checkpoint.sizes import ITEM_BYTES, Sizes
 from topovlm.choose.heal.around import beside
 from topovlm.choose.heal.sizes import BYTES_PER_PARAMETER, step_bytes
+from topovlm.choose.parting import fitting_part
 from topovlm.config import UNTIL
 from topovlm.console import Progress
 from topovlm.errors import InputError, explain
@@ -38,8 +39,11 @@ def refuse_healing(context: Context) -> None:
         raise InputError(explain("--heal", spell_ms(config.heal_ms), rule, remedy))
 
 
-def teaching(context: Context) -> list[Sample]:
-    return context.data.calibration()[: context.constants.heal_samples]
+def lessons_of(context: Context) -> tuple[list[Sample], list[Sample]]:
+    """(samples that teach, those that say when to stop). The latter have judged sets of layers, but no
+    weights were fitted to them: a repair knows its own by heart, and any step away seems a loss there."""
+    others, held_out = fitting_part(context.data.judging(), context.config.seed)
+    return [*context.data.calibration()[: context.constants.heal_samples], *others], held_out
 
 
 def confirming_samples(context: Context) -> Sequence[Sample]:
@@ -55,12 +59,14 @@ def heal_model(
     from topovlm.choose.heal.state import Kept
 
     assert context.config.heal_ms is not None
+    teach, held_out = lessons_of(context)
     return heal_checkpoint(
         context.dense.live,
         folder,
         dropped,
-        teaching(context),
-        confirming_samples(context),
+        teach,
+        held_out=held_out,
+        confirm=confirming_samples(context),
         duration_s=context.config.heal_ms / 1e3,
         seed=context.config.seed,
         # Lies where results of a stage that is running are kept, and goes with them.

@@ -172,7 +172,7 @@ def _repair_bytes(context: Context) -> int:
 def passed_bytes(context: Context) -> int:
     """Of what the samples that fit show at one layer: the stream, and what the down-projection reads."""
     decoder = context.source.checkpoint.facts.shape.decoder
-    tokens = min(context.config.samples, fitting_samples(context)) * _prompt_tokens(context)
+    tokens = fitting_samples(context) * _prompt_tokens(context)
     return ITEM_BYTES[context.dense.computing] * tokens * (decoder.intermediate + decoder.hidden)
 
 

@@ -13,7 +13,7 @@ from topovlm.checkpoint.live import Live, as_live, computes_on_one_thread, load
 from topovlm.checkpoint.rewrite import rewrite_tensors
 from topovlm.checkpoint.stored import TORCH_DTYPES
 from topovlm.checkpoint.surgery import check_drop
-from topovlm.choose.heal.lessons import Lesson, first_learner, prepare_lessons, split_off
+from topovlm.choose.heal.lessons import Lesson, first_learner, prepare_lessons
 from topovlm.choose.heal.sizes import RECOMPUTE_BYTES, kept_bytes
 from topovlm.choose.heal.state import Kept
 from topovlm.choose.heal.student import Student, learns
@@ -33,8 +33,9 @@ def heal_checkpoint(
     pruned: Path | str,
     dropped: Sequence[int],
     teach: Sequence[Sample],
-    confirm: Sequence[Sample],
     *,
+    held_out: Sequence[Sample],
+    confirm: Sequence[Sample],
     duration_s: float,
     max_new_tokens: int = 32,
     batch_size: int = 8,
@@ -44,19 +45,19 @@ def heal_checkpoint(
     clock: Clock = time.monotonic,
     progress: Progress | None = None,
 ) -> HealRecord:
-    """Train `pruned` (the dense model without `dropped`, repaired or not) in place, if it helps.
+    """Train `pruned` (the dense model without `dropped`, repaired or not) on `teach` in place, if it helps.
 
-    An eighth of `teach` says which weights are best and when to stop; `confirm` (samples that chose nothing)
-    decides, with weights rounded to their stored types: a thousandth of its KL must go. The folder is
-    replaced whole or not at all. `kept`: where a training that is killed goes on from. Raises `InputError`.
+    `held_out` says which weights are best and when to stop: samples that no repair was fitted on, as it knows
+    its own by heart. `confirm` (samples that chose nothing) decides, with weights rounded to their stored
+    types: a thousandth of its KL must go. The folder is replaced whole or not at all. `kept`: where a
+    training that is killed goes on from. Raises `InputError`.
     """
     live, checkpoint = as_live(dense), open_checkpoint(pruned)
     drop = check_drop(dropped, live.layers, "dropped")
     if not drop or checkpoint.layers != live.layers - len(drop):
         rule = f"has {checkpoint.layers} layers where {live.layers} less {len(drop)} are expected"
         raise InputError(explain("pruned model", str(pruned), rule))
-    teaching, held_out = split_off(teach, seed)
-    if not teaching or not held_out or not confirm:
+    if not teach or not held_out or not confirm:
         rule = "are too few to heal on, to stop on others, and to confirm on others again"
         raise InputError(explain("calibration samples", len(teach), rule, "Give more pictures"))
     threads = torch.get_num_threads()
@@ -67,7 +68,7 @@ def heal_checkpoint(
             drop,
             [
                 prepare_lessons(live, part, drop, max_new_tokens=max_new_tokens, batch_size=batch_size)
-                for part in (teaching, held_out, confirm)
+                for part in (teach, held_out, confirm)
             ],
             duration_s=duration_s,
             seed=seed,

@@ -13,7 +13,6 @@ import torch
 
 from topovlm.checkpoint.live import Live
 from topovlm.choose.heal.around import behind_cuts, beside
-from topovlm.choose.parting import filled
 from topovlm.choose.rollouts import Rollouts, roll_out
 from topovlm.choose.spill import Spill
 from topovlm.choose.sweep import Entered, Streams, Variant, enter, outside_inference, sweep
@@ -123,12 +122,3 @@ def _lesson(live: Live, part: Rollouts, entered: Entered, dense: Mapping[int, to
         words=real & ~visual,
         samples=part.samples,
     )
-
-
-def split_off(samples: Sequence[Sample], seed: int, most: int = 64) -> tuple[list[Sample], list[Sample]]:
-    """(samples that teach, an eighth of them, at most `most`, that says when to stop): they share no group.
-
-    The second is empty where all samples are of one group.
-    """
-    held, teach = filled(samples, min(most, max(1, len(samples) // 8)), [seed, 59])
-    return (teach, held) if teach else (held, [])

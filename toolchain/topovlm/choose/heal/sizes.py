@@ -4,8 +4,8 @@ from __future__ import annotations
 
 RECOMPUTE_BYTES = 2 << 30  # of what layers keep for the way back; beyond, they run again
 BATCH, ANSWER_TOKENS = 8, 32
-# A trained number in float32: its gradient, two moments, the best value so far.
-BYTES_PER_PARAMETER = 16
+# A trained number in float32: its gradient, two moments, the mean of the last values, the best so far.
+BYTES_PER_PARAMETER = 20
 # Of one token in one layer: inputs of norms, projections, attention and the products in between.
 _KEPT_PER_WIDTH, _KEPT_PER_INNER = 10, 4
 _DISTRIBUTIONS = 4  # logits of answer and text places, dense and slim, and their gradients

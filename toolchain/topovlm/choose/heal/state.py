@@ -22,7 +22,8 @@ _LEAST_S = 60.0
 
 class Standing(Part, frozen=True, kw_only=True):
     """Figures of a training so far: KL is that of the held-out samples, `best` at `best_step`, `start` before
-    the first step; `next_look_s`: when it will be measured again; `rate`: steps are times so long.
+    the first step; `next_look_s`: when it will be measured again; `rate`: steps are times so long; `since`:
+    the step behind which the mean of the weights begins.
     """
 
     steps: int = 0
@@ -35,6 +36,7 @@ class Standing(Part, frozen=True, kw_only=True):
     best_step: int = 0
     best_s: float = 0.0
     rate: float = 1.0
+    since: int = 0
 
 
 class Kept:
@@ -45,7 +47,7 @@ class Kept:
 
     def due(self, elapsed_s: float, parameters: Mapping[str, nn.Parameter]) -> bool:
         """Whether it is time to write: every minute, less often where that would take long."""
-        size = 16 * sum(parameter.numel() for parameter in parameters.values())
+        size = 20 * sum(parameter.numel() for parameter in parameters.values())
         return elapsed_s - self._written_s >= max(_LEAST_S, 10 * size / _BYTES_PER_S)
 
     def write(
@@ -53,11 +55,13 @@ class Kept:
         standing: Standing,
         parameters: Mapping[str, nn.Parameter],
         best: Mapping[str, torch.Tensor],
+        mean: Mapping[str, torch.Tensor],
         optimizer: torch.optim.Optimizer,
     ) -> None:
         """Whole or not at all. Raises `InputError` for a full disk."""
         tensors = {f"now {name}": value.detach() for name, value in parameters.items()}
         tensors |= {f"best {name}": value for name, value in best.items()}
+        tensors |= {f"mean {name}": value for name, value in mean.items()}
         for name, value in parameters.items():
             tensors |= {f"{moment} {name}": optimizer.state[value][moment] for moment in _MOMENTS}
         flat = {name: value.cpu().contiguous() for name, value in tensors.items()}
@@ -73,10 +77,10 @@ class Kept:
 
     def read(
         self, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
-    ) -> tuple[Standing, dict[str, torch.Tensor]] | None:
-        """Figures and best weights; parameters and optimizer get theirs. None, and nothing is changed, where
-        nothing is kept, or for something else, or torn."""
-        names = [f"{kind} {name}" for kind in ("now", "best", *_MOMENTS) for name in parameters]
+    ) -> tuple[Standing, dict[str, torch.Tensor], dict[str, torch.Tensor]] | None:
+        """Figures, best weights and the mean of the last; parameters and optimizer get theirs. None, and
+        nothing is changed, where nothing is kept, or for something else, or torn."""
+        names = [f"{kind} {name}" for kind in ("now", "best", "mean", *_MOMENTS) for name in parameters]
         try:
             with safe_open(self._path, framework="pt") as file:
                 facts = file.metadata() or {}
@@ -92,6 +96,9 @@ class Kept:
             value.data.copy_(found[f"now {name}"])
             moments = {moment: found[f"{moment} {name}"].to(value.device) for moment in _MOMENTS}
             optimizer.state[value] = {"step": torch.tensor(float(standing.steps)), **moments}
-        best = {name: found[f"best {name}"].to(value.device) for name, value in parameters.items()}
+        best, mean = (
+            {name: found[f"{kind} {name}"].to(value.device) for name, value in parameters.items()}
+            for kind in ("best", "mean")
+        )
         self._written_s = standing.elapsed_s
-        return standing, best
+        return standing, best, mean

@@ -1,7 +1,8 @@
 """The training itself: to the end of the given time, or until the held-out samples gain no more.
 
 AdamW in float32 on the lessons in an order drawn for each epoch. Where the time stands decides the learning
-rate: a warm-up, then half a cosine that ends at nothing when the time does. Steps that suit one model throw
+rate: a warm-up, then half a cosine that ends at nothing when the time does. What counts is the mean of the
+weights over the last steps: each single step is of a few samples, and strays. Steps that suit one model throw
 another, repaired well, further than it ever comes back: where held-out samples have gained nothing, training
 goes on from the best weights with shorter steps. So weights depend on how fast the machine is, and on nothing
 else beside the seed: with the same clock they are the same.
@@ -31,14 +32,16 @@ Clock = Callable[[], float]
 class Recipe:
     """Shares are of the time given. `rate`: of a step to the root mean square of the tensor's weights, which
     suits narrow and wide layers; `least`: counts as that of weights near zero (biases, norms around one);
-    `shorter`: times as long are steps after a look at held-out samples that gained nothing."""
+    `shorter`: times as long are steps after a look at held-out samples that gained nothing; `newest`: the
+    weight of the last step in the mean of them, once there are enough."""
 
-    rate: float = 5e-3
+    rate: float = 1e-3
     least: float = 0.01
     warmup: float = 0.05
     look: float = 0.05
     patience: float = 0.25
     shorter: float = 0.3
+    newest: float = 0.1
     clip: float = 1.0
 
 
@@ -80,8 +83,12 @@ def train(
     if found is None:
         kl = float(student.judged(held_out).kl.mean())
         look_s = recipe.look * duration_s
-        found = Standing(start=kl, last=kl, best=kl, next_look_s=look_s), _copies(parameters)
-    standing, best = found
+        found = (
+            Standing(start=kl, last=kl, best=kl, next_look_s=look_s),
+            _copies(parameters),
+            _copies(parameters),
+        )
+    standing, best, mean = found
     began_s = clock() - standing.elapsed_s
     stopped = False
     while standing.elapsed_s < duration_s and not stopped:
@@ -90,6 +97,7 @@ def train(
             group["lr"] = peak * standing.rate * rate_at(share, recipe)
         lesson = lessons[_lesson_of(standing.steps, len(lessons), seed)]
         _step(student, lesson, optimizer, recipe, np.random.default_rng([seed, 73, standing.steps]))
+        _into_mean(mean, parameters, max(recipe.newest, 1 / (standing.steps - standing.since + 1)))
         standing = replace(
             standing,
             steps=standing.steps + 1,
@@ -97,7 +105,9 @@ def train(
             elapsed_s=clock() - began_s,
         )
         if standing.elapsed_s >= min(standing.next_look_s, duration_s):
-            before_s, kl = standing.elapsed_s, float(student.judged(held_out).kl.mean())
+            before_s = standing.elapsed_s
+            _exchange(mean, parameters)
+            kl = float(student.judged(held_out).kl.mean())
             after_s = clock() - began_s
             # Where looking is slow, it takes a fifth of the time.
             next_s = after_s + max(recipe.look * duration_s, 4 * (after_s - before_s))
@@ -105,13 +115,15 @@ def train(
             if kl < standing.best:
                 standing = replace(standing, best=kl, best_step=standing.steps, best_s=before_s)
                 best = _copies(parameters)
+                _exchange(mean, parameters)
             else:
-                standing = replace(standing, rate=standing.rate * recipe.shorter)
+                standing = replace(standing, rate=standing.rate * recipe.shorter, since=standing.steps)
                 for name, value in parameters.items():
                     value.data.copy_(best[name])
+                    optimizer.state[value]["exp_avg"].zero_()  # it led away
             stopped = before_s - standing.best_s >= recipe.patience * duration_s
         if kept and kept.due(standing.elapsed_s, parameters):
-            kept.write(standing, parameters, best, optimizer)
+            kept.write(standing, parameters, best, mean, optimizer)
         if progress:
             progress(min(round(standing.elapsed_s), round(duration_s)), round(duration_s))
     return Trained(standing, best, stopped and standing.elapsed_s < duration_s)
@@ -154,6 +166,22 @@ def _step(
         for value in values:
             value.grad = torch.zeros_like(value)
     optimizer.step()
+
+
+def _into_mean(
+    mean: Mapping[str, torch.Tensor], parameters: Mapping[str, nn.Parameter], share: float
+) -> None:
+    """The newest weights get so much of it."""
+    for name, value in parameters.items():
+        mean[name].lerp_(value.detach(), share)
+
+
+def _exchange(mean: Mapping[str, torch.Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
+    """The student has the mean, and the mean's place its weights; once more, and all is as it was."""
+    for name, value in parameters.items():
+        held = value.detach().clone()
+        value.data.copy_(mean[name])
+        mean[name].copy_(held)
 
 
 def _copies(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:

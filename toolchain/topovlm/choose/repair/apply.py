@@ -75,20 +75,21 @@ def repair_checkpoint(
         confirm_samples=confirming.samples,
     )
     if kept:
-        names = _down_projection_names(checkpoint)
+        names = down_projection_names(checkpoint)
         changed = {names[kept_layers.index(layer)]: weight for layer, weight in found.weights.items()}
         rewrite_tensors(checkpoint, changed, _card(report))
     return report
 
 
-def _down_projection_names(checkpoint: Checkpoint) -> list[str]:
+def down_projection_names(checkpoint: Checkpoint) -> list[str]:
+    """The tensors of the layers' down-projections, in their order."""
     suffix = f".{checkpoint.decoder.down_projection}.weight"
     return [f"{checkpoint.layer_prefix}{layer}{suffix}" for layer in range(checkpoint.layers)]
 
 
 def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
     """The type that down-projections are stored in: what the repair will be rounded to."""
-    found = [checkpoint.tensors.get(name) for name in _down_projection_names(checkpoint)]
+    found = [checkpoint.tensors.get(name) for name in down_projection_names(checkpoint)]
     dtypes = sorted({entry.dtype for entry in found if entry})
     if not dtypes:
         return torch.float32  # experts everywhere: no cut will be repaired
