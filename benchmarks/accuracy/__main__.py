@@ -1,15 +1,15 @@
 """Which way to choose layers keeps most of a model, on models that nobody trained for it:
 
     python -m benchmarks.accuracy scorers [--subject smollm2-text] [--seeds 0,1,2] [--room DIR] [--write]
-    python -m benchmarks.accuracy objectives | previews | repairs | massive | choices | healing [...]
+    python -m benchmarks.accuracy objectives | previews | reads | repairs | massive | choices | healing [...]
     python -m benchmarks.accuracy page
 
 `scorers`: every scorer alone, with every cloud and number of neighbours (`--costly`: all of them).
 `objectives`: by what a judge should choose, and on how many samples; `previews`: whether it should see sets
-as they are cut, or with their cuts patched. `repairs`: what the ways to repair are
-worth; `massive`: what becomes of a repair that moves tokens of massive activations. `choices`: what a
-deployment would choose (search, finals, repair); `healing`: what these gain by ten minutes of it. Nothing
-that measures has chosen.
+as they are cut, or with their cuts patched. `reads`: zigzag of what the answer reads. `repairs`: what the
+ways to repair are worth; `massive`: what becomes of a repair that moves tokens of massive activations.
+`choices`: what a deployment would choose (search, finals, repair); `healing`: what these gain by ten minutes
+of it. Nothing that measures has chosen.
 `page` writes docs/accuracy.md of what is kept.
 `--room`: what was seen and measured is kept there, and taken from there. `--write` keeps the tables in
 benchmarks/data/accuracy.json, and what it holds of other subjects.
@@ -29,6 +29,7 @@ from benchmarks.accuracy.healing import compare_healing
 from benchmarks.accuracy.judges import compare_objectives, compare_previews
 from benchmarks.accuracy.lvlm import Lvlm
 from benchmarks.accuracy.page import cell
+from benchmarks.accuracy.reads import compare_reads
 from benchmarks.accuracy.repairs import compare_massive, compare_repairs
 from benchmarks.accuracy.scorers import compare_scorers
 from benchmarks.accuracy.subjects import SUBJECTS
@@ -38,6 +39,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "data" / "accuracy.json"
 _OTHERS = {
     "objectives": compare_objectives,
     "previews": compare_previews,
+    "reads": compare_reads,
     "repairs": compare_repairs,
     "massive": compare_massive,
     "choices": compare_choices,

@@ -40,6 +40,7 @@ _SHOWN = (
     "rank-average, residual, text-mean, auto",
 )
 _TABLES = {
+    "Clouds of what the answer reads": "reads",
     "Ways to repair": "repairs",
     "Tokens of massive activations": "massive",
     "What a deployment chooses": "choices",
