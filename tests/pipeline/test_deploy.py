@@ -246,6 +246,7 @@ def test_python_resumes_what_the_command_began(
         target="jetson-orin-nano-8gb@7W",
         max_latency="70%",
         samples=16,
+        judge_samples=32,
         eval_samples=12,
         measure_time="0.2s",
         threads=1,
