@@ -25,6 +25,9 @@ _EXPORTED_ELSEWHERE = (
     "qwen2",
     "mistral",
     "gemma",
+    "llama",
+    "gemma2",
+    "gemma3_text",
 )
 
 
