@@ -13,17 +13,16 @@ from topovlm import cli
 
 # A board whose predicted latency the budget binds: layers go, and the plan is the same on every machine.
 BUDGET = ["--target", "jetson-orin-nano-8gb@7W", "--max-latency", "70%"]
+# As `topovlm.deploy` takes them, and as a command line.
+SMALL_OPTIONS: dict[str, Any] = {
+    "samples": 16,
+    "judge_samples": 32,
+    "eval_samples": 12,
+    "measure_time": "0.2s",
+    "threads": 1,
+}
 SMALL = [
-    "--samples",
-    "16",
-    "--judge-samples",
-    "32",
-    "--eval-samples",
-    "12",
-    "--measure-time",
-    "0.2s",
-    "--threads",
-    "1",
+    word for name, value in SMALL_OPTIONS.items() for word in (f"--{name.replace('_', '-')}", str(value))
 ]
 
 

@@ -194,10 +194,7 @@ def test_a_measured_miss_says_which_budget(
             max_token_latency="10s",
             model=model,
             output=out,
-            measure_time="0.2s",
-            threads=1,
-            samples=16,
-            eval_samples=12,
+            **deploying.SMALL_OPTIONS,
         )
     error = caught.value
     assert (error.field, error.value, error.rule) == ("--max-token-latency", "10000ms", "5 ms per token")
@@ -245,13 +242,9 @@ def test_python_resumes_what_the_command_began(
     found = topovlm.deploy(
         target="jetson-orin-nano-8gb@7W",
         max_latency="70%",
-        samples=16,
-        judge_samples=32,
-        eval_samples=12,
-        measure_time="0.2s",
-        threads=1,
         model=model,
         output=tmp_path / "out",
+        **deploying.SMALL_OPTIONS,
     )
     assert deploying.stages_run(tmp_path / "out") == []
     assert list(found.dropped) == outcome["dropped"]
