@@ -25,9 +25,6 @@ _EXPORTED_ELSEWHERE = (
     "qwen2",
     "mistral",
     "gemma",
-    "llama",
-    "gemma2",
-    "gemma3_text",
 )
 
 
